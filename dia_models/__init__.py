@@ -1,0 +1,17 @@
+"""Build, train, save and load attention networks: individual modules, shared ones (DIA) and DIA-LSTM."""
+
+from dia_models.checkpoint import Checkpoint, CheckpointInfo, list_checkpoints, load, save_checkpoint
+from dia_models.errors import ModelInputError
+from dia_models.models import ModelSpec, create_model, list_models
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointInfo",
+    "ModelInputError",
+    "ModelSpec",
+    "create_model",
+    "list_checkpoints",
+    "list_models",
+    "load",
+    "save_checkpoint",
+]

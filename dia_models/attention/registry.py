@@ -1,0 +1,69 @@
+"""Which attention modules there are, by name, and whether a stage's layers own or share them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from typing import Any, TypeVar
+
+from torch import nn
+
+from dia_models.errors import ModelInputError, unknown
+
+Builder = Callable[..., nn.Module]
+AnyBuilder = TypeVar("AnyBuilder", bound=Builder)
+
+_BUILDERS: dict[str, Builder] = {}
+_ALWAYS_SHARED: set[str] = set()
+
+
+@dataclass(frozen=True)
+class AttentionKind:
+    """An attention module by name: how to build one for a number of channels, and who owns it."""
+
+    name: str
+    build: Builder
+    shared: bool
+
+    def options(self) -> dict[str, Any]:
+        """Option names and defaults: the keyword parameters of the module's constructor."""
+        parameters = signature(self.build).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+
+
+def register(name: str, *, always_shared: bool = False) -> Callable[[AnyBuilder], AnyBuilder]:
+    """Make a module known as `name`; it is called with the channel count and its keyword options.
+
+    A module that is not `always_shared` is known twice: as `name` (one per layer) and `dia_name` (one per stage).
+    """
+
+    def decorate(builder: AnyBuilder) -> AnyBuilder:
+        _BUILDERS[name] = builder
+        if always_shared:
+            _ALWAYS_SHARED.add(name)
+        return builder
+
+    return decorate
+
+
+def attention_names() -> list[str]:
+    """Every name `attention_kind` accepts."""
+    individual = [name for name in _BUILDERS if name not in _ALWAYS_SHARED]
+    return [*individual, *(f"dia_{name}" for name in individual), *sorted(_ALWAYS_SHARED)]
+
+
+def attention_kind(name: str) -> AttentionKind:
+    """Look an attention name up. Raises ModelInputError for an unknown one."""
+    if name not in attention_names():
+        raise unknown("attention", name, attention_names())
+    if name in _BUILDERS:
+        return AttentionKind(name, _BUILDERS[name], name in _ALWAYS_SHARED)
+    return AttentionKind(name, _BUILDERS[name.removeprefix("dia_")], True)
+
+
+def check_reduction(reduction: int, channels: int) -> int:
+    """Give the reduced width channels / reduction. Raises ModelInputError unless it is a whole number of at least 1."""
+    if reduction < 1 or channels % reduction:
+        raise ModelInputError(
+            "reduction", f"reduction {reduction} must divide the {channels} channels it reduces; try 1, 2, 4, 8 or 16"
+        )
+    return channels // reduction

@@ -1,0 +1,25 @@
+"""Squeeze-and-excitation (Hu et al. 2018)."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dia_models.attention.base import ChannelAttention
+from dia_models.attention.registry import check_reduction, register
+
+
+@register("se")
+class SqueezeExcitation(ChannelAttention):
+    """gate = sigmoid(W2 relu(W1 y + b1) + b2), y the channel means. 2N²/r + N + N/r parameters."""
+
+    def __init__(self, channels: int, *, reduction: int = 16):
+        super().__init__()
+        hidden = check_reduction(reduction, channels)
+        self.excitation = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid()
+        )
+
+    def attend(self, pooled: Float[Tensor, "batch channel"], state: Any) -> tuple[Tensor, Any]:
+        """Excite the channel means; nothing is carried along depth."""
+        return self.excitation(pooled), state

@@ -1,0 +1,186 @@
+"""Checkpoints: one safetensors file that holds a network's weights and all that is needed to use it."""
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from dia_models.data import Preprocessing
+from dia_models.errors import ModelInputError, unknown
+from dia_models.models import ModelSpec, create_model
+
+SUFFIX = ".safetensors"
+LARGEST_FILE = 8 * 2**30
+LARGEST_HEADER = 16 * 2**20
+_INFO_KEY, _DIGEST_KEY = "dia", "dia.sha256"
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+class CheckpointInfo(BaseModel):
+    """What a checkpoint's header says about the network in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_name: Literal["dia.checkpoint/1"] = "dia.checkpoint/1"
+    model: ModelSpec
+    data: str = Field(max_length=4096)
+    classes: tuple[str, ...] = Field(max_length=1_000_000)
+    preprocessing: Preprocessing
+    recipe: dict[str, bool | int | float | str] = {}
+    metrics: dict[str, float] = {}
+    seed: int = 0
+    versions: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file that was read and found whole. `sha256` is that of the file."""
+
+    name: str
+    info: CheckpointInfo
+    weights: dict[str, Tensor]
+    sha256: str
+
+    @classmethod
+    def read(cls, source: str | Path) -> "Checkpoint":
+        """Read a checkpoint from a path, or a bundled one by name (`list_checkpoints`).
+
+        Nothing in the file is executed. Raises ModelInputError if there is no such file or bundled name, or if
+        the file is damaged or is no checkpoint of this library.
+        """
+        path = _locate(source)
+        content = _content(path)
+        return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest())
+
+    def build(self) -> nn.Module:
+        """Build the network, in evaluation mode. Raises ModelInputError if the weights do not fit it."""
+        spec = self.info.model
+        with torch.device("meta"):  # no memory is taken, and no random number drawn, before the shapes are known to fit
+            model = create_model(
+                spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options
+            )
+        expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+        found = {name: (t.shape, t.dtype) for name, t in self.weights.items()}
+        if expected != found:
+            odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+            raise ModelInputError(
+                "ckpt", f"{self.name}: its weights do not fit {spec.name}; {len(odd)} differ, the first is {odd[0]}"
+            )
+        model.load_state_dict({name: t.clone() for name, t in self.weights.items()}, assign=True)
+        return model.eval()
+
+
+def load(source: str | Path) -> nn.Module:
+    """Rebuild a trained network from a checkpoint's path or bundled name, in evaluation mode."""
+    return Checkpoint.read(source).build()
+
+
+def list_checkpoints() -> list[str]:
+    """The names of the checkpoints that come with the package."""
+    return sorted(entry.name.removesuffix(SUFFIX) for entry in _bundled().iterdir() if entry.name.endswith(SUFFIX))
+
+
+def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
+    """Write a network's weights and description to one file, at once or not at all."""
+    weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    description = info.model_dump_json()
+    metadata = {_INFO_KEY: description, _DIGEST_KEY: _digest(description, weights)}
+    write_atomically(path, save_tensors(weights, metadata))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by new content; a reader, or a crash at any moment, finds the old or the new one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _bundled() -> Path:
+    return Path(str(files("dia_models") / "bundled"))
+
+
+def _locate(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if str(source) in list_checkpoints():
+        return _bundled() / f"{source}{SUFFIX}"
+    if path.exists():
+        raise ModelInputError("ckpt", f"{source} is no file; a checkpoint is one {SUFFIX} file")
+    if path.suffix or len(path.parts) > 1:
+        raise ModelInputError("ckpt", f"there is no file {source}")
+    raise unknown("ckpt", str(source), [*list_checkpoints(), f"a path to a {SUFFIX} file"])
+
+
+def _content(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise ModelInputError("ckpt", f"{path} has {size / 2**30:.1f} GiB; at most 8 are read")
+    return path.read_bytes()
+
+
+def _parse(path: Path, content: bytes) -> tuple[CheckpointInfo, dict[str, Tensor]]:
+    if content.startswith(_PICKLE_STARTS):
+        raise ModelInputError(
+            "ckpt",
+            f"{path} is a pickled PyTorch file, which can run code when it is opened, so it is not; "
+            "a checkpoint is a .safetensors file, as dia-train fit writes it",
+        )
+    metadata = _metadata(path, content)
+    if _INFO_KEY not in metadata:
+        raise ModelInputError(
+            "ckpt", f"{path} is a safetensors file, but its header does not say which network it holds; "
+            "a checkpoint is what dia-train fit writes"
+        )
+    try:
+        weights = load_tensors(content)
+        info = CheckpointInfo.model_validate_json(metadata[_INFO_KEY])
+    except (SafetensorError, ValidationError, KeyError, RuntimeError) as error:
+        raise _damaged(path, str(error).splitlines()[0]) from error
+    if metadata.get(_DIGEST_KEY) != _digest(metadata[_INFO_KEY], weights):
+        raise _damaged(path, "its content does not have the checksum in its header")
+    return info, weights
+
+
+def _metadata(path: Path, content: bytes) -> dict[str, str]:
+    """The header's metadata: a safetensors file starts with the header's length, then the header as JSON."""
+    length = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else LARGEST_HEADER + 1
+    if length > min(LARGEST_HEADER, len(content) - 8):
+        raise _damaged(path, "it is no safetensors file, or was cut off")
+    try:
+        header = json.loads(content[8 : 8 + length])
+        metadata: Any = header.get("__metadata__", {})
+        return {str(key): str(value) for key, value in metadata.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise _damaged(path, "its header cannot be read") from error
+
+
+def _damaged(path: Path, reason: str) -> ModelInputError:
+    return ModelInputError("ckpt", f"{path} is damaged or no checkpoint: {reason}")
+
+
+def _digest(description: str, weights: dict[str, Tensor]) -> str:
+    """A checksum of the description and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

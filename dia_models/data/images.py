@@ -1,0 +1,158 @@
+"""Images with labels: in memory, or as files that are decoded when they are needed."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from dia_models.data.decode import UnreadableImageError, read_image
+from dia_models.errors import ModelInputError
+
+UNLABELLED = -1
+LARGEST_SET_BYTES = 16 * 2**30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images of one size, their labels (-1: none) and their names."""
+
+    pixels: UInt8[Tensor, "image height width channel"]
+    labels: Int64[Tensor, "image"]
+    names: tuple[str, ...]
+
+
+class ImageSource(Protocol):
+    """What training, evaluation and analysis read images from."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
+    ) -> Iterator[Batch]:
+        """Give the images at these indices, resized to `size` (height, width), with 1 or 3 channels."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryImages:
+    """Images held as one tensor of bytes."""
+
+    pixels: UInt8[Tensor, "image height width channel"]
+    labels: Int64[Tensor, "image"]
+    classes: tuple[str, ...]
+    names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Int64[Tensor, "chosen"]) -> "MemoryImages":
+        """The images at these indices, in that order."""
+        names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
+        return MemoryImages(self.pixels[indices], self.labels[indices], self.classes, names)
+
+    def to(self, device: torch.device) -> "MemoryImages":
+        """The same images on another device."""
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+    def batches(
+        self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
+    ) -> Iterator[Batch]:
+        """As `ImageSource.batches`. Raises ModelInputError for another size or number of channels than there is."""
+        here = tuple(self.pixels.shape[1:])
+        if size is not None and here != (*size, channels):
+            raise ModelInputError(
+                "data",
+                f"these images are {here[0]}x{here[1]} with {here[2]} channel(s), the network takes "
+                f"{size[0]}x{size[1]} with {channels}; use data of that kind, or folder:PATH, which is resized",
+            )
+        for start in range(0, len(indices), batch_size):
+            chosen = torch.as_tensor(indices[start : start + batch_size])
+            names = tuple(f"#{i}" if self.names is None else self.names[i] for i in chosen.tolist())
+            yield Batch(self.pixels[chosen], self.labels[chosen], names)
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Image files, decoded batch by batch on `workers` threads.
+
+    A file that cannot be read is skipped and remembered in `unreadable` (name and reason), unless `strict`.
+    """
+
+    root: Path
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    workers: int = 2
+    strict: bool = False
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batches(
+        self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
+    ) -> Iterator[Batch]:
+        """As `ImageSource.batches`. Raises ModelInputError for unreadable files if `strict`, or if all are."""
+        given = 0
+        with ThreadPoolExecutor(max(self.workers, 1)) as pool:
+            for start in range(0, len(indices), batch_size):
+                chosen = indices[start : start + batch_size]
+                decoded = list(pool.map(lambda i: self._read(i, size, channels), chosen))
+                kept = [(i, image) for i, image in zip(chosen, decoded, strict=True) if image is not None]
+                if kept:
+                    given += len(kept)
+                    yield self._batch([i for i, _ in kept], [image for _, image in kept])
+        if not given:
+            raise ModelInputError("data", f"none of the {len(indices)} files asked for in {self.root} can be read")
+
+    def take(self, indices: Sequence[int]) -> "FileImages":
+        """The files at these indices, in that order."""
+        paths, labels = tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices)
+        return replace(self, paths=paths, labels=labels)
+
+    def load(self, size: tuple[int, int] | None, channels: int) -> MemoryImages:
+        """Decode every file into memory. Raises ModelInputError if that would take more than 16 GiB."""
+        if size is not None and (need := len(self) * size[0] * size[1] * channels) > LARGEST_SET_BYTES:
+            raise ModelInputError(
+                "data", f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit"
+            )
+        parts = list(self.batches(range(len(self)), 1024, size, channels))
+        return MemoryImages(
+            torch.cat([part.pixels for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            self.classes,
+            tuple(name for part in parts for name in part.names),
+        )
+
+    def _name(self, index: int) -> str:
+        return self.paths[index].relative_to(self.root).as_posix()
+
+    def _read(self, index: int, size: tuple[int, int] | None, channels: int) -> np.ndarray | None:
+        try:
+            return read_image(self.paths[index], size, channels)
+        except UnreadableImageError as error:
+            if self.strict:
+                raise ModelInputError("data", f"{self.paths[index]}: {error}") from error
+            self.unreadable[self._name(index)] = str(error)
+            return None
+
+    def _batch(self, indices: list[int], images: list[np.ndarray]) -> Batch:
+        shapes = {image.shape for image in images}
+        if len(shapes) > 1:
+            sizes = ", ".join(sorted(f"{h}x{w}" for h, w, _ in shapes))
+            raise ModelInputError("image-size", f"the images have several sizes ({sizes}); say which to resize to")
+        labels = torch.tensor([self.labels[i] for i in indices], dtype=torch.int64)
+        return Batch(torch.from_numpy(np.stack(images)), labels, tuple(self._name(i) for i in indices))
+
+
+def evenly_spaced(count: int, total: int) -> list[int]:
+    """`count` of the indices 0 to total - 1 at equal distances, so that a set sorted by class gives all classes."""
+    return [i * total // count for i in range(count)]

@@ -1,0 +1,67 @@
+"""From bytes to a network's input, and the random changes that training makes on the way."""
+
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+class Preprocessing(BaseModel):
+    """What a network's images go through: a size in pixels, then (value - mean) / std per channel, values in 0 to 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    mean: tuple[float, ...] = Field(min_length=1, max_length=1024)
+    std: tuple[float, ...] = Field(min_length=1, max_length=1024)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    def __call__(
+        self, pixels: UInt8[Tensor, "batch height width channel"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Normalise; the result is laid out channels-last in memory."""
+        scale = pixels.new_tensor([1 / (255 * s) for s in self.std], dtype=torch.float32)
+        offset = pixels.new_tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
+        return (pixels * scale - offset).permute(0, 3, 1, 2)
+
+
+def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
+    """The preprocessing that gives these images mean 0 and variance 1 in each channel."""
+    values = pixels.flatten(0, 2)
+    sums = torch.stack([_moments(chunk) for chunk in values.split(2**22)]).sum(0)
+    mean, square = sums / len(values) / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
+    std = (square - mean**2).clamp(min=1e-12).sqrt()
+    height, width = pixels.shape[1:3]
+    return Preprocessing(height=height, width=width, mean=_rounded(mean), std=_rounded(std))
+
+
+def crop_and_flip(
+    pixels: UInt8[Tensor, "batch height width channel"], padding: int, generator: torch.Generator
+) -> UInt8[Tensor, "batch height width channel"]:
+    """Shift each image by up to `padding` pixels (black moves in) and mirror every second one, all at random."""
+    batch, height, width, _ = pixels.shape
+    device = pixels.device
+    shifts = torch.randint(-padding, padding + 1, (batch, 2), generator=generator, device=device)
+    mirrored = torch.rand(batch, generator=generator, device=device) < 0.5
+    rows = torch.arange(height, device=device) + shifts[:, :1]
+    columns = torch.arange(width, device=device)
+    columns = torch.where(mirrored[:, None], columns.flip(0), columns) + shifts[:, 1:]
+    padded = torch.nn.functional.pad(pixels, (0, 0, padding, padding, padding, padding))
+    images = torch.arange(batch, device=device)[:, None, None]
+    return padded[images, rows[:, :, None] + padding, columns[:, None, :] + padding]
+
+
+def _moments(chunk: UInt8[Tensor, "pixel channel"]) -> Float[Tensor, "2 channel"]:
+    values = chunk.double()
+    return torch.stack([values.sum(0), values.square().sum(0)])
+
+
+def _rounded(values: Float[Tensor, "channel"]) -> tuple[float, ...]:
+    return tuple(round(v, 4) for v in values.tolist())

@@ -1,0 +1,33 @@
+"""Which device to compute on, and in which precision."""
+
+import torch
+
+from dia_models.errors import ModelInputError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` (CUDA, else Apple's MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`. Raises ModelInputError for others."""
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available += ["mps"]
+    if name == "auto":
+        return torch.device(next((d for d in ("cuda", "mps") if d in available), "cpu"))
+    if name not in available:
+        raise ModelInputError("device", f"{name!r} is not available here; accepted: auto, {', '.join(available)}")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto` means bfloat16 where the hardware computes in it, else float32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if device.type == "cpu" and _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return capabilities.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()

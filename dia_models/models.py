@@ -1,0 +1,74 @@
+"""Networks by name: `<backbone>[_<attention>]`."""
+
+import re
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from dia_models.attention import AttentionKind, attention_kind, attention_names
+from dia_models.cifar_resnet import CifarResNet
+from dia_models.errors import ModelInputError, unknown
+
+LISTED_DEPTHS = (20, 29, 56, 83, 110, 164, 245, 326, 407)
+_NAME = re.compile(r"cifar_resnet(?P<depth>\d{1,6})(?:_(?P<attention>\w+))?")
+
+
+class ModelSpec(BaseModel):
+    """All that is needed to build a network again, apart from its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(max_length=100)
+    num_classes: int = Field(ge=1, le=1_000_000)
+    in_channels: int = Field(ge=1, le=1_024)
+    options: dict[str, bool | int | float | str] = {}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The model names that match a shell pattern such as `*resnet164*`.
+
+    `cifar_resnet` exists for every depth 9n + 2; the usual depths are listed.
+    """
+    backbones = [f"cifar_resnet{depth}" for depth in LISTED_DEPTHS]
+    names = [f"{b}{a}" for b in backbones for a in ("", *(f"_{name}" for name in attention_names()))]
+    return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def create_model(name: str, *, num_classes: int = 10, in_channels: int = 3, **options: bool | int | float | str) -> nn.Module:
+    """Build a network with random weights, drawn from torch's global random generator.
+
+    `name` is `<backbone>[_<attention>]`, as `list_models` lists them; `options` are the attention's, such as
+    `reduction=4`. The result carries its `ModelSpec` as `.spec`. Raises ModelInputError for a name or an option
+    that does not exist, and for a value that cannot be.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise unknown("model", name, list_models())
+    depth, attention = int(match["depth"]), match["attention"]
+    kind = None if attention is None else _attention_of(name, attention)
+    _check_options(name, options, kind)
+    spec = ModelSpec(name=name, num_classes=num_classes, in_channels=in_channels, options=options)
+    model = CifarResNet(depth, kind, num_classes, in_channels, **options)
+    model.spec = spec
+    return model
+
+
+def _attention_of(name: str, attention: str) -> AttentionKind:
+    if attention not in attention_names():
+        backbone = name.removesuffix(f"_{attention}")
+        raise unknown("model", name, [backbone, *(f"{backbone}_{a}" for a in attention_names())])
+    return attention_kind(attention)
+
+
+def _check_options(name: str, options: dict[str, Any], kind: AttentionKind | None) -> None:
+    accepted = kind.options() if kind else {}
+    for option, value in options.items():
+        if option not in accepted:
+            if not accepted:
+                raise ModelInputError("set", f"{name} has no options, but {option}={value} was given")
+            raise unknown("set", option, accepted)
+        expected = type(accepted[option])
+        if type(value) is not expected:
+            raise ModelInputError("set", f"{option} must be of type {expected.__name__}, not {value!r}")

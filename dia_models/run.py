@@ -1,0 +1,228 @@
+"""Training runs: one directory each, started, resumed after any interruption, and finished."""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from dia_models.allocator import keep_freed_memory
+from dia_models.checkpoint import CheckpointInfo, save_checkpoint, write_atomically
+from dia_models.data import (
+    CIFAR_MEAN,
+    CIFAR_STD,
+    FileImages,
+    ImageSource,
+    MemoryImages,
+    Preprocessing,
+    measured,
+    open_data,
+)
+from dia_models.device import choose_precision
+from dia_models.errors import ModelInputError
+from dia_models.evaluation import Evaluation, evaluate
+from dia_models.models import ModelSpec, create_model
+from dia_models.recipe import Recipe
+from dia_models.training import BEST, LAST, Training, TrainingData, make_trainer
+
+CONFIG, RESULT, MODEL, BEST_MODEL = "run.json", "result.json", "model.safetensors", "best.safetensors"
+CIFAR = Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
+
+
+class RunConfig(BaseModel):
+    """What a run is: enough to start it again from nothing. It is written to the run's directory first of all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_name: Literal["dia.run/1"] = "dia.run/1"
+    model: str
+    options: dict[str, bool | int | float | str] = {}
+    data: str
+    recipe_name: str
+    recipe: Recipe
+    image_size: int | None = Field(default=None, ge=1, le=4096)
+    channels: int = Field(default=3, ge=1, le=3)
+    seed: int = 0
+
+    @classmethod
+    def read(cls, directory: Path) -> "RunConfig":
+        """The configuration of a run that was started. Raises ModelInputError if there is none to read."""
+        path = directory / CONFIG
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ModelInputError("resume", f"{directory} holds no run: it has no {CONFIG}") from error
+        except ValidationError as error:
+            raise ModelInputError("resume", f"{path} cannot be read: {error.errors()[0]['msg']}") from error
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: test scores of the last epoch's network and of the best one on the validation images."""
+
+    directory: Path
+    config: RunConfig
+    last: Evaluation
+    best: Evaluation | None
+
+
+@dataclass(frozen=True)
+class _Images:
+    train: MemoryImages
+    validation: MemoryImages | None
+    test: MemoryImages
+    preprocessing: Preprocessing
+
+
+def fit(
+    config: RunConfig,
+    directory: Path,
+    device: torch.device,
+    *,
+    data_dir: Path | None = None,
+    resume: bool = False,
+    callbacks: tuple[Callback, ...] = (),
+) -> RunResult:
+    """Train a network, test it once, and leave its checkpoints in `directory`.
+
+    A new run needs a directory that does not exist or is empty; `resume` continues one at the last epoch that
+    was completed, to the same weights as without the interruption on the same machine.
+    Raises ModelInputError for a directory in use or a run of another configuration.
+    """
+    _claim(directory, config, resume)
+    images = _read_images(config, data_dir)
+    torch.manual_seed(config.seed)
+    model = create_model(
+        config.model,
+        num_classes=len(images.train.classes),
+        in_channels=images.train.pixels.shape[3],
+        **config.options,
+    ).to(memory_format=torch.channels_last)
+    _train(model, config, images, directory, device, resume, callbacks)
+    return _finish(model, config, images, directory, device)
+
+
+def _claim(directory: Path, config: RunConfig, resume: bool) -> None:
+    if resume:
+        started = RunConfig.read(directory)
+        if started != config:
+            changed = [k for k in RunConfig.model_fields if getattr(started, k) != getattr(config, k)]
+            raise ModelInputError(
+                "resume", f"{directory} is a run with another {', '.join(changed)}; leave these options out to resume it"
+            )
+    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ModelInputError(
+            "out", f"{directory} exists and is not empty; choose another directory, or --resume the run in it"
+        )
+    else:
+        write_atomically(directory / CONFIG, config.model_dump_json(indent=2).encode())
+
+
+def _read_images(config: RunConfig, data_dir: Path | None) -> _Images:
+    train = _in_memory(open_data(config.data, "train", data_dir), config)
+    test = _in_memory(open_data(config.data, "test", data_dir), config)
+    if not train.classes:
+        raise ModelInputError("data", f"{config.data} has no classes to train on; put each class in a folder of its own")
+    if test.classes != train.classes:
+        raise ModelInputError("data", f"{config.data}: the test classes are not the training classes")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
+    held_out = round(len(train) * config.recipe.validation)
+    kept = train.take(order[held_out:].sort().values)
+    preprocessing = CIFAR if config.data.startswith("cifar") else measured(kept.pixels)
+    return _Images(kept, train.take(order[:held_out]) if held_out else None, test, preprocessing)
+
+
+def _in_memory(source: ImageSource, config: RunConfig) -> MemoryImages:
+    if isinstance(source, MemoryImages):
+        return source
+    assert isinstance(source, FileImages)
+    size = None if config.image_size is None else (config.image_size, config.image_size)
+    return source.load(size, config.channels)
+
+
+def _train(
+    model: nn.Module,
+    config: RunConfig,
+    images: _Images,
+    directory: Path,
+    device: torch.device,
+    resume: bool,
+    callbacks: tuple[Callback, ...],
+) -> None:
+    if device.type == "cpu":
+        keep_freed_memory()
+    precision = choose_precision(config.recipe.precision, device)
+    trainer = make_trainer(config.recipe, directory, device, precision, callbacks)
+    training = Training(model, config.recipe, images.preprocessing, len(images.train), config.seed)
+    data = TrainingData(images.train, images.validation, config.recipe, config.seed)
+    last = directory / LAST
+    trainer.fit(
+        training, datamodule=data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True
+    )
+
+
+def _finish(
+    model: nn.Module, config: RunConfig, images: _Images, directory: Path, device: torch.device
+) -> RunResult:
+    model.to(device)
+    last = _test(model, images, config.recipe.batch_size, device)
+    save_checkpoint(directory / MODEL, model, _info(model, config, images, last))
+    best = None
+    if (directory / BEST).exists():
+        state = torch.load(directory / BEST, map_location=device, weights_only=True)["state_dict"]
+        model.load_state_dict({name.removeprefix("model."): t for name, t in state.items()})
+        best = _test(model, images, config.recipe.batch_size, device)
+        save_checkpoint(directory / BEST_MODEL, model, _info(model, config, images, best))
+    result = {
+        "schema": "dia.fit/1",
+        "last": _scores(last),
+        "best": None if best is None else _scores(best),
+        "versions": versions(),
+    }
+    write_atomically(directory / RESULT, json.dumps(result, indent=2).encode())
+    return RunResult(directory, config, last, best)
+
+
+def _test(model: nn.Module, images: _Images, batch_size: int, device: torch.device) -> Evaluation:
+    batches = images.test.batches(range(len(images.test)), batch_size, None, images.test.pixels.shape[3])
+    return evaluate(model, batches, images.preprocessing, len(images.test.classes), device)
+
+
+def _info(model: nn.Module, config: RunConfig, images: _Images, test: Evaluation) -> CheckpointInfo:
+    spec = model.spec
+    assert isinstance(spec, ModelSpec)
+    return CheckpointInfo(
+        model=spec,
+        data=config.data,
+        classes=images.train.classes,
+        preprocessing=images.preprocessing,
+        recipe={"name": config.recipe_name, **config.recipe.model_dump(exclude={"milestones"})},
+        metrics=_scores(test),
+        seed=config.seed,
+        versions=versions(),
+    )
+
+
+def _scores(evaluation: Evaluation) -> dict[str, float]:
+    return {"test_accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the numbers depend on."""
+    import platform
+
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "lightning": lightning.__version__,
+        "dia-analysis": version("dia-analysis"),
+    }
+
+
+__all__: list[Any] = ["RunConfig", "RunResult", "fit", "versions"]
