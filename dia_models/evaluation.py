@@ -1,7 +1,6 @@
 """How well a network classifies images."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,24 +20,16 @@ class Evaluation:
     loss: float
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode inside, every submodule's own mode again after."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def evaluate(
     model: nn.Module, batches: Iterable[Batch], preprocessing: Preprocessing, classes: int, device: torch.device
 ) -> Evaluation:
-    """Classify every image with a label, in float32. Raises ValueError if there is none."""
+    """Classify every image with a label, in float32; the network is left in evaluation mode.
+
+    Raises ValueError if no image has a label.
+    """
+    model.eval()
     right, total, loss = torch.zeros(classes), torch.zeros(classes), 0.0
-    with evaluating(model), torch.inference_mode():
+    with torch.inference_mode():
         for batch in batches:
             labels = batch.labels.to(device)
             logits = model(preprocessing(batch.pixels.to(device))).float()

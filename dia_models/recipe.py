@@ -24,7 +24,7 @@ class Recipe(BaseModel):
     schedule: Literal["step", "one_cycle"]
     milestones: tuple[float, ...] = ()
     decay: float = Field(default=0.1, gt=0)
-    augment: Literal["crop_flip", "none"] = "crop_flip"
+    augment: Literal["crop_flip", "crop", "none"] = "crop_flip"
     padding: int = Field(default=4, ge=0)
     validation: float = Field(default=0.1, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

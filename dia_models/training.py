@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from dia_models.checkpoint import write_atomically
-from dia_models.data import MemoryImages, Preprocessing, crop_and_flip
+from dia_models.data import MemoryImages, Preprocessing, shift_and_mirror
 from dia_models.recipe import Recipe
 
 LAST, BEST, METRICS = "last.ckpt", "best.ckpt", "metrics.csv"
@@ -38,7 +38,8 @@ class Batches:
     images: MemoryImages
     batch_size: int
     seed: int | None = None
-    padding: int | None = None
+    augment: str = "none"
+    padding: int = 0
 
     def __len__(self) -> int:
         """Batches: the last one may be smaller."""
@@ -54,8 +55,8 @@ class Batches:
             order = torch.randperm(count, generator=generator.manual_seed(self.seed), device=device)
         for chosen in order.split(self.batch_size):
             pixels = self.images.pixels[chosen]
-            if self.padding is not None:
-                pixels = crop_and_flip(pixels, self.padding, generator)
+            if self.augment != "none":
+                pixels = shift_and_mirror(pixels, self.padding, self.augment == "crop_flip", generator)
             yield pixels, self.images.labels[chosen]
 
 
@@ -76,8 +77,8 @@ class TrainingData(L.LightningDataModule):
     def train_dataloader(self) -> Batches:
         """This epoch's batches."""
         assert self.trainer is not None
-        padding = self.recipe.padding if self.recipe.augment == "crop_flip" else None
-        return Batches(self.train, self.recipe.batch_size, epoch_seed(self.seed, self.trainer.current_epoch), padding)
+        seed = epoch_seed(self.seed, self.trainer.current_epoch)
+        return Batches(self.train, self.recipe.batch_size, seed, self.recipe.augment, self.recipe.padding)
 
     def val_dataloader(self) -> Batches | list[Any]:
         """The images held out from training."""

@@ -1,7 +1,7 @@
 """Images: data sets by name, files, preprocessing and augmentation."""
 
 from dia_models.data.images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
-from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, crop_and_flip, measured
+from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror
 from dia_models.data.sets import data_names, data_root, open_data
 
 __all__ = [
@@ -13,10 +13,10 @@ __all__ = [
     "ImageSource",
     "MemoryImages",
     "Preprocessing",
-    "crop_and_flip",
     "data_names",
     "data_root",
     "evenly_spaced",
     "measured",
     "open_data",
+    "shift_and_mirror",
 ]

@@ -34,6 +34,10 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
+    def name(self, index: int) -> str:
+        """What to call an image."""
+        ...
+
     def batches(
         self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
     ) -> Iterator[Batch]:
@@ -52,6 +56,10 @@ class MemoryImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """The file's name, or `#index`."""
+        return f"#{index}" if self.names is None else self.names[index]
 
     def take(self, indices: Int64[Tensor, "chosen"]) -> "MemoryImages":
         """The images at these indices, in that order."""
@@ -75,7 +83,7 @@ class MemoryImages:
             )
         for start in range(0, len(indices), batch_size):
             chosen = torch.as_tensor(indices[start : start + batch_size])
-            names = tuple(f"#{i}" if self.names is None else self.names[i] for i in chosen.tolist())
+            names = tuple(self.name(i) for i in chosen.tolist())
             yield Batch(self.pixels[chosen], self.labels[chosen], names)
 
 
@@ -132,7 +140,8 @@ class FileImages:
             tuple(name for part in parts for name in part.names),
         )
 
-    def _name(self, index: int) -> str:
+    def name(self, index: int) -> str:
+        """The file's path below the data's folder."""
         return self.paths[index].relative_to(self.root).as_posix()
 
     def _read(self, index: int, size: tuple[int, int] | None, channels: int) -> np.ndarray | None:
@@ -141,7 +150,7 @@ class FileImages:
         except UnreadableImageError as error:
             if self.strict:
                 raise ModelInputError("data", f"{self.paths[index]}: {error}") from error
-            self.unreadable[self._name(index)] = str(error)
+            self.unreadable[self.name(index)] = str(error)
             return None
 
     def _batch(self, indices: list[int], images: list[np.ndarray]) -> Batch:
@@ -150,7 +159,7 @@ class FileImages:
             sizes = ", ".join(sorted(f"{h}x{w}" for h, w, _ in shapes))
             raise ModelInputError("image-size", f"the images have several sizes ({sizes}); say which to resize to")
         labels = torch.tensor([self.labels[i] for i in indices], dtype=torch.int64)
-        return Batch(torch.from_numpy(np.stack(images)), labels, tuple(self._name(i) for i in indices))
+        return Batch(torch.from_numpy(np.stack(images)), labels, tuple(self.name(i) for i in indices))
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:

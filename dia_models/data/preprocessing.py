@@ -42,17 +42,19 @@ def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessi
     return Preprocessing(height=height, width=width, mean=_rounded(mean), std=_rounded(std))
 
 
-def crop_and_flip(
-    pixels: UInt8[Tensor, "batch height width channel"], padding: int, generator: torch.Generator
+def shift_and_mirror(
+    pixels: UInt8[Tensor, "batch height width channel"], padding: int, mirror: bool, generator: torch.Generator
 ) -> UInt8[Tensor, "batch height width channel"]:
-    """Shift each image by up to `padding` pixels (black moves in) and mirror every second one, all at random."""
+    """Shift each image by up to `padding` pixels (black moves in) and, if asked, mirror half of them, at random."""
     batch, height, width, _ = pixels.shape
     device = pixels.device
     shifts = torch.randint(-padding, padding + 1, (batch, 2), generator=generator, device=device)
-    mirrored = torch.rand(batch, generator=generator, device=device) < 0.5
     rows = torch.arange(height, device=device) + shifts[:, :1]
-    columns = torch.arange(width, device=device)
-    columns = torch.where(mirrored[:, None], columns.flip(0), columns) + shifts[:, 1:]
+    columns = torch.arange(width, device=device).expand(batch, width)
+    if mirror:
+        mirrored = torch.rand(batch, generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    columns = columns + shifts[:, 1:]
     padded = torch.nn.functional.pad(pixels, (0, 0, padding, padding, padding, padding))
     images = torch.arange(batch, device=device)[:, None, None]
     return padded[images, rows[:, :, None] + padding, columns[:, None, :] + padding]

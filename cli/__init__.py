@@ -1,0 +1,1 @@
+"""The commands dia-analyze and dia-train: parse, one call, print."""

@@ -1,0 +1,77 @@
+"""dia-analyze: look inside a trained network."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options as o
+from cli.main import run
+
+app = typer.Typer(
+    name="dia-analyze",
+    help="Look inside attention networks. Try: dia-analyze demo. Add --debug to any command for a traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep the commands' names, also while there is only one."""
+
+
+@app.command()
+def correlation(
+    ckpt: o.Ckpt,
+    data: o.Data = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
+    points: Annotated[
+        list[str] | None, typer.Option("--points", help="Modules to capture, such as 'layer*.se.gate'.")
+    ] = None,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 128,
+    workers: o.Workers = 2,
+    strict: o.Strict = False,
+) -> None:
+    """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
+    from cli.correlation import report
+    from cli.inputs import open_inputs
+
+    inputs = open_inputs(
+        ckpt,
+        data,
+        images,
+        data_dir=data_dir,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+        seed=seed,
+    )
+    default = Path("dia-out") / f"correlation-{inputs.checkpoint.name}"
+    report(inputs, points, out or default, overwrite=overwrite, as_json=as_json)
+
+
+@app.command()
+def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
+    """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
+    from cli.demo import run_demo
+
+    run_demo(out or Path("dia-out") / "demo", overwrite=overwrite, device=device, seed=seed)
+
+
+def main() -> None:
+    """The command dia-analyze."""
+    sys.exit(run(app, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Results on stdout, everything else on stderr; no control characters where there is no terminal."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def say(text: str = "") -> None:
+    """Print a result."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(document: Any) -> None:
+    """Print one JSON document."""
+    say(json.dumps(document, indent=2, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """Tell the user something that is not a result."""
+    sys.stderr.write(text + "\n")
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr that is not drawn where stderr is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def tracked(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Pass items through, drawing a bar."""
+    with progress_bar() as bar:
+        task = bar.add_task(label, total=total, detail="")
+        for item in items:
+            yield item
+            bar.advance(task)

@@ -1,0 +1,72 @@
+"""dia-train eval."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from cli.console import note, say, say_json, tracked
+from dia_models import Checkpoint, ModelInputError
+from dia_models.data import FileImages, ImageSource, open_data
+from dia_models.device import choose_device
+from dia_models.evaluation import evaluate
+
+
+def evaluate_checkpoint(
+    ckpt: str,
+    data: str | None,
+    *,
+    as_json: bool,
+    data_dir: Path | None,
+    device: str,
+    batch_size: int,
+    workers: int,
+    strict: bool,
+) -> None:
+    """Test a checkpoint on all images of a data set's test part and print the scores."""
+    checkpoint = Checkpoint.read(ckpt)
+    info = checkpoint.info
+    data = data or info.data
+    source = open_data(data, "test" if data == info.data else "any", data_dir, workers=workers, strict=strict)
+    labels = _labels(source, info.classes, data)
+    where = choose_device(device)
+    batches = source.batches(range(len(source)), batch_size, info.preprocessing.size, info.model.in_channels)
+    relabelled = (replace(b, labels=labels[b.labels]) for b in tracked(batches, -(-len(source) // batch_size), "test"))
+    result = evaluate(checkpoint.build().to(where), relabelled, info.preprocessing, len(info.classes), where)
+    per_class = dict(zip(info.classes, result.per_class_accuracy, strict=True))
+    if isinstance(source, FileImages):
+        for name, reason in sorted(source.unreadable.items()):
+            note(f"warning: skipped {name}: {reason}")
+    if as_json:
+        say_json(
+            {
+                "schema": "dia.eval/1",
+                "checkpoint": checkpoint.name,
+                "checkpoint_sha256": checkpoint.sha256,
+                "data": data,
+                "images": result.images,
+                "accuracy": result.accuracy,
+                "per_class_accuracy": per_class,
+                "loss": result.loss,
+            }
+        )
+        return
+    say(f"{checkpoint.name} on {result.images} images of {data}: accuracy {result.accuracy:.2%}, loss {result.loss:.3f}")
+    for name, accuracy in per_class.items():
+        say(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+
+
+def _labels(source: ImageSource, classes: tuple[str, ...], data: str) -> Tensor:
+    """The checkpoint's class number for each class of the data."""
+    import torch
+
+    if not source.classes:
+        raise ModelInputError("data", f"{data} has no classes; put each class in a folder of its own")
+    foreign = [name for name in source.classes if name not in classes]
+    if foreign:
+        raise ModelInputError(
+            "data", f"{data} has classes that the network does not know: {', '.join(foreign)}; it knows {', '.join(classes)}"
+        )
+    return torch.tensor([classes.index(name) for name in source.classes])
+
+

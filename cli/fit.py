@@ -1,0 +1,173 @@
+"""dia-train fit."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.progress import TaskID
+
+from cli.console import note, progress_bar, say, say_json
+from dia_models import ModelInputError
+from dia_models.device import choose_device
+from dia_models.evaluation import Evaluation
+from dia_models.recipe import Recipe, load_recipe
+from dia_models.run import RunConfig, RunResult, fit
+
+DEFAULT_RECIPE = "one_cycle"
+
+
+class EpochProgress(Callback):
+    """A bar of the current epoch with images per second, and a line on stderr after each epoch."""
+
+    def __init__(self) -> None:
+        self.bar = progress_bar()
+        self.task: TaskID | None = None
+        self.images = 0
+        self.started = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start a bar."""
+        self.images, self.started = 0, time.perf_counter()
+        label = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.bar.start()
+        self.task = self.bar.add_task(label, total=int(trainer.num_training_batches), detail="")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance it."""
+        self.images += len(batch[1])
+        assert self.task is not None
+        self.bar.update(self.task, advance=1, detail=f"{self._rate():.0f} images/s")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Replace the bar by a line."""
+        assert self.task is not None
+        self.bar.remove_task(self.task)
+        self.bar.stop()
+        seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        validation = f", validation accuracy {seen['val_accuracy']:.2%}" if "val_accuracy" in seen else ""
+        note(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: loss {seen['train_loss']:.3f}, "
+            f"accuracy {seen['train_accuracy']:.2%}{validation}, {self._rate():.0f} images/s"
+        )
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self.bar.stop()
+
+    def _rate(self) -> float:
+        return self.images / (time.perf_counter() - self.started)
+
+
+def fit_or_resume(
+    model: str | None,
+    data: str | None,
+    recipe: str | None,
+    changes: list[str],
+    *,
+    out: Path | None,
+    resume: bool,
+    image_size: int | None,
+    channels: int,
+    data_dir: Path | None,
+    device: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Start a run, or continue the one in `out`."""
+    where = choose_device(device)
+    if resume:
+        if out is None:
+            raise ModelInputError("out", "--resume needs the run's directory: --out DIR")
+        config = RunConfig.read(out)
+        _check_same(config, model=model, data=data, recipe_name=recipe)
+    else:
+        config = _new_config(model, data, recipe, changes, image_size, channels, seed)
+        out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        result = fit(config, out, where, data_dir=data_dir, resume=resume, callbacks=(EpochProgress(),))
+    except SystemExit as error:  # Lightning's answer to an interrupt
+        note(f"interrupted; to continue: dia-train fit --resume --out {out}")
+        raise KeyboardInterrupt from error
+    _print(result, as_json)
+
+
+def _new_config(
+    model: str | None,
+    data: str | None,
+    recipe: str | None,
+    changes: list[str],
+    image_size: int | None,
+    channels: int,
+    seed: int,
+) -> RunConfig:
+    if model is None or data is None:
+        missing = "model" if model is None else "data"
+        raise ModelInputError(missing, f"say which {missing} to train with, for example --model cifar_resnet29_se --data digits")
+    if channels not in (1, 3):
+        raise ModelInputError("channels", f"{channels} given; accepted: 1 or 3")
+    name = recipe or DEFAULT_RECIPE
+    values = dict(_parse(change) for change in changes)
+    recipe_values = {key: value for key, value in values.items() if key in Recipe.model_fields}
+    options = {key: value for key, value in values.items() if key not in recipe_values}
+    return RunConfig(
+        model=model,
+        options=options,
+        data=data,
+        recipe_name=name,
+        recipe=load_recipe(name, **recipe_values),
+        image_size=image_size,
+        channels=channels,
+        seed=seed,
+    )
+
+
+def _parse(change: str) -> tuple[str, Any]:
+    """key=value, the value as TOML if it is such, else as text."""
+    import tomllib
+
+    key, equals, value = change.partition("=")
+    if not (key and equals and value):
+        raise ModelInputError("set", f"{change!r} is not of the form key=value")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _check_same(config: RunConfig, **given: str | None) -> None:
+    for field, value in given.items():
+        started = getattr(config, field)
+        if value is not None and value != started:
+            raise ModelInputError("resume", f"the run was started with {field} {started}, not {value}")
+
+
+def _print(result: RunResult, as_json: bool) -> None:
+    document = {
+        "schema": "dia.fit/1",
+        "directory": str(result.directory),
+        "model": result.config.model,
+        "data": result.config.data,
+        "seed": result.config.seed,
+        "last": _scores(result.last),
+        "best": None if result.best is None else _scores(result.best),
+    }
+    if as_json:
+        say_json(document)
+        return
+    say(f"{result.config.model} on {result.last.images} test images of {result.config.data}")
+    say(f"  after the last epoch:      accuracy {result.last.accuracy:.2%}, loss {result.last.loss:.3f}")
+    if result.best is not None:
+        say(f"  best on validation images: accuracy {result.best.accuracy:.2%}, loss {result.best.loss:.3f}")
+    note(f"written to {result.directory}/; look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
+
+
+def _scores(evaluation: Evaluation) -> dict[str, float]:
+    return {"test_accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
+
+

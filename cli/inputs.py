@@ -1,0 +1,98 @@
+"""From a command's options to a network and the images it is to see."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cli.console import note, tracked
+from dia_analysis import Provenance
+from dia_models import Checkpoint, ModelInputError, create_model
+from dia_models.allocator import keep_freed_memory
+from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data
+from dia_models.device import choose_device
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A checkpoint's network on a device, and chosen images of a data set, prepared as the network expects them."""
+
+    checkpoint: Checkpoint
+    model: nn.Module
+    device: torch.device
+    data: str
+    source: ImageSource
+    chosen: list[int]
+    batch_size: int
+    seed: int
+
+    def batches(self, label: str) -> Iterator[Tensor]:
+        """The images, batch by batch: (batch, channel, height, width), normalised, with a progress bar."""
+        return tracked(self._prepared(self.chosen), -(-len(self.chosen) // self.batch_size), label)
+
+    def untrained(self) -> nn.Module:
+        """A copy of the network with random weights, its batch-norm statistics taken from the images."""
+        spec = self.checkpoint.info.model
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model = create_model(
+                spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options
+            )
+        model = model.to(self.device, memory_format=torch.channels_last)
+        some = evenly_spaced(min(1024, len(self.chosen)), len(self.chosen))
+        torch.optim.swa_utils.update_bn(self._prepared([self.chosen[i] for i in some]), model)
+        return model.eval()
+
+    def provenance(self) -> Provenance:
+        """Where results from these inputs come from."""
+        return Provenance(
+            checkpoint=self.checkpoint.name,
+            checkpoint_sha256=self.checkpoint.sha256,
+            data=self.data,
+            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances",
+            seed=self.seed,
+        )
+
+    def _prepared(self, indices: list[int]) -> Iterator[Tensor]:
+        info = self.checkpoint.info
+        for batch in self.source.batches(indices, self.batch_size, info.preprocessing.size, info.model.in_channels):
+            yield info.preprocessing(batch.pixels.to(self.device))
+
+    def names(self) -> list[str]:
+        """The chosen images' names: paths below the data's folder, or `#number` for data without file names."""
+        return [self.source.name(i) for i in self.chosen]
+
+    def report_unreadable(self) -> None:
+        """Name the files that were skipped."""
+        if isinstance(self.source, FileImages) and (unreadable := self.source.unreadable):
+            note(f"warning: {len(unreadable)} of {len(self.chosen)} images cannot be read and were skipped:")
+            for name, reason in sorted(unreadable.items()):
+                note(f"  {name}: {reason}")
+
+
+def open_inputs(
+    ckpt: str,
+    data: str | None,
+    images: int | None,
+    *,
+    data_dir: Path | None,
+    device: str,
+    batch_size: int,
+    workers: int,
+    strict: bool,
+    seed: int,
+) -> Inputs:
+    """Read a checkpoint and open its images; `images` of them at equal distances, or 1,000 or all there are."""
+    checkpoint = Checkpoint.read(ckpt)
+    data = data or checkpoint.info.data
+    source = open_data(data, "any", data_dir, workers=workers, strict=strict)
+    if images is not None and images > len(source):
+        raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
+    chosen = evenly_spaced(images or min(1000, len(source)), len(source))
+    where = choose_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
+    model = checkpoint.build().to(where, memory_format=torch.channels_last)
+    return Inputs(checkpoint, model, where, data, source, chosen, batch_size, seed)

@@ -1,0 +1,109 @@
+"""dia-train: train the networks that dia-analyze looks into."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options as o
+from cli.main import run
+
+app = typer.Typer(
+    name="dia-train",
+    help="Train and test attention networks. Add --debug to any command for a traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def fit(
+    model: Annotated[str | None, typer.Option("--model", help="A name that dia-train models lists.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A name that dia-train recipes lists.")] = None,
+    changes: o.Set = None,
+    out: o.Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after an interruption.")] = False,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=8, help="Resize the images of a folder to this many pixels.")
+    ] = None,
+    channels: Annotated[int, typer.Option("--channels", help="Read the images of a folder as 1 (grey) or 3.")] = 3,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    as_json: o.Json = False,
+) -> None:
+    """Train a network, test it once at the end, and write its checkpoint."""
+    from cli.fit import fit_or_resume
+
+    fit_or_resume(
+        model,
+        data,
+        recipe,
+        changes or [],
+        out=out,
+        resume=resume,
+        image_size=image_size,
+        channels=channels,
+        data_dir=data_dir,
+        device=device,
+        seed=seed,
+        as_json=as_json,
+    )
+
+
+@app.command(name="eval")
+def evaluate(
+    ckpt: o.Ckpt,
+    data: o.Data = None,
+    as_json: o.Json = False,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = 256,
+    workers: o.Workers = 2,
+    strict: o.Strict = False,
+) -> None:
+    """How well does a network classify the test images of a data set?"""
+    from cli.evaluation import evaluate_checkpoint
+
+    evaluate_checkpoint(
+        ckpt,
+        data,
+        as_json=as_json,
+        data_dir=data_dir,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+    )
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="A shell pattern, such as '*resnet164*'.")] = "*",
+    num_classes: Annotated[int, typer.Option("--classes", min=1, help="Classes to count the parameters for.")] = 100,
+    as_json: o.Json = False,
+) -> None:
+    """List the networks and their trainable parameters."""
+    from cli.models import print_models
+
+    print_models(pattern, num_classes, as_json=as_json)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes and their fields."""
+    from cli.models import print_recipes
+
+    print_recipes()
+
+
+def main() -> None:
+    """The command dia-train."""
+    sys.exit(run(app, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

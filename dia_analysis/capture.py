@@ -1,0 +1,143 @@
+"""Capture what modules put out, call by call, and leave the network as it was."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.points import find_points, match_points
+
+
+@dataclass(frozen=True)
+class Record:
+    """The output of one call of one module.
+
+    `feature_size` is (height, width) of the features given to the module's parent, the attention module that the
+    point belongs to; None if the parent takes none.
+    """
+
+    module: str
+    call: int
+    value: Tensor
+    feature_size: tuple[int, int] | None
+
+
+class Records(Mapping[tuple[str, int], Tensor]):
+    """The outputs captured in the network's latest forward pass, by (module name, call index), in forward order.
+
+    A module that runs several times in one pass has one record per call. The next forward pass starts anew.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, int], Record] = {}
+        self._calls: dict[str, int] = {}
+        self._fired: set[str] = set()
+        self._depth = 0
+        self._model_ran = False
+
+    def __getitem__(self, key: tuple[str, int]) -> Tensor:
+        return self._records[key].value
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def in_order(self) -> list[Record]:
+        """The records in the order in which the modules ran."""
+        return list(self._records.values())
+
+    def clear(self) -> None:
+        """Forget the captured outputs."""
+        self._records.clear()
+        self._calls.clear()
+
+    def _enter_model(self, *_: Any) -> None:
+        if self._depth == 0:
+            self.clear()
+        self._depth += 1
+        self._model_ran = True
+
+    def _leave_model(self, *_: Any) -> None:
+        self._depth -= 1
+
+    def _add(self, name: str, output: Any, feature_size: tuple[int, int] | None) -> None:
+        if self._model_ran and self._depth == 0:  # a part run again outside the pass, by activation checkpointing
+            return
+        if not isinstance(output, Tensor):
+            raise AnalysisInputError("points", f"{name} gives a {type(output).__name__}, not a tensor")
+        call = self._calls.get(name, 0)
+        self._calls[name] = call + 1
+        self._fired.add(name)
+        # A copy, since a later module may change the tensor in place.
+        self._records[name, call] = Record(name, call, output.detach().clone(), feature_size)
+
+
+@contextmanager
+def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iterator[Records]:
+    """Record the outputs of a network's probe points while it runs inside the `with` block.
+
+    `points` are shell patterns of module names; by default the attention gates that `find_points` finds.
+    Nothing of the network changes, and nothing of the capture stays behind, whatever happens inside. A compiled
+    network runs uncompiled meanwhile, because compiled code ignores hooks.
+
+    Raises AnalysisInputError for patterns that match nothing, for a scripted network, and, on leaving the block,
+    for points that never ran.
+    """
+    model = getattr(model, "_orig_mod", model)
+    _refuse_scripted(model)
+    names = find_points(model) if points is None else match_points(model, points)
+    modules = dict(model.named_modules())
+    records = Records()
+    with ExitStack() as hooks:
+        hooks.enter_context(torch.compiler.set_stance("force_eager"))
+
+        def undo_later(handle: Any) -> None:
+            hooks.callback(handle.remove)
+
+        undo_later(model.register_forward_pre_hook(records._enter_model))
+        undo_later(model.register_forward_hook(records._leave_model, always_call=True))
+        for name in names:
+            size = _FeatureSize()
+            undo_later(modules[name].register_forward_hook(_recorder(records, name, size)))
+            parent = modules[name.rpartition(".")[0]]
+            undo_later(parent.register_forward_pre_hook(size.see, with_kwargs=True))
+        yield records
+    silent = [name for name in names if name not in records._fired]
+    if silent:
+        raise AnalysisInputError(
+            "points",
+            f"{', '.join(silent)} never ran: the network was not run inside the block, or it does not use them",
+        )
+
+
+class _FeatureSize:
+    """Remembers the height and width of the features last given to a module."""
+
+    def __init__(self) -> None:
+        self.value: tuple[int, int] | None = None
+
+    def see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        images = (a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.ndim == 4)
+        first = next(images, None)
+        self.value = None if first is None else (first.shape[2], first.shape[3])
+
+
+def _recorder(records: Records, name: str, size: _FeatureSize) -> Callable[[nn.Module, Any, Any], None]:
+    def record(_: nn.Module, __: Any, output: Any) -> None:
+        records._add(name, output, size.value)
+
+    return record
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise AnalysisInputError(
+                "model", f"{name or 'the network'} is a TorchScript module, which hides its inside; give the original"
+            )

@@ -1,0 +1,334 @@
+"""How strongly do the attention maps of a stage's layers correlate? (section I and Fig. 2 of the paper)"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from dia_analysis.capture import capture
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.modes import evaluating
+from dia_analysis.output import new_directory, write_json
+from dia_analysis.provenance import Provenance
+from dia_analysis.stages import StageMaps, group_stages
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PAPER_MEAN_R = 0.85  # section I: the average "up to" 0.85, the averages of Fig. 2 "exceed 0.85"
+STRONG = 0.8  # section I: "greater than 0.8 indicates a strong correlation"
+BINS = 2**16
+DRAWN_BINS = 2**8
+SAVED_BINS = 2**11
+CONSTANT = 1e-13
+EXAMPLES = 4
+
+
+def pearson(
+    maps: Float[Tensor, "image layer element"],
+) -> tuple[Float[Tensor, "image layer layer"], Bool[Tensor, "image layer layer"]]:
+    """Pearson's r between every two layers of each image, over the elements, in float64, and where it is defined.
+
+    It is not defined (r is NaN) for a map that is constant, or constant but for float64's rounding, or that has a
+    value which is not finite. Exact two-pass formula: means first, then products of the deviations.
+    """
+    values = maps.to("cpu", torch.float64)
+    deviations = values - values.mean(-1, keepdim=True)
+    lengths = deviations.norm(dim=-1)
+    varies = (lengths > CONSTANT * values.norm(dim=-1)) & lengths.isfinite()
+    units = deviations / torch.where(varies, lengths, torch.nan)[..., None]
+    defined = varies[:, :, None] & varies[:, None, :]
+    return (units @ units.mT).clamp(-1, 1), defined
+
+
+class PearsonBetweenLayers(Metric):
+    """Streams the statistics of `pearson` over images; its size does not depend on how many there are.
+
+    All counts and sums add up over processes. The median is read from a histogram of 65,536 bins over [-1, 1],
+    so it is exact to 3e-5; all else is exact.
+    """
+
+    full_state_update = False
+    total: Float[Tensor, "layer layer"]
+    defined: Int64[Tensor, "layer layer"]
+    squares: Float[Tensor, ""]
+    strong: Int64[Tensor, ""]
+    histogram: Int64[Tensor, "bin"]
+    images: Int64[Tensor, ""]
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.pairs = torch.triu_indices(layers, layers, offset=1)
+        square = (layers, layers)
+        self.add_state("total", torch.zeros(square, dtype=torch.float64), "sum")
+        self.add_state("defined", torch.zeros(square, dtype=torch.int64), "sum")
+        self.add_state("squares", torch.tensor(0.0, dtype=torch.float64), "sum")
+        self.add_state("strong", torch.tensor(0), "sum")
+        self.add_state("histogram", torch.zeros(BINS, dtype=torch.int64), "sum")
+        self.add_state("images", torch.tensor(0), "sum")
+
+    def update(self, maps: Float[Tensor, "image layer element"]) -> None:
+        """Add some images."""
+        r, defined = pearson(maps)
+        self.total += r.nan_to_num(0.0).sum(0)
+        self.defined += defined.sum(0)
+        self.images += len(maps)
+        rows, columns = self.pairs
+        values = r[:, rows, columns][defined[:, rows, columns]]
+        self.squares += values.square().sum()
+        self.strong += (values > STRONG).sum()
+        bins = ((values + 1) * (BINS / 2)).long().clamp(max=BINS - 1)
+        self.histogram += torch.bincount(bins, minlength=BINS)
+
+    def compute(self) -> dict[str, Any]:
+        """The statistics as plain numbers and arrays, named as in StageCorrelation."""
+        rows, columns = self.pairs
+        count = int(self.defined[rows, columns].sum())
+        pairs = int(self.images) * len(rows)
+        numbers: dict[str, Any] = dict.fromkeys(("mean_r", "std_r", "median_r", "share_above_0_8"))
+        if count:
+            mean = float(self.total[rows, columns].sum()) / count
+            numbers = {
+                "mean_r": mean,
+                "std_r": max(float(self.squares) / count - mean**2, 0.0) ** 0.5,
+                "median_r": _median(self.histogram.numpy()),
+                "share_above_0_8": int(self.strong) / count,
+            }
+        matrix = (self.total / self.defined).numpy()  # 0 / 0 is NaN: this pair was never defined
+        return {
+            **numbers,
+            "pairs": pairs,
+            "undefined": pairs - count,
+            "matrix": matrix,
+            "histogram": self.histogram.numpy(),
+        }
+
+
+@dataclass(frozen=True)
+class StageCorrelation:
+    """One stage. The statistics are over all (image, layer pair) values of r; None if there is none.
+
+    `pairs` counts those values, of which `undefined` do not exist because a map was constant or not finite.
+    `matrix` (layer, layer) is the mean over images, NaN where never defined. `std_r` divides by the count.
+    `histogram` counts r in equal bins from -1 to 1. `examples` (image, layer, element) are the first images' maps.
+    """
+
+    stage: int
+    kind: str
+    layers: tuple[tuple[str, int], ...]
+    channels: int
+    mean_r: float | None
+    std_r: float | None
+    median_r: float | None
+    share_above_0_8: float | None
+    pairs: int
+    undefined: int
+    matrix: Float[np.ndarray, "layer layer"]
+    histogram: np.ndarray
+    examples: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stage as the JSON schema dia.correlation/1 has it."""
+        return {
+            "stage": self.stage,
+            "layers": len(self.layers),
+            "channels": self.channels,
+            "mean_r": self.mean_r,
+            "std_r": self.std_r,
+            "median_r": self.median_r,
+            "share_above_0_8": self.share_above_0_8,
+            "pairs": self.pairs,
+            "undefined": self.undefined,
+            "matrix": [[None if np.isnan(r) else float(r) for r in row] for row in self.matrix],
+            "kind": self.kind,
+            "points": [{"module": module, "call": call} for module, call in self.layers],
+        }
+
+    def to_xarray(self) -> xr.Dataset:
+        """The arrays with names: matrix (layer, other), histogram (r), examples (image, layer, element)."""
+        edges = np.linspace(-1, 1, SAVED_BINS + 1)
+        counts = self.histogram.reshape(SAVED_BINS, -1).sum(1).astype(np.float64)
+        names = [f"{module}#{call}" for module, call in self.layers]
+        return xr.Dataset(
+            {
+                "matrix": (("layer", "other"), self.matrix),
+                "histogram": ("r", counts),
+                "examples": (("image", "layer", "element"), self.examples),
+                "call": ("layer", [call for _, call in self.layers]),
+            },
+            coords={"layer": names, "other": names, "r": (edges[:-1] + edges[1:]) / 2},
+            attrs={"stage": self.stage, "kind": self.kind},
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the matrix; layers are numbered from 1 in forward order."""
+        ax = _axes(ax)
+        edge = len(self.layers) + 0.5
+        image = ax.imshow(self.matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
+        ax.set(title=f"Stage {self.stage}", xlabel="Layer", ylabel="Layer")
+        ax.figure.colorbar(image, ax=ax, label="Pearson r")
+        return ax
+
+
+@dataclass(frozen=True)
+class CorrelationResult:
+    """What `correlate_layers` found. `mean_r` is over all defined (image, layer pair) values of all stages."""
+
+    stages: tuple[StageCorrelation, ...]
+    images: int
+    mean_r: float | None
+    provenance: Provenance
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.correlation/1."""
+        return {
+            "schema": "dia.correlation/1",
+            **self.provenance.to_dict(),
+            "images": self.images,
+            "mean_r": self.mean_r,
+            "stages": [stage.to_dict() for stage in self.stages],
+        }
+
+    def summary(self) -> str:
+        """A table of the stages, and a sentence on each stage that has no number."""
+        heads = ("stage", "layers", "channels", "mean r", "std", "median", "r > 0.8", "pairs", "undefined")
+        rows = [_row(stage) for stage in self.stages]
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        table = ["  ".join(c.rjust(w) for c, w in zip(r, widths, strict=True)) for r in (heads, *rows)]
+        return "\n".join([*table, *(note for stage in self.stages for note in _notes(stage))])
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the distribution of r over images and layer pairs, one curve per stage (Fig. 2c)."""
+        ax = _axes(ax)
+        for stage in self.stages:
+            density = stage.histogram.reshape(DRAWN_BINS, -1).sum(1) * (DRAWN_BINS / 2 / max(stage.histogram.sum(), 1))
+            ax.stairs(density, np.linspace(-1, 1, DRAWN_BINS + 1), label=f"Stage {stage.stage}")
+        ax.set(xlabel="Pearson r between two layers", ylabel="Density")
+        ax.legend()
+        return ax
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the JSON document and the labelled arrays to a new directory, with a manifest."""
+        with new_directory(Path(directory), self.provenance.to_dict(), overwrite=overwrite) as folder:
+            write_json(folder / "correlation.json", self.to_dict())
+            self.write_arrays(folder)
+        return Path(directory)
+
+    def write_arrays(self, folder: Path, prefix: str = "") -> None:
+        """Write one NetCDF file per stage into a folder that exists; xarray and netCDF tools read them."""
+        for stage in self.stages:
+            stage.to_xarray().to_netcdf(folder / f"{prefix}stage{stage.stage}.nc", engine="scipy")
+
+
+def correlate_layers(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    points: str | Iterable[str] | None = None,
+    provenance: Provenance | None = None,
+) -> CorrelationResult:
+    """Measure how the attention maps of a network's layers correlate, image by image, stage by stage.
+
+    `batches` yields the network's input (batch, channel, height, width), alone or first in a tuple; it is moved
+    to the network's device. `points` are shell patterns of module names, by default every attention gate.
+    The network runs in evaluation mode and is left as it was. Memory does not grow with the number of images.
+    Raises AnalysisInputError if nothing can be captured or `batches` is empty.
+    """
+    points = None if points is None else [points] if isinstance(points, str) else list(points)
+    reference = next(chain(model.parameters(), model.buffers()), torch.empty(0))
+    streams: list[_StageStream] = []
+    images = 0
+    with evaluating(model), torch.no_grad(), capture(model, points) as records:
+        for batch in batches:
+            inputs = batch if isinstance(batch, Tensor) else batch[0]
+            model(inputs.to(reference.device))
+            stages = group_stages(records.in_order())
+            streams = streams or [_StageStream.start(stage) for stage in stages]
+            for stream, stage in zip(streams, stages, strict=True):
+                stream.add(stage)
+            images += len(inputs)
+        if not images:
+            raise AnalysisInputError("data", "there are no images to analyse")
+    return _result(streams, images, provenance or Provenance())
+
+
+@dataclass(frozen=True)
+class _StageStream:
+    """A stage while images stream through: its statistics so far and the first images' maps."""
+
+    first: StageMaps
+    statistics: PearsonBetweenLayers
+    examples: list[Tensor]
+
+    @classmethod
+    def start(cls, stage: StageMaps) -> "_StageStream":
+        return cls(stage, PearsonBetweenLayers(len(stage.layers)), [])
+
+    def add(self, stage: StageMaps) -> None:
+        if stage.layers != self.first.layers:
+            raise AnalysisInputError("model", "the network ran other layers for this batch than for the first one")
+        self.statistics.update(stage.maps)
+        missing = EXAMPLES - sum(map(len, self.examples))
+        if missing > 0:
+            self.examples.append(stage.maps[:missing].float().cpu())
+
+    def result(self, index: int) -> StageCorrelation:
+        return StageCorrelation(
+            stage=index,
+            kind=self.first.kind,
+            layers=self.first.layers,
+            channels=self.first.maps.shape[2],
+            examples=torch.cat(self.examples).numpy(),
+            **self.statistics.compute(),
+        )
+
+
+def _result(streams: list[_StageStream], images: int, provenance: Provenance) -> CorrelationResult:
+    stages = tuple(stream.result(index) for index, stream in enumerate(streams, 1))
+    weighted = [(stage.mean_r, stage.pairs - stage.undefined) for stage in stages if stage.mean_r is not None]
+    count = sum(weight for _, weight in weighted)
+    mean = sum(r * weight for r, weight in weighted) / count if count else None
+    return CorrelationResult(stages, images, mean, provenance)
+
+
+def _median(histogram: np.ndarray) -> float:
+    """The median of binned values over [-1, 1], interpolated inside its bin."""
+    cumulative = histogram.cumsum()
+    half = cumulative[-1] / 2
+    index = int(np.searchsorted(cumulative, half))
+    inside = (half - (cumulative[index] - histogram[index])) / histogram[index]
+    return float((index + inside) * 2 / len(histogram) - 1)
+
+
+def _row(stage: StageCorrelation) -> tuple[str, ...]:
+    numbers = (stage.mean_r, stage.std_r, stage.median_r)
+    share = "-" if stage.share_above_0_8 is None else f"{stage.share_above_0_8:.1%}"
+    name = str(stage.stage) if stage.kind == "channel" else f"{stage.stage} ({stage.kind})"
+    counts = (name, str(len(stage.layers)), str(stage.channels))
+    return *counts, *("-" if n is None else f"{n:.3f}" for n in numbers), share, str(stage.pairs), str(stage.undefined)
+
+
+def _notes(stage: StageCorrelation) -> list[str]:
+    if len(stage.layers) == 1:
+        return [f"Stage {stage.stage} has one attention layer ({stage.layers[0][0]}), so there is no pair to correlate."]
+    if stage.undefined:
+        share = stage.undefined / stage.pairs
+        reason = "one of the two maps is constant or not finite"
+        return [f"Stage {stage.stage}: {stage.undefined} of {stage.pairs} pairs ({share:.1%}) have no r: {reason}."]
+    return []
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots()[1]

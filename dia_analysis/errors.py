@@ -1,0 +1,12 @@
+"""The one error a user's input can cause."""
+
+
+class AnalysisInputError(ValueError):
+    """A value the user gave cannot be used.
+
+    `argument` names which value (`"points"`, `"images"`, ...), so that a command line can name its option.
+    """
+
+    def __init__(self, argument: str, message: str):
+        super().__init__(message)
+        self.argument = argument

@@ -1,0 +1,75 @@
+"""Probe points: the modules of a network whose outputs are attention maps, found by structure and name."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torchvision.ops import SqueezeExcitation
+
+from dia_analysis.errors import AnalysisInputError
+
+SHOWN = 12
+
+
+def find_points(model: nn.Module) -> tuple[str, ...]:
+    """The names of a network's attention gates, in the order of `named_modules`.
+
+    A gate is a childless module named `gate` that is an identity or some sigmoid (this library's probe points;
+    timm's SE, ECA and CBAM), or the `scale_activation` of torchvision's SqueezeExcitation.
+    Raises AnalysisInputError if there is none.
+    """
+    found = tuple(_gates(model))
+    if not found:
+        raise AnalysisInputError(
+            "points",
+            f"no attention gate was found in {type(model).__name__}; name the modules whose outputs are attention "
+            f"maps, such as 'layer*.attention.sigmoid'. Its modules: {_some(_names(model))}",
+        )
+    return found
+
+
+def match_points(model: nn.Module, patterns: str | Iterable[str]) -> tuple[str, ...]:
+    """The names of the modules that match shell patterns such as `layer*.se.gate`; `*` also matches dots.
+
+    A module that is reachable by several names is given once, by its first. Raises AnalysisInputError for a
+    pattern that matches nothing.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    first_name = {module: name for name, module in reversed(list(model.named_modules(remove_duplicate=False)))}
+    matched: dict[str, None] = {}
+    for pattern in patterns:
+        hits = [m for name, m in model.named_modules(remove_duplicate=False) if name and fnmatchcase(name, pattern)]
+        if not hits:
+            raise _no_match(model, pattern)
+        matched.update(dict.fromkeys(first_name[module] for module in hits))
+    return tuple(name for name, _ in model.named_modules() if name in matched)
+
+
+def _gates(model: nn.Module) -> Iterator[str]:
+    for name, module in model.named_modules():
+        if isinstance(module, SqueezeExcitation):
+            yield f"{name}.scale_activation"
+        elif name.rpartition(".")[2] == "gate" and not list(module.children()) and _passes_or_squashes(module):
+            yield name
+
+
+def _passes_or_squashes(module: nn.Module) -> bool:
+    return isinstance(module, nn.Identity) or "sigmoid" in type(module).__name__.lower()
+
+
+def _no_match(model: nn.Module, pattern: str) -> AnalysisInputError:
+    names, gates = _names(model), list(_gates(model))
+    near = get_close_matches(pattern, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    listed = f"Attention gates: {_some(gates)}" if gates else f"Its modules: {_some(names)}"
+    return AnalysisInputError("points", f"no module matches {pattern!r}; {hint}{listed}")
+
+
+def _names(model: nn.Module) -> list[str]:
+    return [name for name, _ in model.named_modules() if name]
+
+
+def _some(names: list[str]) -> str:
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

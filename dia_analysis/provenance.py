@@ -1,0 +1,29 @@
+"""Where a result comes from: enough to make it again."""
+
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "numpy", "dia-analysis")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that the numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was analysed. `checkpoint_sha256` is the file's hash; None stands for what the caller did not say."""
+
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    data: str | None = None
+    selection: str | None = None
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=versions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)

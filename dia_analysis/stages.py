@@ -1,0 +1,63 @@
+"""Group captured attention maps into stages and layers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from string import digits
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dia_analysis.capture import Record
+from dia_analysis.errors import AnalysisInputError
+
+
+@dataclass(frozen=True)
+class StageMaps:
+    """The attention maps of one stage: `maps` (image, layer, element), `layers` the (module, call) behind each.
+
+    `kind` says what an element is: a channel, or a position of the feature map ("spatial").
+    """
+
+    kind: str
+    layers: tuple[tuple[str, int], ...]
+    maps: Float[Tensor, "image layer element"]
+
+
+def group_stages(records: Iterable[Record]) -> list[StageMaps]:
+    """Put records into stages: runs of consecutive layers with one map size and one feature size, in forward order.
+
+    Channel and spatial maps, and points of different names (a gate, a cell state), are kept apart.
+    Raises AnalysisInputError for a record that is no attention map.
+    """
+    families: dict[Any, list[tuple[Any, Record]]] = {}
+    for record in records:
+        kind = _kind(record)
+        family = (kind, record.module.rpartition(".")[2].rstrip(digits))
+        size = (record.value[0].numel(), record.feature_size)
+        families.setdefault(family, []).append((size, record))
+    return [
+        _stage(family[0], [record for _, record in run])
+        for family, members in families.items()
+        for _, run in groupby(members, key=lambda member: member[0])
+    ]
+
+
+def _stage(kind: str, records: list[Record]) -> StageMaps:
+    maps = torch.stack([record.value.flatten(1) for record in records], dim=1)
+    return StageMaps(kind, tuple((record.module, record.call) for record in records), maps)
+
+
+def _kind(record: Record) -> str:
+    match record.value.shape[1:]:
+        case (_,) | (_, 1, 1) | (1, _):
+            return "channel"
+        case (1, _, _):
+            return "spatial"
+    raise AnalysisInputError(
+        "points",
+        f"{record.module} gives {tuple(record.value.shape)}, which is no attention map; expected (batch, channel), "
+        "(batch, channel, 1, 1), (batch, 1, channel) or (batch, 1, height, width)",
+    )

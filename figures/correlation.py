@@ -1,0 +1,116 @@
+"""Fig. 2: how strongly the attention maps of a stage's layers correlate."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dia_analysis import CorrelationResult, StageCorrelation
+from dia_analysis.correlation import DRAWN_BINS, PAPER_MEAN_R
+from figures.style import COLOURS, COLUMN, styled
+
+MARKERS = ("o", "s", "^", "D")
+PER_ROW = 3
+
+
+@styled
+def matrices(result: CorrelationResult) -> Figure:
+    """Draw one matrix (layers x layers) per stage with at least two layers: the mean r over the images."""
+    stages = _with_pairs(result)
+    rows = -(-len(stages) // PER_ROW)
+    columns = min(len(stages), PER_ROW)
+    figure = Figure(figsize=(COLUMN, 0.3 + rows * COLUMN / 2.6), layout="compressed")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat[len(stages) :]:
+        ax.remove()
+    drawn = list(axes.flat[: len(stages)])
+    image = None
+    for ax, stage in zip(drawn, stages, strict=True):
+        edge = len(stage.layers) + 0.5
+        image = ax.imshow(stage.matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
+        ax.set_title(f"Stage {stage.stage}\nmean r = {_number(stage.mean_r)}")
+        ax.spines[["top", "right"]].set_visible(True)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        _label_cells(ax, stage)
+        ax.set_xlabel("Layer")
+    drawn[0].set_ylabel("Layer")
+    assert image is not None
+    figure.colorbar(image, ax=drawn, label="Pearson r", shrink=0.8, aspect=12)
+    return figure
+
+
+@styled
+def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
+    """Draw the distribution of r over images and layer pairs (Fig. 2c), stage by stage, one colour per result."""
+    stages = sorted({stage.stage for result in results.values() for stage in _with_pairs(result)})
+    figure = Figure(figsize=(COLUMN, 0.5 + 0.62 * len(stages)), layout="constrained")
+    axes = figure.subplots(len(stages), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, number in zip(axes, stages, strict=True):
+        for colour, (name, result) in zip(COLOURS, results.items(), strict=False):
+            _draw_histogram(ax, result.stages[number - 1], name, colour)
+        ax.axvline(PAPER_MEAN_R, color="0.4", lw=0.8, ls="--", label=f"paper's mean, {PAPER_MEAN_R}")
+        ax.set(yticks=[], ylabel=f"Stage {number}", xlim=(-1, 1))
+        ax.spines["left"].set_visible(False)
+    axes[0].legend(loc="upper left")
+    axes[-1].set_xlabel("Pearson r between the attention maps of two layers")
+    return figure
+
+
+@styled
+def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
+    """Draw two layers' maps against each other, for the first images, in the first and last stage (Fig. 2a-b).
+
+    A point is one channel; the two layers are drawn at random, from `seed`.
+    """
+    stages = _with_pairs(result)
+    shown = stages if len(stages) < 2 else (stages[0], stages[-1])
+    figure = Figure(figsize=(COLUMN, COLUMN / 2 + 0.35), layout="constrained")
+    random = np.random.default_rng(seed)
+    for ax, stage in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        first, second = sorted(random.choice(len(stage.layers), 2, replace=False))
+        for image, (maps, marker, colour) in enumerate(zip(stage.examples, MARKERS, COLOURS, strict=False), 1):
+            r = _pearson(maps[first], maps[second])
+            ax.plot(maps[first], maps[second], marker, ms=2, mew=0, alpha=0.7, color=colour, label=f"image {image}: {r}")
+        ax.set(xlabel=f"Attention in layer {first + 1}", ylabel=f"Attention in layer {second + 1}")
+        ax.set_title(f"Stage {stage.stage}")
+        ax.legend(title="Pearson r", title_fontsize=6, handletextpad=0.1, borderpad=0.1, labelspacing=0.2)
+    return figure
+
+
+def _with_pairs(result: CorrelationResult) -> tuple[StageCorrelation, ...]:
+    stages = tuple(stage for stage in result.stages if len(stage.layers) > 1)
+    if not stages:
+        raise ValueError("no stage has two attention layers, so there is no correlation to draw")
+    return stages
+
+
+def _label_cells(ax: Axes, stage: StageCorrelation) -> None:
+    """Write the numbers into small matrices."""
+    if len(stage.layers) > 4:
+        return
+    for (row, column), r in np.ndenumerate(stage.matrix):
+        colour = "white" if abs(r) > 0.6 else "black"
+        ax.text(column + 1, row + 1, _number(r), ha="center", va="center", fontsize=6, color=colour)
+
+
+def _draw_histogram(ax: Axes, stage: StageCorrelation, name: str, colour: str) -> None:
+    counts = stage.histogram.reshape(DRAWN_BINS, -1).sum(1)
+    if not counts.any():
+        return
+    edges = np.linspace(-1, 1, DRAWN_BINS + 1)
+    label = f"{name}, mean {_number(stage.mean_r)}"
+    ax.stairs(counts / counts.max(), edges, fill=True, color=colour, alpha=0.35)
+    ax.stairs(counts / counts.max(), edges, color=colour, label=label)
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> str:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return "undefined"
+    return _number(float(np.corrcoef(a.astype(np.float64), b.astype(np.float64))[0, 1]))
+
+
+def _number(r: float | None) -> str:
+    return "–" if r is None or np.isnan(r) else f"{r:.2f}"

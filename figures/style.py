@@ -1,0 +1,46 @@
+"""One look for all figures: readable at the width of a paper's column, safe for colour-blind readers."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+COLUMN = 8.8 / 2.54  # one column of the paper, in inches
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+STYLE: dict[str, Any] = {
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "legend.fontsize": 6,
+    "legend.frameon": False,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "pdf.fonttype": 42,
+}
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in this look, without changing the caller's settings."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `path`.png (300 dpi) and `path`.pdf, the same bytes for the same figure."""
+    with mpl.rc_context(STYLE):
+        figure.savefig(path.with_suffix(".png"), dpi=300)
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
