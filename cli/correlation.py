@@ -31,6 +31,12 @@ class Outcome:
         trained, untrained = self.trained.mean_r, self.untrained.mean_r
         if trained is None or untrained is None:
             return "There is no defined correlation, so nothing can be said about shared attention."
+        if any(call for stage in self.trained.stages for _, call in stage.layers):
+            return (
+                f"Mean r is {trained:.2f}; the same network untrained has {untrained:.2f}.\n"
+                "Here one module serves several layers, which makes their maps alike before any training; the paper's "
+                f"{PAPER} is about one module per layer."
+            )
         verdict = "holds" if trained >= PAPER_MEAN_R else "does not hold"
         learned = "training raised it" if trained > untrained + 0.05 else (
             "training lowered it" if trained < untrained - 0.05 else "training hardly changed it"

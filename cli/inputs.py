@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Inputs:
             checkpoint=self.checkpoint.name,
             checkpoint_sha256=self.checkpoint.sha256,
             data=self.data,
-            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances",
+            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances, in an order drawn from the seed",
             seed=self.seed,
         )
 
@@ -91,6 +92,7 @@ def open_inputs(
     if images is not None and images > len(source):
         raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
     chosen = evenly_spaced(images or min(1000, len(source)), len(source))
+    Random(seed).shuffle(chosen)  # so that the first few are of several classes
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()

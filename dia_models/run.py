@@ -17,7 +17,6 @@ from dia_models.checkpoint import CheckpointInfo, save_checkpoint, write_atomica
 from dia_models.data import (
     CIFAR_MEAN,
     CIFAR_STD,
-    FileImages,
     ImageSource,
     MemoryImages,
     Preprocessing,
@@ -141,7 +140,6 @@ def _read_images(config: RunConfig, data_dir: Path | None) -> _Images:
 def _in_memory(source: ImageSource, config: RunConfig) -> MemoryImages:
     if isinstance(source, MemoryImages):
         return source
-    assert isinstance(source, FileImages)
     size = None if config.image_size is None else (config.image_size, config.image_size)
     return source.load(size, config.channels)
 

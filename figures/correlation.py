@@ -21,7 +21,7 @@ def matrices(result: CorrelationResult) -> Figure:
     stages = _with_pairs(result)
     rows = -(-len(stages) // PER_ROW)
     columns = min(len(stages), PER_ROW)
-    figure = Figure(figsize=(COLUMN, 0.3 + rows * COLUMN / 2.6), layout="compressed")
+    figure = Figure(figsize=(COLUMN, 0.25 + rows * COLUMN / 2.9), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(stages) :]:
         ax.remove()
@@ -46,15 +46,17 @@ def matrices(result: CorrelationResult) -> Figure:
 def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
     """Draw the distribution of r over images and layer pairs (Fig. 2c), stage by stage, one colour per result."""
     stages = sorted({stage.stage for result in results.values() for stage in _with_pairs(result)})
-    figure = Figure(figsize=(COLUMN, 0.5 + 0.62 * len(stages)), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 0.6 + 0.6 * len(stages)), layout="constrained")
     axes = figure.subplots(len(stages), 1, sharex=True, squeeze=False)[:, 0]
     for ax, number in zip(axes, stages, strict=True):
         for colour, (name, result) in zip(COLOURS, results.items(), strict=False):
             _draw_histogram(ax, result.stages[number - 1], name, colour)
-        ax.axvline(PAPER_MEAN_R, color="0.4", lw=0.8, ls="--", label=f"paper's mean, {PAPER_MEAN_R}")
+        ax.axvline(PAPER_MEAN_R, color="0.4", lw=0.8, ls="--", label=f"paper's mean ({PAPER_MEAN_R})")
+        means = [f"{name} {_number(result.stages[number - 1].mean_r)}" for name, result in results.items()]
+        ax.text(0.01, 0.08, "mean r\n" + "\n".join(means), transform=ax.transAxes, fontsize=6, va="bottom")
         ax.set(yticks=[], ylabel=f"Stage {number}", xlim=(-1, 1))
         ax.spines["left"].set_visible(False)
-    axes[0].legend(loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(results) + 1)
     axes[-1].set_xlabel("Pearson r between the attention maps of two layers")
     return figure
 
@@ -67,16 +69,18 @@ def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
     """
     stages = _with_pairs(result)
     shown = stages if len(stages) < 2 else (stages[0], stages[-1])
-    figure = Figure(figsize=(COLUMN, COLUMN / 2 + 0.35), layout="constrained")
+    figure = Figure(figsize=(COLUMN, COLUMN / 2 + 0.4), layout="constrained")
     random = np.random.default_rng(seed)
-    for ax, stage in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for ax, stage in zip(axes, shown, strict=True):
         first, second = sorted(random.choice(len(stage.layers), 2, replace=False))
         for image, (maps, marker, colour) in enumerate(zip(stage.examples, MARKERS, COLOURS, strict=False), 1):
-            r = _pearson(maps[first], maps[second])
-            ax.plot(maps[first], maps[second], marker, ms=2, mew=0, alpha=0.7, color=colour, label=f"image {image}: {r}")
+            style = {"ms": 2, "mew": 0, "alpha": 0.7, "color": colour, "label": f"image {image}"}
+            ax.plot(maps[first], maps[second], marker, **style)
         ax.set(xlabel=f"Attention in layer {first + 1}", ylabel=f"Attention in layer {second + 1}")
-        ax.set_title(f"Stage {stage.stage}")
-        ax.legend(title="Pearson r", title_fontsize=6, handletextpad=0.1, borderpad=0.1, labelspacing=0.2)
+        each = [_pearson(maps[first], maps[second]) for maps in stage.examples]
+        ax.set_title(f"Stage {stage.stage}\nr = {', '.join(each)}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.5)
     return figure
 
 
@@ -101,9 +105,8 @@ def _draw_histogram(ax: Axes, stage: StageCorrelation, name: str, colour: str) -
     if not counts.any():
         return
     edges = np.linspace(-1, 1, DRAWN_BINS + 1)
-    label = f"{name}, mean {_number(stage.mean_r)}"
     ax.stairs(counts / counts.max(), edges, fill=True, color=colour, alpha=0.35)
-    ax.stairs(counts / counts.max(), edges, color=colour, label=label)
+    ax.stairs(counts / counts.max(), edges, color=colour, label=name)
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> str:

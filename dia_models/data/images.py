@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,24 +24,6 @@ class Batch:
     pixels: UInt8[Tensor, "image height width channel"]
     labels: Int64[Tensor, "image"]
     names: tuple[str, ...]
-
-
-class ImageSource(Protocol):
-    """What training, evaluation and analysis read images from."""
-
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """What to call an image."""
-        ...
-
-    def batches(
-        self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
-    ) -> Iterator[Batch]:
-        """Give the images at these indices, resized to `size` (height, width), with 1 or 3 channels."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,10 @@ class MemoryImages:
     def batches(
         self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
     ) -> Iterator[Batch]:
-        """As `ImageSource.batches`. Raises ModelInputError for another size or number of channels than there is."""
+        """Give the images at these indices. `size` (height, width) and `channels` must be what they are.
+
+        Raises ModelInputError for another size or number of channels.
+        """
         here = tuple(self.pixels.shape[1:])
         if size is not None and here != (*size, channels):
             raise ModelInputError(
@@ -108,7 +92,10 @@ class FileImages:
     def batches(
         self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
     ) -> Iterator[Batch]:
-        """As `ImageSource.batches`. Raises ModelInputError for unreadable files if `strict`, or if all are."""
+        """Give the images at these indices, resized to `size` (height, width), with 1 or 3 channels.
+
+        Raises ModelInputError for unreadable files if `strict`, or if all are.
+        """
         given = 0
         with ThreadPoolExecutor(max(self.workers, 1)) as pool:
             for start in range(0, len(indices), batch_size):
@@ -160,6 +147,9 @@ class FileImages:
             raise ModelInputError("image-size", f"the images have several sizes ({sizes}); say which to resize to")
         labels = torch.tensor([self.labels[i] for i in indices], dtype=torch.int64)
         return Batch(torch.from_numpy(np.stack(images)), labels, tuple(self.name(i) for i in indices))
+
+
+ImageSource = MemoryImages | FileImages
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:

@@ -1,0 +1,31 @@
+"""Every test runs with the shapes in the signatures checked at run time."""
+
+import os
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(("dia_models", "dia_analysis"), "beartype.beartype")
+
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir():
+    """The folder that holds real CIFAR-10, where there is one."""
+    from dia_models.data import data_root
+
+    root = data_root()
+    if not (root / "cifar10" / "test").is_dir() and not (root / "cifar-10-batches-py").is_dir():
+        pytest.skip(f"real CIFAR-10 is not in {root}; set DIA_DATA_DIR to a folder that holds it")
+    return root
+
+
+def pytest_configure(config):
+    if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes share two cores
+        torch.set_num_threads(1)
