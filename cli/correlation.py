@@ -38,8 +38,10 @@ class Outcome:
                 f"{PAPER} is about one module per layer."
             )
         verdict = "holds" if trained >= PAPER_MEAN_R else "does not hold"
-        learned = "training raised it" if trained > untrained + 0.05 else (
-            "training lowered it" if trained < untrained - 0.05 else "training hardly changed it"
+        learned = (
+            "training raised it"
+            if trained > untrained + 0.05
+            else ("training lowered it" if trained < untrained - 0.05 else "training hardly changed it")
         )
         return (
             f"Mean r is {trained:.2f}; the same network untrained has {untrained:.2f}, so {learned}.\n"
@@ -60,9 +62,7 @@ def measure(inputs: Inputs, points: list[str] | None) -> Outcome:
     """Correlate the layers of the network and of an untrained copy, on the same images."""
     provenance = inputs.provenance()
     trained = correlate_layers(inputs.model, inputs.batches("trained"), points=points, provenance=provenance)
-    untrained = correlate_layers(
-        inputs.untrained(), inputs.batches("untrained"), points=points, provenance=provenance
-    )
+    untrained = correlate_layers(inputs.untrained(), inputs.batches("untrained"), points=points, provenance=provenance)
     return Outcome(trained, untrained)
 
 

@@ -22,7 +22,15 @@ def run_demo(out: Path, *, overwrite: bool, device: str, seed: int) -> None:
     means = {}
     for name in NETWORKS:
         inputs = open_inputs(
-            name, "digits", None, data_dir=None, device=device, batch_size=128, workers=1, strict=False, seed=seed
+            name,
+            "digits",
+            None,
+            data_dir=None,
+            device=device,
+            batch_size=128,
+            workers=1,
+            strict=False,
+            seed=seed,
         )
         outcome = report(inputs, None, out / name, overwrite=overwrite, as_json=False)
         means[name] = outcome.trained.mean_r

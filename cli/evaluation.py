@@ -51,7 +51,9 @@ def evaluate_checkpoint(
             }
         )
         return
-    say(f"{checkpoint.name} on {result.images} images of {data}: accuracy {result.accuracy:.2%}, loss {result.loss:.3f}")
+    say(
+        f"{checkpoint.name} on {result.images} images of {data}: accuracy {result.accuracy:.2%}, loss {result.loss:.3f}"
+    )
     for name, accuracy in per_class.items():
         say(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
 
@@ -65,8 +67,7 @@ def _labels(source: ImageSource, classes: tuple[str, ...], data: str) -> Tensor:
     foreign = [name for name in source.classes if name not in classes]
     if foreign:
         raise ModelInputError(
-            "data", f"{data} has classes that the network does not know: {', '.join(foreign)}; it knows {', '.join(classes)}"
+            "data",
+            f"{data} has classes that the network does not know: {', '.join(foreign)}; it knows {', '.join(classes)}",
         )
     return torch.tensor([classes.index(name) for name in source.classes])
-
-

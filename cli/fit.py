@@ -108,7 +108,9 @@ def _new_config(
 ) -> RunConfig:
     if model is None or data is None:
         missing = "model" if model is None else "data"
-        raise ModelInputError(missing, f"say which {missing} to train with, for example --model cifar_resnet29_se --data digits")
+        raise ModelInputError(
+            missing, f"say which {missing} to train with, for example --model cifar_resnet29_se --data digits"
+        )
     if channels not in (1, 3):
         raise ModelInputError("channels", f"{channels} given; accepted: 1 or 3")
     name = recipe or DEFAULT_RECIPE
@@ -164,10 +166,9 @@ def _print(result: RunResult, as_json: bool) -> None:
     say(f"  after the last epoch:      accuracy {result.last.accuracy:.2%}, loss {result.last.loss:.3f}")
     if result.best is not None:
         say(f"  best on validation images: accuracy {result.best.accuracy:.2%}, loss {result.best.loss:.3f}")
-    note(f"written to {result.directory}/; look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
+    note(f"written to {result.directory}/")
+    note(f"look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
 
 
 def _scores(evaluation: Evaluation) -> dict[str, float]:
     return {"test_accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
-
-

@@ -38,10 +38,8 @@ class Inputs:
         spec = self.checkpoint.info.model
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = create_model(
-                spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options
-            )
-        model = model.to(self.device, memory_format=torch.channels_last)
+            model = create_model(spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options)
+        model.to(self.device).to(memory_format=torch.channels_last)
         some = evenly_spaced(min(1024, len(self.chosen)), len(self.chosen))
         torch.optim.swa_utils.update_bn(self._prepared([self.chosen[i] for i in some]), model)
         return model.eval()
@@ -52,7 +50,7 @@ class Inputs:
             checkpoint=self.checkpoint.name,
             checkpoint_sha256=self.checkpoint.sha256,
             data=self.data,
-            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances, in an order drawn from the seed",
+            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances, in random order",
             seed=self.seed,
         )
 
@@ -96,5 +94,6 @@ def open_inputs(
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()
-    model = checkpoint.build().to(where, memory_format=torch.channels_last)
+    model = checkpoint.build()
+    model.to(where).to(memory_format=torch.channels_last)
     return Inputs(checkpoint, model, where, data, source, chosen, batch_size, seed)

@@ -4,7 +4,6 @@ import os
 import sys
 import traceback
 
-import click
 import typer
 
 DEBUG_OPTION = "--debug"
@@ -18,16 +17,17 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         result = command.main([a for a in arguments if a != DEBUG_OPTION], standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        show = getattr(error, "show", None)
+        if show is not None:  # a usage error of the parser, which Typer takes from click or brings itself
+            show()
+            return 2
         if debug:
             traceback.print_exc()
         print(f"error: {_line(error)}", file=sys.stderr)  # noqa: T201

@@ -7,10 +7,12 @@ import typer
 
 Ckpt = Annotated[str, typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one.")]
 Data = Annotated[
-    str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH; by default what the network was trained on.")
+    str | None,
+    typer.Option("--data", help="digits, cifar10 or folder:PATH; by default what the network was trained on."),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where data sets are; else $DIA_DATA_DIR, else the user's cache.")
+    Path | None,
+    typer.Option("--data-dir", help="Where data sets are; else $DIA_DATA_DIR, else the user's cache."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default a new one in dia-out/.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result folder.")]
@@ -20,4 +22,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="For eve
 BatchSize = Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Images at a time.")]
 Workers = Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that decode image files.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not a warning.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value: an option of the model or a field of the recipe.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: an option of the model or a field of the recipe."),
+]

@@ -1,7 +1,6 @@
 """dia-train: train the networks that dia-analyze looks into."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +26,8 @@ def fit(
     out: o.Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after an interruption.")] = False,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=8, help="Resize the images of a folder to this many pixels.")
+        int | None,
+        typer.Option("--image-size", min=8, help="Resize the images of a folder to this many pixels."),
     ] = None,
     channels: Annotated[int, typer.Option("--channels", help="Read the images of a folder as 1 (grey) or 3.")] = 3,
     data_dir: o.DataDir = None,

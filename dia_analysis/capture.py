@@ -139,5 +139,6 @@ def _refuse_scripted(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise AnalysisInputError(
-                "model", f"{name or 'the network'} is a TorchScript module, which hides its inside; give the original"
+                "model",
+                f"{name or 'the network'} is a TorchScript module, which hides its inside; give the original",
             )

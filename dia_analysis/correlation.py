@@ -300,7 +300,7 @@ def _result(streams: list[_StageStream], images: int, provenance: Provenance) ->
 
 
 def _median(histogram: np.ndarray) -> float:
-    """The median of binned values over [-1, 1]: the centre of the middle value's bin, or the mean of the two middle ones'."""
+    """The median of values in equal bins over [-1, 1], each value taken to be at its bin's centre."""
     count = int(histogram.sum())
     middle = np.searchsorted(histogram.cumsum(), [(count - 1) // 2, count // 2], side="right")
     return float((middle.mean() + 0.5) * 2 / len(histogram) - 1)
@@ -311,12 +311,20 @@ def _row(stage: StageCorrelation) -> tuple[str, ...]:
     share = "-" if stage.share_above_0_8 is None else f"{stage.share_above_0_8:.1%}"
     name = str(stage.stage) if stage.kind == "channel" else f"{stage.stage} ({stage.kind})"
     counts = (name, str(len(stage.layers)), str(stage.channels))
-    return *counts, *("-" if n is None else f"{n:.3f}" for n in numbers), share, str(stage.pairs), str(stage.undefined)
+    return (
+        *counts,
+        *("-" if n is None else f"{n:.3f}" for n in numbers),
+        share,
+        str(stage.pairs),
+        str(stage.undefined),
+    )
 
 
 def _notes(stage: StageCorrelation) -> list[str]:
     if len(stage.layers) == 1:
-        return [f"Stage {stage.stage} has one attention layer ({stage.layers[0][0]}), so there is no pair to correlate."]
+        return [
+            f"Stage {stage.stage} has one attention layer ({stage.layers[0][0]}), so there is no pair to correlate."
+        ]
     if stage.undefined:
         share = stage.undefined / stage.pairs
         reason = "one of the two maps is constant or not finite"

@@ -5,12 +5,18 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
 PACKAGES = ("torch", "torchvision", "numpy", "dia-analysis")
 
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that the numbers depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    return str(torch.__version__) if package == "torch" else version(package)  # torch's own names the CUDA build
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from dia_models.checkpoint import Checkpoint, CheckpointInfo, list_checkpoints, load, save_checkpoint
 from dia_models.errors import ModelInputError
-from dia_models.models import ModelSpec, create_model, list_models
+from dia_models.models import create_model, list_models
+from dia_models.network import ModelSpec, Network
 
 __all__ = [
     "Checkpoint",
     "CheckpointInfo",
     "ModelInputError",
     "ModelSpec",
+    "Network",
     "create_model",
     "list_checkpoints",
     "list_models",

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from dia_models.data import Preprocessing
 from dia_models.errors import ModelInputError, unknown
-from dia_models.models import ModelSpec, create_model
+from dia_models.models import create_model
+from dia_models.network import ModelSpec, Network
 
 SUFFIX = ".safetensors"
 LARGEST_FILE = 8 * 2**30
@@ -63,25 +64,24 @@ class Checkpoint:
         content = _content(path)
         return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest())
 
-    def build(self) -> nn.Module:
+    def build(self) -> Network:
         """Build the network, in evaluation mode. Raises ModelInputError if the weights do not fit it."""
         spec = self.info.model
         with torch.device("meta"):  # no memory is taken, and no random number drawn, before the shapes are known to fit
-            model = create_model(
-                spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options
-            )
+            model = create_model(spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options)
         expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
         found = {name: (t.shape, t.dtype) for name, t in self.weights.items()}
         if expected != found:
             odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
             raise ModelInputError(
-                "ckpt", f"{self.name}: its weights do not fit {spec.name}; {len(odd)} differ, the first is {odd[0]}"
+                "ckpt",
+                f"{self.name}: its weights do not fit {spec.name}; {len(odd)} differ, the first is {odd[0]}",
             )
         model.load_state_dict({name: t.clone() for name, t in self.weights.items()}, assign=True)
         return model.eval()
 
 
-def load(source: str | Path) -> nn.Module:
+def load(source: str | Path) -> Network:
     """Rebuild a trained network from a checkpoint's path or bundled name, in evaluation mode."""
     return Checkpoint.read(source).build()
 
@@ -147,8 +147,9 @@ def _parse(path: Path, content: bytes) -> tuple[CheckpointInfo, dict[str, Tensor
     metadata = _metadata(path, content)
     if _INFO_KEY not in metadata:
         raise ModelInputError(
-            "ckpt", f"{path} is a safetensors file, but its header does not say which network it holds; "
-            "a checkpoint is what dia-train fit writes"
+            "ckpt",
+            f"{path} is a safetensors file, but its header does not say which network it holds; "
+            "a checkpoint is what dia-train fit writes",
         )
     try:
         weights = load_tensors(content)
@@ -182,5 +183,5 @@ def _digest(description: str, weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(description.encode())
     for name, tensor in sorted(weights.items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

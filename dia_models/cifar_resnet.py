@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dia_models.attention import AttentionKind
 from dia_models.errors import ModelInputError
+from dia_models.network import Network
 from dia_models.stage import Stage, stage_attention
 
 EXPANSION = 4
@@ -21,7 +22,8 @@ SMALLEST_IMAGE = 8
 def conv_norm(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """A convolution without bias, then batch norm."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(channels)
+        nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(channels),
     )
 
 
@@ -46,7 +48,10 @@ class Bottleneck(nn.Module):
         self.output = nn.ReLU(inplace=True)
 
     def forward(
-        self, x: Float[Tensor, "batch channel height width"], attention: nn.Module | None = None, state: Any = None
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        attention: nn.Module | None = None,
+        state: Any = None,
     ) -> tuple[Float[Tensor, "batch out h w"], Any]:
         """Give the block's output and the attention's new state."""
         branch, shortcut = self.branch(x), self.shortcut(x)
@@ -54,16 +59,14 @@ class Bottleneck(nn.Module):
         return self.output(total), state
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(Network):
     """Stem, three stages of (depth - 2) / 9 bottleneck blocks with 64, 128 and 256 channels, mean pool, classifier.
 
     Takes images (batch, in_channels, height, width) of at least 8x8, gives logits (batch, num_classes).
     Convolutions start as N(0, 2 / (k² · out)), batch norms as identity, linear layers as torch's default.
     """
 
-    def __init__(
-        self, depth: int, attention: AttentionKind | None, num_classes: int, in_channels: int, **options: Any
-    ):
+    def __init__(self, depth: int, attention: AttentionKind | None, num_classes: int, in_channels: int, **options: Any):
         super().__init__()
         blocks = blocks_per_stage(depth)
         self.stem = nn.Sequential(*conv_norm(in_channels, STEM_WIDTH, 3), nn.ReLU(inplace=True))
@@ -86,10 +89,12 @@ class CifarResNet(nn.Module):
         """Give the logits. Raises ModelInputError for images smaller than 8x8."""
         if min(images.shape[-2:]) < SMALLEST_IMAGE:
             raise ModelInputError(
-                "images", f"images of {images.shape[-2]}x{images.shape[-1]} are too small; at least 8x8 is needed"
+                "images",
+                f"images of {images.shape[-2]}x{images.shape[-1]} are too small; at least 8x8 is needed",
             )
         features = self.stages(self.stem(images))
-        return self.classifier(F.adaptive_avg_pool2d(features, 1).flatten(1))
+        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(features, 1).flatten(1))
+        return logits
 
 
 def blocks_per_stage(depth: int) -> int:

@@ -12,7 +12,7 @@ from dia_models.data import Batch, Preprocessing
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies are fractions of 1; a class without images has no accuracy (None). `loss` is the mean cross-entropy."""
+    """Accuracies are fractions of 1, None for a class without images; `loss` is the mean cross-entropy."""
 
     images: int
     accuracy: float
@@ -21,7 +21,11 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, batches: Iterable[Batch], preprocessing: Preprocessing, classes: int, device: torch.device
+    model: nn.Module,
+    batches: Iterable[Batch],
+    preprocessing: Preprocessing,
+    classes: int,
+    device: torch.device,
 ) -> Evaluation:
     """Classify every image with a label, in float32; the network is left in evaluation mode.
 

@@ -4,26 +4,13 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
-
 from dia_models.attention import AttentionKind, attention_kind, attention_names
 from dia_models.cifar_resnet import CifarResNet
 from dia_models.errors import ModelInputError, unknown
+from dia_models.network import ModelSpec, Network
 
 LISTED_DEPTHS = (20, 29, 56, 83, 110, 164, 245, 326, 407)
 _NAME = re.compile(r"cifar_resnet(?P<depth>\d{1,6})(?:_(?P<attention>\w+))?")
-
-
-class ModelSpec(BaseModel):
-    """All that is needed to build a network again, apart from its weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(max_length=100)
-    num_classes: int = Field(ge=1, le=1_000_000)
-    in_channels: int = Field(ge=1, le=1_024)
-    options: dict[str, bool | int | float | str] = {}
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -36,7 +23,9 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
-def create_model(name: str, *, num_classes: int = 10, in_channels: int = 3, **options: bool | int | float | str) -> nn.Module:
+def create_model(
+    name: str, *, num_classes: int = 10, in_channels: int = 3, **options: bool | int | float | str
+) -> Network:
     """Build a network with random weights, drawn from torch's global random generator.
 
     `name` is `<backbone>[_<attention>]`, as `list_models` lists them; `options` are the attention's, such as

@@ -11,7 +11,7 @@ from dia_models.errors import ModelInputError, unknown
 
 
 class Recipe(BaseModel):
-    """The fields of a recipe file. `milestones` are fractions of the epochs, `validation` one of the training images."""
+    """A recipe file's fields. `milestones` are fractions of the epochs, `validation` one of the training images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

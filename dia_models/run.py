@@ -1,16 +1,17 @@
 """Training runs: one directory each, started, resumed after any interruption, and finished."""
 
 import json
+import platform
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
 from dia_models.allocator import keep_freed_memory
 from dia_models.checkpoint import CheckpointInfo, save_checkpoint, write_atomically
@@ -26,7 +27,8 @@ from dia_models.data import (
 from dia_models.device import choose_precision
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate
-from dia_models.models import ModelSpec, create_model
+from dia_models.models import create_model
+from dia_models.network import Network
 from dia_models.recipe import Recipe
 from dia_models.training import BEST, LAST, Training, TrainingData, make_trainer
 
@@ -102,7 +104,8 @@ def fit(
         num_classes=len(images.train.classes),
         in_channels=images.train.pixels.shape[3],
         **config.options,
-    ).to(memory_format=torch.channels_last)
+    )
+    model.to(memory_format=torch.channels_last)
     _train(model, config, images, directory, device, resume, callbacks)
     return _finish(model, config, images, directory, device)
 
@@ -113,7 +116,8 @@ def _claim(directory: Path, config: RunConfig, resume: bool) -> None:
         if started != config:
             changed = [k for k in RunConfig.model_fields if getattr(started, k) != getattr(config, k)]
             raise ModelInputError(
-                "resume", f"{directory} is a run with another {', '.join(changed)}; leave these options out to resume it"
+                "resume",
+                f"{directory} is a run with another {', '.join(changed)}; leave these options out to resume it",
             )
     elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelInputError(
@@ -127,7 +131,9 @@ def _read_images(config: RunConfig, data_dir: Path | None) -> _Images:
     train = _in_memory(open_data(config.data, "train", data_dir), config)
     test = _in_memory(open_data(config.data, "test", data_dir), config)
     if not train.classes:
-        raise ModelInputError("data", f"{config.data} has no classes to train on; put each class in a folder of its own")
+        raise ModelInputError(
+            "data", f"{config.data} has no classes to train on; put each class in a folder of its own"
+        )
     if test.classes != train.classes:
         raise ModelInputError("data", f"{config.data}: the test classes are not the training classes")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
@@ -145,7 +151,7 @@ def _in_memory(source: ImageSource, config: RunConfig) -> MemoryImages:
 
 
 def _train(
-    model: nn.Module,
+    model: Network,
     config: RunConfig,
     images: _Images,
     directory: Path,
@@ -160,14 +166,18 @@ def _train(
     training = Training(model, config.recipe, images.preprocessing, len(images.train), config.seed)
     data = TrainingData(images.train, images.validation, config.recipe, config.seed)
     last = directory / LAST
-    trainer.fit(
-        training, datamodule=data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True
-    )
+    with warnings.catch_warnings():  # two of Lightning's that no user can act on
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.")
+        trainer.fit(
+            training,
+            datamodule=data,
+            ckpt_path=str(last) if resume and last.exists() else None,
+            weights_only=True,
+        )
 
 
-def _finish(
-    model: nn.Module, config: RunConfig, images: _Images, directory: Path, device: torch.device
-) -> RunResult:
+def _finish(model: Network, config: RunConfig, images: _Images, directory: Path, device: torch.device) -> RunResult:
     model.to(device)
     last = _test(model, images, config.recipe.batch_size, device)
     save_checkpoint(directory / MODEL, model, _info(model, config, images, last))
@@ -187,16 +197,14 @@ def _finish(
     return RunResult(directory, config, last, best)
 
 
-def _test(model: nn.Module, images: _Images, batch_size: int, device: torch.device) -> Evaluation:
+def _test(model: Network, images: _Images, batch_size: int, device: torch.device) -> Evaluation:
     batches = images.test.batches(range(len(images.test)), batch_size, None, images.test.pixels.shape[3])
     return evaluate(model, batches, images.preprocessing, len(images.test.classes), device)
 
 
-def _info(model: nn.Module, config: RunConfig, images: _Images, test: Evaluation) -> CheckpointInfo:
-    spec = model.spec
-    assert isinstance(spec, ModelSpec)
+def _info(model: Network, config: RunConfig, images: _Images, test: Evaluation) -> CheckpointInfo:
     return CheckpointInfo(
-        model=spec,
+        model=model.spec,
         data=config.data,
         classes=images.train.classes,
         preprocessing=images.preprocessing,
@@ -213,14 +221,9 @@ def _scores(evaluation: Evaluation) -> dict[str, float]:
 
 def versions() -> dict[str, str]:
     """The versions of what the numbers depend on."""
-    import platform
-
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "lightning": lightning.__version__,
         "dia-analysis": version("dia-analysis"),
     }
-
-
-__all__: list[Any] = ["RunConfig", "RunResult", "fit", "versions"]

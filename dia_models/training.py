@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -53,7 +55,8 @@ class Batches:
             order = torch.arange(count, device=device)
         else:
             order = torch.randperm(count, generator=generator.manual_seed(self.seed), device=device)
-        for chosen in order.split(self.batch_size):
+        for start in range(0, count, self.batch_size):
+            chosen = order[start : start + self.batch_size]
             pixels = self.images.pixels[chosen]
             if self.augment != "none":
                 pixels = shift_and_mirror(pixels, self.padding, self.augment == "crop_flip", generator)
@@ -67,7 +70,7 @@ class TrainingData(L.LightningDataModule):
         super().__init__()
         self.train, self.validation, self.recipe, self.seed = train, validation, recipe, seed
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002  (Lightning's signature)
+    def setup(self, stage: str) -> None:
         """Move the images to the device."""
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
@@ -92,8 +95,8 @@ class Training(L.LightningModule):
         super().__init__()
         self.model, self.recipe, self.preprocessing, self.seed = model, recipe, preprocessing, seed
         self.steps_per_epoch = -(-images // recipe.batch_size)
-        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        self.means = nn.ModuleDict({name: MeanMetric() for name in names})
+        self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
+        self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
 
     def on_train_epoch_start(self) -> None:
         """Whatever else draws random numbers in this epoch (dropout) also depends on seed and epoch alone."""
@@ -101,23 +104,28 @@ class Training(L.LightningModule):
 
     def training_step(self, batch: tuple[Pixels, Labels]) -> Float[Tensor, ""]:
         """The loss of one batch."""
-        return self._step(batch, "train")
+        loss, hits = self._step(batch)
+        self._record("train_loss", self.train_loss, loss.detach().expand_as(hits))
+        self._record("train_accuracy", self.train_accuracy, hits)
+        return loss
 
     def validation_step(self, batch: tuple[Pixels, Labels]) -> None:
         """Measure one batch."""
-        self._step(batch, "val")
+        loss, hits = self._step(batch)
+        self._record("val_loss", self.val_loss, loss.expand_as(hits))
+        self._record("val_accuracy", self.val_accuracy, hits)
 
-    def _step(self, batch: tuple[Pixels, Labels], part: str) -> Float[Tensor, ""]:
+    def _step(self, batch: tuple[Pixels, Labels]) -> tuple[Float[Tensor, ""], Float[Tensor, "batch"]]:
         pixels, labels = batch
         logits = self.model(self.preprocessing(pixels))
-        loss = F.cross_entropy(logits.float(), labels)
         hits = (logits.detach().argmax(1) == labels).float()
-        for name, values in ((f"{part}_loss", loss.detach().expand_as(hits)), (f"{part}_accuracy", hits)):
-            self.means[name].update(values)
-            self.log(name, self.means[name], on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss
+        return F.cross_entropy(logits.float(), labels), hits
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def _record(self, name: str, mean: MeanMetric, values: Float[Tensor, "batch"]) -> None:
+        mean.update(values)
+        self.log(name, mean, on_step=False, on_epoch=True, batch_size=len(values))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with the recipe's schedule: one learning rate per epoch (step) or per step (one_cycle)."""
         recipe = self.recipe
         optimizer = torch.optim.SGD(
@@ -157,7 +165,7 @@ class MetricsFile(Callback):
         """Go back to the rows of the epoch that is resumed."""
         self.rows = state_dict["rows"]
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the epoch's clock."""
         self.started = time.perf_counter()
 
@@ -177,7 +185,9 @@ class MetricsFile(Callback):
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Training states are complete or absent, and are read without executing anything in them."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
         """Write beside the target, then rename."""
         assert storage_options is None
         target = Path(path)
@@ -191,14 +201,17 @@ def make_trainer(
     recipe: Recipe, directory: Path, device: torch.device, precision: str, callbacks: tuple[Callback, ...]
 ) -> L.Trainer:
     """A Lightning trainer that keeps the last epoch's state, the best weights and a table of metrics."""
-    files = {"dirpath": directory, "enable_version_counter": False, "save_on_train_epoch_end": True}
-    keep = [ModelCheckpoint(**files, filename=Path(LAST).stem, save_top_k=1)]
+    kept = partial(
+        ModelCheckpoint,
+        dirpath=directory,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        save_top_k=1,
+    )
+    keep = [kept(filename=Path(LAST).stem)]
     if recipe.validation:
-        keep.append(
-            ModelCheckpoint(
-                **files, filename=Path(BEST).stem, monitor="val_accuracy", mode="max", save_weights_only=True
-            )
-        )
+        best = kept(filename=Path(BEST).stem, monitor="val_accuracy", mode="max", save_weights_only=True)
+        keep.append(best)
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.figure import Figure
 
 COLUMN = 8.8 / 2.54  # one column of the paper, in inches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 7,
     "axes.titlesize": 7,
     "axes.labelsize": 7,
@@ -22,7 +23,7 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "pdf.fonttype": 42,
 }
 P = ParamSpec("P")

@@ -116,7 +116,11 @@ def test_a_module_under_three_names_gives_three_records_under_the_first():
     model = nn.Sequential(scale, scale, scale)
     with capture(model, "2") as records:
         model(ones())
-    assert [(key, value[0].item()) for key, value in records.items()] == [(("0", 0), 2), (("0", 1), 4), (("0", 2), 8)]
+    assert [(key, value[0].item()) for key, value in records.items()] == [
+        (("0", 0), 2),
+        (("0", 1), 4),
+        (("0", 2), 8),
+    ]
 
 
 def test_records_come_in_forward_order_with_feature_sizes():
@@ -136,7 +140,9 @@ def test_records_come_in_forward_order_with_feature_sizes():
 def test_the_record_is_what_multiplies_the_features():
     model = create_model("cifar_resnet20_se").eval()
     attention, seen = model.stages[1].attention[1], {}
-    attention.register_forward_hook(lambda _, args, out: seen.update(branch=args[0], shortcut=args[1], sum=out[0].clone()))
+    attention.register_forward_hook(
+        lambda _, args, out: seen.update(branch=args[0], shortcut=args[1], sum=out[0].clone())
+    )
     with capture(model) as records, torch.no_grad():
         model(torch.randn(2, 3, 16, 16))
     gate = records["stages.1.attention.1.gate", 0]
@@ -184,7 +190,10 @@ def test_points_that_never_run_are_an_error_that_names_them():
     model = Unused()
     with pytest.raises(AnalysisInputError, match=r"^idle.gate never ran"), capture(model):
         model(ones())
-    with pytest.raises(AnalysisInputError, match=r"used.gate, idle.gate never ran: the network was not run"), capture(model):
+    with (
+        pytest.raises(AnalysisInputError, match=r"used.gate, idle.gate never ran: the network was not run"),
+        capture(model),
+    ):
         pass
     assert hooks(model) == 0
 

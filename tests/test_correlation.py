@@ -44,7 +44,9 @@ def test_r_by_hand():
     assert defined.all()
 
 
-@pytest.mark.parametrize(("second", "expected"), [([2.0, 4.0, 6.0], 1.0), ([3.0, 1.0, -1.0], -1.0), ([1.0, -2.0, 1.0], 0.0)])
+@pytest.mark.parametrize(
+    ("second", "expected"), [([2.0, 4.0, 6.0], 1.0), ([3.0, 1.0, -1.0], -1.0), ([1.0, -2.0, 1.0], 0.0)]
+)
 def test_r_of_1_minus_1_and_0_by_construction(second, expected):
     r, _ = pearson(torch.tensor([[[1.0, 2.0, 3.0], second]]))
     assert r[0, 0, 1].item() == pytest.approx(expected, abs=1e-15)
@@ -133,7 +135,12 @@ def test_undefined_pairs_are_counted_and_left_out_of_the_mean():
     maps[0, 1] = 0.3
     stage = of_maps(maps).stages[0]
     assert (stage.pairs, stage.undefined) == (15, 2)
-    expected = [np.corrcoef(m[a], m[b])[0, 1] for m in maps.double().numpy() for a, b in ((0, 1), (0, 2), (1, 2)) if np.ptp(m[a]) and np.ptp(m[b])]
+    expected = [
+        np.corrcoef(m[a], m[b])[0, 1]
+        for m in maps.double().numpy()
+        for a, b in ((0, 1), (0, 2), (1, 2))
+        if np.ptp(m[a]) and np.ptp(m[b])
+    ]
     assert len(expected) == 13
     assert stage.mean_r == pytest.approx(np.mean(expected), abs=1e-12)
     assert "2 of 15 pairs (13.3%) have no r" in of_maps(maps).summary()
@@ -142,7 +149,12 @@ def test_undefined_pairs_are_counted_and_left_out_of_the_mean():
 def test_maps_that_are_always_constant_give_no_number_and_no_nan_in_json():
     result = of_maps(torch.ones(4, 2, 8))
     stage = result.to_dict()["stages"][0]
-    assert (stage["mean_r"], stage["std_r"], stage["median_r"], stage["share_above_0_8"]) == (None, None, None, None)
+    assert (stage["mean_r"], stage["std_r"], stage["median_r"], stage["share_above_0_8"]) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert stage["matrix"] == [[None, None], [None, None]]
     assert (stage["pairs"], stage["undefined"], result.mean_r) == (4, 4, None)
     json.dumps(result.to_dict(), allow_nan=False)

@@ -19,7 +19,11 @@ from dia_models import create_model
         (lambda: torchvision.models.efficientnet_b0(), 16, "features.1.0.block.1.scale_activation"),
         (lambda: timm.create_model("seresnet18"), 8, "layer1.0.se.gate"),
         (lambda: timm.create_model("ecaresnet26t"), 8, "layer1.0.se.gate"),
-        (lambda: timm.create_model("resnet18", block_args={"attn_layer": "cbam"}), 16, "layer1.0.se.spatial.gate"),
+        (
+            lambda: timm.create_model("resnet18", block_args={"attn_layer": "cbam"}),
+            16,
+            "layer1.0.se.spatial.gate",
+        ),
         (lambda: timm.create_model("efficientnet_b0"), 16, "blocks.0.0.se.gate"),
     ],
 )

@@ -64,6 +64,7 @@ def check_reduction(reduction: int, channels: int) -> int:
     """Give the reduced width channels / reduction. Raises ModelInputError unless it is a whole number of at least 1."""
     if reduction < 1 or channels % reduction:
         raise ModelInputError(
-            "reduction", f"reduction {reduction} must divide the {channels} channels it reduces; try 1, 2, 4, 8 or 16"
+            "reduction",
+            f"reduction {reduction} must divide the {channels} channels it reduces; try 1, 2, 4, 8 or 16",
         )
     return channels // reduction

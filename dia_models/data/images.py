@@ -117,7 +117,8 @@ class FileImages:
         """Decode every file into memory. Raises ModelInputError if that would take more than 16 GiB."""
         if size is not None and (need := len(self) * size[0] * size[1] * channels) > LARGEST_SET_BYTES:
             raise ModelInputError(
-                "data", f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit"
+                "data",
+                f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit",
             )
         parts = list(self.batches(range(len(self)), 1024, size, channels))
         return MemoryImages(

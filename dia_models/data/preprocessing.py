@@ -35,7 +35,7 @@ class Preprocessing(BaseModel):
 def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
     """The preprocessing that gives these images mean 0 and variance 1 in each channel."""
     values = pixels.flatten(0, 2)
-    sums = torch.stack([_moments(chunk) for chunk in values.split(2**22)]).sum(0)
+    sums = torch.stack([_moments(values[i : i + 2**22]) for i in range(0, len(values), 2**22)]).sum(0)
     mean, square = sums / len(values) / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
     std = (square - mean**2).clamp(min=1e-12).sqrt()
     height, width = pixels.shape[1:3]
@@ -43,7 +43,10 @@ def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessi
 
 
 def shift_and_mirror(
-    pixels: UInt8[Tensor, "batch height width channel"], padding: int, mirror: bool, generator: torch.Generator
+    pixels: UInt8[Tensor, "batch height width channel"],
+    padding: int,
+    mirror: bool,
+    generator: torch.Generator,
 ) -> UInt8[Tensor, "batch height width channel"]:
     """Shift each image by up to `padding` pixels (black moves in) and, if asked, mirror half of them, at random."""
     batch, height, width, _ = pixels.shape

@@ -90,9 +90,7 @@ def _cifar10(request: Request) -> ImageSource:
             original = CIFAR10(str(request.root), train=request.split == "train")
         except RuntimeError as error:
             raise ModelInputError("data", f"{request.root / 'cifar-10-batches-py'}: {error}") from error
-        return MemoryImages(
-            torch.from_numpy(original.data), torch.tensor(original.targets), tuple(original.classes)
-        )
+        return MemoryImages(torch.from_numpy(original.data), torch.tensor(original.targets), tuple(original.classes))
     folder = request.root / "cifar10" / _part(request)
     if folder.is_dir():
         return image_folder(folder, request)
@@ -140,4 +138,3 @@ def _part(request: Request) -> str:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-

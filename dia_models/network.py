@@ -1,0 +1,21 @@
+"""A network of this library: a module that knows how it was made."""
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+
+class ModelSpec(BaseModel):
+    """All that is needed to build a network again, apart from its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(max_length=100)
+    num_classes: int = Field(ge=1, le=1_000_000)
+    in_channels: int = Field(ge=1, le=1_024)
+    options: dict[str, bool | int | float | str] = {}
+
+
+class Network(nn.Module):
+    """What `create_model` gives: images (batch, in_channels, height, width) to logits (batch, num_classes)."""
+
+    spec: ModelSpec

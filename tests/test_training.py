@@ -1,0 +1,205 @@
+"""Runs: they learn, resume to the same weights after a kill, and refuse to mix."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from dia_models import Checkpoint, ModelInputError, load
+from dia_models.data import Batch, Preprocessing, open_data
+from dia_models.evaluation import evaluate
+from dia_models.recipe import list_recipes, load_recipe
+from dia_models.run import RunConfig, fit
+from dia_models.training import Batches, Training, epoch_seed
+
+CPU = torch.device("cpu")
+
+
+def config(epochs=2, model="cifar_resnet11_dia_lstm", seed=3, **changes):
+    recipe = load_recipe(
+        "one_cycle", epochs=epochs, batch_size=256, augment="crop", padding=1, validation=0.1, **changes
+    )
+    return RunConfig(model=model, data="digits", recipe_name="one_cycle", recipe=recipe, seed=seed)
+
+
+def rows(directory):
+    with (directory / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(table):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in table]
+
+
+def test_a_run_learns_and_leaves_a_checkpoint_that_scores_the_same(tmp_path):
+    result = fit(config(epochs=6), tmp_path / "run", CPU)
+    assert result.last.accuracy > 0.75
+    assert result.best is not None
+    checkpoint = Checkpoint.read(tmp_path / "run" / "model.safetensors")
+    info, test = checkpoint.info, open_data("digits", "test")
+    assert (info.data, info.seed, info.model.name) == ("digits", 3, "cifar_resnet11_dia_lstm")
+    assert info.classes == tuple("0123456789")
+    assert info.recipe["epochs"] == 6
+    again = evaluate(checkpoint.build(), test.batches(range(len(test)), 64, (8, 8), 1), info.preprocessing, 10, CPU)
+    assert again.accuracy == pytest.approx(info.metrics["test_accuracy"], abs=1e-6)
+    assert again.accuracy == pytest.approx(result.last.accuracy, abs=1e-6)
+    table = rows(tmp_path / "run")
+    assert [row["epoch"] for row in table] == list("012345")
+    assert float(table[-1]["train_loss"]) < float(table[0]["train_loss"])
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["last"]["test_accuracy"] == result.last.accuracy
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from test_training import config
+from dia_models.run import fit
+fit(config(epochs=4), Path(sys.argv[1]), torch.device("cpu"), resume=sys.argv[2] == "resume")
+"""
+
+
+def start(directory, resume):
+    script = SCRIPT.format(tests=os.path.dirname(__file__))  # noqa: PTH120
+    arguments = [sys.executable, "-c", script, str(directory), "resume" if resume else "new"]
+    return subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+
+
+def kill_after(directory, epochs):
+    """Start a run and kill -9 it once so many epochs are in its metrics file."""
+    process = start(directory, resume=False)
+    deadline = time.time() + 120
+    while not (directory / "metrics.csv").exists() or len(rows(directory)) < epochs:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.time() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
+    assert start(tmp_path / "whole", resume=False).wait(120) == 0
+    kill_after(tmp_path / "killed", epochs=1)
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    assert start(tmp_path / "killed", resume=True).wait(120) == 0
+    whole, resumed = (load(tmp_path / run / "model.safetensors").state_dict() for run in ("whole", "killed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert without_seconds(rows(tmp_path / "killed")) == without_seconds(rows(tmp_path / "whole"))
+    assert not [p.name for p in (tmp_path / "killed").iterdir() if p.name.startswith(".") and p.is_file()]
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    fit(config(), tmp_path / "run", CPU)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    fit(config(), tmp_path / "run", CPU, resume=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    assert len(rows(tmp_path / "run")) == 2
+
+
+def test_the_seed_decides_the_weights(tmp_path):
+    weights = []
+    for run, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit(config(epochs=1, seed=seed), tmp_path / run, CPU)
+        weights.append(load(tmp_path / run / "model.safetensors").classifier.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_directory_in_use_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ModelInputError, match="exists and is not empty; choose another directory, or --resume"):
+        fit(config(), tmp_path, CPU)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_resuming_needs_a_run_of_the_same_configuration(tmp_path):
+    with pytest.raises(ModelInputError, match="holds no run"):
+        fit(config(), tmp_path / "none", CPU, resume=True)
+    fit(config(epochs=1), tmp_path / "run", CPU)
+    with pytest.raises(ModelInputError, match="is a run with another seed"):
+        fit(config(epochs=1, seed=9), tmp_path / "run", CPU, resume=True)
+
+
+def test_one_epoch_shows_every_image_once_in_an_order_of_its_own():
+    images = open_data("digits", "train")
+    seen = [[labels for _, labels in Batches(images, 100, epoch_seed(0, epoch))] for epoch in (0, 0, 1)]
+    assert [len(part) for part in seen[0]] == [100] * 14 + [37]
+    first, again, other = (torch.cat(parts) for parts in seen)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(first.sort().values, images.labels.sort().values)
+
+
+def rates(recipe_name, epochs, images=256):
+    recipe = load_recipe(recipe_name, epochs=epochs, batch_size=128)
+    plain = Preprocessing(height=8, width=8, mean=(0.0,), std=(1.0,))
+    training = Training(torch.nn.Linear(1, 1), recipe, plain, images, 0)
+    made = training.configure_optimizers()
+    optimizer, plan = made["optimizer"], made["lr_scheduler"]
+    steps = epochs if plan["interval"] == "epoch" else epochs * 2
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        plan["scheduler"].step()
+    return seen
+
+
+def test_the_papers_schedule_divides_by_ten_after_each_third():
+    for epochs in (180, 6):
+        seen = rates("paper", epochs)
+        third = epochs // 3
+        assert seen == pytest.approx([0.1] * third + [0.01] * third + [0.001] * third)
+
+
+def test_the_one_cycle_schedule_rises_for_a_quarter_and_falls_to_nearly_nothing():
+    seen = rates("one_cycle", 20)
+    peak = seen.index(max(seen))
+    assert max(seen) == pytest.approx(load_recipe("one_cycle").learning_rate)
+    assert peak == pytest.approx(10, abs=1)
+    assert seen[:peak] == sorted(seen[:peak])
+    assert seen[-1] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "unknown set 'epoch'; did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs=0: Input should be greater than or equal to 1"),
+        ({"epochs": "many"}, "epochs='many': Input should be a valid integer"),
+        ({"schedule": "cosine"}, "schedule='cosine': Input should be 'step' or 'one_cycle'"),
+        ({"validation": 1.0}, "validation=1.0: Input should be less than 1"),
+    ],
+)
+def test_impossible_recipes_are_refused(changes, message):
+    with pytest.raises(ModelInputError, match=message):
+        load_recipe("paper", **changes)
+
+
+def test_an_unknown_recipe_shows_the_nearest():
+    with pytest.raises(ModelInputError, match="unknown recipe 'papers'; did you mean 'paper'"):
+        load_recipe("papers")
+    assert list_recipes() == ["one_cycle", "paper"]
+
+
+def test_evaluation_by_hand():
+    """Logits favour class 0 for all three images; one of them is of class 0."""
+
+    class Zero(torch.nn.Module):
+        def forward(self, x):
+            return torch.tensor([2.0, 0.0, 0.0]).expand(len(x), 3)
+
+    batch = Batch(torch.zeros(3, 4, 4, 1, dtype=torch.uint8), torch.tensor([0, 1, 1]), ("a", "b", "c"))
+    found = evaluate(Zero(), [batch], Preprocessing(height=4, width=4, mean=(0.0,), std=(1.0,)), 3, CPU)
+    right = torch.log(torch.exp(torch.tensor(2.0)) + 2)  # -log softmax, before the winner's 2 is taken off
+    assert found.accuracy == pytest.approx(1 / 3)
+    assert found.per_class_accuracy == (1.0, 0.0, None)
+    assert found.loss == pytest.approx(float(right - 2 / 3))
