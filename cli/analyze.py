@@ -1,13 +1,12 @@
 """dia-analyze: look inside a trained network."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import options as o
-from cli.main import run
+from cli.main import start
 
 app = typer.Typer(
     name="dia-analyze",
@@ -70,7 +69,7 @@ def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "
 
 def main() -> None:
     """The command dia-analyze."""
-    sys.exit(run(app, sys.argv[1:]))
+    start(app)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from rich.progress import TaskID
 from cli.console import note, progress_bar, say, say_json
 from dia_models import ModelInputError
 from dia_models.device import choose_device
-from dia_models.evaluation import Evaluation
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
 
@@ -74,6 +73,7 @@ def fit_or_resume(
     image_size: int | None,
     channels: int,
     data_dir: Path | None,
+    strict: bool,
     device: str,
     seed: int,
     as_json: bool,
@@ -90,7 +90,7 @@ def fit_or_resume(
         out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
-        result = fit(config, out, where, data_dir=data_dir, resume=resume, callbacks=(EpochProgress(),))
+        result = fit(config, out, where, data_dir=data_dir, strict=strict, resume=resume, callbacks=(EpochProgress(),))
     except SystemExit as error:  # Lightning's answer to an interrupt
         note(f"interrupted; to continue: dia-train fit --resume --out {out}")
         raise KeyboardInterrupt from error
@@ -150,17 +150,8 @@ def _check_same(config: RunConfig, **given: str | None) -> None:
 
 
 def _print(result: RunResult, as_json: bool) -> None:
-    document = {
-        "schema": "dia.fit/1",
-        "directory": str(result.directory),
-        "model": result.config.model,
-        "data": result.config.data,
-        "seed": result.config.seed,
-        "last": _scores(result.last),
-        "best": None if result.best is None else _scores(result.best),
-    }
     if as_json:
-        say_json(document)
+        say_json(result.to_dict())
         return
     say(f"{result.config.model} on {result.last.images} test images of {result.config.data}")
     say(f"  after the last epoch:      accuracy {result.last.accuracy:.2%}, loss {result.last.loss:.3f}")
@@ -168,7 +159,3 @@ def _print(result: RunResult, as_json: bool) -> None:
         say(f"  best on validation images: accuracy {result.best.accuracy:.2%}, loss {result.best.loss:.3f}")
     note(f"written to {result.directory}/")
     note(f"look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
-
-
-def _scores(evaluation: Evaluation) -> dict[str, float]:
-    return {"test_accuracy": evaluation.accuracy, "test_loss": evaluation.loss}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cli.console import note, tracked
 from dia_analysis import Provenance
-from dia_models import Checkpoint, ModelInputError, create_model
+from dia_models import Checkpoint, ModelInputError, build_model
 from dia_models.allocator import keep_freed_memory
 from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data
 from dia_models.device import choose_device
@@ -35,14 +35,14 @@ class Inputs:
 
     def untrained(self) -> nn.Module:
         """A copy of the network with random weights, its batch-norm statistics taken from the images."""
-        spec = self.checkpoint.info.model
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = create_model(spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options)
+            model = build_model(self.checkpoint.info.model)
         model.to(self.device).to(memory_format=torch.channels_last)
         some = evenly_spaced(min(1024, len(self.chosen)), len(self.chosen))
         torch.optim.swa_utils.update_bn(self._prepared([self.chosen[i] for i in some]), model)
-        return model.eval()
+        model.eval()
+        return model
 
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""

@@ -3,10 +3,18 @@
 import os
 import sys
 import traceback
+import warnings
+from typing import NoReturn
 
 import typer
 
 DEBUG_OPTION = "--debug"
+
+
+def start(app: typer.Typer) -> NoReturn:
+    """Run a Typer app on the command line's arguments and leave with its exit code."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    sys.exit(run(app, sys.argv[1:]))
 
 
 def run(app: typer.Typer, arguments: list[str]) -> int:

@@ -1,12 +1,11 @@
 """dia-train: train the networks that dia-analyze looks into."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from cli import options as o
-from cli.main import run
+from cli.main import start
 
 app = typer.Typer(
     name="dia-train",
@@ -31,6 +30,7 @@ def fit(
     ] = None,
     channels: Annotated[int, typer.Option("--channels", help="Read the images of a folder as 1 (grey) or 3.")] = 3,
     data_dir: o.DataDir = None,
+    strict: o.Strict = False,
     device: o.Device = "auto",
     seed: o.Seed = 0,
     as_json: o.Json = False,
@@ -48,6 +48,7 @@ def fit(
         image_size=image_size,
         channels=channels,
         data_dir=data_dir,
+        strict=strict,
         device=device,
         seed=seed,
         as_json=as_json,
@@ -102,7 +103,7 @@ def recipes() -> None:
 
 def main() -> None:
     """The command dia-train."""
-    sys.exit(run(app, sys.argv[1:]))
+    start(app)
 
 
 if __name__ == "__main__":

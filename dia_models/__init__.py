@@ -2,7 +2,7 @@
 
 from dia_models.checkpoint import Checkpoint, CheckpointInfo, list_checkpoints, load, save_checkpoint
 from dia_models.errors import ModelInputError
-from dia_models.models import create_model, list_models
+from dia_models.models import build_model, create_model, list_models
 from dia_models.network import ModelSpec, Network
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ModelInputError",
     "ModelSpec",
     "Network",
+    "build_model",
     "create_model",
     "list_checkpoints",
     "list_models",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dia_models.data import Preprocessing
 from dia_models.errors import ModelInputError, unknown
-from dia_models.models import create_model
+from dia_models.models import build_model
 from dia_models.network import ModelSpec, Network
 
 SUFFIX = ".safetensors"
@@ -31,7 +31,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 class CheckpointInfo(BaseModel):
     """What a checkpoint's header says about the network in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     schema_name: Literal["dia.checkpoint/1"] = "dia.checkpoint/1"
     model: ModelSpec
@@ -42,6 +42,14 @@ class CheckpointInfo(BaseModel):
     metrics: dict[str, float] = {}
     seed: int = 0
     versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CheckpointInfo":
+        if len(self.classes) != self.model.num_classes:
+            raise ValueError(f"{len(self.classes)} class names for {self.model.num_classes} classes")
+        if len(self.preprocessing.mean) != self.model.in_channels:
+            raise ValueError(f"{len(self.preprocessing.mean)} means for {self.model.in_channels} input channels")
+        return self
 
 
 @dataclass(frozen=True)
@@ -60,22 +68,28 @@ class Checkpoint:
         Nothing in the file is executed. Raises ModelInputError if there is no such file or bundled name, or if
         the file is damaged or is no checkpoint of this library.
         """
-        path = _locate(source)
-        content = _content(path)
+        try:
+            path = _locate(source)
+            content = _content(path)
+        except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
+            raise ModelInputError("ckpt", f"{source} cannot be read: {error}") from error
         return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest())
 
     def build(self) -> Network:
         """Build the network, in evaluation mode. Raises ModelInputError if the weights do not fit it."""
         spec = self.info.model
-        with torch.device("meta"):  # no memory is taken, and no random number drawn, before the shapes are known to fit
-            model = create_model(spec.name, num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.options)
+        try:
+            with torch.device("meta"):  # takes no memory and draws no random number before the shapes are known to fit
+                model = build_model(spec)
+        except ModelInputError as error:
+            raise ModelInputError("ckpt", f"{self.name}: {error}") from error
         expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
         found = {name: (t.shape, t.dtype) for name, t in self.weights.items()}
         if expected != found:
             odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
             raise ModelInputError(
                 "ckpt",
-                f"{self.name}: its weights do not fit {spec.name}; {len(odd)} differ, the first is {odd[0]}",
+                f"{self.name}: its weights do not fit {spec.name}; {len(odd)} differ, the first is {odd[0]!r}",
             )
         model.load_state_dict({name: t.clone() for name, t in self.weights.items()}, assign=True)
         return model.eval()
@@ -154,7 +168,11 @@ def _parse(path: Path, content: bytes) -> tuple[CheckpointInfo, dict[str, Tensor
     try:
         weights = load_tensors(content)
         info = CheckpointInfo.model_validate_json(metadata[_INFO_KEY])
-    except (SafetensorError, ValidationError, KeyError, RuntimeError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _damaged(path, f"in its header, {where or 'the description'}: {first['msg']}") from error
+    except (SafetensorError, KeyError, RuntimeError, TypeError, OverflowError) as error:
         raise _damaged(path, str(error).splitlines()[0]) from error
     if metadata.get(_DIGEST_KEY) != _digest(metadata[_INFO_KEY], weights):
         raise _damaged(path, "its content does not have the checksum in its header")

@@ -102,8 +102,8 @@ def blocks_per_stage(depth: int) -> int:
     blocks, rest = divmod(depth - 2, 9)
     if rest == 0 and 11 <= depth <= DEEPEST:
         return blocks
-    below = min(max(blocks, 1), (DEEPEST - 2) // 9)
-    nearest = sorted({9 * below + 2, min(9 * (below + 1) + 2, DEEPEST // 9 * 9 + 2)})
+    most = (DEEPEST - 2) // 9
+    nearest = [9 * n + 2 for n in sorted({min(max(n, 1), most) for n in (blocks, blocks + 1)})]
     raise ModelInputError(
         "model",
         f"cifar_resnet{depth}: the depth must be 9n + 2, from 11 to {DEEPEST}; "

@@ -4,13 +4,15 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pydantic import ValidationError
+
 from dia_models.attention import AttentionKind, attention_kind, attention_names
 from dia_models.cifar_resnet import CifarResNet
 from dia_models.errors import ModelInputError, unknown
 from dia_models.network import ModelSpec, Network
 
 LISTED_DEPTHS = (20, 29, 56, 83, 110, 164, 245, 326, 407)
-_NAME = re.compile(r"cifar_resnet(?P<depth>\d{1,6})(?:_(?P<attention>\w+))?")
+_NAME = re.compile(r"cifar_resnet(?P<depth>\d{1,6})(?:_(?P<attention>\w+))?", re.ASCII)
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -32,14 +34,23 @@ def create_model(
     `reduction=4`. The result carries its `ModelSpec` as `.spec`. Raises ModelInputError for a name or an option
     that does not exist, and for a value that cannot be.
     """
-    match = _NAME.fullmatch(name)
+    try:
+        spec = ModelSpec(name=name, num_classes=num_classes, in_channels=in_channels, options=options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelInputError(str(first["loc"][0]), f"{first['input']!r}: {first['msg']}") from error
+    return build_model(spec)
+
+
+def build_model(spec: ModelSpec) -> Network:
+    """As `create_model`, from a description."""
+    match = _NAME.fullmatch(spec.name)
     if match is None:
-        raise unknown("model", name, list_models())
+        raise unknown("model", spec.name, list_models())
     depth, attention = int(match["depth"]), match["attention"]
-    kind = None if attention is None else _attention_of(name, attention)
-    _check_options(name, options, kind)
-    spec = ModelSpec(name=name, num_classes=num_classes, in_channels=in_channels, options=options)
-    model = CifarResNet(depth, kind, num_classes, in_channels, **options)
+    kind = None if attention is None else _attention_of(spec.name, attention)
+    _check_options(spec.name, spec.options, kind)
+    model = CifarResNet(depth, kind, spec.num_classes, spec.in_channels, **spec.options)
     model.spec = spec
     return model
 

@@ -5,8 +5,9 @@ import platform
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -72,6 +73,20 @@ class RunResult:
     last: Evaluation
     best: Evaluation | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.fit/1. A loss that is not finite is null."""
+        return {
+            "schema": "dia.fit/1",
+            "directory": str(self.directory),
+            "model": self.config.model,
+            "data": self.config.data,
+            "seed": self.config.seed,
+            "images": self.last.images,
+            "last": _document(self.last),
+            "best": None if self.best is None else _document(self.best),
+            "versions": versions(),
+        }
+
 
 @dataclass(frozen=True)
 class _Images:
@@ -87,17 +102,19 @@ def fit(
     device: torch.device,
     *,
     data_dir: Path | None = None,
+    strict: bool = False,
     resume: bool = False,
     callbacks: tuple[Callback, ...] = (),
 ) -> RunResult:
     """Train a network, test it once, and leave its checkpoints in `directory`.
 
     A new run needs a directory that does not exist or is empty; `resume` continues one at the last epoch that
-    was completed, to the same weights as without the interruption on the same machine.
+    was completed, to the same weights as without the interruption on the same machine. An image that cannot be read
+    is left out with a warning, or an error if `strict`.
     Raises ModelInputError for a directory in use or a run of another configuration.
     """
     _claim(directory, config, resume)
-    images = _read_images(config, data_dir)
+    images = _read_images(config, data_dir, strict)
     torch.manual_seed(config.seed)
     model = create_model(
         config.model,
@@ -127,9 +144,9 @@ def _claim(directory: Path, config: RunConfig, resume: bool) -> None:
         write_atomically(directory / CONFIG, config.model_dump_json(indent=2).encode())
 
 
-def _read_images(config: RunConfig, data_dir: Path | None) -> _Images:
-    train = _in_memory(open_data(config.data, "train", data_dir), config)
-    test = _in_memory(open_data(config.data, "test", data_dir), config)
+def _read_images(config: RunConfig, data_dir: Path | None, strict: bool) -> _Images:
+    train = _in_memory(open_data(config.data, "train", data_dir, strict=strict), config)
+    test = _in_memory(open_data(config.data, "test", data_dir, strict=strict), config)
     if not train.classes:
         raise ModelInputError(
             "data", f"{config.data} has no classes to train on; put each class in a folder of its own"
@@ -147,7 +164,11 @@ def _in_memory(source: ImageSource, config: RunConfig) -> MemoryImages:
     if isinstance(source, MemoryImages):
         return source
     size = None if config.image_size is None else (config.image_size, config.image_size)
-    return source.load(size, config.channels)
+    images = source.load(size, config.channels)
+    if source.unreadable:
+        names = ", ".join(sorted(source.unreadable))
+        warnings.warn(f"{len(source.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
+    return images
 
 
 def _train(
@@ -187,14 +208,9 @@ def _finish(model: Network, config: RunConfig, images: _Images, directory: Path,
         model.load_state_dict({name.removeprefix("model."): t for name, t in state.items()})
         best = _test(model, images, config.recipe.batch_size, device)
         save_checkpoint(directory / BEST_MODEL, model, _info(model, config, images, best))
-    result = {
-        "schema": "dia.fit/1",
-        "last": _scores(last),
-        "best": None if best is None else _scores(best),
-        "versions": versions(),
-    }
-    write_atomically(directory / RESULT, json.dumps(result, indent=2).encode())
-    return RunResult(directory, config, last, best)
+    result = RunResult(directory, config, last, best)
+    write_atomically(directory / RESULT, json.dumps(result.to_dict(), indent=2).encode())
+    return result
 
 
 def _test(model: Network, images: _Images, batch_size: int, device: torch.device) -> Evaluation:
@@ -217,6 +233,10 @@ def _info(model: Network, config: RunConfig, images: _Images, test: Evaluation) 
 
 def _scores(evaluation: Evaluation) -> dict[str, float]:
     return {"test_accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
+
+
+def _document(evaluation: Evaluation) -> dict[str, float | None]:
+    return {name: score if isfinite(score) else None for name, score in _scores(evaluation).items()}
 
 
 def versions() -> dict[str, str]:

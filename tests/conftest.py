@@ -1,7 +1,5 @@
 """Every test runs with the shapes in the signatures checked at run time."""
 
-import os
-
 import pytest
 from jaxtyping import install_import_hook
 
@@ -24,8 +22,3 @@ def cifar10_dir():
     if not (root / "cifar10" / "test").is_dir() and not (root / "cifar-10-batches-py").is_dir():
         pytest.skip(f"real CIFAR-10 is not in {root}; set DIA_DATA_DIR to a folder that holds it")
     return root
-
-
-def pytest_configure(config):
-    if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes share two cores
-        torch.set_num_threads(1)

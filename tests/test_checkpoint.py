@@ -295,7 +295,9 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), [(f, v) for f, values in CLAIMS.items() for v in values])
+@pytest.mark.parametrize(
+    ("field", "value"), [(f, v) for f, values in CLAIMS.items() for v in values], ids=lambda v: str(v)[:40]
+)
 def test_impossible_claims_are_refused_quickly_and_in_little_memory(tmp_path, field, value):
     model, path = small_network("cifar_resnet11_se"), tmp_path / "a.safetensors"
     description = json.loads(describe(model.spec).model_dump_json())

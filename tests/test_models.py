@@ -106,8 +106,8 @@ def test_listed_models_exist_and_match_the_pattern():
     ("name", "message"),
     [
         ("cifar_resnet30", "must be 9n \\+ 2, from 11 to 1999; nearest: cifar_resnet29 or cifar_resnet38"),
-        ("cifar_resnet2", "nearest: cifar_resnet11 or cifar_resnet20"),
-        ("cifar_resnet9999", "nearest: cifar_resnet1982 or cifar_resnet1991"),
+        ("cifar_resnet2", "to 1999; nearest: cifar_resnet11"),
+        ("cifar_resnet9999", "to 1999; nearest: cifar_resnet1991"),
         ("cifar_resnet29_sa", "did you mean 'cifar_resnet29_se'"),
         ("cifar_resnet29_dia_lstmm", "did you mean 'cifar_resnet29_dia_lstm'"),
         ("resnet", "unknown model 'resnet'"),

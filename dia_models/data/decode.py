@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # of Pillow's others, some run external programs
 LARGEST_PIXELS = 64_000_000
 
 
@@ -22,30 +23,39 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int) -> UInt8
     its centre. Raises UnreadableImageError, naming the reason.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
-            pixels = _eight_bit(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            return fit_image(_eight_bit(ImageOps.exif_transpose(image)), size, channels)
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
-    except (OSError, SyntaxError, ValueError, Warning, MemoryError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file can make Pillow's decoders raise almost anything
         raise UnreadableImageError(str(error) or type(error).__name__) from error
-    if size is not None and pixels.size != (size[1], size[0]):
-        pixels = ImageOps.fit(pixels, (size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(pixels, dtype=np.uint8).reshape(pixels.height, pixels.width, channels)
 
 
-def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_upper_byte(image)).convert(mode)
+def fit_image(
+    image: Image.Image, size: tuple[int, int] | None, channels: int
+) -> UInt8[np.ndarray, "height width channel"]:
+    """An 8-bit image as an array, grey (1 channel) or RGB (3), scaled to cover `size` and cropped to its centre."""
+    image = image.convert("L" if channels == 1 else "RGB")
+    if size is not None and image.size != (size[1], size[0]):
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray(_upper_byte(image))
+    if image.mode == "F":
+        raise UnreadableImageError("floating-point values have no known range; save the image with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert(mode)
-    return image.convert(mode)
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
 
 
 def _upper_byte(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
     values = np.asarray(image)
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65_535:
+    if values.min() < 0 or values.max() > 65_535:
         raise UnreadableImageError(f"values outside 0 to 65535 in an image of mode {image.mode}")
     return (values.astype(np.uint32) >> 8).astype(np.uint8)

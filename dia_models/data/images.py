@@ -1,6 +1,6 @@
 """Images with labels: in memory, or as files that are decoded when they are needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
+from PIL import Image
 from torch import Tensor
 
-from dia_models.data.decode import UnreadableImageError, read_image
+from dia_models.data.decode import UnreadableImageError, fit_image, read_image
 from dia_models.errors import ModelInputError
 
 UNLABELLED = -1
@@ -24,6 +25,17 @@ class Batch:
     pixels: UInt8[Tensor, "image height width channel"]
     labels: Int64[Tensor, "image"]
     names: tuple[str, ...]
+
+
+def fitted(
+    pixels: UInt8[Tensor, "image height width channel"], size: tuple[int, int] | None, channels: int
+) -> UInt8[Tensor, "image h w c"]:
+    """Images scaled to cover `size` and cropped to its centre, grey or in colour; untouched if they are so already."""
+    if (size is None or tuple(pixels.shape[1:3]) == size) and pixels.shape[3] == channels:
+        return pixels
+    arrays = pixels.cpu().numpy()
+    single = [Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in arrays]
+    return torch.from_numpy(np.stack([fit_image(image, size, channels) for image in single])).to(pixels.device)
 
 
 @dataclass(frozen=True)
@@ -54,21 +66,11 @@ class MemoryImages:
     def batches(
         self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
     ) -> Iterator[Batch]:
-        """Give the images at these indices. `size` (height, width) and `channels` must be what they are.
-
-        Raises ModelInputError for another size or number of channels.
-        """
-        here = tuple(self.pixels.shape[1:])
-        if size is not None and here != (*size, channels):
-            raise ModelInputError(
-                "data",
-                f"these images are {here[0]}x{here[1]} with {here[2]} channel(s), the network takes "
-                f"{size[0]}x{size[1]} with {channels}; use data of that kind, or folder:PATH, which is resized",
-            )
+        """Give the images at these indices, resized to `size` (height, width), with 1 or 3 channels."""
         for start in range(0, len(indices), batch_size):
             chosen = torch.as_tensor(indices[start : start + batch_size])
             names = tuple(self.name(i) for i in chosen.tolist())
-            yield Batch(self.pixels[chosen], self.labels[chosen], names)
+            yield Batch(fitted(self.pixels[chosen], size, channels), self.labels[chosen], names)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class FileImages:
     def take(self, indices: Sequence[int]) -> "FileImages":
         """The files at these indices, in that order."""
         paths, labels = tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices)
-        return replace(self, paths=paths, labels=labels)
+        return replace(self, paths=paths, labels=labels, unreadable={})
 
     def load(self, size: tuple[int, int] | None, channels: int) -> MemoryImages:
         """Decode every file into memory. Raises ModelInputError if that would take more than 16 GiB."""
@@ -121,6 +123,7 @@ class FileImages:
                 f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit",
             )
         parts = list(self.batches(range(len(self)), 1024, size, channels))
+        _check_one_size(part.pixels.shape[1:] for part in parts)
         return MemoryImages(
             torch.cat([part.pixels for part in parts]),
             torch.cat([part.labels for part in parts]),
@@ -142,12 +145,16 @@ class FileImages:
             return None
 
     def _batch(self, indices: list[int], images: list[np.ndarray]) -> Batch:
-        shapes = {image.shape for image in images}
-        if len(shapes) > 1:
-            sizes = ", ".join(sorted(f"{h}x{w}" for h, w, _ in shapes))
-            raise ModelInputError("image-size", f"the images have several sizes ({sizes}); say which to resize to")
+        _check_one_size(image.shape for image in images)
         labels = torch.tensor([self.labels[i] for i in indices], dtype=torch.int64)
         return Batch(torch.from_numpy(np.stack(images)), labels, tuple(self.name(i) for i in indices))
+
+
+def _check_one_size(shapes: Iterable[Sequence[int]]) -> None:
+    sizes = sorted({f"{height}x{width}" for height, width, _ in shapes})
+    if len(sizes) > 1:
+        some = ", ".join(sizes[:5]) + (", ..." if len(sizes) > 5 else "")
+        raise ModelInputError("image-size", f"the images have several sizes ({some}); say which to resize to")
 
 
 ImageSource = MemoryImages | FileImages

@@ -1,10 +1,13 @@
 """From bytes to a network's input, and the random changes that training makes on the way."""
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from torch import Tensor
 
+SMALLEST_STD = 1 / 255  # one grey level: images of one colour are not blown up
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -15,8 +18,14 @@ class Preprocessing(BaseModel):
 
     height: int = Field(ge=1, le=4096)
     width: int = Field(ge=1, le=4096)
-    mean: tuple[float, ...] = Field(min_length=1, max_length=1024)
-    std: tuple[float, ...] = Field(min_length=1, max_length=1024)
+    mean: tuple[FiniteFloat, ...] = Field(min_length=1, max_length=1024)
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] = Field(min_length=1, max_length=1024)
+
+    @model_validator(mode="after")
+    def _one_of_each_per_channel(self) -> "Preprocessing":
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
+        return self
 
     @property
     def size(self) -> tuple[int, int]:
@@ -37,7 +46,7 @@ def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessi
     values = pixels.flatten(0, 2)
     sums = torch.stack([_moments(values[i : i + 2**22]) for i in range(0, len(values), 2**22)]).sum(0)
     mean, square = sums / len(values) / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
-    std = (square - mean**2).clamp(min=1e-12).sqrt()
+    std = (square - mean**2).clamp(min=SMALLEST_STD**2).sqrt()
     height, width = pixels.shape[1:3]
     return Preprocessing(height=height, width=width, mean=_rounded(mean), std=_rounded(std))
 

@@ -1,6 +1,8 @@
 """Data sets by name, where they are looked for, and what to do when they are not there."""
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +52,15 @@ def open_data(
     are only looked at: the test part of a set that comes in parts, else everything.
     Raises ModelInputError if the name is unknown or the files are not there, saying what to put where.
     """
+    if split not in (*SPLITS, "any"):
+        raise unknown("split", split, [*SPLITS, "any"])
     kind, _, path = name.partition(":")
     request = Request(split, data_root(root), workers, strict)
     if kind == "folder" and path:
-        return _open_folder(Path(path).expanduser(), request)
+        try:
+            return _open_folder(Path(path).expanduser(), request)
+        except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
+            raise ModelInputError("data", f"{name} cannot be opened: {error}") from error
     if name not in _SETS:
         raise unknown("data", name, [*_SETS, "folder:PATH"])
     return _SETS[name](request)
@@ -109,14 +116,24 @@ def _open_folder(folder: Path, request: Request) -> FileImages:
     everything = image_folder(folder, request)
     if request.split == "any":
         return everything
-    held_out = request.split == "test"
-    return everything.take([i for i in range(len(everything)) if (i % 5 == 4) == held_out])
+    seen: Counter[int] = Counter()
+    chosen = []
+    for index, label in enumerate(everything.labels):
+        seen[label] += 1
+        if (seen[label] % 5 == 0) == (request.split == "test"):
+            chosen.append(index)
+    if not chosen:
+        raise ModelInputError(
+            "data", f"{folder} has no {request.split} part: it takes five images of a class to hold one out"
+        )
+    return everything.take(chosen)
 
 
 def image_folder(folder: Path, request: Request) -> FileImages:
     """The images of a folder: one class per sub-folder, or without classes if it holds images itself.
 
-    Raises ModelInputError for a folder without images, and for a class folder without images.
+    Raises ModelInputError for a folder without images, for a class folder without images, and for a class whose
+    name no checkpoint could hold.
     """
     class_folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     classes = tuple(p.name for p in class_folders)
@@ -124,8 +141,14 @@ def image_folder(folder: Path, request: Request) -> FileImages:
     empty = set(range(len(classes))) - {label for _, label in found}
     if found and empty:
         raise ModelInputError("data", f"{folder}: no images in {', '.join(classes[i] for i in sorted(empty))}")
+    for name in classes:
+        if not name.isprintable():
+            raise ModelInputError("data", f"{folder}: the class folder {name!r} needs a printable name")
+    loose = _files(folder)
+    if found and loose:
+        warnings.warn(f"{folder}: {len(loose)} images beside the class folders are left out", stacklevel=2)
     if not found:
-        classes, found = (), [(path, UNLABELLED) for path in _files(folder)]
+        classes, found = (), [(path, UNLABELLED) for path in loose]
     if not found:
         raise ModelInputError("data", f"{folder}: no images found; looked for {', '.join(sorted(SUFFIXES))}")
     paths, labels = zip(*found, strict=True)
@@ -137,4 +160,4 @@ def _part(request: Request) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")

@@ -1,0 +1,54 @@
+"""The commands and the code of the README run as they stand."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def test_the_readme_has_commands_and_code():
+    assert len(COMMANDS) >= 6
+    assert len(CODE) >= 2
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "dia-analyze demo"])
+def test_command_runs(command, folder, request):
+    if "cifar10 " in command:
+        request.getfixturevalue("cifar10_dir")
+    program, *arguments = shlex.split(command)
+    module = {"dia-analyze": "cli.analyze", "dia-train": "cli.train"}[program]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_code_runs(code, capsys):
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out
