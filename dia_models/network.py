@@ -1,7 +1,9 @@
 """A network of this library: a module that knows how it was made."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import nn
+
+Option = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictInt, ...]
 
 
 class ModelSpec(BaseModel):
@@ -12,7 +14,7 @@ class ModelSpec(BaseModel):
     name: str = Field(max_length=100)
     num_classes: int = Field(ge=1, le=1_000_000)
     in_channels: int = Field(ge=1, le=1_024)
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, Option] = {}
 
 
 class Network(nn.Module):

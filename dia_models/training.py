@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from dia_models.attention import Attention
 from dia_models.checkpoint import write_atomically
 from dia_models.data import MemoryImages, Preprocessing, shift_and_mirror
 from dia_models.recipe import Recipe
@@ -89,7 +90,7 @@ class TrainingData(L.LightningDataModule):
 
 
 class Training(L.LightningModule):
-    """Cross-entropy classification with SGD, as a recipe says."""
+    """Cross-entropy classification with SGD, as a recipe says; attention modules may add to the loss."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, preprocessing: Preprocessing, images: int, seed: int):
         super().__init__()
@@ -105,6 +106,7 @@ class Training(L.LightningModule):
     def training_step(self, batch: tuple[Pixels, Labels]) -> Float[Tensor, ""]:
         """The loss of one batch."""
         loss, hits = self._step(batch)
+        loss = loss + sum(p for a in self._attention() if (p := a.penalty()) is not None)
         self._record("train_loss", self.train_loss, loss.detach().expand_as(hits))
         self._record("train_accuracy", self.train_accuracy, hits)
         return loss
@@ -114,6 +116,9 @@ class Training(L.LightningModule):
         loss, hits = self._step(batch)
         self._record("val_loss", self.val_loss, loss.expand_as(hits))
         self._record("val_accuracy", self.val_accuracy, hits)
+
+    def _attention(self) -> list[Attention]:
+        return [module for module in self.model.modules() if isinstance(module, Attention)]
 
     def _step(self, batch: tuple[Pixels, Labels]) -> tuple[Float[Tensor, ""], Float[Tensor, "batch"]]:
         pixels, labels = batch
@@ -128,8 +133,14 @@ class Training(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with the recipe's schedule: one learning rate per epoch (step) or per step (one_cycle)."""
         recipe = self.recipe
+        undecayed = [p for attention in self._attention() for p in attention.without_weight_decay()]
+        decayed = [p for p in self.model.parameters() if not any(p is other for other in undecayed)]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            *([{"params": undecayed, "weight_decay": 0.0}] if undecayed else []),
+        ]
         optimizer = torch.optim.SGD(
-            self.model.parameters(),
+            groups,
             recipe.learning_rate,
             recipe.momentum,
             weight_decay=recipe.weight_decay,

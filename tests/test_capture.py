@@ -129,9 +129,9 @@ def test_records_come_in_forward_order_with_feature_sizes():
         model(torch.randn(2, 3, 16, 8))
     order = [(r.module, r.call, tuple(r.value.shape), r.feature_size) for r in records.in_order()]
     assert order[:4] == [
-        ("stages.0.attention.cell_state", 0, (2, 64), (16, 8)),
+        ("stages.0.attention.cells.0.cell_state", 0, (2, 64), (16, 8)),
         ("stages.0.attention.gate", 0, (2, 64), (16, 8)),
-        ("stages.0.attention.cell_state", 1, (2, 64), (16, 8)),
+        ("stages.0.attention.cells.0.cell_state", 1, (2, 64), (16, 8)),
         ("stages.0.attention.gate", 1, (2, 64), (16, 8)),
     ]
     assert order[-1] == ("stages.2.attention.gate", 1, (2, 256), (4, 2))

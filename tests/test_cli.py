@@ -122,7 +122,7 @@ def test_points_can_be_named(tmp_path, capsys):
     options = ("--images", 4, "--points", "*cell_state", "--json", "--out", tmp_path / "out")
     assert analyze("correlation", "--ckpt", LSTM, *options) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["stages"][0]["points"][0] == {"module": "stages.0.attention.cell_state", "call": 0}
+    assert document["stages"][0]["points"][0] == {"module": "stages.0.attention.cells.0.cell_state", "call": 0}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_fit_eval_and_resume_from_the_command_line(tmp_path, capsys):
         ),
         (
             ("--model", "cifar_resnet11", "--data", "digits", "--set", "epoch=3"),
-            "--set: cifar_resnet11 has no options, but epoch=3",
+            "--set: unknown set 'epoch'",
         ),
         (
             ("--model", "cifar_resnet11", "--data", "digits", "--recipe", "best"),

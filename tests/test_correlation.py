@@ -214,7 +214,7 @@ def test_the_network_is_left_as_it_was():
 def test_other_points_can_be_named():
     model = create_model("cifar_resnet20_dia_lstm")
     result = correlate_layers(model, [torch.randn(2, 3, 16, 16)], points="*.cell_state")
-    assert result.stages[0].layers[0] == ("stages.0.attention.cell_state", 0)
+    assert result.stages[0].layers[0] == ("stages.0.attention.cells.0.cell_state", 0)
 
 
 def test_features_are_no_attention_maps():

@@ -34,8 +34,8 @@ def dia_lstm(y, w, prefix, state):
     h, c = (torch.zeros_like(y), torch.zeros_like(y)) if state is None else state
     pre = {}
     for source, name in ((y, "input_gates"), (h, "hidden_gates")):
-        reduced = torch.relu(linear(source, w, f"{prefix}.{name}.0"))
-        weight, bias = w[f"{prefix}.{name}.2.weight"], w[f"{prefix}.{name}.2.bias"]
+        reduced = torch.relu(linear(source, w, f"{prefix}.cells.0.{name}.0"))
+        weight, bias = w[f"{prefix}.cells.0.{name}.2.weight"], w[f"{prefix}.cells.0.{name}.2.bias"]
         for k, gate in enumerate("ifgo"):
             rows = slice(k * n, (k + 1) * n)
             pre[gate] = pre.get(gate, 0) + reduced @ weight[rows].T + bias[rows]
@@ -96,7 +96,7 @@ def test_attention_matters():
     images = torch.randn(2, 3, 16, 16)
     before = model(images)
     with torch.no_grad():
-        model.stages[0].attention.input_gates[2].bias += 1.0
+        model.stages[0].attention.cells[0].input_gates[2].bias += 1.0
     assert not torch.allclose(before, model(images))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dia_models import ModelInputError, create_model, list_models
+from dia_models.attention import Attention
 
 PUBLISHED = {  # 100 classes, trainable parameters
     "cifar_resnet56": 614_452,
@@ -82,8 +83,7 @@ def test_the_stride_is_on_the_3x3_convolution_of_the_first_block():
 
 def test_a_shared_module_is_one_module_and_individual_ones_are_several():
     assert len(create_model("cifar_resnet29_se").stages[0].attention) == 3
-    shared = create_model("cifar_resnet29_dia_se").stages[0]
-    assert len({id(layer) for _, layer in zip(shared.blocks, shared.layers(), strict=False)}) == 1
+    assert isinstance(create_model("cifar_resnet29_dia_se").stages[0].attention, Attention)
 
 
 def test_same_seed_same_weights():
@@ -96,7 +96,7 @@ def test_same_seed_same_weights():
 
 def test_listed_models_exist_and_match_the_pattern():
     names = list_models("*resnet29*")
-    assert set(names) == {f"cifar_resnet29{a}" for a in ATTENTIONS}
+    assert {f"cifar_resnet29{a}" for a in ATTENTIONS} <= set(names)
     with torch.device("meta"):
         for name in list_models():
             assert create_model(name).spec.name == name
@@ -108,7 +108,7 @@ def test_listed_models_exist_and_match_the_pattern():
         ("cifar_resnet30", "must be 9n \\+ 2, from 11 to 1999; nearest: cifar_resnet29 or cifar_resnet38"),
         ("cifar_resnet2", "to 1999; nearest: cifar_resnet11"),
         ("cifar_resnet9999", "to 1999; nearest: cifar_resnet1991"),
-        ("cifar_resnet29_sa", "did you mean 'cifar_resnet29_se'"),
+        ("cifar_resnet29_spaa", "did you mean 'cifar_resnet29_spa'"),
         ("cifar_resnet29_dia_lstmm", "did you mean 'cifar_resnet29_dia_lstm'"),
         ("resnet", "unknown model 'resnet'"),
         ("", "unknown model ''"),
@@ -135,6 +135,6 @@ def test_impossible_options_are_refused(options, message):
         create_model("cifar_resnet29_se", **options)
 
 
-def test_a_network_without_options_says_so():
-    with pytest.raises(ModelInputError, match="cifar_resnet29 has no options, but reduction=4 was given"):
+def test_a_plain_network_has_no_options_of_attention():
+    with pytest.raises(ModelInputError, match="unknown set 'reduction'.*Accepted: attention_blocks, attention_stages"):
         create_model("cifar_resnet29", reduction=4)

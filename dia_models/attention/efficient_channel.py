@@ -25,6 +25,8 @@ class EfficientChannel(ChannelAttention):
         k = kernel_size(channels)
         self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
 
-    def attend(self, pooled: Float[Tensor, "batch channel"], state: Any) -> tuple[Tensor, Any]:
+    def attend(
+        self, described: Float[Tensor, "batch channel"], state: Any
+    ) -> tuple[Float[Tensor, "batch channel"], Any]:
         """Convolve the channel means; nothing is carried along depth."""
-        return self.conv(pooled[:, None, :])[:, 0, :].sigmoid(), state
+        return self.conv(described[:, None, :])[:, 0, :].sigmoid(), state

@@ -5,23 +5,21 @@ from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any, TypeVar
 
-from torch import nn
-
+from dia_models.attention.base import Attention
 from dia_models.errors import ModelInputError, unknown
 
-Builder = Callable[..., nn.Module]
-AnyBuilder = TypeVar("AnyBuilder", bound=Builder)
+AnyAttention = TypeVar("AnyAttention", bound=type[Attention])
 
-_BUILDERS: dict[str, Builder] = {}
+_MODULES: dict[str, Any] = {}
 _ALWAYS_SHARED: set[str] = set()
 
 
 @dataclass(frozen=True)
 class AttentionKind:
-    """An attention module by name: how to build one for a number of channels, and who owns it."""
+    """An attention module by name: its class, called with a number of channels and options, and who owns it."""
 
     name: str
-    build: Builder
+    build: Any
     shared: bool
 
     def options(self) -> dict[str, Any]:
@@ -30,24 +28,24 @@ class AttentionKind:
         return {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
 
 
-def register(name: str, *, always_shared: bool = False) -> Callable[[AnyBuilder], AnyBuilder]:
+def register(name: str, *, always_shared: bool = False) -> Callable[[AnyAttention], AnyAttention]:
     """Make a module known as `name`; it is called with the channel count and its keyword options.
 
     A module that is not `always_shared` is known twice: as `name` (one per layer) and `dia_name` (one per stage).
     """
 
-    def decorate(builder: AnyBuilder) -> AnyBuilder:
-        _BUILDERS[name] = builder
+    def decorate(module: AnyAttention) -> AnyAttention:
+        _MODULES[name] = module
         if always_shared:
             _ALWAYS_SHARED.add(name)
-        return builder
+        return module
 
     return decorate
 
 
 def attention_names() -> list[str]:
     """Every name `attention_kind` accepts."""
-    individual = [name for name in _BUILDERS if name not in _ALWAYS_SHARED]
+    individual = sorted(_MODULES.keys() - _ALWAYS_SHARED)
     return [*individual, *(f"dia_{name}" for name in individual), *sorted(_ALWAYS_SHARED)]
 
 
@@ -55,9 +53,9 @@ def attention_kind(name: str) -> AttentionKind:
     """Look an attention name up. Raises ModelInputError for an unknown one."""
     if name not in attention_names():
         raise unknown("attention", name, attention_names())
-    if name in _BUILDERS:
-        return AttentionKind(name, _BUILDERS[name], name in _ALWAYS_SHARED)
-    return AttentionKind(name, _BUILDERS[name.removeprefix("dia_")], True)
+    if name in _MODULES:
+        return AttentionKind(name, _MODULES[name], name in _ALWAYS_SHARED)
+    return AttentionKind(name, _MODULES[name.removeprefix("dia_")], True)
 
 
 def check_reduction(reduction: int, channels: int) -> int:

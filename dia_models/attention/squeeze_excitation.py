@@ -20,6 +20,8 @@ class SqueezeExcitation(ChannelAttention):
             nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid()
         )
 
-    def attend(self, pooled: Float[Tensor, "batch channel"], state: Any) -> tuple[Tensor, Any]:
+    def attend(
+        self, described: Float[Tensor, "batch channel"], state: Any
+    ) -> tuple[Float[Tensor, "batch channel"], Any]:
         """Excite the channel means; nothing is carried along depth."""
-        return self.excitation(pooled), state
+        return self.excitation(described), state
