@@ -1,9 +1,12 @@
 """dia-train models and dia-train recipes."""
 
+from typing import Any
+
 import torch
 
 from cli.console import say, say_json
 from dia_models import create_model, list_models
+from dia_models.audit import Verdict, audit
 from dia_models.errors import unknown
 from dia_models.recipe import list_recipes, load_recipe
 
@@ -13,15 +16,45 @@ def print_models(pattern: str, num_classes: int, *, as_json: bool) -> None:
     names = list_models(pattern)
     if not names:
         raise unknown("model", pattern, list_models())
-    counts = {name: _parameters(name, num_classes) for name in names}
     if as_json:
-        models = [{"name": name, "parameters": count} for name, count in counts.items()]
+        models = [{"name": name, "parameters": _parameters(name, num_classes)} for name in names]
         say_json({"schema": "dia.models/1", "num_classes": num_classes, "models": models})
         return
     width = max(map(len, names))
     say(f"{'model':<{width}}  parameters ({num_classes} classes)")
-    for name, count in counts.items():
-        say(f"{name:<{width}}  {count:>12,}")
+    for name in names:
+        say(f"{name:<{width}}  {_parameters(name, num_classes):>12,}")
+
+
+def print_audit(*, as_json: bool) -> None:
+    """Print every parameter count of the paper beside ours."""
+    verdicts = audit()
+    if as_json:
+        say_json({"schema": "dia.audit/1", "entries": [_audited(verdict) for verdict in verdicts]})
+        return
+    say(f"{'table':<6} {'network':<38} {'paper':>6} {'ours':>11} {'difference':>11}  verdict")
+    for verdict in verdicts:
+        entry = verdict.entry
+        judged = "fits" if verdict.fits else "differs"
+        remark = f": {entry.remark}" if entry.remark else ""
+        counts = f"{entry.printed:>5}M {verdict.ours:>11,} {verdict.difference:>+11,}"
+        say(f"{entry.table:<6} {entry.network:<38} {counts}  {judged}{remark}")
+    say(f"\n{sum(v.fits for v in verdicts)} of {len(verdicts)} fit to the printed digit.")
+
+
+def _audited(verdict: Verdict) -> dict[str, Any]:
+    entry = verdict.entry
+    return {
+        "table": entry.table,
+        "network": entry.network,
+        "model": entry.model,
+        "options": entry.options,
+        "paper_millions": float(entry.printed),
+        "ours": verdict.ours,
+        "difference": verdict.difference,
+        "fits": verdict.fits,
+        "remark": entry.remark,
+    }
 
 
 def print_recipes() -> None:

@@ -85,12 +85,18 @@ def evaluate(
 def models(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as '*resnet164*'.")] = "*",
     num_classes: Annotated[int, typer.Option("--classes", min=1, help="Classes to count the parameters for.")] = 100,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Instead, put every parameter count of the paper beside ours.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """List the networks and their trainable parameters."""
-    from cli.models import print_models
+    from cli.models import print_audit, print_models
 
-    print_models(pattern, num_classes, as_json=as_json)
+    if audit:
+        print_audit(as_json=as_json)
+    else:
+        print_models(pattern, num_classes, as_json=as_json)
 
 
 @app.command()

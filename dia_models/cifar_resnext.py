@@ -41,7 +41,7 @@ def cifar_resnext101_8x32(
     block = partial(GroupedBottleneck, options)
     model = ResidualNetwork(stem, STEM_CHANNELS, STAGE_CHANNELS, BLOCKS, block, nn.Identity(), plan, num_classes)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
     zero_linear_biases(model)
     return model

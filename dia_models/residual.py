@@ -120,6 +120,6 @@ def blocks_per_stage(backbone: str, depth: int, step: int, rest: int, deepest: i
 def normal_convolutions(model: nn.Module) -> None:
     """Start convolutions as N(0, 2 / (k² · out)), as in the public CIFAR code."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # slow there, and to no end
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
             nn.init.normal_(module.weight, 0.0, sqrt(2.0 / fan_out))

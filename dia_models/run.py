@@ -29,7 +29,7 @@ from dia_models.device import choose_precision
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate
 from dia_models.models import create_model
-from dia_models.network import Network
+from dia_models.network import Network, Option
 from dia_models.recipe import Recipe
 from dia_models.training import BEST, LAST, Training, TrainingData, make_trainer
 
@@ -44,7 +44,7 @@ class RunConfig(BaseModel):
 
     schema_name: Literal["dia.run/1"] = "dia.run/1"
     model: str
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, Option] = {}
     data: str
     recipe_name: str
     recipe: Recipe

@@ -15,7 +15,8 @@ COMMANDS = [
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
 ]
-CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ATTENTION = (Path(__file__).parents[1] / "docs" / "attention.md").read_text(encoding="utf-8")
+CODE = re.findall(r"```python\n(.*?)```", README + ATTENTION, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,16 @@ def test_command_runs(command, folder, request):
 
 
 @pytest.mark.parametrize("code", CODE)
-def test_code_runs(code, capsys):
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out
+def test_code_runs(code):
+    script = f"import warnings; warnings.simplefilter('error')\n{code}"  # on its own: it may register modules
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_attention_module_is_in_the_table():
+    from dia_models.attention import attention_names
+
+    own = {name for name in attention_names() if name.removeprefix("dia_") not in attention_names()}
+    own |= {name for name in attention_names() if not name.startswith("dia_")}
+    assert own == set(re.findall(r"^\| `(\w+)` \|", ATTENTION, re.MULTILINE))

@@ -13,9 +13,11 @@ from dia_models.attention.registry import check_reduction, register
 class ChannelGate(nn.Module):
     """σ(MLP(mean) + MLP(max)), through the probe point `gate` of shape (batch, channel)."""
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int, bias: bool):
         super().__init__()
-        self.excitation = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.excitation = nn.Sequential(
+            nn.Linear(channels, hidden, bias=bias), nn.ReLU(), nn.Linear(hidden, channels, bias=bias)
+        )
         self.gate = nn.Identity()
 
     def forward(self, branch: Features) -> Float[Tensor, "batch channel"]:
@@ -46,15 +48,15 @@ class SpatialGate(nn.Module):
 
 @register("cbam")
 class ConvolutionalBlock(Attention):
-    """A channel gate, then a spatial gate on what it leaves. 2N²/r + N + N/r + 98 + 2 parameters.
+    """A channel gate, then a spatial gate on what it leaves. 2N²/r + N + N/r + 98 + 2 parameters (`bias`: of the MLP).
 
     A shared module shares all but the spatial gate's batch norm, unless `share_bn`.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16, share_bn: bool = False):
+    def __init__(self, channels: int, *, reduction: int = 16, bias: bool = True, share_bn: bool = False):
         super().__init__()
         self.share_bn = share_bn
-        self.channel = ChannelGate(channels, check_reduction(reduction, channels))
+        self.channel = ChannelGate(channels, check_reduction(reduction, channels), bias)
         self.spatial = SpatialGate()
 
     def serve(self, layers: int) -> None:

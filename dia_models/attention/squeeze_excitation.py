@@ -11,13 +11,19 @@ from dia_models.attention.registry import check_reduction, register
 
 @register("se")
 class SqueezeExcitation(ChannelAttention):
-    """gate = sigmoid(W2 relu(W1 y + b1) + b2), y the channel means. 2N²/r + N + N/r parameters."""
+    """gate = sigmoid(W2 relu(W1 y + b1) + b2), y the channel means.
 
-    def __init__(self, channels: int, *, reduction: int = 16):
+    2N²/r + N + N/r parameters; 2N²/r without `bias`.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16, bias: bool = True):
         super().__init__()
         hidden = check_reduction(reduction, channels)
         self.excitation = nn.Sequential(
-            nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid()
+            nn.Linear(channels, hidden, bias=bias),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels, bias=bias),
+            nn.Sigmoid(),
         )
 
     def attend(
