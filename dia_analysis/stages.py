@@ -56,6 +56,8 @@ def _kind(record: Record) -> str:
             return "channel"
         case (1, _, _):
             return "spatial"
+        case (_, _, _) if record.module.rpartition(".")[2] == "gate":  # one spatial map per group of channels
+            return "spatial"
     raise AnalysisInputError(
         "points",
         f"{record.module} gives {tuple(record.value.shape)}, which is no attention map; expected (batch, channel), "

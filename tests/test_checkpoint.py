@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dia_models import Checkpoint, CheckpointInfo, ModelInputError, create_model, list_checkpoints, load
+from dia_models.attention import attention_names
 from dia_models.checkpoint import save_checkpoint, write_atomically
 from dia_models.data import Preprocessing
 
@@ -355,3 +356,17 @@ def test_a_target_that_cannot_be_replaced_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="folder"):
         write_atomically(tmp_path / "folder", b"new")
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "folder", tmp_path / "folder" / "inside"]
+
+
+FAMILIES = [f"cifar_resnet11_{name}" for name in attention_names()]
+FAMILIES += ["cifar_preresnet11_dia_cbam", "cifar_wrn52_4_dia_srm", "cifar_resnext101_8x32_dia_lstm_light"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_kind_of_network_survives_a_round_trip(tmp_path, name):
+    options = {"attention_stages": (1, 3)}
+    model = create_model(name, num_classes=2, **options).eval()
+    again = load(save(tmp_path, model))
+    images = torch.randn(1, 3, 8, 8)
+    assert again.spec.options == options
+    assert torch.equal(model(images), again(images))

@@ -14,6 +14,7 @@ from torch import nn
 
 from dia_analysis import AnalysisInputError, PearsonBetweenLayers, capture, correlate_layers, pearson
 from dia_models import create_model
+from dia_models.attention import attention_names
 
 
 def numpy_loop(maps):
@@ -193,6 +194,14 @@ def test_end_to_end_equals_a_numpy_loop_over_captured_maps(name):
         np.testing.assert_allclose(stage.matrix[np.triu_indices(3, 1)], expected.mean(0), atol=1e-6)
     assert result.mean_r == pytest.approx(np.mean([s.mean_r for s in result.stages]), abs=1e-9)
     assert result.images == 6
+
+
+@pytest.mark.parametrize("name", attention_names())
+def test_the_maps_of_every_attention_module_are_found(name):
+    stages = correlate_layers(create_model(f"cifar_resnet20_{name}"), [torch.randn(2, 3, 16, 16)]).stages
+    kinds = {"cbam": ["channel"] * 3 + ["spatial"] * 3, "sge": ["spatial"] * 3}.get(name.removeprefix("dia_"))
+    assert [stage.kind for stage in stages] == (kinds or ["channel"] * 3)
+    assert [len(stage.layers) for stage in stages] == [2] * len(stages)
 
 
 def test_a_shared_modules_calls_are_its_layers():
