@@ -1,5 +1,6 @@
 """dia-train: train the networks that dia-analyze looks into."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -79,6 +80,20 @@ def evaluate(
         workers=workers,
         strict=strict,
     )
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A pickled state dict (.pth) of public code.")],
+    model: Annotated[str, typer.Option("--model", help="The network it belongs to, as dia-train models lists it.")],
+    out: Annotated[Path, typer.Option("--out", help="The checkpoint to write.")],
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+) -> None:
+    """Make a checkpoint of public CIFAR weights (the paper's code, pytorchcv)."""
+    from cli.importing import import_weights
+
+    import_weights(source, model, out, overwrite=overwrite, as_json=as_json)
 
 
 @app.command()
