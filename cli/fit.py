@@ -16,6 +16,7 @@ from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
 
 DEFAULT_RECIPE = "one_cycle"
+SUITED: dict[str, dict[str, Any]] = {"digits": {"augment": "crop", "padding": 1}}  # mirrored digits are none
 
 
 class EpochProgress(Callback):
@@ -114,7 +115,7 @@ def _new_config(
     if channels not in (1, 3):
         raise ModelInputError("channels", f"{channels} given; accepted: 1 or 3")
     name = recipe or DEFAULT_RECIPE
-    values = dict(_parse(change) for change in changes)
+    values = {**SUITED.get(data, {}), **dict(_parse(change) for change in changes)}
     recipe_values = {key: value for key, value in values.items() if key in Recipe.model_fields}
     options = {key: value for key, value in values.items() if key not in recipe_values}
     return RunConfig(

@@ -96,6 +96,37 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
     assert not [p.name for p in (tmp_path / "killed").iterdir() if p.name.startswith(".") and p.is_file()]
 
 
+def test_an_interrupt_says_how_to_go_on_and_ends_with_130(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "cli.train",
+        "fit",
+        "--model",
+        "cifar_resnet29",
+        "--data",
+        "digits",
+        "--out",
+        "run",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not (tmp_path / "run" / "metrics.csv").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; to continue: dia-train fit --resume --out run" in err
+    assert "Traceback" not in err
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
     fit(config(), tmp_path / "run", CPU)
     before = (tmp_path / "run" / "model.safetensors").read_bytes()

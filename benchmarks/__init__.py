@@ -1,0 +1,1 @@
+"""Promises on speed, measured side by side in one process."""
