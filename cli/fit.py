@@ -73,6 +73,7 @@ def fit_or_resume(
     resume: bool,
     image_size: int | None,
     channels: int,
+    start_from: str | None,
     data_dir: Path | None,
     strict: bool,
     device: str,
@@ -87,7 +88,7 @@ def fit_or_resume(
         config = RunConfig.read(out)
         _check_same(config, model=model, data=data, recipe_name=recipe)
     else:
-        config = _new_config(model, data, recipe, changes, image_size, channels, seed)
+        config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from)
         out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
@@ -106,6 +107,7 @@ def _new_config(
     image_size: int | None,
     channels: int,
     seed: int,
+    start_from: str | None,
 ) -> RunConfig:
     if model is None or data is None:
         missing = "model" if model is None else "data"
@@ -127,6 +129,7 @@ def _new_config(
         image_size=image_size,
         channels=channels,
         seed=seed,
+        start_from=start_from,
     )
 
 

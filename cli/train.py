@@ -30,6 +30,9 @@ def fit(
         typer.Option("--image-size", min=8, help="Resize the images of a folder to this many pixels."),
     ] = None,
     channels: Annotated[int, typer.Option("--channels", help="Read the images of a folder as 1 (grey) or 3.")] = 3,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="Start from a checkpoint's weights, a path or a bundled name.")
+    ] = None,
     data_dir: o.DataDir = None,
     strict: o.Strict = False,
     device: o.Device = "auto",
@@ -48,6 +51,7 @@ def fit(
         resume=resume,
         image_size=image_size,
         channels=channels,
+        start_from=start_from,
         data_dir=data_dir,
         strict=strict,
         device=device,

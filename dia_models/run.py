@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dia_models.allocator import keep_freed_memory
-from dia_models.checkpoint import CheckpointInfo, save_checkpoint, write_atomically
+from dia_models.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint, write_atomically
 from dia_models.data import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -51,6 +51,7 @@ class RunConfig(BaseModel):
     image_size: int | None = Field(default=None, ge=1, le=4096)
     channels: int = Field(default=3, ge=1, le=3)
     seed: int = 0
+    start_from: str | None = None
 
     @classmethod
     def read(cls, directory: Path) -> "RunConfig":
@@ -111,7 +112,8 @@ def fit(
     A new run needs a directory that does not exist or is empty; `resume` continues one at the last epoch that
     was completed, to the same weights as without the interruption on the same machine. An image that cannot be read
     is left out with a warning, or an error if `strict`.
-    Raises ModelInputError for a directory in use or a run of another configuration.
+    `config.start_from` names a checkpoint whose weights to start from. Raises ModelInputError for a directory in use,
+    for a run of another configuration, and for a checkpoint of another network.
     """
     _claim(directory, config, resume)
     images = _read_images(config, data_dir, strict)
@@ -122,6 +124,8 @@ def fit(
         in_channels=images.train.pixels.shape[3],
         **config.options,
     )
+    if config.start_from is not None:
+        _copy_weights(Checkpoint.read(config.start_from), model)
     model.to(memory_format=torch.channels_last)
     _train(model, config, images, directory, device, resume, callbacks)
     return _finish(model, config, images, directory, device)
@@ -142,6 +146,16 @@ def _claim(directory: Path, config: RunConfig, resume: bool) -> None:
         )
     else:
         write_atomically(directory / CONFIG, config.model_dump_json(indent=2).encode())
+
+
+def _copy_weights(checkpoint: Checkpoint, model: Network) -> None:
+    if checkpoint.info.model != model.spec:
+        raise ModelInputError(
+            "from",
+            f"{checkpoint.name} holds {checkpoint.info.model.name} of {checkpoint.info.model.num_classes} "
+            f"classes, which cannot start {model.spec.name} of {model.spec.num_classes}",
+        )
+    model.load_state_dict(checkpoint.weights)
 
 
 def _read_images(config: RunConfig, data_dir: Path | None, strict: bool) -> _Images:
@@ -224,7 +238,11 @@ def _info(model: Network, config: RunConfig, images: _Images, test: Evaluation) 
         data=config.data,
         classes=images.train.classes,
         preprocessing=images.preprocessing,
-        recipe={"name": config.recipe_name, **config.recipe.model_dump(exclude={"milestones"})},
+        recipe={
+            "name": config.recipe_name,
+            **config.recipe.model_dump(exclude={"milestones"}),
+            **({"start_from": Checkpoint.read(config.start_from).sha256} if config.start_from else {}),
+        },
         metrics=_scores(test),
         seed=config.seed,
         versions=versions(),
