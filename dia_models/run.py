@@ -38,7 +38,7 @@ CIFAR = Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
 
 
 class RunConfig(BaseModel):
-    """What a run is: enough to start it again from nothing. It is written to the run's directory first of all."""
+    """What a run is: enough to start it again from nothing. It is in the run's directory before training begins."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,7 +115,7 @@ def fit(
     `config.start_from` names a checkpoint whose weights to start from. Raises ModelInputError for a directory in use,
     for a run of another configuration, and for a checkpoint of another network.
     """
-    _claim(directory, config, resume)
+    _check(directory, config, resume)
     images = _read_images(config, data_dir, strict)
     torch.manual_seed(config.seed)
     model = create_model(
@@ -127,11 +127,12 @@ def fit(
     if config.start_from is not None:
         _copy_weights(Checkpoint.read(config.start_from), model)
     model.to(memory_format=torch.channels_last)
+    write_atomically(directory / CONFIG, config.model_dump_json(indent=2).encode())
     _train(model, config, images, directory, device, resume, callbacks)
     return _finish(model, config, images, directory, device)
 
 
-def _claim(directory: Path, config: RunConfig, resume: bool) -> None:
+def _check(directory: Path, config: RunConfig, resume: bool) -> None:
     if resume:
         started = RunConfig.read(directory)
         if started != config:
@@ -144,8 +145,6 @@ def _claim(directory: Path, config: RunConfig, resume: bool) -> None:
         raise ModelInputError(
             "out", f"{directory} exists and is not empty; choose another directory, or --resume the run in it"
         )
-    else:
-        write_atomically(directory / CONFIG, config.model_dump_json(indent=2).encode())
 
 
 def _copy_weights(checkpoint: Checkpoint, model: Network) -> None:

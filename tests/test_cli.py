@@ -278,6 +278,10 @@ def test_fit_eval_and_resume_from_the_command_line(tmp_path, capsys):
         ),
         (("--resume",), "--out: --resume needs the run's directory"),
         (
+            ("--model", "cifar_resnet11", "--data", "digits", "--from", SE),
+            "--from: digits-resnet56-se holds cifar_resnet56_se",
+        ),
+        (
             ("--model", "cifar_resnet11", "--data", "cifar10", "--data-dir", "/nonexistent"),
             "--data: cifar10 is not in /nonexistent",
         ),
@@ -286,6 +290,7 @@ def test_fit_eval_and_resume_from_the_command_line(tmp_path, capsys):
 def test_fit_refuses_what_it_cannot_do(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert message in failure(capsys, train("fit", *options))
+    assert not list(tmp_path.iterdir())
 
 
 def test_eval_refuses_classes_that_the_network_does_not_know(tmp_path, capsys):

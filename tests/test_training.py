@@ -144,6 +144,19 @@ def test_the_seed_decides_the_weights(tmp_path):
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_a_run_can_start_from_a_checkpoint(tmp_path):
+    fit(config(epochs=4), tmp_path / "first", CPU)
+    start = tmp_path / "first" / "model.safetensors"
+    again = config(epochs=1, learning_rate=1e-6).model_copy(update={"start_from": str(start)})
+    result = fit(again, tmp_path / "second", CPU)
+    first, second = Checkpoint.read(start), Checkpoint.read(tmp_path / "second" / "model.safetensors")
+    assert second.info.recipe["start_from"] == first.sha256
+    assert result.last.accuracy > 0.5
+    torch.testing.assert_close(
+        second.weights["classifier.weight"], first.weights["classifier.weight"], atol=1e-4, rtol=0
+    )
+
+
 def test_a_directory_in_use_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ModelInputError, match="exists and is not empty; choose another directory, or --resume"):
