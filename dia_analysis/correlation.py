@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from dia_analysis.capture import capture
-from dia_analysis.errors import AnalysisInputError
-from dia_analysis.modes import evaluating
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.provenance import Provenance
-from dia_analysis.stages import StageMaps, group_stages
+from dia_analysis.stages import StageMaps
+from dia_analysis.stream import stream_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -242,21 +239,14 @@ def correlate_layers(
     The network runs in evaluation mode and is left as it was. Memory does not grow with the number of images.
     Raises AnalysisInputError if nothing can be captured or `batches` is empty.
     """
-    points = None if points is None else [points] if isinstance(points, str) else list(points)
-    reference = next(chain(model.parameters(), model.buffers()), torch.empty(0))
     streams: list[_StageStream] = []
-    images = 0
-    with evaluating(model), torch.no_grad(), capture(model, points) as records:
-        for batch in batches:
-            inputs = batch if isinstance(batch, Tensor) else batch[0]
-            model(inputs.to(reference.device))
-            stages = group_stages(records.in_order())
-            streams = streams or [_StageStream.start(stage) for stage in stages]
-            for stream, stage in zip(streams, stages, strict=True):
-                stream.add(stage)
-            images += len(inputs)
-        if not images:
-            raise AnalysisInputError("data", "there are no images to analyse")
+
+    def add(stages: list[StageMaps]) -> None:
+        streams.extend(map(_StageStream.start, stages if not streams else ()))
+        for stream, stage in zip(streams, stages, strict=True):
+            stream.add(stage)
+
+    images = stream_stages(model, batches, add, points=points)
     return _result(streams, images, provenance or Provenance())
 
 
@@ -273,8 +263,6 @@ class _StageStream:
         return cls(stage, PearsonBetweenLayers(len(stage.layers)), [])
 
     def add(self, stage: StageMaps) -> None:
-        if stage.layers != self.first.layers:
-            raise AnalysisInputError("model", "the network ran other layers for this batch than for the first one")
         self.statistics.update(stage.maps)
         missing = EXAMPLES - sum(map(len, self.examples))
         if missing > 0:
