@@ -105,8 +105,8 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
         for name in names:
             size = _FeatureSize()
             undo_later(modules[name].register_forward_hook(_recorder(records, name, size)))
-            parent = modules[name.rpartition(".")[0]]
-            undo_later(parent.register_forward_pre_hook(size.see, with_kwargs=True))
+            for holder in _holders(modules, name):
+                undo_later(holder.register_forward_pre_hook(size.see, with_kwargs=True))
         yield records
     silent = [name for name in names if name not in records._fired]
     if silent:
@@ -124,8 +124,19 @@ class _FeatureSize:
 
     def see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         images = (a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.ndim == 4)
-        first = next(images, None)
-        self.value = None if first is None else (first.shape[2], first.shape[3])
+        if (first := next(images, None)) is not None:
+            self.value = (first.shape[2], first.shape[3])
+
+
+def _holders(modules: dict[str, nn.Module], name: str) -> list[nn.Module]:
+    """The modules that may be given the features a point belongs to, outermost first: its parent, and the owner of
+    the list that the parent is in, as the cells of a stacked LSTM are.
+    """
+    parent, _, _ = name.rpartition(".")
+    container, _, _ = parent.rpartition(".")
+    owner, _, _ = container.rpartition(".")
+    listed = container and isinstance(modules[container], nn.ModuleList)
+    return [modules[owner], modules[parent]] if listed else [modules[parent]]
 
 
 def _recorder(records: Records, name: str, size: _FeatureSize) -> Callable[[nn.Module, Any, Any], None]:

@@ -5,6 +5,7 @@ from functools import partial
 from torch import nn
 
 from dia_models.cifar_resnet import EXPANSION, STAGE_CHANNELS, STEM_CHANNELS
+from dia_models.folding import FoldingSequential
 from dia_models.residual import (
     BlockOptions,
     ResidualBlock,
@@ -25,7 +26,7 @@ class PreActivationBottleneck(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         width = channels // EXPANSION
-        self.branch = nn.Sequential(
+        self.branch = FoldingSequential(
             *norm_relu(in_channels, options.batch_norm),
             conv(in_channels, width, 1),
             *norm_relu(width, options.batch_norm),

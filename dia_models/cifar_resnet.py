@@ -4,6 +4,7 @@ from functools import partial
 
 from torch import nn
 
+from dia_models.folding import FoldingSequential
 from dia_models.residual import (
     BlockOptions,
     ResidualBlock,
@@ -29,7 +30,7 @@ class Bottleneck(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         width = channels // EXPANSION
-        self.branch = nn.Sequential(
+        self.branch = FoldingSequential(
             *conv_norm(conv(in_channels, width, 1), options.batch_norm),
             nn.ReLU(inplace=True),
             *conv_norm(conv(width, width, 3, stride), options.batch_norm),
@@ -44,7 +45,7 @@ def cifar_resnet(
     plan: AttentionPlan, options: BlockOptions, num_classes: int, in_channels: int, *, depth: int
 ) -> ResidualNetwork:
     """Stem of 16 channels, three stages of (depth - 2) / 9 blocks with 64, 128 and 256 channels."""
-    stem = nn.Sequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
+    stem = FoldingSequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
     blocks = blocks_per_stage("cifar_resnet", depth, 9, 2)
     block = partial(Bottleneck, options)
     model = ResidualNetwork(stem, STEM_CHANNELS, STAGE_CHANNELS, blocks, block, nn.Identity(), plan, num_classes)

@@ -5,6 +5,7 @@ from functools import partial
 from torch import nn
 
 from dia_models.cifar_wrn import zero_linear_biases
+from dia_models.folding import FoldingSequential
 from dia_models.residual import BlockOptions, ResidualBlock, ResidualNetwork, conv, conv_norm
 from dia_models.stage import AttentionPlan
 
@@ -20,7 +21,7 @@ class GroupedBottleneck(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         width = 2 * channels
-        self.branch = nn.Sequential(
+        self.branch = FoldingSequential(
             *conv_norm(conv(in_channels, width, 1), options.batch_norm),
             nn.ReLU(inplace=True),
             *conv_norm(conv(width, width, 3, stride, GROUPS), options.batch_norm),
@@ -37,7 +38,7 @@ def cifar_resnext101_8x32(
     plan: AttentionPlan, options: BlockOptions, num_classes: int, in_channels: int
 ) -> ResidualNetwork:
     """Three stages of 11 blocks with 128, 256 and 512 channels, 8 groups."""
-    stem = nn.Sequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
+    stem = FoldingSequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
     block = partial(GroupedBottleneck, options)
     model = ResidualNetwork(stem, STEM_CHANNELS, STAGE_CHANNELS, BLOCKS, block, nn.Identity(), plan, num_classes)
     for module in model.modules():

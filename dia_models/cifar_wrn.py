@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.cifar_preresnet import norm_relu
+from dia_models.folding import FoldingSequential, Output
 from dia_models.residual import (
     BlockOptions,
     ResidualBlock,
@@ -29,7 +30,7 @@ class WideBasic(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         self.prepare = nn.Sequential(*norm_relu(in_channels, options.batch_norm))
-        self.branch = nn.Sequential(
+        self.branch = FoldingSequential(
             conv(in_channels, channels, 3, stride),
             *norm_relu(channels, options.batch_norm),
             nn.Dropout(DROPOUT),
@@ -41,11 +42,11 @@ class WideBasic(ResidualBlock):
         self.shortcut = shortcut if options.skip else None
         self.output = nn.Identity()
 
-    def paths(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Tensor, Tensor | None]:
+    def paths(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Output, Tensor | None]:
         """The branch's and the shortcut's result."""
         prepared = self.prepare(x)
         shortcut = None if self.shortcut is None else self.shortcut(prepared if self.projects else x)
-        return self.branch(prepared), shortcut
+        return self.branch.run(prepared), shortcut
 
 
 def cifar_wrn(

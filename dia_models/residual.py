@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dia_models.attention import ChannelAttention
 from dia_models.errors import ModelInputError
+from dia_models.folding import FoldingSequential, Output, hooked
 from dia_models.network import Network
 from dia_models.stage import AttentionPlan
 
@@ -30,9 +32,9 @@ def conv(in_channels: int, channels: int, kernel: int, stride: int = 1, groups: 
     return nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
 
 
-def conv_norm(conv: nn.Conv2d, batch_norm: bool = True) -> nn.Sequential:
+def conv_norm(conv: nn.Conv2d, batch_norm: bool = True) -> FoldingSequential:
     """A convolution, then batch norm if there is to be any."""
-    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels)) if batch_norm else nn.Sequential(conv)
+    return FoldingSequential(conv, *([nn.BatchNorm2d(conv.out_channels)] if batch_norm else []))
 
 
 class ResidualBlock(nn.Module):
@@ -42,7 +44,7 @@ class ResidualBlock(nn.Module):
     is applied to x before the branch; the shortcut takes its result too if `shared_preparation`.
     """
 
-    branch: nn.Module
+    branch: FoldingSequential
     shortcut: nn.Module | None
     output: nn.Module
 
@@ -51,15 +53,18 @@ class ResidualBlock(nn.Module):
     ) -> tuple[Float[Tensor, "batch out h w"], Any]:
         """Give the block's output and the attention's new state."""
         branch, shortcut = self.paths(x)
-        if attention is not None:
-            total, state = attention(branch, shortcut, state)
+        if isinstance(attention, ChannelAttention):
+            overwrite = branch.fresh and not hooked(attention)
+            total, state = attention(branch.features, shortcut, state, means=branch.means, overwrite=overwrite)
+        elif attention is not None:
+            total, state = attention(branch.features, shortcut, state)
         else:
-            total = branch if shortcut is None else branch + shortcut
+            total = _sum(branch, shortcut)
         return self.output(total), state
 
-    def paths(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Tensor, Tensor | None]:
+    def paths(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Output, Tensor | None]:
         """The branch's and the shortcut's result."""
-        return self.branch(x), None if self.shortcut is None else self.shortcut(x)
+        return self.branch.run(x), None if self.shortcut is None else self.shortcut(x)
 
 
 class ResidualNetwork(Network):
@@ -101,6 +106,12 @@ class ResidualNetwork(Network):
         features = self.tail(self.stages(self.stem(images)))
         logits: Tensor = self.classifier(F.adaptive_avg_pool2d(features, 1).flatten(1))
         return logits
+
+
+def _sum(branch: Output, shortcut: Tensor | None) -> Tensor:
+    if shortcut is None:
+        return branch.features
+    return branch.features.add_(shortcut) if branch.fresh else branch.features + shortcut
 
 
 def blocks_per_stage(backbone: str, depth: int, step: int, rest: int, deepest: int = 1_999) -> int:

@@ -20,9 +20,15 @@ def precise(features: Features) -> Features:
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
-def recalibrated(branch: Features, gate: Float[Tensor, "batch ..."], shortcut: Features | None) -> Features:
-    """`gate * branch`, plus the shortcut if there is one, in one pass over the features."""
-    return branch * gate if shortcut is None else torch.addcmul(shortcut, branch, gate)
+def recalibrated(
+    branch: Features, gate: Float[Tensor, "batch ..."], shortcut: Features | None, *, overwrite: bool = False
+) -> Features:
+    """`gate * branch`, plus the shortcut if there is one, in one pass over the features.
+
+    With `overwrite`, the result takes the branch's memory.
+    """
+    out = branch if overwrite else None
+    return torch.mul(branch, gate, out=out) if shortcut is None else torch.addcmul(shortcut, branch, gate, out=out)
 
 
 class Attention(nn.Module):
@@ -71,8 +77,22 @@ class ChannelAttention(Attention):
         """Give the gate for a described branch, and the state for the next call."""
         raise NotImplementedError
 
-    def forward(self, branch: Features, shortcut: Features | None, state: Any = None) -> tuple[Features, Any]:
-        """Give `shortcut + gate * branch` and the state for the next call."""
-        gate, state = self.attend(self.describe(branch), state)
+    def forward(
+        self,
+        branch: Features,
+        shortcut: Features | None,
+        state: Any = None,
+        *,
+        means: Float[Tensor, "batch channel"] | None = None,
+        overwrite: bool = False,
+    ) -> tuple[Features, Any]:
+        """Give `shortcut + gate * branch` and the state for the next call.
+
+        `means` are the branch's channel means, if the caller has them; with `overwrite` the result may take the
+        branch's memory.
+        """
+        if means is None or type(self).describe is not ChannelAttention.describe:
+            means = self.describe(branch)
+        gate, state = self.attend(means, state)
         gate = self.gate(gate.to(branch.dtype))
-        return recalibrated(branch, gate[:, :, None, None], shortcut), state
+        return recalibrated(branch, gate[:, :, None, None], shortcut, overwrite=overwrite), state
