@@ -6,9 +6,12 @@ import torch
 
 from cli.console import say, say_json
 from dia_models import create_model, list_models
+from dia_models.attention import attention_table
 from dia_models.audit import Verdict, audit
 from dia_models.errors import unknown
 from dia_models.recipe import list_recipes, load_recipe
+
+WIDTH = 256  # channels of ResNet164's last stage
 
 
 def print_models(pattern: str, num_classes: int, *, as_json: bool) -> None:
@@ -24,6 +27,11 @@ def print_models(pattern: str, num_classes: int, *, as_json: bool) -> None:
     say(f"{'model':<{width}}  parameters ({num_classes} classes)")
     for name in names:
         say(f"{name:<{width}}  {_parameters(name, num_classes):>12,}")
+
+
+def print_attention() -> None:
+    """Print the attention modules as a Markdown table."""
+    say(attention_table(WIDTH))
 
 
 def print_audit(*, as_json: bool) -> None:

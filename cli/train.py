@@ -107,12 +107,17 @@ def models(
     audit: Annotated[
         bool, typer.Option("--audit", help="Instead, put every parameter count of the paper beside ours.")
     ] = False,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Instead, list the attention modules as a Markdown table.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """List the networks and their trainable parameters."""
-    from cli.models import print_audit, print_models
+    from cli.models import print_attention, print_audit, print_models
 
-    if audit:
+    if attention:
+        print_attention()
+    elif audit:
         print_audit(as_json=as_json)
     else:
         print_models(pattern, num_classes, as_json=as_json)

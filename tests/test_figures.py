@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from test_correlation import of_maps
 
 import figures
+from dia_analysis import correlate_layers
+from dia_models import create_model
 
 
 def correlated(layers=3, channels=8, images=5):
@@ -94,3 +96,13 @@ def test_results_draw_themselves():
     assert ax.get_xlabel() == "Pearson r between two layers"
     ax = result.stages[0].plot(Figure().subplots())
     np.testing.assert_allclose(ax.get_images()[0].get_array(), result.stages[0].matrix)
+
+
+def test_the_anatomy_has_a_box_per_block_and_per_module_that_ran():
+    models = {"individual": "cifar_resnet20_se", "shared": "cifar_resnet56_dia_se"}
+    results = {k: correlate_layers(create_model(name), [torch.randn(1, 3, 8, 8)]) for k, name in models.items()}
+    individual, shared = figures.anatomy(results).axes
+    assert (individual.get_title(loc="left"), len(individual.patches)) == ("individual", 3 * (2 + 2))
+    assert (shared.get_title(loc="left"), len(shared.patches)) == ("shared", 3 * (3 + 1))  # layers 1, 2, …, 6
+    texts = [text.get_text() for text in shared.texts]
+    assert texts.count("6") == texts.count("…") == texts.count("6 layers, 1 module") == 3

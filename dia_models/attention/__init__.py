@@ -5,7 +5,14 @@ from dia_models.attention.convolutional_block import ConvolutionalBlock
 from dia_models.attention.dia_lstm import DIALSTM, DIALSTMLight
 from dia_models.attention.efficient_channel import EfficientChannel
 from dia_models.attention.mix_pooling import MixPooling
-from dia_models.attention.registry import AttentionKind, attention_kind, attention_names, register
+from dia_models.attention.registry import (
+    About,
+    AttentionKind,
+    attention_kind,
+    attention_names,
+    attention_table,
+    register,
+)
 from dia_models.attention.spatial_group import SpatialGroup
 from dia_models.attention.spatial_pyramid import SpatialPyramid
 from dia_models.attention.squeeze_excitation import SqueezeExcitation
@@ -14,6 +21,7 @@ from dia_models.attention.switchable import Switchable
 
 __all__ = [
     "DIALSTM",
+    "About",
     "Attention",
     "AttentionKind",
     "ChannelAttention",
@@ -28,5 +36,6 @@ __all__ = [
     "Switchable",
     "attention_kind",
     "attention_names",
+    "attention_table",
     "register",
 ]

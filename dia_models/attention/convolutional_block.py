@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import Attention, Features, channel_means, recalibrated
-from dia_models.attention.registry import check_reduction, register
+from dia_models.attention.registry import About, check_reduction, register
 
 
 class ChannelGate(nn.Module):
@@ -46,7 +46,15 @@ class SpatialGate(nn.Module):
         return gate
 
 
-@register("cbam")
+@register(
+    "cbam",
+    About(
+        "σ(MLP(mean) + MLP(max)), then σ(BN(7x7 convolution)) per position",
+        "2N²/r + N + N/r + 100",
+        "Woo et al. 2018",
+        kept="batch norm",
+    ),
+)
 class ConvolutionalBlock(Attention):
     """A channel gate, then a spatial gate on what it leaves. 2N²/r + N + N/r + 98 + 2 parameters (`bias`: of the MLP).
 

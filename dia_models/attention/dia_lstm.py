@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import ChannelAttention
-from dia_models.attention.registry import check_reduction, register
+from dia_models.attention.registry import About, check_reduction, register
 from dia_models.errors import ModelInputError, unknown
 
 State = tuple[Tensor, Tensor]
@@ -80,7 +80,11 @@ def reduced_gates(channels: int, reduction: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 4 * channels))
 
 
-@register("dia_lstm", always_shared=True)
+@register(
+    "dia_lstm",
+    About("h of an LSTM along depth, gates through N/r", "10N²/r + 2N/r + 8N", "Fig. 6 (middle)"),
+    always_shared=True,
+)
 class DIALSTM(StackedLSTM):
     """The modified LSTM of Fig. 6 (middle): gates(x) = W2 relu(W1 x + b1) + b2, reduced to N/r in between.
 
@@ -127,7 +131,9 @@ class ElementwiseGates(nn.Module):
         return torch.addcmul(self.bias, self.weight, expanded[:, None, :]).flatten(1)
 
 
-@register("dia_lstm_light", always_shared=True)
+@register(
+    "dia_lstm_light", About("the same with element-wise gates", "2N²/r + 16N", "Fig. 6 (right)"), always_shared=True
+)
 class DIALSTMLight(StackedLSTM):
     """DIA-LSTM (Light), Fig. 6 (right): element-wise gates on an input reduced to N/r. 2N²/r + 16N parameters.
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import ChannelAttention
-from dia_models.attention.registry import register
+from dia_models.attention.registry import About, register
 
 
 def kernel_size(channels: int) -> int:
@@ -16,7 +16,7 @@ def kernel_size(channels: int) -> int:
     return t if t % 2 else t + 1
 
 
-@register("eca")
+@register("eca", About("σ(1-D convolution of y along the channels)", "k: 3, 5 or 7, by N", "Wang et al. 2020"))
 class EfficientChannel(ChannelAttention):
     """gate = sigmoid of a 1-D convolution of the channel means along the channel axis. k parameters."""
 

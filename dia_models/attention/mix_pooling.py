@@ -7,12 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import ChannelAttention, Features
-from dia_models.attention.registry import register
+from dia_models.attention.registry import About, register
 
 PENALTY = 0.1
 
 
-@register("spem")
+@register(
+    "spem", About("σ(M + m) σ(w₁ ⊗ (p₀ M + p₁ m) + b₁), M and m from the extremes", "4N + 2", "Zhong and Wen 2022")
+)
 class MixPooling(ChannelAttention):
     """gate = σ(M + m) · σ(w1 (p0 M + p1 m) + b1), with M, m = w2 max + b2, w2 min + b2 and p = q² / Σ q².
 

@@ -10,7 +10,21 @@ from dia_models.errors import ModelInputError, unknown
 
 AnyAttention = TypeVar("AnyAttention", bound=type[Attention])
 
+
+@dataclass(frozen=True)
+class About:
+    """What a reader wants to know of a module: its gate, its number of parameters, its source, and what of it the
+    layers that share one keep for themselves. N channels, reduction r, y the channel means, ⊗ channel by channel.
+    """
+
+    gate: str = ""
+    parameters: str = ""
+    source: str = ""
+    kept: str = "nothing"
+
+
 _MODULES: dict[str, Any] = {}
+_ABOUT: dict[str, About] = {}
 _ALWAYS_SHARED: set[str] = set()
 
 
@@ -28,7 +42,9 @@ class AttentionKind:
         return {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
 
 
-def register(name: str, *, always_shared: bool = False) -> Callable[[AnyAttention], AnyAttention]:
+def register(
+    name: str, about: About | None = None, *, always_shared: bool = False
+) -> Callable[[AnyAttention], AnyAttention]:
     """Make a module known as `name`; it is called with the channel count and its keyword options.
 
     A module that is not `always_shared` is known twice: as `name` (one per layer) and `dia_name` (one per stage).
@@ -36,6 +52,7 @@ def register(name: str, *, always_shared: bool = False) -> Callable[[AnyAttentio
 
     def decorate(module: AnyAttention) -> AnyAttention:
         _MODULES[name] = module
+        _ABOUT[name] = about or About()
         if always_shared:
             _ALWAYS_SHARED.add(name)
         return module
@@ -56,6 +73,19 @@ def attention_kind(name: str) -> AttentionKind:
     if name in _MODULES:
         return AttentionKind(name, _MODULES[name], name in _ALWAYS_SHARED)
     return AttentionKind(name, _MODULES[name.removeprefix("dia_")], True)
+
+
+def attention_table(channels: int) -> str:
+    """A Markdown table of the registered modules; the parameters at `channels` channels are counted, not calculated."""
+    head = f"| name | gate | parameters | at N = {channels} | options | what sharing layers keep | source |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *(_table_row(name, channels) for name in _MODULES)])
+
+
+def _table_row(name: str, channels: int) -> str:
+    about, kind = _ABOUT[name], attention_kind(name)
+    count = sum(p.numel() for p in kind.build(channels).parameters())
+    options = ", ".join(f"`{option}={value}`" for option, value in kind.options().items())
+    return f"| `{name}` | {about.gate} | {about.parameters} | {count:,} | {options} | {about.kept} | {about.source} |"
 
 
 def check_reduction(reduction: int, channels: int) -> int:

@@ -7,11 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import Attention, Features, precise
-from dia_models.attention.registry import register
+from dia_models.attention.registry import About, register
 from dia_models.errors import ModelInputError
 
 
-@register("sge")
+@register(
+    "sge",
+    About("σ(w ⊗ standardised similarity to the mean + b) per group and position", "2G, G = 64", "Li et al. 2019"),
+)
 class SpatialGroup(Attention):
     """Channels in G groups; each group's gate at a position says how much that position is like the group's mean.
 

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import ChannelAttention, Features
-from dia_models.attention.registry import check_reduction, register
+from dia_models.attention.registry import About, check_reduction, register
 
 GRIDS = (1, 2, 4)
 
 
-@register("spa")
+@register("spa", About("σ(W₂ relu(W₁ p)), p the means over 1x1, 2x2, 4x4 grids", "22N²/r", "Guo et al. 2020 (ICME)"))
 class SpatialPyramid(ChannelAttention):
     """gate = sigmoid(W2 relu(W1 p)), p the means of each channel over 1x1, 2x2 and 4x4 grids. 22N²/r parameters."""
 

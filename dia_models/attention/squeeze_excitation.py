@@ -6,10 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import ChannelAttention
-from dia_models.attention.registry import check_reduction, register
+from dia_models.attention.registry import About, check_reduction, register
 
 
-@register("se")
+@register("se", About("σ(W₂ relu(W₁ y))", "2N²/r + N + N/r", "Hu et al. 2018"))
 class SqueezeExcitation(ChannelAttention):
     """gate = sigmoid(W2 relu(W1 y + b1) + b2), y the channel means.
 

@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention.base import ChannelAttention, Features, precise
-from dia_models.attention.registry import register
+from dia_models.attention.registry import About, register
 
 
-@register("srm")
+@register("srm", About("σ(BN(a ⊗ mean + b ⊗ std))", "4N", "Lee et al. 2019", kept="batch norm"))
 class StyleRecalibration(ChannelAttention):
     """gate = sigmoid(BN(a · mean + b · std)), channel by channel; a = b = 0 at first. 4N parameters.
 

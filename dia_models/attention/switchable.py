@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from dia_models.attention.base import ChannelAttention
 from dia_models.attention.efficient_channel import kernel_size
-from dia_models.attention.registry import check_reduction, register
+from dia_models.attention.registry import About, check_reduction, register
 
 
-@register("sem")
+@register(
+    "sem",
+    About("σ(d₀ SE(y)) σ(d₁ ECA(y)) σ(d₂ (w ⊗ y + b)), d = σ(W y)", "2N²/r + 6N + N/r + 3 + k", "Zhong et al. 2022"),
+)
 class Switchable(ChannelAttention):
     """gate = σ(d0 · SE(y)) · σ(d1 · ECA(y)) · σ(d2 · (w y + b)), with y the channel means and d = σ(W y + v) per image.
 

@@ -1,0 +1,20 @@
+"""Draw docs/anatomy.svg from networks that ran: `python docs/draw_anatomy.py`."""
+
+from pathlib import Path
+
+import torch
+
+from dia_analysis import correlate_layers
+from dia_models import create_model
+from figures import anatomy, save_figure
+
+NETWORKS = {
+    "cifar_resnet29_se: one module per layer": "cifar_resnet29_se",
+    "cifar_resnet29_dia_se: one module per stage": "cifar_resnet29_dia_se",
+    "cifar_resnet164_dia_lstm: one LSTM per stage, its state carried from call to call": "cifar_resnet164_dia_lstm",
+}
+
+if __name__ == "__main__":
+    images = torch.randn(2, 3, 32, 32)
+    results = {title: correlate_layers(create_model(name), [images]) for title, name in NETWORKS.items()}
+    save_figure(anatomy(results), Path(__file__).parent / "anatomy")
