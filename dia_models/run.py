@@ -22,6 +22,7 @@ from dia_models.data import (
     ImageSource,
     MemoryImages,
     Preprocessing,
+    hold_out,
     measured,
     open_data,
 )
@@ -166,11 +167,9 @@ def _read_images(config: RunConfig, data_dir: Path | None, strict: bool) -> _Ima
         )
     if test.classes != train.classes:
         raise ModelInputError("data", f"{config.data}: the test classes are not the training classes")
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
-    held_out = round(len(train) * config.recipe.validation)
-    kept = train.take(order[held_out:].sort().values)
+    kept, validation = hold_out(train, config.recipe.validation, config.seed)
     preprocessing = CIFAR if config.data.startswith("cifar") else measured(kept.pixels)
-    return _Images(kept, train.take(order[:held_out]) if held_out else None, test, preprocessing)
+    return _Images(kept, validation, test, preprocessing)
 
 
 def _in_memory(source: ImageSource, config: RunConfig) -> MemoryImages:

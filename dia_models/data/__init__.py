@@ -3,6 +3,7 @@
 from dia_models.data.images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
 from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror
 from dia_models.data.sets import data_names, data_root, open_data
+from dia_models.data.splits import hold_out
 
 __all__ = [
     "CIFAR_MEAN",
@@ -16,6 +17,7 @@ __all__ = [
     "data_names",
     "data_root",
     "evenly_spaced",
+    "hold_out",
     "measured",
     "open_data",
     "shift_and_mirror",

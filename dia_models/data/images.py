@@ -1,6 +1,6 @@
 """Images with labels: in memory, or as files that are decoded when they are needed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,12 +40,13 @@ def fitted(
 
 @dataclass(frozen=True)
 class MemoryImages:
-    """Images held as one tensor of bytes."""
+    """Images held as one tensor of bytes. Images of one of the `groups`, such as a patient, belong together."""
 
     pixels: UInt8[Tensor, "image height width channel"]
     labels: Int64[Tensor, "image"]
     classes: tuple[str, ...]
     names: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,8 +57,10 @@ class MemoryImages:
 
     def take(self, indices: Int64[Tensor, "chosen"]) -> "MemoryImages":
         """The images at these indices, in that order."""
-        names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        return MemoryImages(self.pixels[indices], self.labels[indices], self.classes, names)
+        names, groups = (
+            None if given is None else tuple(given[i] for i in indices.tolist()) for given in (self.names, self.groups)
+        )
+        return MemoryImages(self.pixels[indices], self.labels[indices], self.classes, names, groups)
 
     def to(self, device: torch.device) -> "MemoryImages":
         """The same images on another device."""
@@ -77,7 +80,8 @@ class MemoryImages:
 class FileImages:
     """Image files, decoded batch by batch on `workers` threads.
 
-    A file that cannot be read is skipped and remembered in `unreadable` (name and reason), unless `strict`.
+    `group_of` gives the group that a file belongs to, such as a patient, by its name. A file that cannot be read is
+    skipped and remembered in `unreadable` (name and reason), unless `strict`.
     """
 
     root: Path
@@ -86,6 +90,7 @@ class FileImages:
     classes: tuple[str, ...]
     workers: int = 2
     strict: bool = False
+    group_of: Callable[[str], str] | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -124,11 +129,13 @@ class FileImages:
             )
         parts = list(self.batches(range(len(self)), 1024, size, channels))
         _check_one_size(part.pixels.shape[1:] for part in parts)
+        names = tuple(name for part in parts for name in part.names)
         return MemoryImages(
             torch.cat([part.pixels for part in parts]),
             torch.cat([part.labels for part in parts]),
             self.classes,
-            tuple(name for part in parts for name in part.names),
+            names,
+            None if self.group_of is None else tuple(map(self.group_of, names)),
         )
 
     def name(self, index: int) -> str:

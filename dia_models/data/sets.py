@@ -4,13 +4,14 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from platformdirs import user_cache_dir
 
+from dia_models.data import chest_xray
 from dia_models.data.decode import SUFFIXES
 from dia_models.data.images import UNLABELLED, FileImages, ImageSource, MemoryImages
 from dia_models.errors import ModelInputError, unknown
@@ -106,6 +107,22 @@ def _cifar10(request: Request) -> ImageSource:
         f"cifar10 is not in {request.root}: put torchvision's cifar-10-batches-py/ there, or an image folder "
         "cifar10/{train,test}/<class>/, or name another folder with --data-dir or $DIA_DATA_DIR",
     )
+
+
+@_register("chest-xray")
+def _chest_xray(request: Request) -> FileImages:
+    folder = request.root / "chest_xray" / _part(request)
+    if not folder.is_dir():
+        raise ModelInputError(
+            "data",
+            f"chest-xray is not in {request.root}: put the folder chest_xray/{{train,test}}/{{NORMAL,PNEUMONIA}}/ of "
+            "Kermany et al. 2018 there, or name another folder with --data-dir or $DIA_DATA_DIR",
+        )
+    images = image_folder(folder, request)
+    if images.classes != chest_xray.CLASSES:
+        found = ", ".join(images.classes) or "none"
+        raise ModelInputError("data", f"{folder} has the class folders {found}; expected NORMAL and PNEUMONIA")
+    return replace(images, group_of=chest_xray.patient)
 
 
 def _open_folder(folder: Path, request: Request) -> FileImages:

@@ -1,0 +1,27 @@
+"""The chest X-rays of Kermany et al. 2018: which images are of one patient."""
+
+import re
+from collections.abc import Iterable
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+PATIENT = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+")
+
+
+def patient(name: str) -> str:
+    """The patient whose image a file shows, by its name.
+
+    `person12_virus_34.jpeg` is of `person12`; `IM-0115-0001.jpeg` and `IM-0115-0001-0002.jpeg` are of `IM-0115`,
+    `NORMAL2-IM-0381-0001.jpeg` is of `NORMAL2-IM-0381`. A file named otherwise is a patient of its own.
+    """
+    file = name.rpartition("/")[2]
+    match = PATIENT.match(file)
+    return file if match is None else match[0]
+
+
+def in_both(some: Iterable[str], others: Iterable[str]) -> frozenset[str]:
+    """The patients that occur in both parts of the data.
+
+    `personN` occurs in the published train and test parts with different pathogens. Whether these are the same
+    children or the parts were numbered separately is not known, so results are given with and without them.
+    """
+    return frozenset(map(patient, some)) & frozenset(map(patient, others))
