@@ -8,12 +8,13 @@ import typer
 Ckpt = Annotated[str, typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one.")]
 Data = Annotated[
     str | None,
-    typer.Option("--data", help="digits, cifar10 or folder:PATH; by default what the network was trained on."),
+    typer.Option("--data", help="A data set or folder:PATH; by default what the network was trained on."),
 ]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Where data sets are; else $DIA_DATA_DIR, else the user's cache."),
 ]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default a new one in dia-out/.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

@@ -2,7 +2,8 @@
 
 from dia_models.data.images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
 from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror
-from dia_models.data.sets import data_names, data_root, open_data
+from dia_models.data.request import data_root
+from dia_models.data.sets import data_names, open_data
 from dia_models.data.splits import hold_out
 
 __all__ = [

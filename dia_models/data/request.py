@@ -1,0 +1,54 @@
+"""What is asked of a data set, and where data sets are looked for."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from dia_models.data.images import ImageSource
+from dia_models.errors import ModelInputError
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which part of a data set to open, how to read files, and whether files that are missing may be downloaded."""
+
+    split: str
+    root: Path
+    workers: int = 2
+    strict: bool = False
+    download: bool = False
+
+    @property
+    def part(self) -> str:
+        """`train` or `test`."""
+        return "train" if self.split == "train" else "test"
+
+    def missing(self, name: str, what: str, *, downloads: bool = False) -> ModelInputError:
+        """The error that says what to put where."""
+        more = ", or let --download fetch it" if downloads else ""
+        return ModelInputError(
+            "data",
+            f"{name} is not in {self.root}: put {what} there, or name another folder with --data-dir or "
+            f"$DIA_DATA_DIR{more}",
+        )
+
+
+SETS: dict[str, Callable[[Request], ImageSource]] = {}
+
+
+def register(name: str) -> Callable[[Callable[[Request], ImageSource]], Callable[[Request], ImageSource]]:
+    """Make a data set known by name."""
+
+    def decorate(opener: Callable[[Request], ImageSource]) -> Callable[[Request], ImageSource]:
+        SETS[name] = opener
+        return opener
+
+    return decorate
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """Where data sets are looked for: the folder given, else $DIA_DATA_DIR, else the user's cache folder."""
+    return Path(given or os.environ.get("DIA_DATA_DIR") or user_cache_dir("dia"))
