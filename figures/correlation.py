@@ -79,7 +79,7 @@ def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
             ax.plot(maps[first], maps[second], marker, **style)
         ax.set(xlabel=f"Attention in layer {first + 1}", ylabel=f"Attention in layer {second + 1}")
         each = [_pearson(maps[first], maps[second]) for maps in stage.examples]
-        ax.set_title(f"Stage {stage.stage}\nr = {', '.join(each)}")
+        ax.set_title(f"Stage {stage.stage}\nr = {', '.join(each)}", fontsize=6)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.5)
     return figure
 
