@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dia_models.attention import AttentionKind, attention_kind, attention_names
+from dia_models.attention.registry import check_options
 from dia_models.cifar_preresnet import cifar_preresnet
 from dia_models.cifar_resnet import cifar_resnet
 from dia_models.cifar_resnext import cifar_resnext101_8x32
@@ -99,11 +100,5 @@ def _parse(name: str) -> tuple[Backbone, dict[str, int], AttentionKind | None]:
 def _checked(spec: ModelSpec, kind: AttentionKind | None) -> dict[str, Any]:
     """The options given, each of a known name and of the type of its default."""
     accepted = {**RESIDUAL_OPTIONS, **(kind.options() if kind else {})}
-    for option, value in spec.options.items():
-        if option not in accepted:
-            raise unknown("set", option, accepted)
-        expected = type(accepted[option])
-        if type(value) is not expected:
-            kind_of = "a list of whole numbers" if expected is tuple else f"of type {expected.__name__}"
-            raise ModelInputError("set", f"{option} must be {kind_of}, not {value!r}")
+    check_options("set", spec.options, accepted)
     return dict(spec.options)

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.attention import Attention, AttentionKind
+from dia_models.attention import AttentionKind
 from dia_models.errors import ModelInputError
 
 
@@ -66,11 +66,4 @@ class AttentionPlan:
         if self.kind is None or (self.stages and number not in self.stages):
             return Stage(blocks, None, [False] * len(blocks))
         connected = [not self.blocks or position in self.blocks for position in range(1, len(blocks) + 1)]
-        return Stage(blocks, self._attention(self.kind, channels, sum(connected)), connected)
-
-    def _attention(self, kind: AttentionKind, channels: int, layers: int) -> Attention | nn.ModuleList:
-        if not kind.shared:
-            return nn.ModuleList(kind.build(channels, **self.options) for _ in range(layers))
-        shared: Attention = kind.build(channels, **self.options)
-        shared.serve(layers)
-        return shared
+        return Stage(blocks, self.kind.make(channels, sum(connected), self.options), connected)

@@ -1,9 +1,11 @@
 """Which attention modules there are, by name, and whether a stage's layers own or share them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any, TypeVar
+
+from torch import nn
 
 from dia_models.attention.base import Attention
 from dia_models.errors import ModelInputError, unknown
@@ -40,6 +42,25 @@ class AttentionKind:
         """Option names and defaults: the keyword parameters of the module's constructor."""
         parameters = signature(self.build).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+
+    def make(self, channels: int, layers: int, options: Mapping[str, Any]) -> Attention | nn.ModuleList:
+        """The attention of a stage: one module that serves all its layers, or a list of one for each."""
+        if not self.shared:
+            return nn.ModuleList(self.build(channels, **options) for _ in range(layers))
+        shared: Attention = self.build(channels, **options)
+        shared.serve(layers)
+        return shared
+
+
+def check_options(argument: str, given: Mapping[str, Any], accepted: Mapping[str, Any]) -> None:
+    """Raise ModelInputError unless every option given is known and of the type of its default."""
+    for option, value in given.items():
+        if option not in accepted:
+            raise unknown(argument, option, accepted)
+        expected = type(accepted[option])
+        if type(value) is not expected:
+            kind_of = "a list of whole numbers" if expected is tuple else f"of type {expected.__name__}"
+            raise ModelInputError(argument, f"{option} must be {kind_of}, not {value!r}")
 
 
 def register(
