@@ -9,6 +9,7 @@ from dia_analysis.correlation import (
     pearson,
 )
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.gradcam import GradCAMResult, gradcam, stream_gradcam
 from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.stages import StageMaps, group_stages
@@ -16,6 +17,7 @@ from dia_analysis.stages import StageMaps, group_stages
 __all__ = [
     "AnalysisInputError",
     "CorrelationResult",
+    "GradCAMResult",
     "PearsonBetweenLayers",
     "Provenance",
     "Record",
@@ -25,7 +27,9 @@ __all__ = [
     "capture",
     "correlate_layers",
     "find_points",
+    "gradcam",
     "group_stages",
     "match_points",
     "pearson",
+    "stream_gradcam",
 ]
