@@ -49,7 +49,7 @@ def method_source(name: str) -> str:
 
 
 def grad_cam(explained: Explained) -> Float[Tensor, "image row column"]:
-    """The sum of the features over channels, each weighted by its mean gradient (Selvaraju et al. 2017, before ReLU)."""
+    """The features summed over channels, each weighted by its mean gradient (Selvaraju et al. 2017, before ReLU)."""
     weights = explained.gradient.float().mean((2, 3))
     return torch.einsum("nc,nchw->nhw", weights, explained.features.float())
 

@@ -1,4 +1,4 @@
-"""The features of one layer and the gradient of a score with respect to them, at the cost of little more than a pass."""
+"""A layer's features and the gradient of a score with respect to them, at little more than a pass's cost."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,9 +1,10 @@
 """What a network's output says: classes, their scores, and the number that speaks for one of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -11,16 +12,16 @@ from torch import Tensor
 from dia_analysis.errors import AnalysisInputError
 
 SHOWN = 100
-Target = int | str | Sequence[int | str] | Tensor
+Target = int | str | Sequence[int | str] | np.ndarray | Tensor
 
 
 def as_logits(output: Any) -> Float[Tensor, "image logit"]:
-    """The network's output as (image, logit), in at least float32. Raises AnalysisInputError if it is something else."""
+    """The network's output as (image, logit), in at least float32. Raises AnalysisInputError for anything else."""
     shape = tuple(output.shape) if isinstance(output, Tensor) else None
     if shape is None or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] == 0):
         given = f"a tensor {shape}" if shape is not None else f"a {type(output).__name__}"
         raise AnalysisInputError("model", f"it gives {given}; class scores (image, class) are needed")
-    logits = output[:, None] if len(shape) == 1 else output
+    logits: Tensor = output[:, None] if len(shape) == 1 else output
     return logits if logits.dtype is torch.float64 else logits.float()
 
 
@@ -60,7 +61,7 @@ def class_number(given: int | str, classes: Sequence[str]) -> int:
     """
     if isinstance(given, str) and given in classes:
         return classes.index(given)
-    number = int(given) if isinstance(given, int) or (given.isascii() and given.isdigit()) else -1
+    number = int(given) if not isinstance(given, str) or (given.isascii() and given.isdigit()) else -1
     if 0 <= number < len(classes):
         return number
     near = get_close_matches(str(given), classes, n=1)
@@ -76,10 +77,9 @@ class Targets:
     """The classes to explain, handed out batch by batch: each image's predicted one, one for all, or one per image."""
 
     def __init__(self, given: Target | None):
-        if isinstance(given, Tensor):
-            given = given.tolist()
-        self.per_image = given is not None and not isinstance(given, (int, str))
-        self.given: Any = list(given) if isinstance(given, Iterable) and self.per_image else given
+        plain: Any = given.tolist() if isinstance(given, (Tensor, np.ndarray, np.generic)) else given
+        self.per_image = isinstance(plain, Sequence) and not isinstance(plain, str)
+        self.given: Any = plain
         self.used = 0
 
     def take(self, predicted: Int64[Tensor, "image"], classes: Sequence[str]) -> Int64[Tensor, "image"]:
@@ -91,7 +91,9 @@ class Targets:
         chosen = self.given[self.used : self.used + len(predicted)]
         self.used += len(predicted)
         if len(chosen) < len(predicted):
-            raise AnalysisInputError("target", f"{len(self.given)} targets for more images; give one each, or one for all")
+            raise AnalysisInputError(
+                "target", f"{len(self.given)} targets for more images; give one each, or one for all"
+            )
         return torch.tensor([class_number(c, classes) for c in chosen], device=predicted.device, dtype=torch.int64)
 
     def finish(self) -> None:

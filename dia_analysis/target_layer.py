@@ -25,7 +25,10 @@ class TargetLayer:
 
 
 def find_target_layer(
-    model: nn.Module, images: Float[Tensor, "batch channel height width"], name: str | None = None, call: int | None = None
+    model: nn.Module,
+    images: Float[Tensor, "batch channel height width"],
+    name: str | None = None,
+    call: int | None = None,
 ) -> TargetLayer:
     """Run the network once on `images` and give the layer to explain; a module's last application by default.
 
@@ -117,7 +120,7 @@ class _Survey:
             raise AnalysisInputError(
                 "layer",
                 f"the network does most of its work after its last feature map, that of {name!r}, on something else "
-                f"({self._describe(self.elsewhere)}); Grad-CAM needs a layer that gives (batch, channel, height, width): name one",
+                f"({self._describe(self.elsewhere)}); name a layer that gives (batch, channel, height, width)",
             )
         return _Ran(name, self.calls[self.best])
 

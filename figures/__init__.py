@@ -1,6 +1,8 @@
 """Draw results: one file per figure of the paper. Nothing here knows a network."""
 
 from figures.correlation import distribution, matrices, scatter
+from figures.gradcam import heatmaps, overlay
 from figures.style import save_figure
+from figures.trust import trust
 
-__all__ = ["distribution", "matrices", "save_figure", "scatter"]
+__all__ = ["distribution", "heatmaps", "matrices", "overlay", "save_figure", "scatter", "trust"]

@@ -1,5 +1,6 @@
 """Images: data sets by name, files, preprocessing and augmentation."""
 
+from dia_models.data.files import open_files
 from dia_models.data.images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
 from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror
 from dia_models.data.sets import data_names, data_root, open_data
@@ -18,5 +19,6 @@ __all__ = [
     "evenly_spaced",
     "measured",
     "open_data",
+    "open_files",
     "shift_and_mirror",
 ]
