@@ -26,11 +26,11 @@ from dia_analysis import (
     gradcam,
     randomisation_check,
 )
-from dia_analysis.cam_result import labelled, side_by_side, summarise, upsample
+from dia_analysis.cam_result import labelled, side_by_side, summarise
 from dia_analysis.output import check_free, new_directory, write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data, open_files
-from figures.gradcam import ROWS, enlarged, shared_peak
+from figures.gradcam import ROWS, shared_peak
 
 IMAGES = 4
 TRUST_IMAGES = 16
@@ -303,12 +303,15 @@ def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
     labelled(results).to_netcdf(folder / "maps.nc", engine="scipy")
     size = max(result.size for result in results)
     first = next(images.pictures(size, ROWS))
-    captions = [
-        f"{Path(n).name}\n{label or ''}".strip() for n, label in zip(images.paths(), outcome.labels, strict=True)
-    ]
+    names = zip(images.paths(), outcome.labels, strict=True)
+    captions = [f"{Path(path).name}\nlabelled {label}" if label else Path(path).name for path, label in names]
     figures.save_figure(figures.heatmaps(results, first, captions), folder / "fig9-gradcam")
     _write_overlays(results, images, size, folder / "overlays")
-    for result, trust in zip(results, outcome.trust, strict=False):
+    _write_checks(outcome, folder)
+
+
+def _write_checks(outcome: Outcome, folder: Path) -> None:
+    for result, trust in zip(outcome.results, outcome.trust, strict=False):
         name = _file_name(result.name)
         figures.save_figure(figures.trust(trust.randomisation, trust.deletion), folder / f"trust-{name}")
         trust.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
@@ -318,15 +321,14 @@ def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
 
 
 def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tuple[int, int], folder: Path) -> None:
-    """One PNG per image and network, on the same colour scale as the figure's if that shows all images."""
+    """One PNG per image and network, all on one colour scale (the figure's, if that shows all images)."""
     folder.mkdir()
     peak, number = shared_peak(results), 0
     for pictures in images.pictures(size, 64):
-        for picture in map(enlarged, pictures):
+        for picture in pictures:
             stem = f"{number + 1:03d}-{_file_name(Path(results[0].images[number]).stem)}"
             for result in results:
-                heat = upsample(np.maximum(result.layer_maps[number : number + 1], 0), picture.shape[:2])[0]
-                drawn = Image.fromarray(figures.overlay(picture, heat, peak))
+                drawn = Image.fromarray(figures.overlay(picture, result.layer_maps[number], peak))
                 drawn.save(folder / f"{stem}-{_file_name(result.name)}.png")
             number += 1
 

@@ -57,8 +57,8 @@ def grad_cam(explained: Explained) -> Float[Tensor, "image row column"]:
 def _from_package(class_name: str) -> Method:
     import pytorch_grad_cam
 
-    # The class wants a network when it is made; these methods never look at it, so it gets a trifle.
-    method: Any = getattr(pytorch_grad_cam, class_name)(torch.nn.Conv2d(1, 1, 1), [])
+    # The class wants a network when it is made; these methods never look at it, so it gets a parameter by itself.
+    method: Any = getattr(pytorch_grad_cam, class_name)(torch.nn.ParameterList([torch.zeros(1)]), [])
 
     def signed(explained: Explained) -> Float[Tensor, "image row column"]:
         features, gradient = (t.float().cpu().numpy() for t in (explained.features, explained.gradient))

@@ -1,6 +1,6 @@
 """What Grad-CAM found for some images, for one network or several side by side (Fig. 9)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 UNIT = "evidence for the class (not rescaled)"
-CHUNK = 256
 SHOWN = 20
+COARSE = 16  # positions; a map of fewer shows hardly more than left or right
 
 
 def upsample(maps: Float[np.ndarray, "image row column"], size: tuple[int, int]) -> Float[np.ndarray, "image h w"]:
@@ -63,14 +63,13 @@ class GradCAMResult:
 
     @property
     def cam_max(self) -> Float[np.ndarray, "image"]:
-        """The largest value of each of `maps`."""
-        parts = [self.take(slice(i, i + CHUNK)).maps.max((1, 2)) for i in range(0, len(self.images), CHUNK)]
-        return np.concatenate(parts)
+        """The largest value of each map at the layer's size, at least 0; between positions `maps` may stay below."""
+        return np.asarray(np.maximum(self.layer_maps, 0).max((1, 2)))
 
     @property
     def empty(self) -> Bool[np.ndarray, "image"]:
         """Which maps are zero everywhere: nothing in the layer speaks for the class."""
-        return np.asarray(self.layer_maps.max((1, 2)) <= 0)
+        return np.asarray(self.cam_max == 0)
 
     def take(self, chosen: slice | ArrayLike) -> "GradCAMResult":
         """The result for some of the images."""
@@ -130,9 +129,9 @@ def side_by_side(results: Sequence[GradCAMResult]) -> dict[str, Any]:
     Raises AnalysisInputError if there are none or the images differ.
     """
     check_same_images(results)
-    peaks = [result.cam_max for result in results]
+    peaks = [result.cam_max.tolist() for result in results]
     images = [
-        {"path": path, "models": [_entry(r, i, float(peak[i])) for r, peak in zip(results, peaks, strict=True)]}
+        {"path": path, "models": [_entry(r, i, peak[i]) for r, peak in zip(results, peaks, strict=True)]}
         for i, path in enumerate(results[0].images)
     ]
     return {"schema": "dia.gradcam/1", "models": [_about(result) for result in results], "images": images}
@@ -219,7 +218,7 @@ def summarise(results: Sequence[GradCAMResult]) -> str:
     """A table of several networks' scores for the same images, and a sentence on maps without positive evidence."""
     check_same_images(results)
     heads = ("image", "network", "predicted", "score", "target", "its score", "map's peak")
-    peaks = [result.cam_max for result in results]
+    peaks = [result.cam_max.tolist() for result in results]
     rows = [
         _row(result, i, peak[i])
         for i in range(len(results[0].images[:SHOWN]))
@@ -238,14 +237,20 @@ def _row(result: GradCAMResult, image: int, peak: float) -> tuple[str, ...]:
     return (result.images[image], result.name, predicted, *numbers, "none" if result.empty[image] else f"{peak:.3g}")
 
 
-def _notes(result: GradCAMResult) -> list[str]:
-    if not result.empty.any():
-        return []
-    some = [name for name, empty in zip(result.images, result.empty, strict=True) if empty][:5]
-    return [
-        f"{result.name}: {result.empty.sum()} of {len(result.images)} maps are zero everywhere ({', '.join(some)}"
-        f"{', ...' if result.empty.sum() > 5 else ''}): nothing at {result.layer} speaks for the class."
-    ]
+def _notes(result: GradCAMResult) -> Iterator[str]:
+    rows, columns = result.layer_maps.shape[1:]
+    if rows * columns < COARSE:
+        yield (
+            f"{result.name}: the maps have {rows}x{columns} positions, too few to show where things are; name an "
+            f"earlier layer than {result.layer} for finer ones."
+        )
+    if result.empty.any():
+        some = [name for name, empty in zip(result.images, result.empty, strict=True) if empty]
+        listed = ", ".join(some[:5]) + (", ..." if len(some) > 5 else "")
+        yield (
+            f"{result.name}: {len(some)} of {len(result.images)} maps are zero everywhere ({listed}): nothing at "
+            f"{result.layer} speaks for the class."
+        )
 
 
 def _verdict(result: GradCAMResult, image: int) -> str:

@@ -16,7 +16,7 @@ from dia_analysis.heads import Target, as_logits, probabilities
 from dia_analysis.modes import evaluating
 from dia_analysis.perturb import area, curves
 from dia_analysis.provenance import Provenance
-from dia_analysis.trust import TrustResult, axes, mean
+from dia_analysis.trust import TrustResult, axes, error, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,11 +61,11 @@ class DeletionResult(TrustResult):
             "deletion": mean(area(self.deletion)),
             "random_deletion": mean(area(self.random_deletion)),
             "deletion_gain": mean(self.deletion_gain),
-            "deletion_gain_error": _error(self.deletion_gain),
+            "deletion_gain_error": error(self.deletion_gain),
             "insertion": mean(area(self.insertion)),
             "random_insertion": mean(area(self.random_insertion)),
             "insertion_gain": mean(self.insertion_gain),
-            "insertion_gain_error": _error(self.insertion_gain),
+            "insertion_gain_error": error(self.insertion_gain),
         }
 
     def to_xarray(self) -> xr.Dataset:
@@ -157,11 +157,7 @@ def deletion_check(
     return DeletionResult(own[0], own[1], drawn[0], drawn[1], left_out, seed, provenance or Provenance())
 
 
-def _error(values: np.ndarray) -> float | None:
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-
-
 def _better(gains: np.ndarray) -> str:
-    error = _error(gains)
-    spread = "" if error is None else f" ± {error:.3f}"
+    uncertain = error(gains)
+    spread = "" if uncertain is None else f" ± {uncertain:.3f}"
     return f"better by {gains.mean():.3f}{spread}, in {(gains > 0).sum()} of {len(gains)} images"

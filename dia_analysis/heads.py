@@ -12,7 +12,7 @@ from torch import Tensor
 from dia_analysis.errors import AnalysisInputError
 
 SHOWN = 100
-Target = int | str | Sequence[int | str] | np.ndarray | Tensor
+Target = int | np.integer[Any] | str | Sequence[int | str] | np.ndarray | Tensor
 
 
 def as_logits(output: Any) -> Float[Tensor, "image logit"]:
@@ -65,11 +65,11 @@ def class_number(given: int | str, classes: Sequence[str]) -> int:
     if 0 <= number < len(classes):
         return number
     near = get_close_matches(str(given), classes, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"did you mean {near[0]!r}? " if near else ""
     more = f", ... ({len(classes)} in all)" if len(classes) > SHOWN else ""
     raise AnalysisInputError(
         "target",
-        f"{given!r} is no class{hint} Accepted: {', '.join(classes[:SHOWN])}{more}, or 0 to {len(classes) - 1}",
+        f"{given!r} is no class; {hint}accepted: {', '.join(classes[:SHOWN])}{more}, or 0 to {len(classes) - 1}",
     )
 
 

@@ -17,12 +17,17 @@ from dia_analysis.gradcam import gradcam
 from dia_analysis.heads import Target
 from dia_analysis.provenance import Provenance
 from dia_analysis.similarity import spearman, ssim
-from dia_analysis.trust import TrustResult, axes, mean, missing
+from dia_analysis.trust import TrustResult, axes, error, mean, missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 UNCHANGED = 0.5  # a rank correlation with the original map from which on we say that it did not change
+VERDICTS = {
+    True: "they depend on what the network has learned",
+    False: "they hardly depend on what the network has learned and cannot explain it",
+    None: "too uncertain to tell whether they depend on what the network has learned",
+}
 Explain = Callable[[nn.Module, Tensor, np.ndarray], Float[np.ndarray, "image height width"]]
 
 
@@ -50,9 +55,23 @@ class RandomisationResult(TrustResult):
         return mean(self.spearman[:, -1])
 
     @property
-    def depends_on_weights(self) -> bool:
-        """Whether the map changes (or vanishes) when every weight is noise."""
-        return self.final_spearman is None or self.final_spearman < UNCHANGED
+    def final_error(self) -> float | None:
+        """The standard error of `final_spearman` over images, or draws if there is one image; None from one value."""
+        last = self.spearman[:, -1]
+        one_each = [mean(image) for image in last.T] if last.shape[1] > 1 else last[:, 0].tolist()
+        return error(np.array([r for r in one_each if r is not None and np.isfinite(r)]))
+
+    @property
+    def depends_on_weights(self) -> bool | None:
+        """Whether the map changes when every weight is noise, to two standard errors; None if that is undecided.
+
+        A map that vanishes changes; one that keeps a rank correlation of 0.5 or more with the original does not.
+        """
+        if self.final_spearman is None:
+            return True
+        if self.final_error is None or abs(self.final_spearman - UNCHANGED) < 2 * self.final_error:
+            return None
+        return self.final_spearman < UNCHANGED
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: means over draws and images, step by step."""
@@ -74,6 +93,7 @@ class RandomisationResult(TrustResult):
             "steps": steps,
             "other_images": self.other_images,
             "final_spearman": self.final_spearman,
+            "final_error": self.final_error,
             "depends_on_weights": self.depends_on_weights,
         }
 
@@ -87,19 +107,16 @@ class RandomisationResult(TrustResult):
 
     def summary(self) -> str:
         """What came out, in words."""
-        verdict = (
-            "they depend on what the network has learned"
-            if self.depends_on_weights
-            else "they hardly depend on what the network has learned and cannot explain it"
-        )
+        spread = "" if self.final_error is None else f" ± {self.final_error:.2f}"
         alike = (
             "no map is left"
             if self.final_spearman is None
-            else f"maps keep a rank correlation of {self.final_spearman:.2f}"
+            else f"maps keep a rank correlation of {self.final_spearman:.2f}{spread}"
         )
         context = "" if self.other_images is None else f" (maps of different images: {self.other_images:.2f})"
         last = self.spearman[:, -1]
         lost = f"; {missing(last)} of {last.size} vanish" if missing(last) and self.final_spearman is not None else ""
+        verdict = VERDICTS[self.depends_on_weights]
         return f"Randomisation: with every weight replaced by noise, {alike}{context}{lost}: {verdict}."
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -111,6 +128,7 @@ class RandomisationResult(TrustResult):
         if self.other_images is not None:
             ax.axhline(self.other_images, color="0.4", lw=0.8, ls="--", label="rank correlation, other images")
         ax.set(xlabel=f"Weights destroyed: 0 none,\n1 the last module, {len(self.modules)} all")
+        ax.set_xticks(range(len(self.modules) + 1))
         ax.set(ylabel="Similarity to the intact map", ylim=(None, 1.05))
         ax.legend()
         return ax

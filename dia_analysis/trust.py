@@ -66,6 +66,11 @@ def missing(values: np.ndarray) -> int:
     return int((~np.isfinite(values)).sum())
 
 
+def error(values: np.ndarray) -> float | None:
+    """The standard error of the mean; None for fewer than two values."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
 def axes(ax: "Axes | None") -> "Axes":
     """The axes given, or new ones."""
     if ax is not None:

@@ -12,11 +12,13 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from dia_analysis import GradCAMResult
+from dia_analysis.cam_result import upsample
 from figures.style import COLUMN, styled
 
 ROWS = 8
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
 WRAP = 18  # characters of a title's line
+SHORTER = 224  # pixels of an overlay's shorter side, at least
 STRENGTH = 0.8  # how far the strongest heat covers the image
 HEAT = colormaps["inferno"]
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -42,10 +44,10 @@ def heatmaps(
     figure = Figure(figsize=(width, 0.9 + rows * (panel + 0.25)), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
     for row in range(rows):
-        _picture(axes[row, 0], _grey(pictures[row]) if _is_grey(pictures[row]) else pictures[row])
+        _picture(axes[row, 0], pictures[row])
         axes[row, 0].set_xlabel(_short(labels[row] if labels else results[0].images[row]))
         for ax, result in zip(axes[row, 1:], shown, strict=True):
-            _picture(ax, overlay(pictures[row], result.take([row]).maps[0], peak))
+            _picture(ax, overlay(pictures[row], result.layer_maps[row], peak))
             ax.set_xlabel(_verdict(result, row))
     axes[0, 0].set_title("Input")
     for ax, result in zip(axes[0, 1:], results, strict=True):
@@ -63,21 +65,21 @@ def shared_peak(results: Sequence[GradCAMResult]) -> float:
     return max(float(result.cam_max.max()) for result in results) or 1.0
 
 
-def overlay(picture: Picture, heat: Float[np.ndarray, "rows columns"], peak: float) -> Picture:
-    """A map on its image in grey: the warmer and the more opaque, the nearer to `peak`. Zero leaves the image as it is.
+def overlay(picture: Picture, layer_map: Float[np.ndarray, "row column"], peak: float) -> Picture:
+    """A map on its image in grey: the warmer and the more opaque, the nearer to `peak`; without evidence it is clear.
 
-    The map is sampled at the nearest position if the image has another size.
+    The image's pixels are repeated until its shorter side has at least 224.
     """
-    rows, columns = (np.arange(n) * m // n for n, m in zip(picture.shape[:2], heat.shape, strict=True))
-    value = np.clip(heat[np.ix_(rows, columns)] / peak, 0, 1)
+    large = _enlarged(picture)
+    size = (large.shape[0], large.shape[1])
+    value = np.clip(upsample(np.maximum(layer_map, 0)[None], size)[0] / peak, 0, 1)
     opacity = STRENGTH * _rise(value)[..., None]
-    mixed = (1 - opacity) * _grey(picture) / 255 + opacity * HEAT(value)[..., :3]
+    mixed = (1 - opacity) * _grey(large) / 255 + opacity * HEAT(value)[..., :3]
     return np.asarray(np.rint(255 * mixed), dtype=np.uint8)
 
 
-def enlarged(picture: Picture, shorter: int = 224) -> Picture:
-    """The picture with every pixel repeated a whole number of times, until its shorter side has `shorter` pixels."""
-    times = max(1, -(-shorter // min(picture.shape[:2])))
+def _enlarged(picture: Picture) -> Picture:
+    times = max(1, -(-SHORTER // min(picture.shape[:2])))
     return picture.repeat(times, 0).repeat(times, 1)
 
 
@@ -96,10 +98,6 @@ def _on_grey() -> ListedColormap:
 def _grey(picture: Picture) -> Picture:
     brightness = np.rint(picture @ np.array([0.299, 0.587, 0.114]))
     return np.asarray(brightness[..., None].repeat(3, -1), dtype=np.uint8)
-
-
-def _is_grey(picture: Picture) -> bool:
-    return bool((picture == picture[..., :1]).all())
 
 
 def _picture(ax: Axes, picture: Picture) -> None:
