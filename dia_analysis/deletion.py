@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dia_analysis.cam_result import upsample
@@ -29,7 +29,7 @@ class DeletionResult(TrustResult):
     """The class's probability while what the map marks is removed (`deletion`) or brought back (`insertion`).
 
     Both (image, step), from nothing to all; `random_deletion` and `random_insertion` (draw, image, step) are the same
-    for random maps of the same coarseness. Images whose map is constant are left out; `left_out` counts them.
+    for random maps of the same coarseness. Images whose map is constant are left out: their curves are NaN.
     """
 
     file = "deletion"
@@ -37,9 +37,13 @@ class DeletionResult(TrustResult):
     insertion: Float[np.ndarray, "image step"]
     random_deletion: Float[np.ndarray, "draw image step"]
     random_insertion: Float[np.ndarray, "draw image step"]
-    left_out: int
     seed: int
     provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def left_out(self) -> Bool[np.ndarray, "image"]:
+        """Which images have no curves, because their map is constant."""
+        return np.asarray(np.isnan(self.deletion[:, 0]))
 
     @property
     def deletion_gain(self) -> Float[np.ndarray, "image"]:
@@ -54,8 +58,8 @@ class DeletionResult(TrustResult):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: means over images, with the gains' standard errors."""
         return {
-            "images": len(self.deletion),
-            "left_out": self.left_out,
+            "images": int((~self.left_out).sum()),
+            "left_out": int(self.left_out.sum()),
             "draws": len(self.random_deletion),
             "seed": self.seed,
             "deletion": mean(area(self.deletion)),
@@ -83,10 +87,10 @@ class DeletionResult(TrustResult):
 
     def summary(self) -> str:
         """What came out, in words."""
-        if not len(self.deletion):
+        if self.left_out.all():
             return "Deletion and insertion: there is no image whose map marks anything."
         found = self.to_dict()
-        left = f" {self.left_out} images whose map is constant are left out." if self.left_out else ""
+        left = f" {found['left_out']} images whose map is constant are left out." if found["left_out"] else ""
         return (
             f"Deletion: removing what the map marks leaves a mean score of {found['deletion']:.2f}, removing at random "
             f"{found['random_deletion']:.2f} ({_better(self.deletion_gain)}).\n"
@@ -103,9 +107,9 @@ class DeletionResult(TrustResult):
             ("insertion", self.insertion, self.random_insertion),
         )
         for number, (label, curve, random) in enumerate(pairs):
-            if len(curve):
-                ax.plot(x, curve.mean(0), color=f"C{number}", label=label)
-                ax.plot(x, random.mean((0, 1)), color=f"C{number}", ls="--", label=f"{label}, random")
+            kept = ~self.left_out
+            ax.plot(x, _curve(curve[kept]), color=f"C{number}", label=label)
+            ax.plot(x, _curve(random[:, kept].mean(0)), color=f"C{number}", ls="--", label=f"{label}, random")
         ax.set(xlabel="Share of the image,\nmost relevant first", ylabel="Score of the class", ylim=(0, 1))
         ax.legend()
         return ax
@@ -115,7 +119,7 @@ def deletion_check(
     model: nn.Module,
     images: Float[Tensor, "image channel height width"],
     *,
-    maps: Float[np.ndarray, "image height width"] | None = None,
+    maps: Float[np.ndarray, "map rows columns"] | None = None,
     target: Target | None = None,
     layer: str | None = None,
     call: int | None = None,
@@ -140,24 +144,48 @@ def deletion_check(
     if judged.shape != (len(images), *images.shape[2:]):
         raise AnalysisInputError("maps", f"{judged.shape} given for images {tuple(images.shape)}")
     marks = np.flatnonzero(np.ptp(judged, axis=(1, 2)) > 0)
+    own = np.full((2, len(images), steps + 1), np.nan)
+    drawn = np.full((2, draws, len(images), steps + 1), np.nan)
+    if len(marks):
+        wanted, shape = result.target[marks], (grid[0], grid[1])
+        measured = _measure(model, images[marks], judged[marks], wanted, shape, steps, draws, seed)
+        own[:, marks], drawn[:, :, marks] = measured
+    return DeletionResult(own[0], own[1], drawn[0], drawn[1], seed, provenance or Provenance())
+
+
+def _measure(
+    model: nn.Module,
+    images: Float[Tensor, "image channel height width"],
+    maps: Float[np.ndarray, "image height width"],
+    targets: np.ndarray,
+    grid: tuple[int, int],
+    steps: int,
+    draws: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, "2 image step"], Float[np.ndarray, "2 draw image step"]]:
+    """The curves (deletion, insertion) for the maps, and for random maps of `grid` positions."""
     device = next(model.parameters(), torch.empty(0)).device
-    chosen, wanted = images[marks].to(device), torch.from_numpy(result.target[marks]).to(device)
+    images, wanted = images.to(device), torch.from_numpy(targets).to(device)
     random = np.random.default_rng(seed)
+
+    def score(changed: Tensor) -> Float[np.ndarray, "image"]:
+        shares = probabilities(as_logits(model(changed)))
+        return shares.gather(1, wanted[:, None])[:, 0].cpu().numpy()
+
     with evaluating(model), torch.no_grad():
-
-        def score(changed: Tensor) -> Float[np.ndarray, "image"]:
-            shares = probabilities(as_logits(model(changed)))
-            return shares.gather(1, wanted[:, None])[:, 0].cpu().numpy()
-
-        own = curves(score, chosen, judged[marks], steps, random)
-        noise = [random.random((len(marks), *grid), dtype=np.float32) for _ in range(draws)]
+        own = curves(score, images, maps, steps, random)
+        noise = [random.random((len(images), *grid), dtype=np.float32) for _ in range(draws)]
         size = (images.shape[2], images.shape[3])
-        drawn = np.stack([curves(score, chosen, upsample(maps, size), steps, random) for maps in noise], 1)
-    left_out = len(images) - len(marks)
-    return DeletionResult(own[0], own[1], drawn[0], drawn[1], left_out, seed, provenance or Provenance())
+        return own, np.stack([curves(score, images, upsample(drawn, size), steps, random) for drawn in noise], 1)
+
+
+def _curve(curves: Float[np.ndarray, "image step"]) -> Float[np.ndarray, "step"]:
+    """The mean curve; NaN without images."""
+    return np.asarray(curves.mean(0)) if len(curves) else np.full(curves.shape[1], np.nan)
 
 
 def _better(gains: np.ndarray) -> str:
+    defined = gains[np.isfinite(gains)]
     uncertain = error(gains)
     spread = "" if uncertain is None else f" ± {uncertain:.3f}"
-    return f"better by {gains.mean():.3f}{spread}, in {(gains > 0).sum()} of {len(gains)} images"
+    return f"better by {defined.mean():.3f}{spread}, in {(defined > 0).sum()} of {len(defined)} images"

@@ -58,8 +58,10 @@ class RandomisationResult(TrustResult):
     def final_error(self) -> float | None:
         """The standard error of `final_spearman` over images, or draws if there is one image; None from one value."""
         last = self.spearman[:, -1]
-        one_each = [mean(image) for image in last.T] if last.shape[1] > 1 else last[:, 0].tolist()
-        return error(np.array([r for r in one_each if r is not None and np.isfinite(r)]))
+        if last.shape[1] == 1:
+            return error(last)
+        means = [mean(draws) for draws in last.T]
+        return error(np.array([m for m in means if m is not None]))
 
     @property
     def depends_on_weights(self) -> bool | None:

@@ -67,8 +67,9 @@ def missing(values: np.ndarray) -> int:
 
 
 def error(values: np.ndarray) -> float | None:
-    """The standard error of the mean; None for fewer than two values."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    """The standard error of the mean of the finite values; None for fewer than two."""
+    defined = values[np.isfinite(values)]
+    return float(defined.std(ddof=1) / np.sqrt(defined.size)) if defined.size > 1 else None
 
 
 def axes(ax: "Axes | None") -> "Axes":

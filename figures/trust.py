@@ -1,5 +1,8 @@
 """How far a network's heatmaps can be trusted: destroyed weights, removed evidence."""
 
+from typing import Literal
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dia_analysis import DeletionResult, RandomisationResult
@@ -15,7 +18,14 @@ def trust(randomisation: RandomisationResult, deletion: DeletionResult) -> Figur
     left.set_title("Weights destroyed")
     deletion.plot(right)
     right.set_title("Evidence removed")
-    for ax, side in ((left, "left"), (right, "right")):
-        ax.get_legend().remove()
-        figure.legend(*ax.get_legend_handles_labels(), loc=f"outside lower {side}")
+    _legend(figure, left, "outside lower left")
+    _legend(figure, right, "outside lower right")
     return figure
+
+
+def _legend(figure: Figure, ax: Axes, where: Literal["outside lower left", "outside lower right"]) -> None:
+    """Put the legend below, where it hides nothing."""
+    if (own := ax.get_legend()) is not None:
+        own.remove()
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc=where)
