@@ -60,6 +60,52 @@ def correlation(
 
 
 @app.command()
+def gradcam(
+    ckpt: Annotated[list[str], typer.Option("--ckpt", help="A checkpoint file or bundled name; may be repeated.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Image files, and folders of them.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="A class by name or number; by default the predicted one.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option("--layer", help="A module by name; by default the last block.")] = None,
+    call: Annotated[
+        int | None, typer.Option("--call", help="Which application of a shared module, from 0; by default the last.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam",
+    trust: Annotated[bool, typer.Option("--trust", help="Check whether the maps can be trusted.")] = False,
+    data: o.Data = None,
+    count: Annotated[
+        int | None, typer.Option("--images", min=1, help="How many of the data set; by default 4.")
+    ] = None,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 32,
+    workers: o.Workers = 2,
+    strict: o.Strict = False,
+) -> None:
+    """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
+    from cli.gradcam import Explanation, Selection, report
+
+    report(
+        ckpt,
+        Selection(images or [], data, count, data_dir, workers, strict),
+        Explanation(target, layer, call, method),
+        trust=trust,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
     from cli.demo import run_demo

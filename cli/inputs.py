@@ -91,6 +91,20 @@ def open_inputs(
         raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
     chosen = evenly_spaced(images or min(1000, len(source)), len(source))
     Random(seed).shuffle(chosen)  # so that the first few are of several classes
+    return make_inputs(checkpoint, data, source, chosen, device=device, batch_size=batch_size, seed=seed)
+
+
+def make_inputs(
+    checkpoint: Checkpoint,
+    data: str,
+    source: ImageSource,
+    chosen: list[int],
+    *,
+    device: str,
+    batch_size: int,
+    seed: int,
+) -> Inputs:
+    """Build a checkpoint's network on a device, to see the chosen images of a source."""
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()

@@ -1,5 +1,8 @@
-"""Measure any torch vision network: capture its attention maps and see how they relate."""
+"""Measure any torch vision network: capture its attention maps and see how they relate; see what it looks at."""
 
+from dia_analysis.agreement import AgreementResult, agreement
+from dia_analysis.cam_methods import method_names
+from dia_analysis.cam_result import GradCAMResult
 from dia_analysis.capture import Record, Records, capture
 from dia_analysis.correlation import (
     CorrelationResult,
@@ -8,24 +11,37 @@ from dia_analysis.correlation import (
     correlate_layers,
     pearson,
 )
+from dia_analysis.deletion import DeletionResult, deletion_check
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.gradcam import gradcam, stream_gradcam
 from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
+from dia_analysis.randomisation import RandomisationResult, randomisation_check
 from dia_analysis.stages import StageMaps, group_stages
 
 __all__ = [
+    "AgreementResult",
     "AnalysisInputError",
     "CorrelationResult",
+    "DeletionResult",
+    "GradCAMResult",
     "PearsonBetweenLayers",
     "Provenance",
+    "RandomisationResult",
     "Record",
     "Records",
     "StageCorrelation",
     "StageMaps",
+    "agreement",
     "capture",
     "correlate_layers",
+    "deletion_check",
     "find_points",
+    "gradcam",
     "group_stages",
     "match_points",
+    "method_names",
     "pearson",
+    "randomisation_check",
+    "stream_gradcam",
 ]

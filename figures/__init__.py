@@ -2,6 +2,8 @@
 
 from figures.anatomy import anatomy
 from figures.correlation import distribution, matrices, scatter
+from figures.gradcam import heatmaps, overlay
 from figures.style import save_figure
+from figures.trust import trust
 
-__all__ = ["anatomy", "distribution", "matrices", "save_figure", "scatter"]
+__all__ = ["anatomy", "distribution", "heatmaps", "matrices", "overlay", "save_figure", "scatter", "trust"]

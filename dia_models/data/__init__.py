@@ -1,5 +1,6 @@
 """Images: data sets by name, files, preprocessing and augmentation."""
 
+from dia_models.data.files import open_files
 from dia_models.data.images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
 from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror
 from dia_models.data.request import data_root
@@ -21,5 +22,6 @@ __all__ = [
     "hold_out",
     "measured",
     "open_data",
+    "open_files",
     "shift_and_mirror",
 ]

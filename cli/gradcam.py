@@ -1,0 +1,337 @@
+"""dia-analyze gradcam: what checkpoints look at, side by side, and whether their heatmaps can be trusted."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import figures
+from cli.console import note, say, say_json
+from cli.inputs import Inputs, make_inputs
+from dia_analysis import (
+    AgreementResult,
+    AnalysisInputError,
+    DeletionResult,
+    GradCAMResult,
+    RandomisationResult,
+    agreement,
+    deletion_check,
+    gradcam,
+    randomisation_check,
+)
+from dia_analysis.cam_result import labelled, side_by_side, summarise
+from dia_analysis.output import check_free, new_directory, write_json
+from dia_models import Checkpoint, ModelInputError
+from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data, open_files
+from figures.gradcam import ROWS, shared_peak
+
+IMAGES = 4
+TRUST_IMAGES = 16
+RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
+LARGEST_MAPS = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The images to explain: those of `source` at the indices `chosen`. `selection` says how they were chosen."""
+
+    data: str
+    source: ImageSource
+    chosen: list[int]
+    selection: str
+    named: bool
+
+    def readable(self) -> list[int]:
+        """The indices of the chosen images that are not known to be unreadable."""
+        unreadable = self.source.unreadable if isinstance(self.source, FileImages) else {}
+        return [index for index in self.chosen if self.source.name(index) not in unreadable]
+
+    def paths(self) -> tuple[str, ...]:
+        """The readable images' names: the path where images were named, else as the data set calls them."""
+        if self.named and isinstance(self.source, FileImages):
+            return tuple(str(self.source.paths[index]) for index in self.readable())
+        return tuple(self.source.name(index) for index in self.readable())
+
+    def labels(self) -> tuple[str | None, ...]:
+        """The readable images' classes in the data set."""
+        numbers = [int(self.source.labels[index]) for index in self.readable()]
+        return tuple(self.source.classes[number] if number >= 0 else None for number in numbers)
+
+    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
+        """The readable images in colour, `count` at a time: (image, height, width, 3) bytes."""
+        for batch in self.source.batches(self.readable(), count, size, 3):
+            yield batch.pixels.numpy()
+
+    def blamed(self, error: ModelInputError) -> ModelInputError:
+        """An error on reading an image, naming where it was given and, if no image was left, the first reason."""
+        reasons = self.source.unreadable if isinstance(self.source, FileImages) else {}
+        first = f" ({': '.join(next(iter(reasons.items())))})" if reasons else ""
+        return ModelInputError("IMAGES" if self.named else error.argument, f"{error}{first}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images: files and folders, or `images` of a data set."""
+
+    paths: Sequence[Path]
+    data: str | None
+    images: int | None
+    data_dir: Path | None
+    workers: int
+    strict: bool
+
+    def open(self, default: str, seed: int) -> Chosen:
+        """Find them. Raises ModelInputError if they do not exist or both ways of choosing are used."""
+        if self.paths:
+            return self._named()
+        data = self.data or default
+        source = open_data(data, "any", self.data_dir, workers=self.workers, strict=self.strict)
+        count = self.images or min(IMAGES, len(source))
+        if count > len(source):
+            raise ModelInputError(
+                "images", f"{count} images asked for, {data} has {len(source)}; give at most that many"
+            )
+        chosen = evenly_spaced(count, len(source))
+        Random(seed).shuffle(chosen)  # so that the first few are of several classes
+        selection = f"{count} of {len(source)} images at equal distances, in random order"
+        return Chosen(data, source, chosen, selection, named=False)
+
+    def _named(self) -> Chosen:
+        for option, value in (("data", self.data), ("images", self.images)):
+            if value is not None:
+                raise ModelInputError(option, f"{value} given beside images named one by one; give one or the other")
+        try:
+            source = open_files(self.paths, workers=self.workers, strict=self.strict)
+        except ModelInputError as error:
+            raise ModelInputError("IMAGES", str(error)) from error
+        chosen = list(range(len(source)))
+        return Chosen("files", source, chosen, f"{len(chosen)} images, named one by one", named=True)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What to explain, and how; as `dia_analysis.gradcam` takes it."""
+
+    target: str | None = None
+    layer: str | None = None
+    call: int | None = None
+    method: str = "gradcam"
+
+    def options(self) -> dict[str, Any]:
+        """The options of the functions that make maps."""
+        return {"layer": self.layer, "call": self.call, "method": self.method}
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The checks of one network's maps."""
+
+    randomisation: RandomisationResult
+    deletion: DeletionResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"randomisation": self.randomisation.to_dict(), "deletion": self.deletion.to_dict()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The maps of all networks for the images that could be read, and the checks if they were asked for."""
+
+    results: tuple[GradCAMResult, ...]
+    labels: tuple[str | None, ...]
+    trust: tuple[Trust, ...] = ()
+    agreement: AgreementResult | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document dia.gradcam/1, with the images' labels and the checks besides."""
+        document = side_by_side(self.results)
+        for image, label in zip(document["images"], self.labels, strict=True):
+            image["label"] = label
+        if not self.trust:
+            return document
+        models = [{"name": r.name, **t.to_dict()} for r, t in zip(self.results, self.trust, strict=True)]
+        together = None if self.agreement is None else self.agreement.to_dict()
+        return {**document, "trust": {"images": self._checked(), "models": models, "agreement": together}}
+
+    def text(self) -> str:
+        """The table of scores and what the checks found."""
+        parts = [summarise(self.results)]
+        for result, trust in zip(self.results, self.trust, strict=False):
+            head = f"{result.name}: can its maps be trusted? ({self._checked()} images)"
+            parts.append("\n".join([head, trust.randomisation.summary(), trust.deletion.summary()]))
+        if self.agreement is not None:
+            parts.append(self.agreement.summary())
+        return "\n\n".join(parts)
+
+    def _checked(self) -> int:
+        return min(TRUST_IMAGES, len(self.labels))
+
+
+def report(
+    ckpts: Sequence[str],
+    selection: Selection,
+    explanation: Explanation,
+    *,
+    trust: bool,
+    device: str,
+    batch_size: int,
+    seed: int,
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> Outcome:
+    """Explain the images with every checkpoint, write everything into `out`, print the table or the JSON document."""
+    checkpoints = _distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
+    out = out or Path("dia-out") / f"gradcam-{'-'.join(_file_name(c.name) for c in checkpoints)[:100]}"
+    check_free(out, overwrite)
+    images = selection.open(checkpoints[0].info.data, seed)
+    _check_size(images, checkpoints)
+    everyone = [
+        make_inputs(c, images.data, images.source, images.chosen, device=device, batch_size=batch_size, seed=seed)
+        for c in checkpoints
+    ]
+    outcome = _explain_all(everyone, images, explanation, trust)
+    with new_directory(out, _about(outcome), overwrite=overwrite) as folder:
+        _write(outcome, images, folder)
+    if as_json:
+        say_json(outcome.to_dict())
+    else:
+        say(outcome.text())
+    note(f"written to {out}/")
+    return outcome
+
+
+def _distinct(checkpoints: list[Checkpoint], ckpts: Sequence[str]) -> list[Checkpoint]:
+    """The checkpoints under names that tell them apart: a run's model.safetensors is named for its folder."""
+    plain = [
+        Path(ckpt).absolute().parent.name if checkpoint.name in RUN_FILES else checkpoint.name
+        for checkpoint, ckpt in zip(checkpoints, ckpts, strict=True)
+    ]
+    longer = [
+        f"{Path(ckpt).absolute().parent.name}/{checkpoint.name}" if Path(ckpt).is_file() else checkpoint.name
+        for checkpoint, ckpt in zip(checkpoints, ckpts, strict=True)
+    ]
+    names = plain if len(set(plain)) == len(plain) else longer
+    seen: Counter[str] = Counter()
+    distinct = []
+    for checkpoint, name in zip(checkpoints, names, strict=True):
+        seen[name] += 1
+        distinct.append(replace(checkpoint, name=name if seen[name] == 1 else f"{name} ({seen[name]})"))
+    return distinct
+
+
+def _check_size(images: Chosen, checkpoints: Sequence[Checkpoint]) -> None:
+    pixels = max(c.info.preprocessing.height * c.info.preprocessing.width for c in checkpoints)
+    need = 4 * pixels * len(images.chosen) * len(checkpoints)
+    if need > LARGEST_MAPS:
+        raise ModelInputError(
+            "images",
+            f"the maps of {len(images.chosen)} images would take {need / 2**30:.1f} GiB; at most 2 are written, so "
+            "give fewer, or use dia_analysis.stream_gradcam",
+        )
+
+
+def _explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, trust: bool) -> Outcome:
+    results, checks = [], []
+    for inputs in everyone:
+        try:
+            results.append(_explain(inputs, images, explanation))
+            if trust:
+                checks.append(_check(inputs, images, results[-1], explanation))
+        except AnalysisInputError as error:
+            argument = "ckpt" if error.argument == "model" else error.argument
+            raise AnalysisInputError(argument, f"{inputs.checkpoint.name}: {error}") from error
+        except ModelInputError as error:
+            raise images.blamed(error) from error
+    everyone[0].report_unreadable()
+    together = _agreement(everyone, results) if trust else None
+    return Outcome(tuple(results), images.labels(), tuple(checks), together)
+
+
+def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCAMResult:
+    name = inputs.checkpoint.name
+    result = gradcam(
+        inputs.model,
+        inputs.batches(name),
+        target=explanation.target,
+        classes=inputs.checkpoint.info.classes,
+        name=name,
+        provenance=replace(inputs.provenance(), selection=images.selection),
+        **explanation.options(),
+    )
+    return replace(result, images=images.paths())
+
+
+def _check(inputs: Inputs, images: Chosen, result: GradCAMResult, explanation: Explanation) -> Trust:
+    some = replace(inputs, chosen=images.readable()[:TRUST_IMAGES])
+    batch = torch.cat(list(some.batches(f"{result.name}: trust")))
+    options = {**explanation.options(), "target": result.target[: len(batch)], "seed": inputs.seed}
+    return Trust(
+        randomisation_check(inputs.model, batch, provenance=result.provenance, **options),
+        deletion_check(inputs.model, batch, provenance=result.provenance, **options),
+    )
+
+
+def _agreement(everyone: Sequence[Inputs], results: Sequence[GradCAMResult]) -> AgreementResult | None:
+    """Compare the networks that have the first one's architecture and classes."""
+    kinds = [(inputs.checkpoint.info.model, inputs.checkpoint.info.classes) for inputs in everyone]
+    same = [result for kind, result in zip(kinds, results, strict=True) if kind == kinds[0]]
+    return agreement(same, results[0].provenance) if len(same) > 1 else None
+
+
+def _about(outcome: Outcome) -> dict[str, Any]:
+    first = outcome.results[0].provenance.to_dict()
+    shared = {key: first[key] for key in ("data", "selection", "seed", "versions")}
+    models = [
+        {"name": r.name, "checkpoint_sha256": r.provenance.checkpoint_sha256, "layer": r.layer, "call": r.call}
+        for r in outcome.results
+    ]
+    return {**shared, "models": models}
+
+
+def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
+    results = outcome.results
+    write_json(folder / "gradcam.json", outcome.to_dict())
+    labelled(results).to_netcdf(folder / "maps.nc", engine="scipy")
+    size = max(result.size for result in results)
+    first = next(images.pictures(size, ROWS))
+    names = zip(images.paths(), outcome.labels, strict=True)
+    captions = [f"{Path(path).name}\nlabelled {label}" if label else Path(path).name for path, label in names]
+    figures.save_figure(figures.heatmaps(results, first, captions), folder / "fig9-gradcam")
+    _write_overlays(results, images, size, folder / "overlays")
+    _write_checks(outcome, folder)
+
+
+def _write_checks(outcome: Outcome, folder: Path) -> None:
+    for result, trust in zip(outcome.results, outcome.trust, strict=False):
+        name = _file_name(result.name)
+        figures.save_figure(figures.trust(trust.randomisation, trust.deletion), folder / f"trust-{name}")
+        trust.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
+        trust.deletion.to_xarray().to_netcdf(folder / f"deletion-{name}.nc", engine="scipy")
+    if outcome.agreement is not None:
+        outcome.agreement.to_xarray().to_netcdf(folder / "agreement.nc", engine="scipy")
+
+
+def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tuple[int, int], folder: Path) -> None:
+    """One PNG per image and network, all on one colour scale (the figure's, if that shows all images)."""
+    folder.mkdir()
+    peak, number = shared_peak(results), 0
+    for pictures in images.pictures(size, 64):
+        for picture in pictures:
+            stem = f"{number + 1:03d}-{_file_name(Path(results[0].images[number]).stem)}"
+            for result in results:
+                drawn = Image.fromarray(figures.overlay(picture, result.layer_maps[number], peak))
+                drawn.save(folder / f"{stem}-{_file_name(result.name)}.png")
+            number += 1
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"

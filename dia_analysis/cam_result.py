@@ -1,0 +1,258 @@
+"""What Grad-CAM found for some images, for one network or several side by side (Fig. 9)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
+
+from dia_analysis.cam_methods import method_source
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.output import new_directory, write_json
+from dia_analysis.provenance import Provenance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+UNIT = "evidence for the class (not rescaled)"
+SHOWN = 20
+COARSE = 16  # positions; a map of fewer shows hardly more than left or right
+
+
+def upsample(maps: Float[np.ndarray, "image row column"], size: tuple[int, int]) -> Float[np.ndarray, "image h w"]:
+    """Maps at another size (height, width), bilinearly between the centres of their positions."""
+    wide = F.interpolate(torch.from_numpy(maps)[:, None], size, mode="bilinear", align_corners=False)
+    return wide[:, 0].numpy()
+
+
+@dataclass(frozen=True)
+class GradCAMResult:
+    """The maps of one network for some images, and what it says of them.
+
+    `layer_maps` (image, row, column) are the maps as the method gives them: at the layer's own size, neither scaled
+    nor clipped; what is negative speaks against the class. `maps` are what is usually shown. `predicted` and
+    `target` are class numbers, `score` and `target_score` their probabilities (softmax; for a single logit, sigmoid).
+    `size` is the images' (height, width), `images` their names, `call` the layer's application, from 0.
+    """
+
+    name: str
+    layer: str
+    call: int
+    method: str
+    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    size: tuple[int, int]
+    layer_maps: Float[np.ndarray, "image row column"]
+    predicted: np.ndarray
+    score: np.ndarray
+    target: np.ndarray
+    target_score: np.ndarray
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def maps(self) -> Float[np.ndarray, "image height width"]:
+        """The evidence for the class at the images' size: negative values set to zero, otherwise not rescaled."""
+        return upsample(np.maximum(self.layer_maps, 0), self.size)
+
+    @property
+    def cam_max(self) -> Float[np.ndarray, "image"]:
+        """The largest value of each map at the layer's size, at least 0; between positions `maps` may stay below."""
+        return np.asarray(np.maximum(self.layer_maps, 0).max((1, 2)))
+
+    @property
+    def empty(self) -> Bool[np.ndarray, "image"]:
+        """Which maps are zero everywhere: nothing in the layer speaks for the class."""
+        return np.asarray(self.cam_max == 0)
+
+    def take(self, chosen: slice | ArrayLike) -> "GradCAMResult":
+        """The result for some of the images."""
+        index = np.arange(len(self.images))[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
+        arrays = ("layer_maps", "predicted", "score", "target", "target_score")
+        parts: dict[str, Any] = {key: getattr(self, key)[index] for key in arrays}
+        return replace(self, images=tuple(self.images[i] for i in index), **parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.gradcam/1."""
+        return side_by_side([self])
+
+    def to_xarray(self) -> xr.Dataset:
+        """The arrays with names, as `labelled` gives them."""
+        return labelled([self])
+
+    def summary(self) -> str:
+        """A table of the images, and a sentence on those without positive evidence."""
+        return summarise([self])
+
+    def plot(self, ax: "Axes | None" = None, image: int = 0) -> "Axes":
+        """Draw one image's map."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.subplots()[1]
+        drawn = ax.imshow(self.take([image]).maps[0], vmin=0, cmap="inferno")
+        ax.set(title=f"{self.images[image]}: {_verdict(self, image)}", xticks=[], yticks=[])
+        ax.figure.colorbar(drawn, ax=ax, label=UNIT)
+        return ax
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Write gradcam.json, maps.nc and a manifest into a new directory.
+
+        Raises AnalysisInputError if the directory exists and `overwrite` is false, or if it holds no results.
+        """
+        path = Path(directory)
+        with new_directory(path, self.provenance.to_dict(), overwrite=overwrite) as folder:
+            write_json(folder / "gradcam.json", self.to_dict())
+            self.to_xarray().to_netcdf(folder / "maps.nc", engine="scipy")
+        return path
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.summary())}</pre>"
+
+
+def join(parts: Sequence[GradCAMResult]) -> GradCAMResult:
+    """The results of one network for several batches as one."""
+    arrays = ("layer_maps", "predicted", "score", "target", "target_score")
+    joined: dict[str, Any] = {key: np.concatenate([getattr(part, key) for part in parts]) for key in arrays}
+    return replace(parts[0], images=tuple(name for part in parts for name in part.images), **joined)
+
+
+def side_by_side(results: Sequence[GradCAMResult]) -> dict[str, Any]:
+    """Several networks' results for the same images as one document dia.gradcam/1.
+
+    Raises AnalysisInputError if there are none or the images differ.
+    """
+    check_same_images(results)
+    peaks = [result.cam_max.tolist() for result in results]
+    images = [
+        {"path": path, "models": [_entry(r, i, peak[i]) for r, peak in zip(results, peaks, strict=True)]}
+        for i, path in enumerate(results[0].images)
+    ]
+    return {"schema": "dia.gradcam/1", "models": [_about(result) for result in results], "images": images}
+
+
+def check_same_images(results: Sequence[GradCAMResult]) -> None:
+    """Raise AnalysisInputError unless all results are for the same images, in the same order."""
+    if not results:
+        raise AnalysisInputError("results", "there are no results; give at least one")
+    for result in results[1:]:
+        if result.images != results[0].images:
+            raise AnalysisInputError("results", f"{results[0].name} and {result.name} were given different images")
+
+
+def _entry(result: GradCAMResult, image: int, peak: float) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "predicted": result.classes[result.predicted[image]],
+        "score": float(result.score[image]),
+        "target": result.classes[result.target[image]],
+        "target_score": float(result.target_score[image]),
+        "cam_max": peak,
+        "empty": bool(result.empty[image]),
+    }
+
+
+def _about(result: GradCAMResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        **result.provenance.to_dict(),
+        "method": result.method,
+        "method_source": method_source(result.method),
+        "layer": result.layer,
+        "call": result.call,
+        "layer_size": list(result.layer_maps.shape[1:]),
+        "image_size": list(result.size),
+    }
+
+
+def labelled(results: Sequence[GradCAMResult]) -> xr.Dataset:
+    """Several networks' maps for the same images, with names.
+
+    `maps` (image, model, height, width) at the images' size; networks that take smaller images are upsampled to the
+    largest. `layer_maps` (image, model, row, column) at the layers' own sizes, NaN beyond a smaller layer's. With
+    them predicted, score, target, target_score and cam_max (image, model).
+    Raises AnalysisInputError if the images differ, or are cropped to different proportions.
+    """
+    check_same_images(results)
+    size = max(result.size for result in results)
+    for result in results:
+        if result.size[0] * size[1] != result.size[1] * size[0]:
+            raise AnalysisInputError("results", f"{result.name} sees images of {result.size}, others of {size}")
+    table = ("image", "model")
+    scores = {key: (table, np.stack([getattr(r, key) for r in results], 1)) for key in ("score", "target_score")}
+    named = {key: (table, np.stack([_named(r, key) for r in results], 1)) for key in ("predicted", "target")}
+    maps = np.stack([result.maps if result.size == size else upsample(result.maps, size) for result in results], 1)
+    return xr.Dataset(
+        {
+            "maps": (("image", "model", "height", "width"), maps, {"long_name": UNIT}),
+            "layer_maps": (("image", "model", "row", "column"), _padded(results)),
+            "cam_max": (table, np.stack([result.cam_max for result in results], 1)),
+            "layer": ("model", [f"{result.layer}#{result.call}" for result in results]),
+            **scores,
+            **named,
+        },
+        coords={"image": list(results[0].images), "model": [result.name for result in results]},
+        attrs={"method": results[0].method},
+    )
+
+
+def _named(result: GradCAMResult, key: str) -> np.ndarray:
+    return np.array([result.classes[number] for number in getattr(result, key)])
+
+
+def _padded(results: Sequence[GradCAMResult]) -> np.ndarray:
+    rows, columns = (max(result.layer_maps.shape[axis] for result in results) for axis in (1, 2))
+    padded = np.full((len(results[0].images), len(results), rows, columns), np.nan, np.float32)
+    for number, result in enumerate(results):
+        padded[:, number, : result.layer_maps.shape[1], : result.layer_maps.shape[2]] = result.layer_maps
+    return padded
+
+
+def summarise(results: Sequence[GradCAMResult]) -> str:
+    """A table of several networks' scores for the same images, and a sentence on maps without positive evidence."""
+    check_same_images(results)
+    heads = ("image", "network", "predicted", "score", "target", "its score", "map's peak")
+    peaks = [result.cam_max.tolist() for result in results]
+    rows = [
+        _row(result, i, peak[i])
+        for i in range(len(results[0].images[:SHOWN]))
+        for result, peak in zip(results, peaks, strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)]
+    more = len(results[0].images) - SHOWN
+    notes = [f"... and {more} more images."] if more > 0 else []
+    return "\n".join([*table, *notes, *(note for result in results for note in _notes(result))])
+
+
+def _row(result: GradCAMResult, image: int, peak: float) -> tuple[str, ...]:
+    predicted, target = (result.classes[numbers[image]] for numbers in (result.predicted, result.target))
+    numbers = (f"{result.score[image]:.3f}", target, f"{result.target_score[image]:.3f}")
+    return (result.images[image], result.name, predicted, *numbers, "none" if result.empty[image] else f"{peak:.3g}")
+
+
+def _notes(result: GradCAMResult) -> Iterator[str]:
+    rows, columns = result.layer_maps.shape[1:]
+    if rows * columns < COARSE:
+        yield (
+            f"{result.name}: the maps have {rows}x{columns} positions, too few to show where things are; name an "
+            f"earlier layer than {result.layer} for finer ones."
+        )
+    if result.empty.any():
+        some = [name for name, empty in zip(result.images, result.empty, strict=True) if empty]
+        listed = ", ".join(some[:5]) + (", ..." if len(some) > 5 else "")
+        yield (
+            f"{result.name}: {len(some)} of {len(result.images)} maps are zero everywhere ({listed}): nothing at "
+            f"{result.layer} speaks for the class."
+        )
+
+
+def _verdict(result: GradCAMResult, image: int) -> str:
+    text = f"{result.classes[result.target[image]]} {result.target_score[image]:.2f}"
+    return f"{text}, no positive evidence" if result.empty[image] else text

@@ -1,0 +1,177 @@
+"""What a network looks at: Grad-CAM and its relatives on any torch network (Fig. 9; Selvaraju et al. 2017)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dia_analysis.cam_methods import GRADCAM, Method, cam_method
+from dia_analysis.cam_result import GradCAMResult, join
+from dia_analysis.capture import refuse_scripted
+from dia_analysis.cut import Explained, features_and_gradient
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.heads import Target, Targets, class_names, evidence, probabilities
+from dia_analysis.modes import evaluating
+from dia_analysis.provenance import Provenance
+from dia_analysis.target_layer import TargetLayer, find_target_layer
+
+
+def gradcam(
+    model: nn.Module,
+    images: Tensor | Iterable[Any],
+    *,
+    target: Target | None = None,
+    layer: str | None = None,
+    call: int | None = None,
+    method: str = GRADCAM,
+    classes: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    name: str = "network",
+    provenance: Provenance | None = None,
+) -> GradCAMResult:
+    """Map what in each image speaks for a class, in the eyes of a network.
+
+    `images` is one batch (image, channel, height, width), prepared as the network expects it, or yields batches,
+    each alone or first in a tuple; they are moved to the network's device. `target` is a class by number or (of
+    `classes`) by name, one for all or one per image; by default each image's predicted class. `layer` names the
+    module to explain, by default the last block; `call` is which of its applications, from 0, by default the last.
+    `method` is one of `method_names()`. `names` are the images', by default #0, #1, ...; `name` is the network's.
+
+    The network runs in evaluation mode and is left as it was. Memory grows by a map of the layer's size per image.
+    Raises AnalysisInputError for what does not exist or does not fit, for outputs that are not finite, and if
+    there are no images.
+    """
+    options: dict[str, Any] = {"target": target, "layer": layer, "call": call, "method": method, "classes": classes}
+    parts = list(stream_gradcam(model, images, **options, name=name, provenance=provenance))
+    if not parts:
+        raise AnalysisInputError("images", "there are no images to explain")
+    result = join(parts)
+    if names is not None and len(names) != len(result.images):
+        raise AnalysisInputError("names", f"{len(names)} names for {len(result.images)} images")
+    return result if names is None else replace(result, images=tuple(names))
+
+
+def stream_gradcam(
+    model: nn.Module,
+    images: Tensor | Iterable[Any],
+    *,
+    target: Target | None = None,
+    layer: str | None = None,
+    call: int | None = None,
+    method: str = GRADCAM,
+    classes: Sequence[str] | None = None,
+    name: str = "network",
+    provenance: Provenance | None = None,
+) -> Iterator[GradCAMResult]:
+    """As `gradcam`, one result per batch, so that memory does not grow with the number of images.
+
+    Between batches the network is as it was, and may be used.
+    """
+    model = getattr(model, "_orig_mod", model)
+    refuse_scripted(model)
+    make_map, targets = cam_method(method), Targets(target)
+    about: dict[str, Any] = {"name": name, "method": method, "provenance": provenance or Provenance()}
+    done, found = 0, None
+    for batch in _prepared(model, images):
+        with _undisturbed(model):
+            if found is None:
+                found = find_target_layer(model, batch[:1], layer, call)
+            part = _explain(model, batch, found, make_map, targets, classes, done)
+        done += len(batch)
+        yield replace(part, **about)
+    targets.finish()
+
+
+def _explain(
+    model: nn.Module,
+    batch: Float[Tensor, "image channel height width"],
+    layer: TargetLayer,
+    make_map: Method,
+    targets: Targets,
+    classes: Sequence[str] | None,
+    done: int,
+) -> GradCAMResult:
+    chosen: list[Tensor] = []
+
+    def score(logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image"]:
+        _refuse_non_finite(model, logits, done)
+        predicted = probabilities(logits.detach()).argmax(1)
+        chosen[:] = predicted, targets.take(predicted, class_names(classes, logits.shape[1]))
+        return evidence(logits, chosen[1])
+
+    explained = features_and_gradient(model, batch, layer, score)
+    shares = probabilities(explained.logits)
+    scores = [shares.gather(1, numbers[:, None])[:, 0].cpu().numpy() for numbers in chosen]
+    return GradCAMResult(
+        name="",
+        layer=layer.name,
+        call=layer.call,
+        method="",
+        classes=class_names(classes, explained.logits.shape[1]),
+        images=tuple(f"#{done + i}" for i in range(len(batch))),
+        size=(batch.shape[2], batch.shape[3]),
+        layer_maps=_checked_maps(make_map, explained, layer, done),
+        predicted=chosen[0].cpu().numpy(),
+        score=scores[0],
+        target=chosen[1].cpu().numpy(),
+        target_score=scores[1],
+    )
+
+
+def _checked_maps(
+    make_map: Method, explained: Explained, layer: TargetLayer, done: int
+) -> Float[np.ndarray, "image row column"]:
+    maps = make_map(explained).cpu().numpy()
+    bad = np.flatnonzero(~np.isfinite(maps).all((1, 2)))
+    if len(bad):
+        raise AnalysisInputError(
+            "layer", f"the map of image #{done + bad[0]} is not finite: the gradient at {layer.name} is NaN or infinite"
+        )
+    return maps
+
+
+def _refuse_non_finite(model: nn.Module, logits: Tensor, done: int) -> None:
+    bad = (~logits.detach().isfinite().all(1)).nonzero()[:, 0].tolist()
+    if not bad:
+        return
+    state = [(name, t) for name, t in chain(model.named_parameters(), model.named_buffers()) if t.is_floating_point()]
+    broken = [name for name, t in state if not t.isfinite().all()]
+    some = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+    reason = f"its weights are not finite ({some})" if broken else "its weights are finite"
+    raise AnalysisInputError("model", f"the class scores of image #{done + bad[0]} are NaN or infinite; {reason}")
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no compiled code (it ignores hooks), and gradients possible, also inside inference mode."""
+    with evaluating(model), torch.inference_mode(False), torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _prepared(
+    model: nn.Module, images: Tensor | Iterable[Any]
+) -> Iterator[Float[Tensor, "image channel height width"]]:
+    reference = next(chain(model.parameters(), model.buffers()), torch.empty(0))
+    size = None
+    for batch in [images] if isinstance(images, Tensor) else images:
+        inputs = batch if isinstance(batch, Tensor) else batch[0]
+        if inputs.ndim != 4 or not inputs.is_floating_point():
+            raise AnalysisInputError(
+                "images",
+                f"{inputs.dtype} of shape {tuple(inputs.shape)} given; floating-point (image, channel, height, width), "
+                "prepared as the network expects it, is needed",
+            )
+        size = size or inputs.shape[1:]
+        if inputs.shape[1:] != size:
+            raise AnalysisInputError(
+                "images", f"a batch of {tuple(inputs.shape[1:])} after others of {tuple(size)}; give images of one size"
+            )
+        if len(inputs):
+            with torch.inference_mode(False):
+                yield inputs.to(reference.device).clone() if inputs.is_inference() else inputs.to(reference.device)

@@ -1,0 +1,38 @@
+"""Image files and folders named one by one."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dia_models.data.decode import SUFFIXES
+from dia_models.data.images import UNLABELLED, FileImages
+from dia_models.errors import ModelInputError
+
+
+def open_files(paths: Sequence[str | Path], *, workers: int = 2, strict: bool = False) -> FileImages:
+    """Image files, and all images in and below folders, in the order given (in a folder by name); without labels.
+
+    Raises ModelInputError for a path that does not exist, a folder without images, and for no paths at all.
+    """
+    found = [file for path in paths for file in _expanded(Path(path).expanduser())]
+    if not found:
+        raise ModelInputError("paths", "no image was named")
+    root = Path(os.path.commonpath([path.absolute().parent for path in found]))
+    absolute = tuple(path.absolute() for path in found)
+    return FileImages(root, absolute, (UNLABELLED,) * len(found), (), workers, strict)
+
+
+def _expanded(path: Path) -> Iterator[Path]:
+    try:
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                looked = ", ".join(sorted(SUFFIXES))
+                raise ModelInputError("paths", f"{path} has no images in it; looked for {looked}")
+            yield from inside
+        else:
+            raise ModelInputError("paths", f"there is no file or folder {path}")
+    except OSError as error:  # no permission, a name that is too long
+        raise ModelInputError("paths", f"{path} cannot be opened: {error}") from error

@@ -1,0 +1,351 @@
+"""The trust checks: planted maps that must fail and real ones that must pass, by hand, and what stays untouched."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from matplotlib.figure import Figure
+from test_gradcam import SQUARE, Tiny, spread, state
+from torch import nn
+
+import figures
+from dia_analysis import AnalysisInputError, agreement, deletion_check, gradcam, randomisation_check
+from dia_analysis.destroy import cascade, parameter_modules
+from dia_analysis.perturb import area, blurred, curves, ranks
+from dia_analysis.similarity import spearman, ssim
+from dia_models import create_model
+
+
+def maps(*shape, seed=0):
+    return np.random.default_rng(seed).random(shape)
+
+
+def test_rank_correlation_equals_scipys_also_with_ties():
+    a, b = maps(4, 6, 6), maps(4, 6, 6, seed=1)
+    b[1] = np.maximum(b[1] - 0.5, 0)
+    expected = [scipy.stats.spearmanr(x.ravel(), y.ravel())[0] for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(spearman(a, b), expected, atol=1e-12)
+
+
+def test_rank_correlation_by_hand():
+    """Ranks 1 2 3 4 and 1 3 2 4: the squared differences sum to 2, so rho = 1 - 6 * 2 / (4 * 15) = 0.8."""
+    assert spearman(np.array([[[1.0, 2], [3, 4]]]), np.array([[[1.0, 9], [4, 100]]]))[0] == pytest.approx(0.8)
+
+
+def ssim_loop(a, b):
+    """One window at a time, as Wang et al. write it."""
+    a, b = ((x - x.min()) / np.ptp(x) for x in (a, b))
+    values = []
+    for i in range(a.shape[0] - 6):
+        for j in range(a.shape[1] - 6):
+            p, q = a[i : i + 7, j : j + 7], b[i : i + 7, j : j + 7]
+            both = 2 * np.mean((p - p.mean()) * (q - q.mean())) + 0.03**2
+            means = (2 * p.mean() * q.mean() + 0.01**2) / (p.mean() ** 2 + q.mean() ** 2 + 0.01**2)
+            values.append(means * both / (p.var() + q.var() + 0.03**2))
+    return np.mean(values)
+
+
+def test_structural_similarity_equals_a_loop():
+    a, b = maps(3, 9, 11), maps(3, 9, 11, seed=1)
+    b[0] = a[0] + 0.1 * b[0]
+    found = ssim(a, b)
+    np.testing.assert_allclose(found, [ssim_loop(x, y) for x, y in zip(a, b, strict=True)], atol=1e-10)
+    assert found[0] > 0.8 > found[1]
+    np.testing.assert_allclose(ssim(a, 5 * a + 2), 1, atol=1e-7)
+
+
+@pytest.mark.parametrize("measure", [spearman, ssim])
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_constant_and_non_finite_maps_are_not_comparable(measure, bad):
+    a, b = maps(3, 8, 8), maps(3, 8, 8, seed=1)
+    b[1] = bad
+    assert np.isnan(measure(a, b)).tolist() == [False, True, False]
+    assert np.isfinite(measure(a[:, :2, :2], b[:, :2, :2])).tolist() == [True, False, True]
+
+
+def test_modules_are_destroyed_from_the_output_on():
+    model = create_model("cifar_resnet11_dia_lstm")
+    names = parameter_modules(model, torch.randn(1, 3, 8, 8))
+    assert names[0] == "classifier"
+    assert names[-1] == "stem.0"
+    own = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
+    assert sorted(names) == sorted(own)
+
+
+def test_the_cascade_destroys_a_copy_step_by_step_until_nothing_is_left():
+    model = create_model("cifar_resnet11_se")
+    spread(model)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    images = torch.randn(1, 3, 8, 8)
+    shares, changed = [], []
+    for step in cascade(model, images, 4, torch.Generator().manual_seed(0)):
+        shares.append(step.share)
+        changed.append({n for n, p in step.model.named_parameters() if not torch.equal(p, before[n])})
+    assert changed[0] <= {"classifier.weight", "classifier.bias"}
+    assert all(a < b for a, b in pairwise(changed))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert "stem.0.weight" in changed[-1]
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+def test_noise_has_the_mean_and_spread_of_what_it_replaces():
+    model = nn.Sequential(nn.Conv2d(1, 100, 10), nn.Flatten(), nn.Linear(100, 2))
+    model[0].weight.data.mul_(0.1).add_(3)
+    spread_before = model[0].weight.std().item()
+    *_, last = cascade(model, torch.randn(1, 1, 10, 10), 2, torch.Generator().manual_seed(0))
+    noise = last.model[0].weight
+    assert noise.mean().item() == pytest.approx(3, abs=0.01)
+    assert noise.std().item() == pytest.approx(spread_before, rel=0.05)
+    assert abs(np.corrcoef(noise.detach().ravel(), model[0].weight.detach().ravel())[0, 1]) < 0.05
+
+
+class Finder(nn.Module):
+    """Class 1 is a bright patch, in any place: trained weights by construction, the rest of the features is noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 5, padding=2, bias=False)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 2)
+        with torch.no_grad():
+            self.conv.weight[0] = 1 / 25
+            self.second.weight[0] = 0
+            self.second.weight[0, 0, 1, 1] = 1
+            self.second.bias[0] = -0.4
+            self.head.weight.zero_()
+            self.head.weight[1, 0], self.head.bias[1] = 1000, -6
+
+    def forward(self, x):
+        return self.head(self.second(self.conv(x).relu()).relu().mean((2, 3)))
+
+
+def patches(images=6, size=20):
+    """Dark noise with one bright 5x5 patch in each; and where it is."""
+    pictures = 0.1 * torch.rand(images, 1, size, size)
+    where = np.zeros((images, size, size), dtype=np.float32)
+    for i, (y, x) in enumerate(np.random.default_rng(0).integers(0, size - 5, (images, 2))):
+        pictures[i, :, y : y + 5, x : x + 5] = 1
+        where[i, y : y + 5, x : x + 5] = 1
+    return pictures, where
+
+
+def edges(_, images, __):
+    """A map of the input's edges, which does not look at the network."""
+    across, down = (F.conv2d(images, k, padding=1).abs() for k in (SOBEL, SOBEL.mT))
+    return (across + down)[:, 0].numpy()
+
+
+SOBEL = torch.tensor([[[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]]])
+
+
+def test_randomisation_tells_an_edge_detector_from_a_real_map():
+    images, where = patches()
+    model = Finder()
+    real = gradcam(model, images, target=1)
+    assert spearman(real.maps, where).min() > 0.4  # the problem is not trivial: the map finds the patch
+    planted = randomisation_check(model, images, target=1, explain=edges, steps=3)
+    np.testing.assert_allclose(planted.spearman, 1)
+    np.testing.assert_allclose(planted.ssim, 1)
+    assert planted.depends_on_weights is False
+    assert "keep a rank correlation of 1.00 ± 0.00" in planted.summary()
+    assert "they hardly depend on what the network has learned and cannot explain it" in planted.summary()
+    checked = randomisation_check(model, images, target=1, steps=3, draws=8)
+    assert checked.depends_on_weights is True
+    assert checked.final_spearman < 0.4
+    assert "they depend on what the network has learned" in checked.summary()
+
+
+def test_a_map_that_vanishes_has_changed_and_an_uncertain_one_is_called_so():
+    images, _ = patches(4)
+
+    def vanishing(model, images, _):
+        same = torch.equal(model.head.weight, intact.head.weight)
+        return maps(4, 20, 20) if same else np.zeros((4, 20, 20))
+
+    intact = Finder()
+    gone = randomisation_check(intact, images, explain=vanishing, steps=2)
+    assert (gone.final_spearman, gone.depends_on_weights) == (None, True)
+    assert "no map is left" in gone.summary()
+    assert gone.to_dict()["steps"][0]["undefined"] == 12
+
+    def wavering(model, images, _):
+        other = maps(4, 20, 20, seed=1)
+        other[:2] = maps(4, 20, 20)[:2]
+        return maps(4, 20, 20) if torch.equal(model.head.weight, intact.head.weight) else other
+
+    unsure = randomisation_check(intact, images, explain=wavering, steps=2)
+    assert unsure.depends_on_weights is None
+    assert "too uncertain to tell" in unsure.summary()
+
+
+def test_randomisation_is_repeatable_and_leaves_the_network_alone():
+    model, images = create_model("cifar_resnet11_se"), torch.ones(2, 3, 8, 8)
+    spread(model)
+    before = state(model)
+    first, second = (randomisation_check(model, images, steps=3, draws=2, seed=5) for _ in range(2))
+    assert state(model) == before
+    np.testing.assert_array_equal(first.spearman, second.spearman)
+    assert first.spearman.shape == (2, 3, 2)
+    assert first.modules[0] == "classifier"
+    assert not np.array_equal(first.spearman[0], first.spearman[1])
+
+
+def test_ranks_fall_with_relevance_and_ties_are_broken_at_random():
+    places = ranks(np.array([[[0.0, 3.0], [1.0, 2.0]]]), np.random.default_rng(0))
+    np.testing.assert_allclose(places, [[[0.75, 0], [0.5, 0.25]]])
+    ties = [ranks(np.zeros((1, 10, 10)), np.random.default_rng(seed)) for seed in (0, 1)]
+    assert sorted(ties[0].ravel()) == pytest.approx(np.arange(100) / 100)
+    assert not np.array_equal(*ties)
+
+
+def test_curves_by_hand():
+    """The score is the brightness of the patch's place; all else is 0. A quarter of the image is the patch."""
+    images = torch.zeros(1, 1, 8, 8)
+    images[..., :4, :4] = 1
+    good = np.asarray(images[:, 0])
+
+    def score(changed):
+        return changed[:, 0, 1, 1].numpy()
+
+    found = curves(score, images, good, 4, np.random.default_rng(0))
+    blank = blurred(images)[0, 0, 1, 1].item()
+    np.testing.assert_allclose(found[0, 0], [1, blank, blank, blank, blank], atol=1e-6)
+    np.testing.assert_allclose(found[1, 0], [blank, 1, 1, 1, 1], atol=1e-6)
+    assert area(np.array([[0.0, 1.0, 1.0]]))[0] == pytest.approx(0.75)
+
+
+def test_deletion_tells_the_relevant_patch_from_another_place():
+    images, where = patches()
+    model = Finder()
+    relevant = deletion_check(model, images, maps=where, target=1)
+    elsewhere = deletion_check(model, images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
+    assert relevant.deletion[:, 0].min() > 0.9  # intact, the patch is seen
+    assert relevant.deletion[:, -1].max() < 0.2  # blurred, it is not
+    assert relevant.deletion_gain.min() > 0.2
+    assert relevant.insertion_gain.min() > 0.1
+    assert elsewhere.deletion_gain.mean() < 0
+    assert elsewhere.insertion_gain.mean() < 0
+    assert "in 6 of 6 images" in relevant.summary()
+    real = deletion_check(model, images, target=1)
+    assert real.deletion_gain.mean() > 0.1
+    assert real.insertion_gain.mean() > 0.1
+
+
+def test_random_maps_gain_nothing():
+    images, _ = patches(12)
+    noise = np.random.default_rng(7).random((12, 7, 7), dtype=np.float32).repeat(3, 1).repeat(3, 2)[:, :20, :20]
+    result = deletion_check(Finder(), images, maps=noise, target=1, draws=6)
+    for gain in (result.deletion_gain, result.insertion_gain):
+        assert abs(gain.mean()) < 3 * gain.std(ddof=1) / np.sqrt(12)
+
+
+def test_images_whose_map_is_constant_are_left_out():
+    images, where = patches(3)
+    where[1] = 0
+    result = deletion_check(Finder(), images, maps=where, target=1)
+    assert result.left_out.tolist() == [False, True, False]
+    assert np.isnan(result.deletion_gain).tolist() == [False, True, False]
+    assert (result.to_dict()["images"], result.to_dict()["left_out"]) == (2, 1)
+    assert "1 images whose map is constant are left out" in result.summary()
+    nothing = deletion_check(Finder(), images, maps=0 * where, target=1)
+    assert "there is no image whose map marks anything" in nothing.summary()
+    json.dumps(nothing.to_dict(), allow_nan=False)
+    assert nothing.plot(Figure().subplots()).get_ylabel() == "Score of the class"
+
+
+def test_deletion_is_repeatable_and_leaves_the_network_alone():
+    images, _ = patches(2)
+    model = Finder().train()
+    before = state(model)
+    first, second = (deletion_check(model, images, seed=3) for _ in range(2))
+    assert state(model) == before
+    np.testing.assert_array_equal(first.random_deletion, second.random_deletion)
+
+
+@pytest.mark.parametrize("check", [randomisation_check, deletion_check])
+def test_impossible_numbers_of_steps_and_draws_are_refused(check):
+    with pytest.raises(AnalysisInputError, match="steps and 0 draws given"):
+        check(Finder(), patches(1)[0], draws=0)
+
+
+def test_maps_of_another_size_than_the_images_are_refused():
+    with pytest.raises(AnalysisInputError, match=r"\(2, 7, 7\) given for images \(2, 1, 20, 20\)"):
+        deletion_check(Finder(), patches(2)[0], maps=np.zeros((2, 7, 7), dtype=np.float32))
+
+
+def test_a_network_without_parameters_cannot_be_randomised():
+    model = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
+    with pytest.raises(AnalysisInputError, match="it has no parameters that could be destroyed"):
+        next(cascade(model, torch.zeros(1, 1, 4, 4), 2, torch.Generator()))
+
+
+def test_agreement_of_the_same_network_is_one_and_of_unrelated_maps_none():
+    images, _ = patches()
+    one = gradcam(Finder(), images, target=1, name="a")
+    same = agreement([one, one])
+    np.testing.assert_allclose(same.spearman, 1)
+    np.testing.assert_allclose(same.matrix, 1)
+    assert same.to_dict()["other_images"] < 0.6
+    random = [take_maps(one, maps(6, 20, 20, seed=s), f"run {s}") for s in range(3)]
+    unrelated = agreement(random)
+    assert len(unrelated.pairs) == 3
+    assert abs(unrelated.to_dict()["spearman"]) < 0.1
+    assert "3 networks for the same class have a mean rank correlation of" in unrelated.summary()
+
+
+def take_maps(result, layer_maps, name):
+    return replace(result, layer_maps=layer_maps.astype(np.float32), name=name)
+
+
+def test_only_maps_of_the_same_class_are_compared():
+    images, _ = patches(3)
+    one, other = gradcam(Finder(), images, target=[1, 1, 0], name="a"), gradcam(Finder(), images, target=1, name="b")
+    result = agreement([one, other])
+    assert np.isnan(result.spearman[0]).tolist() == [False, False, True]
+    assert "1 of 3 comparisons are left out" in result.summary()
+    with pytest.raises(AnalysisInputError, match="one result has nothing to agree with"):
+        agreement([one])
+    with pytest.raises(AnalysisInputError, match="was explained at another layer"):
+        agreement([one, gradcam(Finder(), images, layer="conv", name="b")])
+
+
+def results():
+    images, _ = patches(4)
+    one = gradcam(Finder(), images, target=1, name="a")
+    yield randomisation_check(Finder(), images, target=1, steps=2, draws=4)
+    yield deletion_check(Finder(), images, target=1, steps=2)
+    yield agreement([one, one])
+
+
+def test_results_are_saved_drawn_and_shown(tmp_path):
+    for result in results():
+        folder = result.save(tmp_path / result.file)
+        document = json.loads((folder / f"{result.file}.json").read_text())
+        assert document == json.loads(json.dumps(result.to_dict(), allow_nan=False))
+        with xr.open_dataset(folder / f"{result.file}.nc") as arrays:
+            assert set(arrays.data_vars) & {"spearman", "deletion"}
+        assert result.plot(Figure().subplots()).get_children()
+        assert result._repr_html_() == f"<pre>{result.summary()}</pre>"
+
+
+def test_the_figure_of_both_checks_shows_their_curves():
+    randomisation, deletion, _ = results()
+    figure = figures.trust(randomisation, deletion)
+    left, right = figure.axes
+    assert left.lines[0].get_ydata()[0] == 1
+    means = [step[np.isfinite(step)].mean() for step in randomisation.spearman.swapaxes(0, 1)]
+    np.testing.assert_allclose(left.lines[0].get_ydata()[1:], means)
+    np.testing.assert_allclose(right.lines[0].get_ydata(), deletion.deletion.mean(0))
+    assert len(figure.legends) == 2
+
+
+def test_an_untrustworthy_tiny_network_is_still_checked():
+    """One image, a map of 2x2 positions: nothing breaks, and with so little the verdict may be open."""
+    assert randomisation_check(Tiny(), SQUARE, steps=2).depends_on_weights in (True, False, None)
