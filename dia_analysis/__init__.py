@@ -9,6 +9,7 @@ from dia_analysis.correlation import (
     pearson,
 )
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.gini import GiniCollector, GiniResult, StageGini, gini_importance
 from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.stages import StageMaps, group_stages
@@ -16,15 +17,19 @@ from dia_analysis.stages import StageMaps, group_stages
 __all__ = [
     "AnalysisInputError",
     "CorrelationResult",
+    "GiniCollector",
+    "GiniResult",
     "PearsonBetweenLayers",
     "Provenance",
     "Record",
     "Records",
     "StageCorrelation",
+    "StageGini",
     "StageMaps",
     "capture",
     "correlate_layers",
     "find_points",
+    "gini_importance",
     "group_stages",
     "match_points",
     "pearson",
