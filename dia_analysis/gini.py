@@ -37,6 +37,7 @@ class StageGini:
     rows. `rows` were drawn from `images` images, `elements` of each; `left_out` images had values that are not finite.
     `constant` layers, counted from 1, have the same value in all rows. `between_channels` is the share of the layers'
     variance that lies between the channels' means, which says nothing about images; None for whole vectors.
+    `explained` is the share of the vectors' variance that their principal components hold; None for pairs.
     """
 
     stage: int
@@ -48,6 +49,7 @@ class StageGini:
     left_out: int
     constant: tuple[int, ...]
     between_channels: float | None
+    explained: float | None
     numbers: Importance | None
 
     def importance(self) -> np.ndarray:
@@ -106,6 +108,7 @@ class StageGini:
             "left_out": self.left_out,
             "constant": list(self.constant),
             "between_channels": self.between_channels,
+            "explained": self.explained,
             "kind": self.kind,
             "points": [{"module": module, "call": call} for module, call in self.layers],
         }
@@ -263,27 +266,25 @@ class GiniCollector:
         return ImageSample(ROWS // kept, kept, self.seed)
 
     def _stage(self, number: int, done: Callable[[], object]) -> StageGini:
+        from dia_analysis.layer_forests import measure, pairs, vectors  # late: its compiler takes a second to load
+
         first, sample = self._first[number - 1], self._samples[number - 1]
         maps = sample.compute()
-        images, layers, elements = maps.shape
-        rows = images if self.vector else images * elements
+        enough = len(first.layers) > 1 and (len(maps) if self.vector else maps[:, 0].size) > 1
+        table = (vectors if self.vector else pairs)(maps) if enough else None
         return StageGini(
             stage=number,
             kind=first.kind,
             layers=first.layers,
-            images=images,
-            elements=elements,
-            rows=rows,
+            images=len(maps),
+            elements=maps.shape[2],
+            rows=len(maps) if self.vector else maps[:, 0].size,
             left_out=int(sample.left_out),
             constant=_constant(maps),
             between_channels=None if self.vector else _between_channels(maps),
-            numbers=self._measure(maps, done) if layers > 1 and rows > 1 else None,
+            explained=table.explained if table else None,
+            numbers=measure(table, self.seed, done) if table else None,
         )
-
-    def _measure(self, maps: Float32[np.ndarray, "image layer element"], done: Callable[[], object]) -> Importance:
-        from dia_analysis.layer_forests import measure, pairs, vectors  # late, as it takes time to load its compiler
-
-        return measure(vectors(maps) if self.vector else pairs(maps), self.seed, done)
 
 
 def _constant(maps: Float32[np.ndarray, "image layer element"]) -> tuple[int, ...]:
@@ -345,6 +346,8 @@ def _reservations(stage: StageGini) -> list[str]:
         notes.append(" has two layers: the one source has importance 1 by construction.")
     if len(stage.layers) < FIRST_FAR:
         notes.append(f" has {len(stage.layers)} layers, none of which has a source beyond its two nearest.")
+    if stage.explained is not None:
+        notes.append(f": the principal components hold {stage.explained:.0%} of the vectors' variance.")
     if not np.isfinite(stage.r2()).any():
         notes.append(": no R², as there are too few images to hold some out, or too few rows.")
     return notes

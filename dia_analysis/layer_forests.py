@@ -16,8 +16,7 @@ FOLD_TREES = 20
 FOLD_SPLIT = 20  # rows of the smallest node that they split, so that noise scores close to 0
 TRAINED_ROWS = 4096  # at most, for the forests that are tested on held-out images
 TESTED_ROWS = 1024
-COMPONENTS = 8  # principal components of a target vector, at most
-EXPLAINED = 0.95  # the share of its variance that is enough
+COMPONENTS = 8  # principal components that a vector is described by, at most
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows for forests: `width` columns for each layer, the image that a row is of, and each layer as a target."""
+    """Rows for forests: `width` columns for each layer, the image that a row is of, and each layer as a target.
+
+    `explained` is the share of the layers' variance that the columns hold, where they do not hold all.
+    """
 
     columns: Float32[np.ndarray, "column row"]
     width: int
     image: Int64[np.ndarray, "row"]
     targets: tuple[tuple[Target, ...], ...]
+    explained: float | None = None
 
 
 def pairs(maps: Float32[np.ndarray, "image layer element"]) -> Table:
@@ -47,25 +50,28 @@ def pairs(maps: Float32[np.ndarray, "image layer element"]) -> Table:
 
 
 def vectors(maps: Float32[np.ndarray, "image layer element"]) -> Table:
-    """A row for every image, a column for every element of every layer.
+    """A row for every image; a layer's vector is described by its first 8 principal components, a column for each.
 
-    A layer is predicted by its principal components, the first 8 or those with 95 % of its variance if they are
-    fewer, each counting for its share in the variance.
+    As a target, each component counts for its share in the variance.
     """
-    images, layers, elements = maps.shape
-    targets = tuple(tuple(_components(maps[:, layer].astype(np.float64))) for layer in range(layers))
-    return Table(maps.reshape(images, -1).T.copy(), elements, np.arange(images), targets)
+    images, layers, _ = maps.shape
+    scores = np.stack([_components(maps[:, layer].astype(np.float64)) for layer in range(layers)])
+    columns = scores.transpose(0, 2, 1).reshape(-1, images).astype(np.float32)
+    kept, there = np.square(scores).sum(), np.square(maps - maps.mean(0), dtype=np.float64).sum()
+    explained = float(kept / there) if there else None
+    return Table(columns, scores.shape[2], np.arange(images), tuple(map(_targets, scores)), explained)
 
 
-def _components(vectors: Float64[np.ndarray, "image element"]) -> Iterator[Target]:
+def _components(vectors: Float64[np.ndarray, "image element"]) -> Float64[np.ndarray, "image component"]:
     u, s, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
-    variance = s**2
-    if not variance.sum():
-        return
-    enough = int(np.searchsorted(variance.cumsum(), EXPLAINED * variance.sum())) + 1
-    kept = min(enough, COMPONENTS)
-    for k in range(kept):
-        yield Target(float(variance[k] / variance[:kept].sum()), u[:, k] * s[k])
+    scores: np.ndarray = (u * s)[:, :COMPONENTS]
+    return scores
+
+
+def _targets(scores: Float64[np.ndarray, "image component"]) -> tuple[Target, ...]:
+    variance = np.square(scores).sum(0)
+    varying = np.flatnonzero(variance > 0)
+    return tuple(Target(float(variance[k] / variance.sum()), scores[:, k]) for k in varying)
 
 
 def measure(table: Table, seed: int, done: Callable[[], object] = lambda: None) -> Importance:
