@@ -111,7 +111,7 @@ def _head(name: str, result: GiniResult) -> str:
 
 
 def _share(repeats: np.ndarray) -> str:
-    return "-" if np.isnan(repeats).any() else f"{repeats.mean():.2f} ± {repeats.std():.2f}"
+    return "-" if np.isnan(repeats).any() else f"{repeats.mean():.3f} ± {repeats.std():.3f}"
 
 
 def _attention(model: nn.Module) -> str:

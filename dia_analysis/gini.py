@@ -307,7 +307,7 @@ def _between_channels(maps: Float32[np.ndarray, "image layer element"]) -> float
 def _row(stage: StageGini) -> tuple[str, ...]:
     name = str(stage.stage) if stage.kind == "channel" else f"{stage.stage} ({stage.kind})"
     beyond = stage.beyond_two_nearest()
-    share = f"{_text(beyond.mean())} ± {_text(beyond.std())}" if np.isfinite(beyond).all() else "-"
+    share = f"{beyond.mean():.3f} ± {beyond.std():.3f}" if np.isfinite(beyond).all() else "-"
     sources = len(stage.layers) * (len(stage.layers) - 1) // 2
     return (
         name,

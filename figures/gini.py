@@ -28,7 +28,7 @@ def triangles(results: Mapping[str, GiniResult]) -> Figure:
     if not columns:
         raise ValueError("no stage has two attention layers, so there is no importance to draw")
     highest = max(float(np.nanmax(s.importance(), initial=0)) for stages in drawn.values() for s in stages) or 1.0
-    figure = Figure(figsize=(COLUMN, 0.55 + len(drawn) * (0.35 + COLUMN / max(columns, 3))), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 0.55 + len(drawn) * (0.3 + COLUMN / max(columns, 3))), layout="constrained")
     axes = figure.subplots(len(drawn), columns, squeeze=False)
     image: AxesImage | None = None
     for row, (name, stages) in zip(axes, drawn.items(), strict=True):
@@ -37,8 +37,10 @@ def triangles(results: Mapping[str, GiniResult]) -> Figure:
         row[0].set_ylabel(f"{name}\nTarget layer" if len(drawn) > 1 else "Target layer")
         for ax in row[len(stages) :]:
             ax.remove()
+    for ax in axes[-1][: len(stages)]:
+        ax.set_xlabel("Source layer")
     assert image is not None
-    figure.colorbar(image, ax=axes[:, :], label="Gini importance", location="bottom", aspect=40, shrink=0.8)
+    figure.colorbar(image, ax=axes, label="Gini importance", location="bottom", aspect=40, shrink=0.8)
     cross = Line2D([], [], color="#D55E00", marker="x", ms=3, mew=0.7, ls="", label="not above its null")
     line = Line2D([], [], color="0.2", lw=0.8, label="two nearest | beyond")
     figure.legend(handles=[cross, line], loc="outside upper center", ncols=2)
@@ -55,7 +57,7 @@ def _draw_triangle(ax: Axes, stage: StageGini, highest: float) -> AxesImage:
     image = ax.imshow(stage.importance(), vmin=0, vmax=highest, cmap=COLOURS, extent=extent)
     share = stage.beyond_two_nearest().mean()
     ax.set_title(f"Stage {stage.stage}\nbeyond: {'–' if np.isnan(share) else f'{share:.2f}'}")
-    ax.set_xlabel("Source layer")
+    ax.set_facecolor("0.9")  # where there is no source
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     _mark(ax, stage)
