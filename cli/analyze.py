@@ -106,6 +106,52 @@ def gradcam(
 
 
 @app.command()
+def gini(
+    ckpt: Annotated[
+        list[str], typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one; repeat to compare.")
+    ],
+    data: o.Data = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
+    points: Annotated[
+        list[str] | None, typer.Option("--points", help="Modules to capture, such as 'layer*.se.gate'.")
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Capture DIA-LSTM's hidden state h, its gate.")] = False,
+    vector: Annotated[
+        bool, typer.Option("--vector", help="Predict a layer's whole vector, image by image, not each channel.")
+    ] = False,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 128,
+    workers: o.Workers = 2,
+    strict: o.Strict = False,
+) -> None:
+    """Which earlier layers tell what a layer's attention will be? (Fig. 11)"""
+    from cli.gini import report
+    from cli.inputs import open_inputs
+
+    inputs = [
+        open_inputs(
+            one,
+            data,
+            images,
+            data_dir=data_dir,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            strict=strict,
+            seed=seed,
+        )
+        for one in ckpt
+    ]
+    default = Path("dia-out") / "-".join(["gini", *(given.checkpoint.name for given in inputs)])
+    report(inputs, points, out or default, hidden=hidden, vector=vector, overwrite=overwrite, as_json=as_json)
+
+
+@app.command()
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
     from cli.demo import run_demo

@@ -13,6 +13,7 @@ from dia_analysis.correlation import (
 )
 from dia_analysis.deletion import DeletionResult, deletion_check
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.gini import GiniCollector, GiniResult, StageGini, gini_importance
 from dia_analysis.gradcam import gradcam, stream_gradcam
 from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
@@ -24,6 +25,8 @@ __all__ = [
     "AnalysisInputError",
     "CorrelationResult",
     "DeletionResult",
+    "GiniCollector",
+    "GiniResult",
     "GradCAMResult",
     "PearsonBetweenLayers",
     "Provenance",
@@ -31,12 +34,14 @@ __all__ = [
     "Record",
     "Records",
     "StageCorrelation",
+    "StageGini",
     "StageMaps",
     "agreement",
     "capture",
     "correlate_layers",
     "deletion_check",
     "find_points",
+    "gini_importance",
     "gradcam",
     "group_stages",
     "match_points",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "numpy", "dia-analysis")
+PACKAGES = ("torch", "torchvision", "numpy", "numba", "dia-analysis")
 
 
 def versions() -> dict[str, str]:

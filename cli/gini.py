@@ -1,0 +1,144 @@
+"""dia-analyze gini: measure, draw, and compare networks by how much importance lies beyond the two nearest layers."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+import figures
+from cli.console import note, progress_bar, say, say_json
+from cli.inputs import Inputs
+from dia_analysis import GiniResult, gini_importance
+from dia_analysis.output import check_free, new_directory, write_json
+from dia_models import ModelInputError
+from dia_models.attention import Attention
+from dia_models.attention.dia_lstm import StackedLSTM
+
+PAPER = (
+    "The paper (Fig. 11, ResNet164 on CIFAR-100; it prints no number): with SE the importance lies in the previous one "
+    "or two layers, with DIA-LSTM also in layers further back."
+)
+
+
+def report(
+    inputs: list[Inputs],
+    points: list[str] | None,
+    out: Path,
+    *,
+    hidden: bool,
+    vector: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> dict[str, GiniResult]:
+    """Measure every network, write everything into `out`, and print the tables or the JSON document."""
+    check_free(out, overwrite)
+    if hidden and points:
+        raise ModelInputError("hidden", "--hidden and --points both say what to capture; give one of them")
+    captured = [hidden_points(given) if hidden else points for given in inputs]
+    results = {
+        name: measure(given, where, name, vector=vector)
+        for name, given, where in zip(_labels(inputs), inputs, captured, strict=True)
+    }
+    inputs[0].report_unreadable()
+    document = _document(results)
+    with new_directory(
+        out, {"networks": [given.provenance().to_dict() for given in inputs]}, overwrite=overwrite
+    ) as folder:
+        write_json(folder / "gini.json", document)
+        _write_files(folder, results, inputs)
+    if as_json:
+        say_json(document)
+    else:
+        say(text(results))
+    note(f"written to {out}/")
+    return results
+
+
+def measure(inputs: Inputs, points: list[str] | None, label: str, *, vector: bool) -> GiniResult:
+    """Capture one network's maps and grow the forests, with a bar for each."""
+    with progress_bar() as bar:
+        task = bar.add_task(f"{label}: layers", total=None, detail="", visible=False)
+        return gini_importance(
+            inputs.model,
+            inputs.batches(label),
+            points=points,
+            vector=vector,
+            seed=inputs.seed,
+            provenance=inputs.provenance(),
+            progress=lambda finished, total: bar.update(task, completed=finished, total=total, visible=True),
+        )
+
+
+def hidden_points(inputs: Inputs) -> list[str]:
+    """Where a network's LSTMs put out h_t. Raises ModelInputError for a network without one."""
+    found = [f"{name}.gate" for name, module in inputs.model.named_modules() if isinstance(module, StackedLSTM)]
+    if not found:
+        raise ModelInputError(
+            "hidden",
+            f"{inputs.checkpoint.name} holds {inputs.checkpoint.info.model.name}, which has no LSTM and so no hidden "
+            f"state; {_attention(inputs.model)}",
+        )
+    return found
+
+
+def text(results: dict[str, GiniResult]) -> str:
+    """The tables, side by side where there are several, and the paper's claim."""
+    parts = [f"{_head(name, result)}\n\n{result.summary()}" for name, result in results.items()]
+    if len(results) > 1:
+        parts.append(side_by_side(results))
+    return "\n\n".join([*parts, PAPER])
+
+
+def side_by_side(results: dict[str, GiniResult]) -> str:
+    """The share of the importance beyond the two nearest layers, stage by stage, a column for each network."""
+    stages = max(len(result.stages) for result in results.values())
+    rows = [["stage", *results, "if flat"]]
+    for i in range(stages):
+        shown = [result.stages[i] if i < len(result.stages) else None for result in results.values()]
+        flat = max((stage.beyond_if_flat() for stage in shown if stage), default=np.nan, key=np.nan_to_num)
+        shares = [_share(stage.beyond_two_nearest()) if stage else "-" for stage in shown]
+        rows.append([str(i + 1), *shares, "-" if np.isnan(flat) else f"{flat:.2f}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(["Importance beyond the two nearest layers, ± its spread over five forests", "", *table])
+
+
+def _head(name: str, result: GiniResult) -> str:
+    rows = "images, whole vectors" if result.vector else "(image, channel) pairs"
+    return f"{name} on {result.images} images of {result.provenance.data}: Gini importance, rows are {rows}"
+
+
+def _share(repeats: np.ndarray) -> str:
+    return "-" if np.isnan(repeats).any() else f"{repeats.mean():.3f} ± {repeats.std():.3f}"
+
+
+def _attention(model: nn.Module) -> str:
+    kinds = Counter(type(module).__name__ for module in model.modules() if isinstance(module, Attention))
+    if not kinds:
+        return "it has no attention at all"
+    listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+    return f"its attention is {listed}; leave --hidden out to analyse that"
+
+
+def _labels(inputs: list[Inputs]) -> list[str]:
+    """The checkpoints' names, told apart by the network's name, then by a number, where they are the same."""
+    names = [given.checkpoint.name for given in inputs]
+    if len(set(names)) < len(names):
+        names = [given.checkpoint.info.model.name for given in inputs]
+    return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
+
+
+def _document(results: dict[str, GiniResult]) -> dict[str, Any]:
+    """The document dia.gini/1 of the first network; the others' stand in `compared`."""
+    first, *others = (result.to_dict() for result in results.values())
+    return {**first, "compared": others} if others else first
+
+
+def _write_files(folder: Path, results: dict[str, GiniResult], inputs: list[Inputs]) -> None:
+    for number, result in enumerate(results.values(), 1):
+        result.write_arrays(folder, f"network{number}-" if len(results) > 1 else "")
+    (folder / "images.txt").write_text("\n".join(inputs[0].names()) + "\n", encoding="utf-8")
+    if any(stage.numbers is not None for result in results.values() for stage in result.stages):
+        figures.save_figure(figures.triangles(results), folder / "fig11-importance")

@@ -1,0 +1,103 @@
+"""Random forests for regression, the same as scikit-learn's with its defaults, in less than a tenth of the time."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt32
+
+from dia_analysis.trees import Tree, grow, predict
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Inputs of forests, with the rows' order in every column, found once for all the trees that use them."""
+
+    values: Float32[np.ndarray, "column row"]
+    order: UInt32[np.ndarray, "column row"]
+
+    @classmethod
+    def sort(cls, values: Float32[np.ndarray, "column row"]) -> "Columns":
+        """Find the orders."""
+        values = np.ascontiguousarray(values)
+        return cls(values, np.argsort(values, axis=1, kind="stable").astype(np.uint32))
+
+    def first(self, count: int) -> "Columns":
+        """The first columns."""
+        return Columns(self.values[:count], self.order[:count])
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """For every tree a seed, and how often each row is drawn.
+
+    They are those of scikit-learn's `RandomForestRegressor(trees, random_state=seed)`.
+    """
+
+    seeds: Int64[np.ndarray, "tree"]
+    counts: UInt32[np.ndarray, "tree row"]
+
+    @classmethod
+    def draw(cls, rows: int, trees: int, seed: int) -> "Bootstrap":
+        """As many draws as there are rows, with replacement, for every tree."""
+        seeds = np.random.RandomState(seed).randint(np.iinfo(np.int32).max, size=trees)
+        drawn = (np.random.RandomState(seed).randint(0, rows, rows) for seed in seeds)
+        counts = np.stack([np.bincount(indices, minlength=rows) for indices in drawn])
+        return cls(seeds, counts.astype(np.uint32))
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Grown trees, which predict the distance from `mean`."""
+
+    trees: tuple[Tree, ...]
+    mean: float
+
+    def importance(self) -> Float64[np.ndarray, "tree column"]:
+        """Gini importance by tree: each column's share in the decrease of variance; NaN for a tree without a split.
+
+        The mean over trees is scikit-learn's `feature_importances_`.
+        """
+        gains = np.array([tree.gain for tree in self.trees])
+        total = gains.sum(1, keepdims=True)
+        return gains / np.where(total > 0, total, np.nan)
+
+    def predict(
+        self, rows: Float32[np.ndarray, "row column"], other: Int64[np.ndarray, "row"], sources: int, width: int
+    ) -> tuple[Float64[np.ndarray, "row"], Float64[np.ndarray, "row source"]]:
+        """The predictions, and by source those with the source's `width` columns taken from the row `other`."""
+
+        def of_tree(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
+            predicted, change = np.zeros(len(rows)), np.zeros((len(rows), sources))
+            predict(rows, other, width, tree.column, tree.threshold, tree.child, tree.value, predicted, change)
+            return predicted, change
+
+        predicted, changes = map(np.array, zip(*_in_threads(of_tree, self.trees), strict=True))
+        mean = self.mean + predicted.mean(0)
+        return mean, mean[:, None] + changes.mean(0)
+
+
+def grow_forest(
+    columns: Columns, y: Float64[np.ndarray, "row"], bootstrap: Bootstrap, smallest_split: int = 2
+) -> Forest:
+    """Fit a forest that predicts `y` from the columns; nodes of fewer than `smallest_split` rows are leaves.
+
+    Runs on as many threads as torch does, which OMP_NUM_THREADS sets; the result does not depend on how many.
+    """
+    mean = float(y.mean())
+    centred = y - mean  # for precision
+
+    def of_draw(seed: np.int64, counts: np.ndarray) -> Tree:
+        return Tree(*grow(columns.values, columns.order, centred, counts, seed, smallest_split))
+
+    return Forest(tuple(_in_threads(of_draw, bootstrap.seeds, bootstrap.counts)), mean)
+
+
+def _in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(function, *arguments))

@@ -1,0 +1,263 @@
+"""Regression trees, compiled: the same trees as scikit-learn's with its defaults, grown from columns sorted once.
+
+A row's place in every column's order is found once, before any tree. A node is then one stretch of all orders: finding
+its best split is one pass along each, and splitting it deals each order out to the two children, in order. scikit-learn
+sorts every node anew.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, no_type_check
+
+import numpy as np
+from numba import njit
+
+SAME_VALUE = np.float32(1e-7)  # scikit-learn does not split between values that are closer
+PURE = float(np.finfo(np.float64).eps)  # nor a node whose variance is smaller
+TIED = 1 - 1e-10  # splits whose gains differ by rounding only: usually the same rows left and right
+ONE = np.uint64(1)
+
+
+class Tree(NamedTuple):
+    """A grown tree. `gain` (column) is each column's decrease of the weighted sum of squares.
+
+    By node, the root first: `column` that it splits (-1 for a leaf), `threshold` up to which rows go left, `child`,
+    the number of the left child, which the right one follows, and `value` (node, output), the rows' mean.
+    """
+
+    gain: np.ndarray
+    column: np.ndarray
+    threshold: np.ndarray
+    child: np.ndarray
+    value: np.ndarray
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call, without holding the interpreter's lock, and keep the result on disk if possible."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no folder that can be written to
+        return njit(nogil=True)(function)
+
+
+@no_type_check
+@compiled
+def grow(x, order, y, counts, seed, smallest):
+    """Grow a tree until leaves are pure or have less than `smallest` rows, at least 2; give a Tree's fields.
+
+    `x` (column, row) float32; `order` (column, row) uint32, the rows by increasing value; `y` (row) float64;
+    `counts` (row) uint32, how often the bootstrap drew a row. Splits with equal gain share it, and one of them, drawn
+    from `seed`, is made: what scikit-learn does on average.
+    """
+    columns = len(x)
+    orders = _drawn_rows(order, counts)
+    rows = orders.shape[2] - 1
+    reciprocal = _reciprocals(counts)
+    scale = np.empty(len(reciprocal))  # by the weight left of a split: 1 / (left * right)
+    deviation = np.empty(len(y))
+    left = np.empty(len(y), np.bool_)
+    tied = np.empty(columns, np.int64)
+    ends = np.empty(columns, np.uint64)
+    random = np.uint64(seed) * np.uint64(2654435761) + np.uint64(88172645463325252)
+    gain = np.zeros(columns)
+    column = np.empty(2 * rows, np.int32)
+    threshold = np.empty(2 * rows, np.float32)
+    child = np.empty(2 * rows, np.int32)
+    value = np.empty(2 * rows)
+    stack = np.empty((rows + 1, 3), np.uint64)  # a node's number, and where its stretch begins and ends
+    sides = np.empty(rows + 1, np.uint8)
+    stack[0, 0], stack[0, 1], stack[0, 2], sides[0] = 0, 0, rows, 0
+    waiting, nodes = 1, 1
+    while waiting:
+        waiting -= 1
+        node, start, end, side = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], sides[waiting]
+        source = orders[side]
+        column[node] = -1
+        some = source[columns - 1]
+        weight, total = np.uint64(0), 0.0
+        for p in range(start, end):
+            row = some[p]
+            weight += counts[row]
+            total += counts[row] * y[row]
+        mean = total / weight
+        value[node] = mean
+        if end - start < smallest:
+            continue
+        spread = 0.0
+        for p in range(start, end):
+            row = some[p]
+            distance = y[row] - mean
+            deviation[row] = counts[row] * distance
+            spread += deviation[row] * distance
+        if spread <= PURE * weight:
+            continue
+        if end - start == 2:
+            best, ties = spread / weight, _columns_that_differ(source, start, x, tied, ends)
+        else:
+            for w in range(ONE, weight):
+                scale[w] = reciprocal[w] * reciprocal[weight - w]
+            best, ties = _best_split(source, start, end, x, counts, deviation, scale, tied, ends)
+        if ties == 0:
+            continue
+        for i in range(ties):
+            gain[tied[i]] += best * weight / ties
+        random ^= random << np.uint64(13)  # Marsaglia's xorshift
+        random ^= random >> np.uint64(7)
+        random ^= random << np.uint64(17)
+        chosen = random % np.uint64(ties)
+        split, middle = tied[chosen], ends[chosen]
+        column[node], child[node] = split, nodes
+        threshold[node] = _between(x[split, source[split, middle - ONE]], x[split, source[split, middle]])
+        if end - start == 2:
+            for p in range(2):
+                column[nodes + p], value[nodes + p] = -1, y[source[split, start + p]]
+        else:
+            _deal(source, orders[1 - side], split, start, middle, end, left)
+            stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = nodes + 1, middle, end
+            stack[waiting + 1, 0], stack[waiting + 1, 1], stack[waiting + 1, 2] = nodes, start, middle
+            sides[waiting] = sides[waiting + 1] = 1 - side
+            waiting += 2
+        nodes += 2
+    return gain, column[:nodes], threshold[:nodes], child[:nodes], value[:nodes]
+
+
+@no_type_check
+@compiled
+def predict(x, other, width, column, threshold, child, value, predicted, change):
+    """Add a tree's prediction for rows, `x` (row, column), to `predicted` (row), and to `change` (row, source) how it
+    differs if the columns of one source, `width` of them, are taken from the row `other` (row) instead.
+
+    Only where the other row's value leaves a node by the other side is the rest of its way followed: with many sources
+    that is a small part of predicting anew for every source.
+    """
+    left_for = np.full(change.shape[1], -1, np.int64)  # the last row whose way parted, by source
+    parted = np.empty(change.shape[1], np.int64)
+    for row in range(len(x)):
+        node, count = 0, 0
+        while column[node] >= 0:
+            c = column[node]
+            source = c // width
+            right = x[row, c] > threshold[node]
+            other_right = x[other[row], c] > threshold[node]
+            if right != other_right and left_for[source] != row:
+                left_for[source] = row
+                parted[count] = source
+                count += 1
+                change[row, source] += _follow(
+                    x, row, other[row], source, width, column, threshold, child, value, child[node] + other_right
+                )
+            node = child[node] + right
+        predicted[row] += value[node]
+        for i in range(count):
+            change[row, parted[i]] -= value[node]
+
+
+@no_type_check
+@compiled
+def _follow(x, row, other, source, width, column, threshold, child, value, node):
+    """The value at the end of a row's way from a node on, one source's columns taken from another row."""
+    while column[node] >= 0:
+        c = column[node]
+        taken = other if c // width == source else row
+        node = child[node] + (x[taken, c] > threshold[node])
+    return value[node]
+
+
+@no_type_check
+@compiled
+def _drawn_rows(order, counts):
+    """The orders without rows that the bootstrap left out, and room to deal them out: (2, column, row + 1)."""
+    drawn = 0
+    for row in range(len(counts)):
+        drawn += counts[row] > 0
+    orders = np.empty((2, len(order), drawn + 1), np.uint32)
+    for f in range(len(order)):
+        given, drawn_rows = order[f], orders[0, f]
+        kept = np.uint64(0)
+        for p in range(len(given)):
+            row = given[p]
+            drawn_rows[kept] = row  # overwritten by the next if it was not drawn, hence one place more
+            kept += np.uint64(counts[row] > 0)
+    return orders
+
+
+@no_type_check
+@compiled
+def _reciprocals(counts):
+    """1 / w up to the sum of the counts."""
+    total = 0
+    for row in range(len(counts)):
+        total += counts[row]
+    reciprocal = np.empty(total + 1)
+    for w in range(1, total + 1):
+        reciprocal[w] = 1.0 / w
+    return reciprocal
+
+
+@no_type_check
+@compiled
+def _columns_that_differ(source, start, x, tied, ends):
+    """The splits of a node of two rows: every column in which they differ has the same gain."""
+    ties = 0
+    for f in range(len(x)):
+        if x[f, source[f, start + ONE]] > x[f, source[f, start]] + SAME_VALUE:
+            tied[ties], ends[ties] = f, start + ONE
+            ties += 1
+    return ties
+
+
+@no_type_check
+@compiled
+def _best_split(source, start, end, x, counts, deviation, scale, tied, ends):
+    """The best gain, divided by the node's weight, and how many columns have it, listed in `tied` and `ends`.
+
+    A split's gain is s² / left + s² / right, with s the sum of deviations on the left. Later columns, which tend to
+    be better, come first, and a column starts at the best gain so far: then the branch is seldom taken and well
+    predicted, which halves the time of a tree.
+    """
+    best, ties = 0.0, 0
+    for f in range(len(x) - 1, -1, -1):
+        rows, values = source[f], x[f]
+        found, middle = best * TIED, start
+        weight, total = np.uint64(0), 0.0
+        for p in range(start, end - ONE):
+            row = rows[p]
+            weight += counts[row]
+            total += deviation[row]
+            gain = total * total * scale[weight]
+            if gain > found and values[rows[p + ONE]] > values[row] + SAME_VALUE:
+                found, middle = gain, p + ONE
+        if middle > start:
+            if found * TIED > best:
+                ties = 0
+            best = max(best, found)
+            tied[ties], ends[ties] = f, middle
+            ties += 1
+    return best, ties
+
+
+@no_type_check
+@compiled
+def _deal(source, target, split, start, middle, end, left):
+    """Deal a node's stretch of every order to its children's, left before right, keeping the order in each."""
+    given = source[split]
+    for p in range(start, middle):
+        left[given[p]] = True
+    for p in range(middle, end):
+        left[given[p]] = False
+    for f in range(len(source)):
+        rows, dealt = source[f], target[f]
+        low, high = start, middle
+        for p in range(start, end):
+            row = rows[p]
+            goes_left = left[row]
+            dealt[low if goes_left else high] = row
+            low += np.uint64(goes_left)
+            high += np.uint64(not goes_left)
+
+
+@no_type_check
+@compiled
+def _between(low, high):
+    """A threshold half way, below the higher value."""
+    middle = low + (high - low) / np.float32(2)
+    return middle if middle < high else low
