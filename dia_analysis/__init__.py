@@ -9,6 +9,9 @@ from dia_analysis.correlation import (
     pearson,
 )
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.gradient_results import GradientResult, NetworkGradients, PointGradients
+from dia_analysis.gradients import measure_gradients, network_gradients
+from dia_analysis.magnitudes import Magnitudes, MagnitudeStatistics
 from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.stages import StageMaps, group_stages
@@ -16,7 +19,12 @@ from dia_analysis.stages import StageMaps, group_stages
 __all__ = [
     "AnalysisInputError",
     "CorrelationResult",
+    "GradientResult",
+    "MagnitudeStatistics",
+    "Magnitudes",
+    "NetworkGradients",
     "PearsonBetweenLayers",
+    "PointGradients",
     "Provenance",
     "Record",
     "Records",
@@ -27,5 +35,7 @@ __all__ = [
     "find_points",
     "group_stages",
     "match_points",
+    "measure_gradients",
+    "network_gradients",
     "pearson",
 ]

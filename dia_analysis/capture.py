@@ -90,7 +90,7 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
     for points that never ran.
     """
     model = getattr(model, "_orig_mod", model)
-    _refuse_scripted(model)
+    refuse_scripted(model)
     names = find_points(model) if points is None else match_points(model, points)
     modules = dict(model.named_modules())
     records = Records()
@@ -135,7 +135,8 @@ def _recorder(records: Records, name: str, size: _FeatureSize) -> Callable[[nn.M
     return record
 
 
-def _refuse_scripted(model: nn.Module) -> None:
+def refuse_scripted(model: nn.Module) -> None:
+    """Raise AnalysisInputError for a network of TorchScript, whose modules call no hooks."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise AnalysisInputError(
