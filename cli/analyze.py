@@ -111,6 +111,40 @@ def gradients(
 
 
 @app.command()
+def cost(
+    ckpts: o.Ckpts = None,
+    models: o.Models = None,
+    changes: o.Set = None,
+    classes: Annotated[int, typer.Option("--classes", min=1, help="Classes of the networks of --model.")] = 100,
+    image_size: Annotated[int, typer.Option("--image-size", min=8, help="Pixels, for the networks of --model.")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="How often each network is timed.")] = 20,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 32,
+) -> None:
+    """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
+    from cli.cost import report
+    from cli.networks import candidates
+
+    compared = candidates(ckpts or (), models or (), changes or ())
+    report(
+        compared,
+        out or Path("dia-out") / f"cost-{compared[0].name.replace('/', '-')}",
+        classes=classes,
+        image_size=image_size,
+        batch_size=batch_size,
+        rounds=rounds,
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
     from cli.demo import run_demo

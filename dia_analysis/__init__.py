@@ -8,6 +8,15 @@ from dia_analysis.correlation import (
     correlate_layers,
     pearson,
 )
+from dia_analysis.cost import (
+    CostResult,
+    NetworkCost,
+    Subject,
+    count_attention_parameters,
+    count_flops,
+    count_parameters,
+    measure_cost,
+)
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.gradient_results import GradientResult, NetworkGradients, PointGradients
 from dia_analysis.gradients import measure_gradients, network_gradients
@@ -19,9 +28,11 @@ from dia_analysis.stages import StageMaps, group_stages
 __all__ = [
     "AnalysisInputError",
     "CorrelationResult",
+    "CostResult",
     "GradientResult",
     "MagnitudeStatistics",
     "Magnitudes",
+    "NetworkCost",
     "NetworkGradients",
     "PearsonBetweenLayers",
     "PointGradients",
@@ -30,11 +41,16 @@ __all__ = [
     "Records",
     "StageCorrelation",
     "StageMaps",
+    "Subject",
     "capture",
     "correlate_layers",
+    "count_attention_parameters",
+    "count_flops",
+    "count_parameters",
     "find_points",
     "group_stages",
     "match_points",
+    "measure_cost",
     "measure_gradients",
     "network_gradients",
     "pearson",

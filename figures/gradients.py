@@ -22,7 +22,8 @@ BAND = (0.05, 0.95)
 def gradient_distributions(result: GradientResult) -> Figure:
     """Draw the distribution of the absolute gradient on a log axis: one row per stage, one colour per network.
 
-    Zeros and values that are not finite have no place on this axis; their shares stand beside it.
+    Zeros and values that are not finite have no place on this axis; their shares stand beside it. The axis leaves out
+    the smallest 0.1 % of each distribution.
     """
     stages = max(len(network.stages) for network in result.networks)
     figure = Figure(figsize=(COLUMN, 0.55 + 0.62 * stages + _legend_height(result)), layout="constrained")
@@ -35,6 +36,7 @@ def gradient_distributions(result: GradientResult) -> Figure:
         ax.set(yticks=[], ylabel=f"Stage {index + 1}", ylim=(0, None))
         ax.spines["left"].set_visible(False)
     axes[-1].set_xscale("log")
+    _limit(axes[-1], [stage for network in result.networks for stage in network.stages])
     axes[-1].set_xlabel("Absolute gradient at the stage's output (line: mean)")
     _legend(figure, axes)
     return figure
@@ -97,6 +99,13 @@ def _draw_distribution(ax: Axes, stage: PointGradients, name: str, style: dict[s
         ax.axvline(float(stage.magnitudes.mean or 0), lw=0.8, **line)
     else:
         ax.plot([], [], label=name, **line)
+
+
+def _limit(ax: Axes, stages: Sequence[PointGradients]) -> None:
+    low = [value for stage in stages if (value := stage.magnitudes.quantile(0.001) or stage.magnitudes.smallest)]
+    high = [value for stage in stages if (value := stage.magnitudes.largest)]
+    if low:
+        ax.set_xlim(min(low) / 2, max(high) * 2)
 
 
 def _note_missing(ax: Axes, networks: Sequence[NetworkGradients], index: int) -> None:
