@@ -57,7 +57,9 @@ def with_baselines(opened: Iterable[tuple[str, Network, Subject]]) -> dict[str, 
     """The networks by name, each with its backbone without attention, which is added where it is not there yet."""
     networks = list(opened)
     subjects = {name: subject for name, _, subject in networks}
-    plain = {_same(model, subject): name for name, model, subject in networks if without_attention(model.spec) == model.spec}
+    plain = {
+        _same(model, subject): name for name, model, subject in networks if without_attention(model.spec) == model.spec
+    }
     for name, model, subject in networks:
         baseline = build_model(without_attention(model.spec))
         baseline.to(subject.images.device).to(memory_format=torch.channels_last)

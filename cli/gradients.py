@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isnan, nan
 from pathlib import Path
 from random import Random
 
@@ -12,14 +11,14 @@ from torch import Tensor
 import figures
 from cli.classes import class_numbers
 from cli.console import note, say, say_json, tracked
+from cli.gradient_pairs import PAPER, Pair, dia_lstm_beside_plain
 from cli.networks import Candidate, in_even_batches
 from dia_analysis import GradientResult, NetworkGradients, Provenance, network_gradients
 from dia_analysis.output import check_free, new_directory, write_json
-from dia_models import Checkpoint, ModelInputError, ModelSpec
+from dia_models import Checkpoint, ModelInputError
 from dia_models.allocator import keep_freed_memory
 from dia_models.data import FileImages, ImageSource, MemoryImages, Preprocessing, evenly_spaced, open_data, suited
 from dia_models.device import choose_device
-from dia_models.models import without_attention
 
 DEFAULT_IMAGES = 512
 
@@ -49,8 +48,8 @@ class LabelledImages:
     def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
         """Where the gradients of a network come from."""
         return Provenance(
-            checkpoint=checkpoint and checkpoint.name,
-            checkpoint_sha256=checkpoint and checkpoint.sha256,
+            checkpoint=None if checkpoint is None else checkpoint.name,
+            checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
             data=self.data,
             selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances, in random order",
             seed=self.seed,
@@ -149,8 +148,8 @@ def report(
     check_free(out, overwrite)
     result = measure(candidates, images, points, per_block=per_block)
     images.report_unreadable()
-    claim = papers_claim(result)
-    document = {**result.to_dict(), "paper": claim}
+    pairs = dia_lstm_beside_plain(result)
+    document = {**result.to_dict(), "dia_lstm_beside_plain": [pair.to_dict() for pair in pairs]}
     about = {"networks": [network.provenance.to_dict() for network in result.networks]}
     with new_directory(out, about, overwrite=overwrite) as folder:
         write_json(folder / "gradients.json", document)
@@ -160,7 +159,7 @@ def report(
     if as_json:
         say_json(document)
     else:
-        say(text(result, images, claim))
+        say(text(result, images, pairs))
     note(f"written to {out}/")
     return result
 
@@ -176,47 +175,11 @@ def draw(result: GradientResult, folder: Path) -> None:
         figures.save_figure(figures.gradients_along_depth(result), folder / "fig13-blocks")
 
 
-def text(result: GradientResult, images: LabelledImages, claim: list[str]) -> str:
+def text(result: GradientResult, images: LabelledImages, pairs: list[Pair]) -> str:
     """What was measured, the table, the findings, and what the paper says."""
     first = result.networks[0]
     head = (
         f"{first.images} images of {images.data} in batches of {first.batch_size}: absolute gradient g of the loss at "
         "each stage's output, in training mode"
     )
-    return "\n".join([head, "", result.summary(), *(["", *claim] if claim else [])])
-
-
-def papers_claim(result: GradientResult) -> list[str]:
-    """Whether mean and variance are larger with DIA-LSTM than in the plain network at each stage, as in Fig. 13.
-
-    One sentence for each network with DIA-LSTM whose plain backbone was measured too, at the same epoch.
-    """
-    plain = {(_key(network), network.epoch): network for network in result.networks}
-    sentences = []
-    for network in result.networks:
-        spec = ModelSpec.model_validate(network.made_from)
-        other = plain.get((without_attention(spec).model_dump_json(), network.epoch))
-        if spec.name.rpartition("_dia_")[2].startswith("lstm") and other is not None:
-            sentences.append(_compared(network, other))
-    return sentences
-
-
-def _key(network: NetworkGradients) -> str:
-    return ModelSpec.model_validate(network.made_from).model_dump_json()
-
-
-def _compared(network: NetworkGradients, plain: NetworkGradients) -> str:
-    pairs = [(a.magnitudes, b.magnitudes) for a, b in zip(network.stages, plain.stages, strict=True)]
-    means = [a.mean / b.mean if a.mean is not None and b.mean else nan for a, b in pairs]
-    variances = [a.variance / b.variance if a.variance is not None and b.variance else nan for a, b in pairs]
-    holds = "holds" if all(ratio > 1 for ratio in (*means, *variances)) else "does not hold"
-    skip = "without" if network.made_from["options"].get("skip") is False else "with"
-    return (
-        f"{network.label}, {skip} skip connections: mean |g| is {_times(means)} times that of {plain.name} at stages "
-        f"1 to {len(means)}, its variance {_times(variances)} times. The paper's finding that DIA-LSTM increases both "
-        f"(Fig. 13, ResNet56 without skip connections): {holds} here."
-    )
-
-
-def _times(ratios: list[float]) -> str:
-    return ", ".join("–" if isnan(ratio) else f"{ratio:.3g}" for ratio in ratios)
+    return "\n".join([head, "", result.summary(), *(["", PAPER, *(pair.line() for pair in pairs)] if pairs else [])])

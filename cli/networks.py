@@ -39,27 +39,32 @@ def candidates(
 ) -> list[Candidate]:
     """Checkpoints, then networks of runs (a list of files each), then fresh ones that share the options `changes`.
 
-    Checkpoints are named for their files, or for their paths where two files have one name; the files of runs are
-    named for their folders. Raises ModelInputError if there is nothing to compare, and for options without a use.
+    Checkpoints are named for their files and runs for their folders, or for the whole paths where two would have one
+    name. Raises ModelInputError if there is nothing to compare, and for options without a use.
     """
     checkpoints, models, changes = list(checkpoints), list(models), list(changes)
     if changes and not models:
         raise ModelInputError("set", "these are options of networks made by --model, and there is none")
-    stems = Counter(Path(source).stem for source in checkpoints)
-    named = [(Path(s).stem if stems[Path(s).stem] == 1 else s, s) for s in checkpoints]
-    from_runs = [(file.resolve().parent.name, str(file)) for files in runs for file in files]
+    files_of_runs = list(runs)
+    folders = [str(files[0].resolve().parent) for files in files_of_runs]
+    saved = [Candidate(name, str(source)) for name, source in zip(_short(checkpoints), checkpoints, strict=True)]
+    for name, files in zip(_short(folders), files_of_runs, strict=True):
+        saved += [Candidate(name, str(file)) for file in files]
     options = tuple(parse_setting(change) for change in changes)
-    made = [Candidate(model, model=model, options=options) for model in models]
-    found = [*(Candidate(name, source=source) for name, source in [*named, *from_runs]), *made]
+    found = [*saved, *(Candidate(model, model=model, options=options) for model in models)]
     if not found:
         raise ModelInputError("model", "say which networks to compare: --model NAME or --ckpt FILE, several times")
     return found
 
 
+def _short(paths: list[str]) -> list[str]:
+    stems = Counter(Path(path).stem for path in paths)
+    return [Path(path).stem if stems[Path(path).stem] == 1 else path for path in paths]
+
+
 def in_even_batches(count: int, at_most: int) -> int:
     """A batch size of at most `at_most` that leaves no small rest: 360 images in batches of 120, not 128, 128, 104."""
     return -(-count // -(-count // at_most))
-
 
 
 def run_files(runs: list[Path], every_epoch: bool) -> list[list[Path]]:

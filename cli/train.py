@@ -35,7 +35,9 @@ def fit(
     ] = None,
     keep_every: Annotated[
         int | None,
-        typer.Option("--keep-every", min=1, help="Also keep the network before training and after every so many epochs."),
+        typer.Option(
+            "--keep-every", min=1, help="Also keep the network before training and after every so many epochs."
+        ),
     ] = None,
     data_dir: o.DataDir = None,
     strict: o.Strict = False,

@@ -62,7 +62,7 @@ class NetworkCost:
     attention_module_parameters: int
     flops: int
     seconds: Float[np.ndarray, "round"]
-    ratios: Float[np.ndarray, "round"]
+    ratios: Float[np.ndarray, "ratio"]
     latency_ratio: float | None
     interval: tuple[float, float] | None
     input_shape: tuple[int, ...]
@@ -122,18 +122,21 @@ class CostResult:
         table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
         sizes = sorted({network.input_shape for network in self.networks})
         inputs = ", ".join(f"{size[0]} images of {size[-2]}x{size[-1]}" for size in sizes)
-        return "\n".join([
-            *table,
-            "",
-            f"A batch is {inputs}; median of {len(self.networks[0].seconds)} rounds on {self.device}, "
-            f"{self.threads} threads. FLOPs are of one image, a multiply-add counted as 2.",
-        ])
+        return "\n".join(
+            [
+                *table,
+                "",
+                f"A batch is {inputs}; median of {len(self.networks[0].seconds)} rounds on {self.device}, "
+                f"{self.threads} threads. FLOPs are of one image, a multiply-add counted as 2.",
+            ]
+        )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw each latency ratio with its interval; without a baseline there is none."""
         ax = _axes(ax)
         compared = [network for network in self.networks if network.latency_ratio is not None]
         for position, network in enumerate(compared):
+            assert network.latency_ratio is not None
             assert network.interval is not None
             ax.plot(network.interval, [position, position], "-", color="C0")
             ax.plot([network.latency_ratio], [position], "o", color="C0")
@@ -210,9 +213,7 @@ def count_flops(model: nn.Module, images: Float[Tensor, "batch channel height wi
     return int(counter.get_total_flops())
 
 
-def median_interval(
-    values: Float[np.ndarray, "value"], seed: int, draws: int = DRAWS
-) -> tuple[float, float]:
+def median_interval(values: Float[np.ndarray, "value"], seed: int, draws: int = DRAWS) -> tuple[float, float]:
     """The 95 % interval of the median of independent values, by a percentile bootstrap."""
     random = np.random.default_rng(seed)
     medians = np.median(random.choice(values, (draws, len(values))), axis=1)

@@ -105,7 +105,7 @@ class NetworkGradients:
 
     @property
     def decades_per_stage(self) -> tuple[float | None, ...]:
-        """What the mean absolute gradient gains, in decades, on its way back from each stage's output to the one before.
+        """What the mean absolute gradient gains, in decades, on its way back from one stage's output to the one before.
 
         One number for each stage but the last, negative where it shrinks; None where a mean is zero or missing.
         """
@@ -167,7 +167,7 @@ class NetworkGradients:
         """Counts of the absolute gradient by output and log10 bin, and mean, variance, zeros and non-finite counts."""
         points = (*self.stages, *self.blocks)
         counts = np.stack([point.magnitudes.histogram for point in points])
-        filled = counts.any(0).nonzero()[0]
+        filled = np.flatnonzero(counts.any(0))
         kept = slice(filled[0], filled[-1] + 1) if len(filled) else slice(0, 0)
         centres = LOWEST + (np.arange(counts.shape[1]) + 0.5) / PER_DECADE
         numbers = {
@@ -233,8 +233,6 @@ class GradientResult:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.summary())}</pre>"
-
-
 
 
 def _decades(early: float | None, late: float | None) -> float | None:

@@ -160,7 +160,7 @@ class _Probes:
         self.squares[key] += float(torch.linalg.vector_norm(values.float())) ** 2
         self.elements[key] += values.numel()
         # A hook on the tensor belongs to its value of now, also if a later module changes it in place.
-        tensor.register_hook(partial(self._take, key))
+        tensor.register_hook(partial(self._take, key))  # type: ignore[no-untyped-call]
 
     def _take(self, key: tuple[str, int], gradient: Tensor) -> None:
         self.reached.add(key)

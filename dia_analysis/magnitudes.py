@@ -61,7 +61,7 @@ class Magnitudes:
         `per_decade` divides PER_DECADE. Both arrays are empty if no value is non-zero.
         """
         counts = self.histogram.reshape(-1, PER_DECADE // per_decade).sum(1)
-        filled = counts.nonzero()[0]
+        filled = np.flatnonzero(counts)
         if not len(filled):
             return counts[:0], np.empty(0)
         first, last = filled[0], filled[-1] + 1
@@ -93,9 +93,11 @@ class MagnitudeStatistics(Metric):
 
     def update(self, values: Float[Tensor, "*shape"]) -> None:
         """Add the absolute values of a tensor."""
-        values = values.detach()
-        for chunk in (values.cpu() if values.device.type == "mps" else values).flatten().split(CHUNK):  # no float64
-            self._add(chunk.double().abs())
+        values = values.detach().flatten()
+        if values.device.type == "mps":  # which has no float64
+            values = values.cpu()
+        for start in range(0, len(values), CHUNK):
+            self._add(values[start : start + CHUNK].double().abs())
 
     def _add(self, magnitudes: Float[Tensor, "value"]) -> None:
         finite = _chosen(magnitudes, magnitudes.isfinite())

@@ -257,11 +257,13 @@ def _document(evaluation: Evaluation) -> dict[str, float | None]:
 
 
 def kept_epochs(directory: Path) -> list[Path]:
-    """The checkpoints that a run with `keep_every` has kept so far, by epoch. Raises ModelInputError if there is none."""
+    """The checkpoints that a run with `keep_every` kept, by epoch. Raises ModelInputError if there is none."""
     paths = directory.glob("epoch-*.safetensors")
     if kept := sorted(paths, key=lambda path: (len(path.name), path.name)):
         return kept
-    raise ModelInputError("run", f"{directory} keeps no epochs; train with dia-train fit --keep-every 1 --out {directory}")
+    raise ModelInputError(
+        "run", f"{directory} keeps no epochs; train with dia-train fit --keep-every 1 --out {directory}"
+    )
 
 
 def versions() -> dict[str, str]:

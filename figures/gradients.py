@@ -38,7 +38,7 @@ def gradient_distributions(result: GradientResult) -> Figure:
     axes[-1].set_xscale("log")
     _limit(axes[-1], [stage for network in result.networks for stage in network.stages])
     axes[-1].set_xlabel("Absolute gradient at the stage's output (line: mean)")
-    _legend(figure, axes)
+    _legend(figure, list(axes))
     return figure
 
 
@@ -78,7 +78,7 @@ def gradients_along_training(result: GradientResult) -> Figure:
         ax.set(yscale="log", title=f"Stage {index + 1}", xlabel="Epoch")
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes[0].set_ylabel("Absolute gradient (line: mean)")
-    _legend(figure, axes)
+    _legend(figure, list(axes))
     return figure
 
 
