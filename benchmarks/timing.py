@@ -1,17 +1,12 @@
-"""Time functions in turn, so that a machine whose speed drifts is fair to all of them."""
+"""Medians of functions that are timed in turn."""
 
-import time
 from collections.abc import Callable
 from statistics import median
+
+from dia_analysis.timing import interleaved_seconds
 
 
 def interleaved(functions: dict[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, float]:
     """The median seconds of each function over `rounds` rounds that run every function once."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(rounds + warm_up):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+    seconds = interleaved_seconds(functions, rounds, warm_up=warm_up)
     return {name: median(values) for name, values in seconds.items()}

@@ -152,6 +152,91 @@ def gini(
 
 
 @app.command()
+def gradients(
+    ckpts: o.Ckpts = None,
+    models: o.Models = None,
+    changes: o.Set = None,
+    runs: Annotated[
+        list[Path] | None, typer.Option("--run", help="The folder of a dia-train fit run; several times.")
+    ] = None,
+    every_epoch: Annotated[
+        bool, typer.Option("--every-epoch", help="All epochs that the runs kept (dia-train fit --keep-every).")
+    ] = False,
+    data: o.Data = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 512, or all.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=8, help="Resize images of files to this, for --model.")
+    ] = None,
+    points: Annotated[
+        list[str] | None, typer.Option("--points", help="Modules that count as stages, such as 'layer*'.")
+    ] = None,
+    per_block: Annotated[bool, typer.Option("--per-block", help="Also at the output of every block.")] = False,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 128,
+    workers: o.Workers = 2,
+    strict: o.Strict = False,
+) -> None:
+    """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
+    from cli.gradients import open_labelled, report
+    from cli.networks import candidates, run_files
+
+    compared = candidates(ckpts or (), models or (), changes or (), run_files(runs or [], every_epoch))
+    labelled = open_labelled(
+        data,
+        compared[0].read(),
+        images,
+        data_dir=data_dir,
+        image_size=image_size,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+        seed=seed,
+    )
+    default = Path("dia-out") / f"gradients-{compared[0].name.replace('/', '-')}"
+    report(compared, labelled, points, out or default, per_block=per_block, overwrite=overwrite, as_json=as_json)
+
+
+@app.command()
+def cost(
+    ckpts: o.Ckpts = None,
+    models: o.Models = None,
+    changes: o.Set = None,
+    classes: Annotated[int, typer.Option("--classes", min=1, help="Classes of the networks of --model.")] = 100,
+    image_size: Annotated[int, typer.Option("--image-size", min=8, help="Pixels, for the networks of --model.")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="How often each network is timed.")] = 20,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 32,
+) -> None:
+    """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
+    from cli.cost import report
+    from cli.networks import candidates
+
+    compared = candidates(ckpts or (), models or (), changes or ())
+    report(
+        compared,
+        out or Path("dia-out") / f"cost-{compared[0].name.replace('/', '-')}",
+        classes=classes,
+        image_size=image_size,
+        batch_size=batch_size,
+        rounds=rounds,
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
     from cli.demo import run_demo

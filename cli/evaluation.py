@@ -3,11 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
+from cli.classes import class_numbers
 from cli.console import note, say, say_json, tracked
-from dia_models import Checkpoint, ModelInputError
-from dia_models.data import FileImages, ImageSource, open_data
+from dia_models import Checkpoint
+from dia_models.data import FileImages, open_data
 from dia_models.device import choose_device
 from dia_models.evaluation import evaluate
 
@@ -28,7 +27,7 @@ def evaluate_checkpoint(
     info = checkpoint.info
     data = data or info.data
     source = open_data(data, "test" if data == info.data else "any", data_dir, workers=workers, strict=strict)
-    labels = _labels(source, info.classes, data)
+    labels = class_numbers(source, info.classes, data)
     where = choose_device(device)
     batches = source.batches(range(len(source)), batch_size, info.preprocessing.size, info.model.in_channels)
     relabelled = (replace(b, labels=labels[b.labels]) for b in tracked(batches, -(-len(source) // batch_size), "test"))
@@ -56,18 +55,3 @@ def evaluate_checkpoint(
     )
     for name, accuracy in per_class.items():
         say(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
-
-
-def _labels(source: ImageSource, classes: tuple[str, ...], data: str) -> Tensor:
-    """The checkpoint's class number for each class of the data."""
-    import torch
-
-    if not source.classes:
-        raise ModelInputError("data", f"{data} has no classes; put each class in a folder of its own")
-    foreign = [name for name in source.classes if name not in classes]
-    if foreign:
-        raise ModelInputError(
-            "data",
-            f"{data} has classes that the network does not know: {', '.join(foreign)}; it knows {', '.join(classes)}",
-        )
-    return torch.tensor([classes.index(name) for name in source.classes])

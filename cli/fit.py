@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.progress import TaskID
 
 from cli.console import note, progress_bar, say, say_json
+from cli.settings import parse_setting
 from dia_models import ModelInputError
 from dia_models.device import choose_device
 from dia_models.recipe import Recipe, load_recipe
@@ -74,6 +75,7 @@ def fit_or_resume(
     image_size: int | None,
     channels: int,
     start_from: str | None,
+    keep_every: int | None,
     data_dir: Path | None,
     strict: bool,
     device: str,
@@ -86,9 +88,9 @@ def fit_or_resume(
         if out is None:
             raise ModelInputError("out", "--resume needs the run's directory: --out DIR")
         config = RunConfig.read(out)
-        _check_same(config, model=model, data=data, recipe_name=recipe)
+        _check_same(config, model=model, data=data, recipe_name=recipe, keep_every=keep_every)
     else:
-        config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from)
+        config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from, keep_every)
         out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
@@ -108,6 +110,7 @@ def _new_config(
     channels: int,
     seed: int,
     start_from: str | None,
+    keep_every: int | None,
 ) -> RunConfig:
     if model is None or data is None:
         missing = "model" if model is None else "data"
@@ -117,7 +120,7 @@ def _new_config(
     if channels not in (1, 3):
         raise ModelInputError("channels", f"{channels} given; accepted: 1 or 3")
     name = recipe or DEFAULT_RECIPE
-    values = {**SUITED.get(data, {}), **dict(_parse(change) for change in changes)}
+    values = {**SUITED.get(data, {}), **dict(parse_setting(change) for change in changes)}
     recipe_values = {key: value for key, value in values.items() if key in Recipe.model_fields}
     options = {key: value for key, value in values.items() if key not in recipe_values}
     return RunConfig(
@@ -130,23 +133,11 @@ def _new_config(
         channels=channels,
         seed=seed,
         start_from=start_from,
+        keep_every=keep_every,
     )
 
 
-def _parse(change: str) -> tuple[str, Any]:
-    """key=value, the value as TOML if it is such, else as text."""
-    import tomllib
-
-    key, equals, value = change.partition("=")
-    if not (key and equals and value):
-        raise ModelInputError("set", f"{change!r} is not of the form key=value")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
-
-
-def _check_same(config: RunConfig, **given: str | None) -> None:
+def _check_same(config: RunConfig, **given: str | int | None) -> None:
     for field, value in given.items():
         started = getattr(config, field)
         if value is not None and value != started:

@@ -6,6 +6,13 @@ from typing import Annotated
 import typer
 
 Ckpt = Annotated[str, typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one.")]
+Ckpts = Annotated[
+    list[str] | None, typer.Option("--ckpt", help="A checkpoint file or the name of a bundled one; several times.")
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="A network with random weights, as dia-train models lists it; several times."),
+]
 Data = Annotated[
     str | None,
     typer.Option("--data", help="A data set or folder:PATH; by default what the network was trained on."),

@@ -33,6 +33,12 @@ def fit(
     start_from: Annotated[
         str | None, typer.Option("--from", help="Start from a checkpoint's weights, a path or a bundled name.")
     ] = None,
+    keep_every: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-every", min=1, help="Also keep the network before training and after every so many epochs."
+        ),
+    ] = None,
     data_dir: o.DataDir = None,
     strict: o.Strict = False,
     device: o.Device = "auto",
@@ -52,6 +58,7 @@ def fit(
         image_size=image_size,
         channels=channels,
         start_from=start_from,
+        keep_every=keep_every,
         data_dir=data_dir,
         strict=strict,
         device=device,

@@ -11,10 +11,22 @@ from dia_analysis.correlation import (
     correlate_layers,
     pearson,
 )
+from dia_analysis.cost import (
+    CostResult,
+    NetworkCost,
+    Subject,
+    count_attention_parameters,
+    count_flops,
+    count_parameters,
+    measure_cost,
+)
 from dia_analysis.deletion import DeletionResult, deletion_check
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.gini import GiniCollector, GiniResult, StageGini, gini_importance
 from dia_analysis.gradcam import gradcam, stream_gradcam
+from dia_analysis.gradient_results import GradientResult, NetworkGradients, PointGradients
+from dia_analysis.gradients import measure_gradients, network_gradients
+from dia_analysis.magnitudes import Magnitudes, MagnitudeStatistics
 from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.randomisation import RandomisationResult, randomisation_check
@@ -24,11 +36,18 @@ __all__ = [
     "AgreementResult",
     "AnalysisInputError",
     "CorrelationResult",
+    "CostResult",
     "DeletionResult",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
+    "GradientResult",
+    "MagnitudeStatistics",
+    "Magnitudes",
+    "NetworkCost",
+    "NetworkGradients",
     "PearsonBetweenLayers",
+    "PointGradients",
     "Provenance",
     "RandomisationResult",
     "Record",
@@ -36,16 +55,23 @@ __all__ = [
     "StageCorrelation",
     "StageGini",
     "StageMaps",
+    "Subject",
     "agreement",
     "capture",
     "correlate_layers",
+    "count_attention_parameters",
+    "count_flops",
+    "count_parameters",
     "deletion_check",
     "find_points",
     "gini_importance",
     "gradcam",
     "group_stages",
     "match_points",
+    "measure_cost",
+    "measure_gradients",
     "method_names",
+    "network_gradients",
     "pearson",
     "randomisation_check",
     "stream_gradcam",

@@ -29,7 +29,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 class CheckpointInfo(BaseModel):
-    """What a checkpoint's header says about the network in it."""
+    """What a checkpoint's header says about the network in it; `epoch` is given where a run kept its epochs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -41,6 +41,7 @@ class CheckpointInfo(BaseModel):
     recipe: dict[str, bool | int | float | str] = {}
     metrics: dict[str, float] = {}
     seed: int = 0
+    epoch: int | None = Field(default=None, ge=0)
     versions: dict[str, str] = {}
 
     @model_validator(mode="after")

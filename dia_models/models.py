@@ -84,6 +84,16 @@ def build_model(spec: ModelSpec) -> Network:
     return model
 
 
+def without_attention(spec: ModelSpec) -> ModelSpec:
+    """The description of the same backbone with the same options, but without attention."""
+    _, _, kind = _parse(spec.name)
+    if kind is None:
+        return spec
+    gone = {*kind.options(), "attention_stages", "attention_blocks"}
+    options = {key: value for key, value in spec.options.items() if key not in gone}
+    return spec.model_copy(update={"name": spec.name.removesuffix(f"_{kind.name}"), "options": options})
+
+
 def _parse(name: str) -> tuple[Backbone, dict[str, int], AttentionKind | None]:
     for backbone in BACKBONES:
         match = re.fullmatch(rf"({backbone.pattern})(?:_(?P<attention>\w+))?", name, re.ASCII)

@@ -16,26 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dia_models.allocator import keep_freed_memory
 from dia_models.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint, write_atomically
-from dia_models.data import (
-    CIFAR_MEAN,
-    CIFAR_STD,
-    ImageSource,
-    MemoryImages,
-    Preprocessing,
-    hold_out,
-    measured,
-    open_data,
-)
+from dia_models.data import ImageSource, MemoryImages, Preprocessing, hold_out, open_data, suited
 from dia_models.device import choose_precision
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate
 from dia_models.models import create_model
 from dia_models.network import Network, Option
 from dia_models.recipe import Recipe
-from dia_models.training import BEST, LAST, Training, TrainingData, make_trainer
+from dia_models.training import BEST, LAST, KeptEpochs, Training, TrainingData, make_trainer
 
 CONFIG, RESULT, MODEL, BEST_MODEL = "run.json", "result.json", "model.safetensors", "best.safetensors"
-CIFAR = Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
+KEPT = "epoch-{:04d}.safetensors"
 
 
 class RunConfig(BaseModel):
@@ -53,6 +44,7 @@ class RunConfig(BaseModel):
     channels: int = Field(default=3, ge=1, le=3)
     seed: int = 0
     start_from: str | None = None
+    keep_every: int | None = Field(default=None, ge=1)
 
     @classmethod
     def read(cls, directory: Path) -> "RunConfig":
@@ -113,7 +105,8 @@ def fit(
     A new run needs a directory that does not exist or is empty; `resume` continues one at the last epoch that
     was completed, to the same weights as without the interruption on the same machine. An image that cannot be read
     is left out with a warning, or an error if `strict`.
-    `config.start_from` names a checkpoint whose weights to start from. Raises ModelInputError for a directory in use,
+    `config.start_from` names a checkpoint whose weights to start from. With `config.keep_every` the network is also
+    kept before training and after every so many epochs (`kept_epochs`). Raises ModelInputError for a directory in use,
     for a run of another configuration, and for a checkpoint of another network.
     """
     _check(directory, config, resume)
@@ -168,8 +161,7 @@ def _read_images(config: RunConfig, data_dir: Path | None, strict: bool) -> _Ima
     if test.classes != train.classes:
         raise ModelInputError("data", f"{config.data}: the test classes are not the training classes")
     kept, validation = hold_out(train, config.recipe.validation, config.seed)
-    preprocessing = CIFAR if config.data.startswith("cifar") else measured(kept.pixels)
-    return _Images(kept, validation, test, preprocessing)
+    return _Images(kept, validation, test, suited(config.data, kept.pixels))
 
 
 def _in_memory(source: ImageSource, config: RunConfig) -> MemoryImages:
@@ -192,10 +184,14 @@ def _train(
     resume: bool,
     callbacks: tuple[Callback, ...],
 ) -> None:
+    def keep(epoch: int) -> None:
+        save_checkpoint(directory / KEPT.format(epoch), model, _info(model, config, images, {}, epoch))
+
     if device.type == "cpu":
         keep_freed_memory()
     precision = choose_precision(config.recipe.precision, device)
-    trainer = make_trainer(config.recipe, directory, device, precision, callbacks)
+    kept = () if config.keep_every is None else (KeptEpochs(config.keep_every, keep),)
+    trainer = make_trainer(config.recipe, directory, device, precision, (*kept, *callbacks))
     training = Training(model, config.recipe, images.preprocessing, len(images.train), config.seed)
     data = TrainingData(images.train, images.validation, config.recipe, config.seed)
     last = directory / LAST
@@ -213,13 +209,13 @@ def _train(
 def _finish(model: Network, config: RunConfig, images: _Images, directory: Path, device: torch.device) -> RunResult:
     model.to(device)
     last = _test(model, images, config.recipe.batch_size, device)
-    save_checkpoint(directory / MODEL, model, _info(model, config, images, last))
+    save_checkpoint(directory / MODEL, model, _info(model, config, images, _scores(last)))
     best = None
     if (directory / BEST).exists():
         state = torch.load(directory / BEST, map_location=device, weights_only=True)["state_dict"]
         model.load_state_dict({name.removeprefix("model."): t for name, t in state.items()})
         best = _test(model, images, config.recipe.batch_size, device)
-        save_checkpoint(directory / BEST_MODEL, model, _info(model, config, images, best))
+        save_checkpoint(directory / BEST_MODEL, model, _info(model, config, images, _scores(best)))
     result = RunResult(directory, config, last, best)
     write_atomically(directory / RESULT, json.dumps(result.to_dict(), indent=2).encode())
     return result
@@ -230,7 +226,9 @@ def _test(model: Network, images: _Images, batch_size: int, device: torch.device
     return evaluate(model, batches, images.preprocessing, len(images.test.classes), device)
 
 
-def _info(model: Network, config: RunConfig, images: _Images, test: Evaluation) -> CheckpointInfo:
+def _info(
+    model: Network, config: RunConfig, images: _Images, metrics: dict[str, float], epoch: int | None = None
+) -> CheckpointInfo:
     return CheckpointInfo(
         model=model.spec,
         data=config.data,
@@ -241,8 +239,9 @@ def _info(model: Network, config: RunConfig, images: _Images, test: Evaluation) 
             **config.recipe.model_dump(exclude={"milestones"}),
             **({"start_from": Checkpoint.read(config.start_from).sha256} if config.start_from else {}),
         },
-        metrics=_scores(test),
+        metrics=metrics,
         seed=config.seed,
+        epoch=epoch,
         versions=versions(),
     )
 
@@ -253,6 +252,16 @@ def _scores(evaluation: Evaluation) -> dict[str, float]:
 
 def _document(evaluation: Evaluation) -> dict[str, float | None]:
     return {name: score if isfinite(score) else None for name, score in _scores(evaluation).items()}
+
+
+def kept_epochs(directory: Path) -> list[Path]:
+    """The checkpoints that a run with `keep_every` kept, by epoch. Raises ModelInputError if there is none."""
+    paths = directory.glob("epoch-*.safetensors")
+    if kept := sorted(paths, key=lambda path: (len(path.name), path.name)):
+        return kept
+    raise ModelInputError(
+        "run", f"{directory} keeps no epochs; train with dia-train fit --keep-every 1 --out {directory}"
+    )
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -191,6 +191,27 @@ class MetricsFile(Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue().encode())
+
+
+class KeptEpochs(Callback):
+    """Hands the number of finished epochs to `save` before the first epoch, after each `every`-th and the last.
+
+    Lightning saves the training state after it: a run killed in between repeats the epoch and saves the same again.
+    """
+
+    def __init__(self, every: int, save: Callable[[int], None]):
+        self.every, self.save = every, save
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the network as it starts; a run that is resumed has it already."""
+        if trainer.current_epoch == 0:
+            self.save(0)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep this epoch's network if it is its turn."""
+        finished = trainer.current_epoch + 1
+        if finished % self.every == 0 or finished == trainer.max_epochs:
+            self.save(finished)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

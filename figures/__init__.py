@@ -8,3 +8,18 @@ from figures.style import save_figure
 from figures.trust import trust
 
 __all__ = ["anatomy", "distribution", "heatmaps", "matrices", "overlay", "save_figure", "scatter", "triangles", "trust"]
+from figures.cost import cost_ratios
+from figures.gradients import gradient_distributions, gradients_along_depth, gradients_along_training
+from figures.style import COLOURS
+
+__all__ = [
+    "COLOURS",
+    "cost_ratios",
+    "distribution",
+    "gradient_distributions",
+    "gradients_along_depth",
+    "gradients_along_training",
+    "matrices",
+    "save_figure",
+    "scatter",
+]

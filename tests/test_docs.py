@@ -1,4 +1,4 @@
-"""The commands and the code of the README run as they stand."""
+"""The commands and the code of the README and of docs/ run as they stand."""
 
 import os
 import re

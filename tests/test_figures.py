@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from test_correlation import of_maps
 
 import figures
-from dia_analysis import correlate_layers
+from dia_analysis import GradientResult, Subject, correlate_layers, measure_cost, network_gradients
 from dia_models import create_model
 
 
@@ -106,3 +106,84 @@ def test_the_anatomy_has_a_box_per_block_and_per_module_that_ran():
     assert (shared.get_title(loc="left"), len(shared.patches)) == ("shared", 3 * (3 + 1))  # layers 1, 2, …, 6
     texts = [text.get_text() for text in shared.texts]
     assert texts.count("6") == texts.count("…") == texts.count("6 layers, 1 module") == 3
+
+
+def gradient_result(epochs=(None,), names=("plain", "lstm")):
+    networks = []
+    for name in names:
+        model = create_model("cifar_resnet20" if name == "plain" else "cifar_resnet20_dia_lstm")
+        for epoch in epochs:
+            batches = [(torch.randn(4, 3, 8, 8), torch.arange(4))]
+            networks.append(network_gradients(model, batches, name=name, per_block=True, epoch=epoch))
+    return GradientResult(tuple(networks))
+
+
+def test_gradient_distributions_show_every_network_at_every_stage():
+    result = gradient_result()
+    figure = figures.gradient_distributions(result)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["Stage 1", "Stage 2", "Stage 3"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["plain", "lstm"]
+    for ax, stages in zip(figure.axes, zip(*(n.stages for n in result.networks), strict=True), strict=True):
+        assert ax.get_xscale() == "log"
+        assert [line.get_xdata()[0] for line in ax.lines] == [stage.magnitudes.mean for stage in stages]
+        counts, edges = stages[0].magnitudes.binned(10)
+        np.testing.assert_allclose(ax.patches[0].get_data().values, counts / counts.max())
+        np.testing.assert_allclose(ax.patches[0].get_data().edges, 10.0**edges)
+    assert not figure.axes[0].texts[0].get_text()
+
+
+def test_zeros_and_nan_are_written_beside_the_distribution():
+    model = create_model("cifar_resnet20", skip=False, batch_norm=False)
+    with torch.no_grad():
+        model.stages[2].blocks[0].branch[0].weight.zero_()
+    dead = network_gradients(model, [(torch.randn(4, 3, 8, 8), torch.arange(4))], name="dead")
+    with torch.no_grad():
+        model.classifier.weight[0] = torch.nan
+    broken = network_gradients(model, [(torch.randn(4, 3, 8, 8), torch.arange(4))], name="broken")
+    figure = figures.gradient_distributions(GradientResult((dead, broken)))
+    assert figure.axes[0].texts[0].get_text() == "dead: 100.00% zero\nbroken: 100.00% zero"
+    assert figure.axes[2].texts[0].get_text() == "broken: 100.00% not finite"
+
+
+def test_gradients_along_depth_mark_the_stages():
+    result = gradient_result(names=("plain",))
+    (ax,) = figures.gradients_along_depth(result).axes
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [b.magnitudes.mean for b in result.networks[0].blocks])
+    assert [line.get_xdata()[0] for line in ax.lines[1:]] == [2.5, 4.5]
+    assert [t.get_text() for t in ax.texts] == ["stage 1", "stage 2", "stage 3"]
+
+
+def test_gradients_along_training_have_a_panel_per_stage():
+    result = gradient_result(epochs=(0, 2, 3))
+    figure = figures.gradients_along_training(result)
+    assert [ax.get_title() for ax in figure.axes] == ["Stage 1", "Stage 2", "Stage 3"]
+    assert [list(line.get_xdata()) for line in figure.axes[1].lines] == [[0, 2, 3]] * 2
+    with pytest.raises(ValueError, match="no network has an epoch"):
+        figures.gradients_along_training(gradient_result(names=("plain",)))
+
+
+def test_gradient_results_draw_themselves():
+    result = gradient_result(names=("plain",))
+    ax = result.plot(Figure().subplots())
+    assert ax.get_yscale() == "log"
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [s.magnitudes.mean for s in result.networks[0].stages])
+    ax = result.networks[0].stages[0].plot(Figure().subplots())
+    (drawn,) = ax.patches
+    data = drawn.get_data()
+    assert float((data.values * np.diff(np.log10(data.edges))).sum()) == pytest.approx(1.0)
+
+
+def test_cost_ratios_show_time_flops_and_parameters():
+    image = torch.randn(2, 3, 8, 8)
+    plain = Subject(create_model("cifar_resnet20"), image, "plain")
+    result = measure_cost({"plain": plain, "se": Subject(create_model("cifar_resnet20_se"), image, "plain")}, rounds=3)
+    base, se = result.networks
+    (ax,) = figures.cost_ratios(result).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["se"]
+    interval, *ratios = (line.get_xdata() for line in ax.lines[:4])
+    assert tuple(interval) == se.interval
+    expected = (se.latency_ratio, se.flops / base.flops, se.parameters / base.parameters)
+    assert [r[0] for r in ratios] == pytest.approx(expected)
+    assert len(result.plot(Figure().subplots()).lines) == 5
+    with pytest.raises(ValueError, match="no network has another one"):
+        figures.cost_ratios(measure_cost({"plain": plain}, rounds=2))

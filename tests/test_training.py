@@ -10,12 +10,13 @@ import time
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from dia_models import Checkpoint, ModelInputError, load
 from dia_models.data import Batch, Preprocessing, open_data
 from dia_models.evaluation import evaluate
 from dia_models.recipe import list_recipes, load_recipe
-from dia_models.run import RunConfig, fit
+from dia_models.run import RunConfig, fit, kept_epochs
 from dia_models.training import Batches, Training, epoch_seed
 
 CPU = torch.device("cpu")
@@ -59,6 +60,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from lightning.pytorch.callbacks import Callback
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
 from test_training import config
@@ -247,3 +249,36 @@ def test_evaluation_by_hand():
     assert found.accuracy == pytest.approx(1 / 3)
     assert found.per_class_accuracy == (1.0, 0.0, None)
     assert found.loss == pytest.approx(float(right - 2 / 3))
+
+
+class KilledError(Exception):
+    """Stands for a power cut."""
+
+
+class Kill(Callback):
+    """Ends the run after its second epoch, when that epoch was kept and before its training state is saved."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise KilledError
+
+
+def test_kept_epochs_are_the_same_after_an_interruption(tmp_path):
+    keeping = config(epochs=3).model_copy(update={"keep_every": 1})
+    fit(keeping, tmp_path / "whole", CPU)
+    with pytest.raises(KilledError):
+        fit(keeping, tmp_path / "killed", CPU, callbacks=(Kill(),))
+    assert len(kept_epochs(tmp_path / "killed")) == 3
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    fit(keeping, tmp_path / "killed", CPU, resume=True)
+    whole, killed = (kept_epochs(tmp_path / run) for run in ("whole", "killed"))
+    assert [path.name for path in whole] == [path.name for path in killed]
+    assert [path.read_bytes() for path in whole] == [path.read_bytes() for path in killed]
+    assert [Checkpoint.read(path).info.epoch for path in whole] == [0, 1, 2, 3]
+
+
+def test_a_run_keeps_no_epochs_unless_asked(tmp_path):
+    fit(config(epochs=1), tmp_path / "run", CPU)
+    assert not list((tmp_path / "run").glob("epoch-*"))
+    with pytest.raises(ModelInputError, match="keeps no epochs; train with dia-train fit --keep-every 1"):
+        kept_epochs(tmp_path / "run")

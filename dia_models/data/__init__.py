@@ -2,7 +2,7 @@
 
 from dia_models.data.files import open_files
 from dia_models.data.images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
-from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror
+from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror, suited
 from dia_models.data.request import data_root
 from dia_models.data.sets import data_names, open_data
 from dia_models.data.splits import hold_out
@@ -24,4 +24,5 @@ __all__ = [
     "open_data",
     "open_files",
     "shift_and_mirror",
+    "suited",
 ]

@@ -51,6 +51,13 @@ def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessi
     return Preprocessing(height=height, width=width, mean=_rounded(mean), std=_rounded(std))
 
 
+def suited(data: str, pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
+    """The preprocessing for a data set: CIFAR's usual mean and std, else what is `measured` on these images."""
+    if data.startswith("cifar"):
+        return Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
+    return measured(pixels)
+
+
 def shift_and_mirror(
     pixels: UInt8[Tensor, "batch height width channel"],
     padding: int,

@@ -1,0 +1,90 @@
+"""dia-analyze cost: networks beside their backbones without attention."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+import figures
+from cli.console import note, say, say_json
+from cli.networks import Candidate
+from dia_analysis import CostResult, Provenance, Subject, measure_cost
+from dia_analysis.cost import PAPER_RATIOS
+from dia_analysis.output import check_free, new_directory, write_json
+from dia_models import Network, build_model
+from dia_models.allocator import keep_freed_memory
+from dia_models.device import choose_device
+from dia_models.models import without_attention
+
+PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in PAPER_RATIOS.items())
+
+
+def report(
+    candidates: list[Candidate],
+    out: Path,
+    *,
+    classes: int,
+    image_size: int,
+    batch_size: int,
+    rounds: int,
+    device: str,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> CostResult:
+    """Measure, write everything into `out`, and print the table or the JSON document."""
+    check_free(out, overwrite)
+    where = choose_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
+    subjects = with_baselines(_opened(c, classes, image_size, batch_size, where, seed) for c in candidates)
+    result = measure_cost(subjects, rounds=rounds, seed=seed)
+    about = {"networks": [network.provenance.to_dict() for network in result.networks]}
+    with new_directory(out, about, overwrite=overwrite) as folder:
+        write_json(folder / "cost.json", result.to_dict())
+        result.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
+        if any(network.baseline not in (None, network.name) for network in result.networks):
+            figures.save_figure(figures.cost_ratios(result), folder / "cost-ratios")
+    if as_json:
+        say_json(result.to_dict())
+    else:
+        say(f"{result.summary()}\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}.")
+    note(f"written to {out}/")
+    return result
+
+
+def with_baselines(opened: Iterable[tuple[str, Network, Subject]]) -> dict[str, Subject]:
+    """The networks by name, each with its backbone without attention, which is added where it is not there yet."""
+    networks = list(opened)
+    subjects = {name: subject for name, _, subject in networks}
+    plain = {
+        _same(model, subject): name for name, model, subject in networks if without_attention(model.spec) == model.spec
+    }
+    for name, model, subject in networks:
+        baseline = build_model(without_attention(model.spec))
+        baseline.to(subject.images.device).to(memory_format=torch.channels_last)
+        key = _same(baseline, subject)
+        if key not in plain:
+            plain[key] = baseline.spec.name if baseline.spec.name not in subjects else f"{name} without attention"
+            subjects[plain[key]] = Subject(baseline, subject.images, plain[key])
+        subjects[name] = Subject(model, subject.images, plain[key], subject.provenance)
+    return subjects
+
+
+def _opened(
+    candidate: Candidate, classes: int, size: int, batch_size: int, device: torch.device, seed: int
+) -> tuple[str, Network, Subject]:
+    checkpoint = candidate.read()
+    if checkpoint is None:
+        model, shape, provenance = candidate.fresh(classes, 3, seed), (size, size), Provenance(seed=seed)
+    else:
+        model, shape = checkpoint.build(), checkpoint.info.preprocessing.size
+        provenance = Provenance(checkpoint=checkpoint.name, checkpoint_sha256=checkpoint.sha256, seed=seed)
+    model.to(device).to(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, model.spec.in_channels, *shape, generator=torch.Generator().manual_seed(seed))
+    images = images.to(device).to(memory_format=torch.channels_last)
+    return candidate.name, model, Subject(model, images, provenance=provenance)
+
+
+def _same(model: Network, subject: Subject) -> tuple[str, tuple[int, ...]]:
+    return model.spec.model_dump_json(), tuple(subject.images.shape)

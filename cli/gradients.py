@@ -1,0 +1,185 @@
+"""dia-analyze gradients: measure networks side by side or along training, draw, compare with the paper."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+import figures
+from cli.classes import class_numbers
+from cli.console import note, say, say_json, tracked
+from cli.gradient_pairs import PAPER, Pair, dia_lstm_beside_plain
+from cli.networks import Candidate, in_even_batches
+from dia_analysis import GradientResult, NetworkGradients, Provenance, network_gradients
+from dia_analysis.output import check_free, new_directory, write_json
+from dia_models import Checkpoint, ModelInputError
+from dia_models.allocator import keep_freed_memory
+from dia_models.data import FileImages, ImageSource, MemoryImages, Preprocessing, evenly_spaced, open_data, suited
+from dia_models.device import choose_device
+
+DEFAULT_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Chosen images of a data set with labels; `fresh` says how networks with random weights see them."""
+
+    data: str
+    source: ImageSource
+    chosen: list[int]
+    batch_size: int
+    device: torch.device
+    seed: int
+    fresh: Preprocessing
+
+    def batches(
+        self, preprocessing: Preprocessing, classes: tuple[str, ...], label: str
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as a network expects them and the numbers of their classes, batch by batch, with a progress bar."""
+        numbers = class_numbers(self.source, classes, self.data)
+        channels = len(preprocessing.mean)
+        batches = self.source.batches(self.chosen, self.batch_size, preprocessing.size, channels)
+        for batch in tracked(batches, -(-len(self.chosen) // self.batch_size), label):
+            yield preprocessing(batch.pixels.to(self.device)), numbers[batch.labels]
+
+    def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
+        """Where the gradients of a network come from."""
+        return Provenance(
+            checkpoint=None if checkpoint is None else checkpoint.name,
+            checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
+            data=self.data,
+            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances, in random order",
+            seed=self.seed,
+        )
+
+    def report_unreadable(self) -> None:
+        """Name the files that were skipped."""
+        if isinstance(self.source, FileImages):
+            for name, reason in sorted(self.source.unreadable.items()):
+                note(f"warning: skipped {name}: {reason}")
+
+
+def open_labelled(
+    data: str | None,
+    first: Checkpoint | None,
+    images: int | None,
+    *,
+    data_dir: Path | None,
+    image_size: int | None,
+    device: str,
+    batch_size: int,
+    workers: int,
+    strict: bool,
+    seed: int,
+) -> LabelledImages:
+    """Open the images: by default those that the first checkpoint was tested on, or digits.
+
+    `image_size` is for networks with random weights, which otherwise see the images as the first checkpoint does, or
+    in the size they have.
+    """
+    data = data or (first.info.data if first else "digits")
+    source = open_data(data, "any", data_dir, workers=workers, strict=strict)
+    if images is not None and images > len(source):
+        raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
+    if not source.classes:
+        class_numbers(source, (), data)
+    chosen = evenly_spaced(images or min(DEFAULT_IMAGES, len(source)), len(source))
+    Random(seed).shuffle(chosen)  # so that every batch has all classes
+    where = choose_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
+    fresh = first.info.preprocessing if first else _measured(data, source, chosen, image_size)
+    return LabelledImages(data, source, chosen, in_even_batches(len(chosen), batch_size), where, seed, fresh)
+
+
+def measure(
+    candidates: list[Candidate], images: LabelledImages, points: list[str] | None, *, per_block: bool
+) -> GradientResult:
+    """The gradients of every candidate on the same images."""
+    return GradientResult(tuple(_measure_one(candidate, images, points, per_block) for candidate in candidates))
+
+
+def _measure_one(
+    candidate: Candidate, images: LabelledImages, points: list[str] | None, per_block: bool
+) -> NetworkGradients:
+    checkpoint = candidate.read()
+    if checkpoint is None:
+        classes, preprocessing, epoch = images.source.classes, images.fresh, None
+        model = candidate.fresh(len(classes), len(preprocessing.mean), images.seed)
+    else:
+        classes, preprocessing, epoch = checkpoint.info.classes, checkpoint.info.preprocessing, checkpoint.info.epoch
+        model = checkpoint.build()
+    model.to(images.device).to(memory_format=torch.channels_last)
+    label = candidate.name if epoch is None else f"{candidate.name}, epoch {epoch}"
+    return network_gradients(
+        model,
+        images.batches(preprocessing, classes, label),
+        name=candidate.name,
+        points=points,
+        per_block=per_block,
+        seed=images.seed,
+        epoch=epoch,
+        made_from=model.spec.model_dump(mode="json"),
+        provenance=images.provenance(checkpoint),
+    )
+
+
+def _measured(data: str, source: ImageSource, chosen: list[int], size: int | None) -> Preprocessing:
+    """What suits the chosen images; a data set in files is read once for it."""
+    if isinstance(source, MemoryImages):
+        return suited(data, source.pixels[chosen])
+    return suited(data, source.take(chosen).load(None if size is None else (size, size), 3).pixels)
+
+
+def report(
+    candidates: list[Candidate],
+    images: LabelledImages,
+    points: list[str] | None,
+    out: Path,
+    *,
+    per_block: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> GradientResult:
+    """Measure, write everything into `out`, and print the table or the JSON document."""
+    check_free(out, overwrite)
+    result = measure(candidates, images, points, per_block=per_block)
+    images.report_unreadable()
+    pairs = dia_lstm_beside_plain(result)
+    document = {**result.to_dict(), "dia_lstm_beside_plain": [pair.to_dict() for pair in pairs]}
+    about = {"networks": [network.provenance.to_dict() for network in result.networks]}
+    with new_directory(out, about, overwrite=overwrite) as folder:
+        write_json(folder / "gradients.json", document)
+        result.write_arrays(folder)
+        (folder / "images.txt").write_text("\n".join(map(images.source.name, images.chosen)) + "\n", encoding="utf-8")
+        draw(result, folder)
+    if as_json:
+        say_json(document)
+    else:
+        say(text(result, images, pairs))
+    note(f"written to {out}/")
+    return result
+
+
+def draw(result: GradientResult, folder: Path) -> None:
+    """Write the figures that these results have, as PNG and PDF."""
+    along_training = any(network.epoch is not None for network in result.networks)
+    if along_training:
+        figures.save_figure(figures.gradients_along_training(result), folder / "fig13-training")
+    if not along_training or len(result.networks) <= len(figures.COLOURS):
+        figures.save_figure(figures.gradient_distributions(result), folder / "fig13-distribution")
+    if any(network.blocks for network in result.networks):
+        figures.save_figure(figures.gradients_along_depth(result), folder / "fig13-blocks")
+
+
+def text(result: GradientResult, images: LabelledImages, pairs: list[Pair]) -> str:
+    """What was measured, the table, the findings, and what the paper says."""
+    first = result.networks[0]
+    head = (
+        f"{first.images} images of {images.data} in batches of {first.batch_size}: absolute gradient g of the loss at "
+        "each stage's output, in training mode"
+    )
+    return "\n".join([head, "", result.summary(), *(["", PAPER, *(pair.line() for pair in pairs)] if pairs else [])])

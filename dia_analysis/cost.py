@@ -1,0 +1,285 @@
+"""What does attention cost? Parameters, FLOPs, and time beside the backbone without it (section VI-B1 of the paper)."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.modes import evaluating
+from dia_analysis.output import new_directory, write_json
+from dia_analysis.points import find_points
+from dia_analysis.provenance import Provenance
+from dia_analysis.timing import interleaved_seconds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DRAWS = 10_000
+INTERVAL = (2.5, 97.5)
+PAPER_RATIOS = {"DIA-LSTM": 1.12, "DIA-LSTM (Light)": 1.01}  # section VI-B1: ResNet164, "12 % slower", "a mere 1 %"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, its input (batch, channel, height, width), and the name of the network that it is compared with.
+
+    `baseline` is usually the same backbone without attention; None if there is none.
+    """
+
+    model: nn.Module
+    images: Tensor
+    baseline: str | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """One network. Parameters are counted once however often they are used; `flops` are of one image.
+
+    `attention_parameters` is the difference to the baseline, or, without one, `attention_module_parameters`: those of
+    the modules that the attention gates belong to. They differ where a backbone changes for the sake of attention.
+    A network that is its own baseline has a ratio of 1.
+    `seconds` holds one forward pass of the batch in each round, `ratios` the same divided by the baseline's pass in
+    that round (empty without a baseline), `latency_ratio` their median and `interval` its 95 % interval.
+    """
+
+    name: str
+    baseline: str | None
+    parameters: int
+    attention_parameters: int
+    attention_module_parameters: int
+    flops: int
+    seconds: Float[np.ndarray, "round"]
+    ratios: Float[np.ndarray, "ratio"]
+    latency_ratio: float | None
+    interval: tuple[float, float] | None
+    input_shape: tuple[int, ...]
+    provenance: Provenance
+
+    @property
+    def latency_ms(self) -> float:
+        """The median milliseconds of a forward pass of the batch."""
+        return float(np.median(self.seconds)) * 1000
+
+    def to_dict(self) -> dict[str, Any]:
+        """One of the `models` of the JSON document dia.cost/1."""
+        batch, *_, height, width = self.input_shape
+        return {
+            "name": self.name,
+            "baseline": self.baseline,
+            "parameters": self.parameters,
+            "attention_parameters": self.attention_parameters,
+            "attention_module_parameters": self.attention_module_parameters,
+            "flops": self.flops,
+            "latency_ms": self.latency_ms,
+            "latency_ratio": self.latency_ratio,
+            "latency_ratio_interval": None if self.interval is None else list(self.interval),
+            "batch_size": batch,
+            "image_size": [height, width],
+            "seconds": self.seconds.tolist(),
+            "provenance": self.provenance.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class CostResult:
+    """What networks cost, measured in turn on one device. `threads` are those that a CPU computes with."""
+
+    networks: tuple[NetworkCost, ...]
+    device: str
+    threads: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.cost/1."""
+        return {
+            "schema": "dia.cost/1",
+            "device": self.device,
+            "threads": self.threads,
+            "rounds": len(self.networks[0].seconds),
+            "seed": self.seed,
+            "flops_count": "per image; a multiply-add is 2; convolutions and matrix products only",
+            "models": [network.to_dict() for network in self.networks],
+        }
+
+    def summary(self) -> str:
+        """A table of the networks."""
+        heads = ("network", "parameters", "attention", "MFLOPs", "ms/batch", "ratio", "95 % interval", "to")
+        rows = [_row(network) for network in self.networks]
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
+        sizes = sorted({network.input_shape for network in self.networks})
+        inputs = ", ".join(f"{size[0]} images of {size[-2]}x{size[-1]}" for size in sizes)
+        return "\n".join(
+            [
+                *table,
+                "",
+                f"A batch is {inputs}; median of {len(self.networks[0].seconds)} rounds on {self.device}, "
+                f"{self.threads} threads. FLOPs are of one image, a multiply-add counted as 2.",
+            ]
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw each latency ratio with its interval; without a baseline there is none."""
+        ax = _axes(ax)
+        compared = [network for network in self.networks if network.latency_ratio is not None]
+        for position, network in enumerate(compared):
+            assert network.latency_ratio is not None
+            assert network.interval is not None
+            ax.plot(network.interval, [position, position], "-", color="C0")
+            ax.plot([network.latency_ratio], [position], "o", color="C0")
+        ax.axvline(1.0, color="0.6", lw=0.8)
+        ax.set(yticks=range(len(compared)), yticklabels=[network.name for network in compared])
+        ax.set_xlabel("Time of a forward pass, relative to the backbone (95 % interval)")
+        ax.invert_yaxis()
+        return ax
+
+    def to_xarray(self) -> xr.Dataset:
+        """The seconds of every pass, by network and round."""
+        return xr.Dataset(
+            {"seconds": (("network", "round"), np.stack([network.seconds for network in self.networks]))},
+            coords={"network": [network.name for network in self.networks]},
+            attrs={"device": self.device, "threads": self.threads},
+        )
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the JSON document and the times to a new directory, with a manifest."""
+        about = {"networks": [network.provenance.to_dict() for network in self.networks]}
+        with new_directory(Path(directory), about, overwrite=overwrite) as folder:
+            write_json(folder / "cost.json", self.to_dict())
+            self.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
+        return Path(directory)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.summary())}</pre>"
+
+
+def measure_cost(subjects: Mapping[str, Subject], *, rounds: int = 20, seed: int = 0) -> CostResult:
+    """Count and time networks in evaluation mode, all in turn in every round.
+
+    The interval is a percentile bootstrap of the median ratio over rounds, drawn from `seed`. The networks are left
+    as they were. Raises AnalysisInputError for a baseline that is not among the networks.
+    """
+    if not subjects:
+        raise AnalysisInputError("model", "there is no network to measure")
+    for name, subject in subjects.items():
+        if subject.baseline is not None and subject.baseline not in subjects:
+            raise AnalysisInputError(
+                "model", f"{name} is compared with {subject.baseline}, which is not among {', '.join(subjects)}"
+            )
+    seconds = _timed(subjects, rounds)
+    networks = tuple(_network(name, subjects, seconds, seed) for name in subjects)
+    device = next(iter(subjects.values())).images.device
+    return CostResult(networks, str(device), torch.get_num_threads(), seed)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many parameters a network has; one that several modules share counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_attention_parameters(model: nn.Module) -> int:
+    """How many parameters the modules have that attention gates (`find_points`) belong to; 0 without attention."""
+    try:
+        points = find_points(model)
+    except AnalysisInputError:
+        return 0
+    owners = (model.get_submodule(name.rpartition(".")[0]) for name in points)
+    parameters = {id(p): p for p in chain.from_iterable(owner.parameters() for owner in owners)}
+    return sum(parameter.numel() for parameter in parameters.values())
+
+
+def count_flops(model: nn.Module, images: Float[Tensor, "batch channel height width"]) -> int:
+    """The floating-point operations of one image's forward pass in evaluation mode.
+
+    Counted while it runs, so a module that is called many times counts as often. A multiply-add is 2 operations.
+    Only convolutions, matrix products and attention products count: sums, gates and norms do not.
+    """
+    counter = FlopCounterMode(display=False)
+    with evaluating(model), torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
+        model(images[:1])
+    return int(counter.get_total_flops())
+
+
+def median_interval(values: Float[np.ndarray, "value"], seed: int, draws: int = DRAWS) -> tuple[float, float]:
+    """The 95 % interval of the median of independent values, by a percentile bootstrap."""
+    random = np.random.default_rng(seed)
+    medians = np.median(random.choice(values, (draws, len(values))), axis=1)
+    low, high = np.percentile(medians, INTERVAL)
+    return float(low), float(high)
+
+
+def _timed(subjects: Mapping[str, Subject], rounds: int) -> dict[str, Float[np.ndarray, "round"]]:
+    functions: dict[str, Callable[[], object]] = {n: partial(s.model, s.images) for n, s in subjects.items()}
+    device = next(iter(subjects.values())).images.device
+    with ExitStack() as modes, torch.inference_mode():
+        for subject in subjects.values():
+            modes.enter_context(evaluating(subject.model))
+        seconds = interleaved_seconds(functions, rounds, device=device)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def _network(
+    name: str, subjects: Mapping[str, Subject], seconds: Mapping[str, Float[np.ndarray, "round"]], seed: int
+) -> NetworkCost:
+    subject = subjects[name]
+    parameters, in_modules = count_parameters(subject.model), count_attention_parameters(subject.model)
+    ratios, added = np.empty(0), in_modules
+    if subject.baseline is not None:
+        ratios = seconds[name] / seconds[subject.baseline]
+        added = parameters - count_parameters(subjects[subject.baseline].model)
+    return NetworkCost(
+        name=name,
+        baseline=subject.baseline,
+        parameters=parameters,
+        attention_parameters=added,
+        attention_module_parameters=in_modules,
+        flops=count_flops(subject.model, subject.images),
+        seconds=seconds[name],
+        ratios=ratios,
+        latency_ratio=float(np.median(ratios)) if len(ratios) else None,
+        interval=median_interval(ratios, seed) if len(ratios) else None,
+        input_shape=tuple(subject.images.shape),
+        provenance=subject.provenance or Provenance(seed=seed),
+    )
+
+
+def _row(network: NetworkCost) -> tuple[str, ...]:
+    compared = ("-", "-", "-")
+    if network.latency_ratio is not None and network.interval is not None:
+        low, high = network.interval
+        compared = (f"{network.latency_ratio:.3f}", f"{low:.3f} to {high:.3f}", str(network.baseline))
+    return (
+        network.name,
+        f"{network.parameters:,}",
+        f"{network.attention_parameters:,}",
+        f"{network.flops / 1e6:,.1f}",
+        f"{network.latency_ms:.1f}",
+        *compared,
+    )
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
+    name, *numbers, baseline = row
+    middle = [n.rjust(w) for n, w in zip(numbers, widths[1:-1], strict=True)]
+    return [name.ljust(widths[0]), *middle, baseline]
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots()[1]

@@ -1,0 +1,195 @@
+"""Cost: counted by hand, right for shared modules, and ratios that a planted slowness explains."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+import xarray as xr
+from torch import nn
+
+from dia_analysis import (
+    AnalysisInputError,
+    Subject,
+    count_attention_parameters,
+    count_flops,
+    count_parameters,
+    measure_cost,
+)
+from dia_analysis.cost import median_interval
+from dia_analysis.timing import interleaved_seconds
+from dia_models import create_model
+from dia_models.attention import attention_names
+
+
+class Small(nn.Module):
+    """A strided and a grouped convolution, a ReLU, a linear layer that runs `times` times, and an idle one."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.grouped = nn.Conv2d(4, 8, 1, groups=2, bias=False)
+        self.repeated, self.idle, self.times = nn.Linear(8, 8), nn.Linear(100, 100), times
+
+    def forward(self, x):
+        x = self.grouped(self.first(x).relu()).mean((2, 3))
+        for _ in range(self.times):
+            x = self.repeated(x)
+        return x
+
+
+@pytest.mark.parametrize("times", [0, 1, 5])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_flops_by_hand(times, batch):
+    """Images of 8x8: 4x4 outputs; 2 operations for each of 27 and then 2 inputs of every output value."""
+    first, grouped, linear = 2 * 27 * 4 * 16, 2 * 2 * 8 * 16, 2 * 8 * 8
+    assert count_flops(Small(times), torch.randn(batch, 3, 8, 8)) == first + grouped + times * linear
+
+
+def test_flops_of_resnet18_as_published():
+    """1.81 to 1.82 billion multiply-adds for an image of 224x224, as its publishers and torchvision print."""
+    with torch.device("meta"):
+        model, image = torchvision.models.resnet18(), torch.randn(1, 3, 224, 224)
+    assert count_flops(model, image) / 2 == pytest.approx(1.814e9, rel=0.001)
+
+
+@pytest.mark.parametrize("name", ["se", "eca", "cbam", "srm", "spa", "sem", "spem", "sge"])
+def test_shared_modules_run_the_same_operations_as_individual_ones(name):
+    image = torch.randn(1, 3, 8, 8)
+    individual, shared = (create_model(f"cifar_resnet29_{prefix}{name}") for prefix in ("", "dia_"))
+    assert count_flops(individual, image) == count_flops(shared, image)
+    if name not in ("cbam", "srm", "eca", "spem", "sge"):
+        assert count_parameters(shared) < count_parameters(individual)
+
+
+@pytest.mark.parametrize("name", attention_names())
+def test_attention_parameters_are_those_that_the_plain_backbone_lacks(name):
+    plain, model = create_model("cifar_resnet29"), create_model(f"cifar_resnet29_{name}")
+    added = count_parameters(model) - count_parameters(plain)
+    assert added > 0
+    assert count_attention_parameters(model) == added
+
+
+def test_attention_parameters_by_formula():
+    """DIA-LSTM once per stage, SE once per block: 10N²/r + 2N/r + 8N with r = 4, and 2N²/r + N/r + N with r = 16."""
+    sizes = (64, 128, 256)
+    lstm = sum(10 * n * n // 4 + 2 * n // 4 + 8 * n for n in sizes)
+    se = sum(2 * n * n // 16 + n // 16 + n for n in sizes)
+    assert count_attention_parameters(create_model("cifar_resnet29_dia_lstm")) == lstm
+    assert count_attention_parameters(create_model("cifar_resnet29_dia_se")) == se
+    assert count_attention_parameters(create_model("cifar_resnet29_se")) == 3 * se
+    assert count_attention_parameters(create_model("cifar_resnet29")) == 0
+
+
+def test_a_batch_norm_that_attention_needs_is_counted_by_the_difference_alone():
+    image = torch.randn(1, 3, 8, 8)
+    subjects = {
+        "plain": Subject(create_model("cifar_preresnet20"), image),
+        "lstm": Subject(create_model("cifar_preresnet20_dia_lstm"), image, "plain"),
+    }
+    network = measure_cost(subjects, rounds=2).networks[1]
+    norms = 2 * 2 * (64 + 128 + 256)  # a weight and a bias for each channel of two blocks in each stage
+    assert network.attention_parameters - network.attention_module_parameters == norms
+
+
+class Sleeper(nn.Module):
+    """Takes some milliseconds."""
+
+    def __init__(self, milliseconds):
+        super().__init__()
+        self.seconds = milliseconds / 1000
+
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return x
+
+
+def sleepers(rounds=15, **milliseconds):
+    image = torch.zeros(2, 1, 4, 4)
+    subjects = {name: Subject(Sleeper(ms), image, "base") for name, ms in milliseconds.items()}
+    return measure_cost(subjects, rounds=rounds)
+
+
+def test_a_planted_slowness_is_found_and_none_is_not():
+    result = sleepers(base=20, slow=30, same=20)
+    base, slow, same = result.networks
+    assert slow.latency_ratio == pytest.approx(1.5, abs=0.15)
+    assert slow.interval[0] > 1.1
+    assert same.interval[0] - 0.1 < 1 < same.interval[1] + 0.1
+    assert (base.latency_ratio, base.interval) == (1.0, (1.0, 1.0))
+    assert slow.latency_ms >= 30
+    assert len(slow.seconds) == 15
+    np.testing.assert_allclose(slow.ratios, slow.seconds / base.seconds)
+
+
+def test_every_round_runs_every_function_once_in_turn():
+    ran = []
+    seconds = interleaved_seconds({name: lambda name=name: ran.append(name) for name in "abc"}, 4, warm_up=2)
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 4}
+    rounds = ["".join(ran[i : i + 3]) for i in range(0, 18, 3)]
+    assert rounds == ["abc", "bca", "cab", "abc", "bca", "cab"]
+
+
+def test_the_interval_of_a_median():
+    constant = median_interval(np.full(9, 1.25), seed=0)
+    assert constant == (1.25, 1.25)
+    values = np.random.default_rng(0).normal(1.1, 0.05, 40)
+    low, high = median_interval(values, seed=1)
+    assert low < np.median(values) < high
+    assert (low, high) == median_interval(values, seed=1)
+    half = 1.96 * 1.2533 * 0.05 / 40**0.5  # the median's standard error for normal values
+    assert high - low == pytest.approx(2 * half, rel=0.5)
+
+
+def test_the_interval_covers_the_median_about_as_often_as_it_says():
+    random = np.random.default_rng(5)
+    hits = 0
+    for seed in range(200):
+        low, high = median_interval(random.lognormal(0.0, 0.1, 20), seed, draws=400)
+        hits += low <= 1.0 <= high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_the_networks_are_left_as_they_were():
+    model = create_model("cifar_resnet20_se").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    measure_cost({"net": Subject(model, torch.randn(2, 3, 8, 8))}, rounds=2)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_json_document_and_the_saved_result(tmp_path):
+    image = torch.randn(2, 3, 8, 8)
+    subjects = {
+        "plain": Subject(create_model("cifar_resnet20"), image, "plain"),
+        "se": Subject(create_model("cifar_resnet20_se"), image, "plain"),
+        "alone": Subject(create_model("cifar_resnet20_se"), image),
+    }
+    result = measure_cost(subjects, rounds=3)
+    document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert (document["schema"], document["device"], document["rounds"]) == ("dia.cost/1", "cpu", 3)
+    assert document["threads"] == torch.get_num_threads()
+    model = document["models"][1]
+    fields = "name parameters attention_parameters flops latency_ms latency_ratio latency_ratio_interval batch_size"
+    assert set(fields.split()) <= model.keys()
+    assert (model["baseline"], model["batch_size"], model["image_size"]) == ("plain", 2, [8, 8])
+    assert model["attention_parameters"] == model["attention_module_parameters"] > 0
+    alone = document["models"][2]
+    assert (alone["latency_ratio"], alone["latency_ratio_interval"]) == (None, None)
+    assert alone["attention_parameters"] == model["attention_parameters"]
+    folder = result.save(tmp_path / "out")
+    assert json.loads((folder / "cost.json").read_text()) == document
+    with xr.open_dataset(folder / "seconds.nc") as times:
+        assert times["network"].values.tolist() == ["plain", "se", "alone"]
+        np.testing.assert_allclose(times["seconds"][1], result.networks[1].seconds)
+    assert "95 % interval" in result.summary()
+    assert result._repr_html_().startswith("<pre>network")
+
+
+def test_a_baseline_must_be_among_the_networks():
+    with pytest.raises(AnalysisInputError, match="a is compared with b, which is not among a"):
+        measure_cost({"a": Subject(Sleeper(0), torch.zeros(1, 1, 4, 4), "b")})
+    with pytest.raises(AnalysisInputError, match="there is no network"):
+        measure_cost({})
