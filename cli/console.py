@@ -1,6 +1,7 @@
 """Results on stdout, everything else on stderr; no control characters where there is no terminal."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -11,9 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 
 
+def speaks() -> bool:
+    """Whether this process tells the user anything: of several that torchrun started, the first one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str = "") -> None:
     """Print a result."""
-    sys.stdout.write(text + "\n")
+    if speaks():
+        sys.stdout.write(text + "\n")
 
 
 def say_json(document: Any) -> None:
@@ -23,7 +30,8 @@ def say_json(document: Any) -> None:
 
 def note(text: str) -> None:
     """Tell the user something that is not a result."""
-    sys.stderr.write(text + "\n")
+    if speaks():
+        sys.stderr.write(text + "\n")
 
 
 def progress_bar() -> Progress:
@@ -36,7 +44,7 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal and speaks()),
     )
 
 

@@ -1,5 +1,6 @@
 """dia-analyze correlation: measure, draw, compare with an untrained copy and with the paper."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,28 +8,35 @@ from typing import Any
 import figures
 from cli.console import note, say, say_json
 from cli.inputs import Inputs
-from dia_analysis import CorrelationResult, correlate_layers
+from dia_analysis import CaptureStore, CorrelationResult, correlate_layers, correlate_store
 from dia_analysis.correlation import PAPER_MEAN_R
 from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.processes import rank
 
 PAPER = f"average r above {PAPER_MEAN_R} (Fig. 2: SE and ECA; ResNet164 on CIFAR-100, ResNet50 on ImageNet)"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured on a trained network and on an untrained copy of it."""
+    """What was measured on a trained network and, unless its maps came from a store, on an untrained copy of it."""
 
     trained: CorrelationResult
-    untrained: CorrelationResult
+    untrained: CorrelationResult | None
 
     def to_dict(self) -> dict[str, Any]:
         """The document dia.correlation/1, with the untrained copy's and the paper's numbers besides."""
-        copy = {key: value for key, value in self.untrained.to_dict().items() if key in ("mean_r", "stages")}
-        return {**self.trained.to_dict(), "untrained": copy, "paper_mean_r": PAPER_MEAN_R}
+        other = self.untrained.to_dict() if self.untrained else {}
+        copy = {key: value for key, value in other.items() if key in ("mean_r", "stages")}
+        return {**self.trained.to_dict(), "untrained": copy or None, "paper_mean_r": PAPER_MEAN_R}
 
     def finding(self) -> str:
         """What came out, in a sentence or two."""
-        trained, untrained = self.trained.mean_r, self.untrained.mean_r
+        trained, untrained = self.trained.mean_r, self.untrained.mean_r if self.untrained else None
+        if trained is not None and self.untrained is None:
+            return (
+                f"Mean r is {trained:.2f}. A store holds no untrained copy of the network to compare with: "
+                "correlation --ckpt tells what training did."
+            )
         if trained is None or untrained is None:
             return "There is no defined correlation, so nothing can be said about shared attention."
         if any(call for stage in self.trained.stages for _, call in stage.layers):
@@ -53,8 +61,8 @@ class Outcome:
         if all(len(stage.layers) < 2 for stage in self.trained.stages):
             return
         figures.save_figure(figures.matrices(self.trained), folder / "fig2-matrices")
-        both = {"trained": self.trained, "untrained": self.untrained}
-        figures.save_figure(figures.distribution(both), folder / "fig2c-distribution")
+        each = {"trained": self.trained} | ({"untrained": self.untrained} if self.untrained else {})
+        figures.save_figure(figures.distribution(each), folder / "fig2c-distribution")
         figures.save_figure(figures.scatter(self.trained, seed), folder / "fig2ab-scatter")
 
 
@@ -71,24 +79,43 @@ def report(inputs: Inputs, points: list[str] | None, out: Path, *, overwrite: bo
     check_free(out, overwrite)
     outcome = measure(inputs, points)
     inputs.report_unreadable()
-    with new_directory(out, inputs.provenance().to_dict(), overwrite=overwrite) as folder:
-        write_json(folder / "correlation.json", outcome.to_dict())
-        outcome.trained.write_arrays(folder)
-        outcome.untrained.write_arrays(folder, "untrained-")
-        (folder / "images.txt").write_text("\n".join(inputs.names()) + "\n", encoding="utf-8")
-        outcome.draw(folder, inputs.seed)
-    if as_json:
-        say_json(outcome.to_dict())
-    else:
-        say(text(outcome, inputs))
-    note(f"written to {out}/")
+    publish(outcome, inputs.names(), out, overwrite=overwrite, as_json=as_json)
     return outcome
 
 
-def text(outcome: Outcome, inputs: Inputs) -> str:
+def report_store(path: Path, out: Path, *, batch_size: int, overwrite: bool, as_json: bool) -> Outcome:
+    """The same from a capture store, without the comparison with an untrained copy."""
+    check_free(out, overwrite)
+    store = CaptureStore.open(path)
+    outcome = Outcome(correlate_store(store, batch=batch_size), None)
+    publish(outcome, store.names, out, overwrite=overwrite, as_json=as_json)
+    return outcome
+
+
+def publish(outcome: Outcome, images: Sequence[str], out: Path, *, overwrite: bool, as_json: bool) -> None:
+    """Write everything into `out`, and print the tables or the JSON document; of several processes, the first does."""
+    if rank():
+        return
+    provenance = outcome.trained.provenance
+    with new_directory(out, provenance.to_dict(), overwrite=overwrite) as folder:
+        write_json(folder / "correlation.json", outcome.to_dict())
+        outcome.trained.write_arrays(folder)
+        if outcome.untrained:
+            outcome.untrained.write_arrays(folder, "untrained-")
+        (folder / "images.txt").write_text("\n".join(images) + "\n", encoding="utf-8")
+        outcome.draw(folder, provenance.seed or 0)
+    if as_json:
+        say_json(outcome.to_dict())
+    else:
+        say(text(outcome))
+    note(f"written to {out}/")
+
+
+def text(outcome: Outcome) -> str:
     """The tables and the finding."""
-    head = f"{inputs.checkpoint.name} on {outcome.trained.images} images of {inputs.data}"
-    return (
-        f"{head}: Pearson r between the attention maps of a stage's layers\n\n{outcome.trained.summary()}\n\n"
-        f"The same network, untrained\n\n{outcome.untrained.summary()}\n\n{outcome.finding()}"
-    )
+    origin = outcome.trained.provenance
+    head = f"{origin.checkpoint or 'a network'} on {outcome.trained.images} images of {origin.data or 'unnamed data'}"
+    tables = f"{head}: Pearson r between the attention maps of a stage's layers\n\n{outcome.trained.summary()}\n\n"
+    if outcome.untrained:
+        tables += f"The same network, untrained\n\n{outcome.untrained.summary()}\n\n"
+    return tables + outcome.finding()

@@ -1,5 +1,6 @@
 """From a command's options to a network and the images it is to see."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from cli.console import note, tracked
-from dia_analysis import Provenance
+from dia_analysis import ImageList, Provenance
+from dia_analysis.processes import gathered, share
 from dia_models import Checkpoint, ModelInputError, build_model
 from dia_models.allocator import keep_freed_memory
-from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data
+from dia_models.data import Batch, FileImages, ImageSource, evenly_spaced, open_data
 from dia_models.device import choose_device
 
 
@@ -30,8 +32,19 @@ class Inputs:
     seed: int
 
     def batches(self, label: str) -> Iterator[Tensor]:
-        """The images, batch by batch: (batch, channel, height, width), normalised, with a progress bar."""
-        return tracked(self._prepared(self.chosen), -(-len(self.chosen) // self.batch_size), label)
+        """The images, batch by batch: (batch, channel, height, width), normalised, with a progress bar.
+
+        Of several processes, each gets its share.
+        """
+        mine = share(self.chosen, self.batch_size)
+        return tracked(self._prepared(mine), -(-len(mine) // self.batch_size), label)
+
+    def located(self, rows: list[int], label: str) -> Iterator[tuple[Tensor, list[int]]]:
+        """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
+        indices = [self.chosen[row] for row in rows]
+        position = {self.source.name(index): row for index, row in zip(indices, rows, strict=True)}
+        for batch in tracked(self._read(indices), -(-len(rows) // self.batch_size), label):
+            yield self._prepare(batch), [position[name] for name in batch.names]
 
     def untrained(self) -> nn.Module:
         """A copy of the network with random weights, its batch-norm statistics taken from the images."""
@@ -55,9 +68,27 @@ class Inputs:
         )
 
     def _prepared(self, indices: list[int]) -> Iterator[Tensor]:
+        return map(self._prepare, self._read(indices))
+
+    def _prepare(self, batch: Batch) -> Tensor:
+        return self.checkpoint.info.preprocessing(batch.pixels.to(self.device))
+
+    def _read(self, indices: list[int]) -> Iterator[Batch]:
         info = self.checkpoint.info
-        for batch in self.source.batches(indices, self.batch_size, info.preprocessing.size, info.model.in_channels):
-            yield info.preprocessing(batch.pixels.to(self.device))
+        try:
+            yield from self.source.batches(indices, self.batch_size, info.preprocessing.size, info.model.in_channels)
+        except ModelInputError:
+            if len(indices) == len(self.chosen) or not self._none_readable(indices):
+                raise  # else the images of a share, none of which can be read, while others can
+
+    def _none_readable(self, indices: list[int]) -> bool:
+        unreadable = self.source.unreadable if isinstance(self.source, FileImages) else {}
+        return all(self.source.name(index) in unreadable for index in indices)
+
+    def image_list(self) -> ImageList:
+        """The chosen images' names and labels, and the names of the classes."""
+        labels = tuple(int(self.source.labels[index]) for index in self.chosen)
+        return ImageList(tuple(self.names()), labels, self.source.classes)
 
     def names(self) -> list[str]:
         """The chosen images' names: paths below the data's folder, or `#number` for data without file names."""
@@ -65,7 +96,10 @@ class Inputs:
 
     def report_unreadable(self) -> None:
         """Name the files that were skipped."""
-        if isinstance(self.source, FileImages) and (unreadable := self.source.unreadable):
+        if not isinstance(self.source, FileImages):
+            return
+        unreadable = {name: reason for skipped in gathered(self.source.unreadable) for name, reason in skipped.items()}
+        if unreadable:
             note(f"warning: {len(unreadable)} of {len(self.chosen)} images cannot be read and were skipped:")
             for name, reason in sorted(unreadable.items()):
                 note(f"  {name}: {reason}")
@@ -105,9 +139,15 @@ def make_inputs(
     seed: int,
 ) -> Inputs:
     """Build a checkpoint's network on a device, to see the chosen images of a source."""
-    where = choose_device(device)
+    where = choose_device(_own_device(device))
     if where.type == "cpu":
         keep_freed_memory()
     model = checkpoint.build()
     model.to(where).to(memory_format=torch.channels_last)
     return Inputs(checkpoint, model, where, data, source, chosen, batch_size, seed)
+
+
+def _own_device(device: str) -> str:
+    """The device of this process: of several on one machine, each has a GPU of its own if there are any."""
+    own = os.environ.get("LOCAL_RANK")
+    return f"cuda:{own}" if own and device in ("auto", "cuda") and torch.cuda.is_available() else device

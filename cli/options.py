@@ -1,11 +1,16 @@
 """Options that mean the same in every command."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Ckpt = Annotated[str, typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one.")]
+CKPT = typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one.")
+Ckpt = Annotated[str, CKPT]
+Capture = Annotated[
+    Path | None, typer.Option("--capture", help="Instead of a checkpoint, a store that dia-analyze capture wrote.")
+]
 Ckpts = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A checkpoint file or the name of a bundled one; several times.")
 ]
@@ -34,3 +39,12 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value: an option of the model or a field of the recipe."),
 ]
+
+
+def check_source(ckpt: str | None, capture: Path | None, of_ckpt: Mapping[str, Any]) -> None:
+    """Refuse, as wrong usage, a command without a source of maps, or with two, or with options of the other one."""
+    if (ckpt is None) == (capture is None):
+        raise typer.BadParameter("give either a checkpoint or a store with --capture", param_hint="--ckpt")
+    for option, value in of_ckpt.items() if capture else ():
+        if value is not None:
+            raise typer.BadParameter("not with --capture: the store's images and layers are taken", param_hint=option)

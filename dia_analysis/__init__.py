@@ -9,6 +9,7 @@ from dia_analysis.correlation import (
     PearsonBetweenLayers,
     StageCorrelation,
     correlate_layers,
+    correlate_store,
     pearson,
 )
 from dia_analysis.cost import (
@@ -31,10 +32,13 @@ from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.randomisation import RandomisationResult, randomisation_check
 from dia_analysis.stages import StageMaps, group_stages
+from dia_analysis.store import CaptureStore, stream_store
+from dia_analysis.store_writer import ImageList, write_store
 
 __all__ = [
     "AgreementResult",
     "AnalysisInputError",
+    "CaptureStore",
     "CorrelationResult",
     "CostResult",
     "DeletionResult",
@@ -42,6 +46,7 @@ __all__ = [
     "GiniResult",
     "GradCAMResult",
     "GradientResult",
+    "ImageList",
     "MagnitudeStatistics",
     "Magnitudes",
     "NetworkCost",
@@ -59,6 +64,7 @@ __all__ = [
     "agreement",
     "capture",
     "correlate_layers",
+    "correlate_store",
     "count_attention_parameters",
     "count_flops",
     "count_parameters",
@@ -75,4 +81,6 @@ __all__ = [
     "pearson",
     "randomisation_check",
     "stream_gradcam",
+    "stream_store",
+    "write_store",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.points import find_points, match_points
+from dia_analysis.self_attention import HeadWeights, shows_self_attention, unfused
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,15 @@ class Record:
     """The output of one call of one module.
 
     `feature_size` is (height, width) of the features given to the module's parent, the attention module that the
-    point belongs to; None if the parent takes none.
+    point belongs to; None if the parent takes none. `self_attention` says that the value is (batch, head, token,
+    token), the weights with which self-attention adds up its values.
     """
 
     module: str
     call: int
     value: Tensor
     feature_size: tuple[int, int] | None
+    self_attention: bool = False
 
 
 class Records(Mapping[tuple[str, int], Tensor]):
@@ -66,7 +69,7 @@ class Records(Mapping[tuple[str, int], Tensor]):
     def _leave_model(self, *_: Any) -> None:
         self._depth -= 1
 
-    def _add(self, name: str, output: Any, feature_size: tuple[int, int] | None) -> None:
+    def _add(self, name: str, output: Any, feature_size: tuple[int, int] | None, self_attention: bool) -> None:
         if self._model_ran and self._depth == 0:  # a part run again outside the pass, by activation checkpointing
             return
         if not isinstance(output, Tensor):
@@ -75,14 +78,16 @@ class Records(Mapping[tuple[str, int], Tensor]):
         self._calls[name] = call + 1
         self._fired.add(name)
         # A copy, since a later module may change the tensor in place.
-        self._records[name, call] = Record(name, call, output.detach().clone(), feature_size)
+        self._records[name, call] = Record(name, call, output.detach().clone(), feature_size, self_attention)
 
 
 @contextmanager
 def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iterator[Records]:
     """Record the outputs of a network's probe points while it runs inside the `with` block.
 
-    `points` are shell patterns of module names; by default the attention gates that `find_points` finds.
+    `points` are shell patterns of module names; by default the attention gates, or else the self-attention, that
+    `find_points` finds. Self-attention is computed step by step meanwhile, so that there is a map to record: the
+    outputs may differ in float32's last digits, and every map takes batch x heads x tokens² numbers of memory.
     Nothing of the network changes, and nothing of the capture stays behind, whatever happens inside. A compiled
     network runs uncompiled meanwhile, because compiled code ignores hooks.
 
@@ -102,9 +107,16 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
 
         undo_later(model.register_forward_pre_hook(records._enter_model))
         undo_later(model.register_forward_hook(records._leave_model, always_call=True))
+        hooks.enter_context(unfused(model, names))
         for name in names:
-            size = _FeatureSize()
-            undo_later(modules[name].register_forward_hook(_recorder(records, name, size)))
+            size, module = _FeatureSize(), modules[name]
+            record = _recorder(records, name, size, shows_self_attention(name, module))
+            if isinstance(module, nn.MultiheadAttention):
+                weights = HeadWeights(record)
+                undo_later(module.register_forward_pre_hook(weights.ask, with_kwargs=True))
+                undo_later(module.register_forward_hook(weights.answer, prepend=True))
+            else:
+                undo_later(module.register_forward_hook(_after(record)))
             for holder in _holders(modules, name):
                 undo_later(holder.register_forward_pre_hook(size.see, with_kwargs=True))
         yield records
@@ -139,11 +151,18 @@ def _holders(modules: dict[str, nn.Module], name: str) -> list[nn.Module]:
     return [modules[owner], modules[parent]] if listed else [modules[parent]]
 
 
-def _recorder(records: Records, name: str, size: _FeatureSize) -> Callable[[nn.Module, Any, Any], None]:
-    def record(_: nn.Module, __: Any, output: Any) -> None:
-        records._add(name, output, size.value)
+def _recorder(records: Records, name: str, size: _FeatureSize, self_attention: bool) -> Callable[[Any], None]:
+    def record(output: Any) -> None:
+        records._add(name, output, size.value, self_attention)
 
     return record
+
+
+def _after(record: Callable[[Any], None]) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(_: nn.Module, __: Any, output: Any) -> None:
+        record(output)
+
+    return hook
 
 
 def refuse_scripted(model: nn.Module) -> None:

@@ -1,7 +1,8 @@
 """How strongly do the attention maps of a stage's layers correlate? (section I and Fig. 2 of the paper)"""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import new_directory, write_json
+from dia_analysis.processes import gathered
 from dia_analysis.provenance import Provenance
 from dia_analysis.stages import StageMaps
-from dia_analysis.stream import stream_stages
+from dia_analysis.store import CaptureStore, stream_store
+from dia_analysis.stream import Consume, stream_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +31,7 @@ DRAWN_BINS = 2**8
 SAVED_BINS = 2**11
 CONSTANT = 1e-13
 EXAMPLES = 4
+VALUES_AT_ONCE = 2**24  # self-attention maps of a whole batch, in float64 and three times, would not fit
 
 
 def pearson(
@@ -74,6 +79,11 @@ class PearsonBetweenLayers(Metric):
 
     def update(self, maps: Float[Tensor, "image layer element"]) -> None:
         """Add some images."""
+        images = max(1, VALUES_AT_ONCE // (maps.shape[1] * maps.shape[2]))
+        for part in torch.split(maps, images):
+            self._add(part)
+
+    def _add(self, maps: Float[Tensor, "image layer element"]) -> None:
         r, defined = pearson(maps)
         self.total += r.nan_to_num(0.0).sum(0)
         self.defined += defined.sum(0)
@@ -237,44 +247,83 @@ def correlate_layers(
     `batches` yields the network's input (batch, channel, height, width), alone or first in a tuple; it is moved
     to the network's device. `points` are shell patterns of module names, by default every attention gate.
     The network runs in evaluation mode and is left as it was. Memory does not grow with the number of images.
+    Where several processes are joined (torchrun), each is given its own batches, and all get the result of all.
     Raises AnalysisInputError if nothing can be captured or `batches` is empty.
     """
+
+    def stream(consume: Consume) -> int:
+        return stream_stages(model, batches, consume, points=points)
+
+    return _correlate(stream, provenance or Provenance())
+
+
+def correlate_store(store: CaptureStore | str | Path, *, batch: int | None = None) -> CorrelationResult:
+    """The same from a capture store: `batch` images at a time, by default as many as were captured at a time.
+
+    The numbers are those of `correlate_layers`: equal from a float32 store of a network that computes in float32,
+    if the batches are as large. A float16 store rounds every map to 11 significant bits.
+    Raises AnalysisInputError for what is no whole capture store.
+    """
+    opened = store if isinstance(store, CaptureStore) else CaptureStore.open(store)
+
+    def stream(consume: Consume) -> int:
+        return stream_store(opened, consume, batch)
+
+    return _correlate(stream, opened.provenance)
+
+
+def _correlate(stream: Callable[[Consume], int], provenance: Provenance) -> CorrelationResult:
     streams: list[_StageStream] = []
 
     def add(stages: list[StageMaps]) -> None:
         streams.extend(map(_StageStream.start, stages if not streams else ()))
-        for stream, stage in zip(streams, stages, strict=True):
-            stream.add(stage)
+        for each, stage in zip(streams, stages, strict=True):
+            each.add(stage)
 
-    images = stream_stages(model, batches, add, points=points)
-    return _result(streams, images, provenance or Provenance())
+    images = stream(add)
+    add(_layout(streams))
+    return _result(streams, images, provenance)
+
+
+def _layout(streams: list["_StageStream"]) -> list[StageMaps]:
+    """The stages that every process has found, without images: a process that had none learns them from the others."""
+    first, *others = filter(None, gathered([stream.empty for stream in streams]))
+    if any([stage.layers for stage in first] != [stage.layers for stage in other] for other in others):
+        raise AnalysisInputError("model", "the network ran other layers in one process than in another")
+    return first
 
 
 @dataclass(frozen=True)
 class _StageStream:
-    """A stage while images stream through: its statistics so far and the first images' maps."""
+    """A stage while images stream through: its kind and layers, its statistics and the first images' maps.
 
-    first: StageMaps
+    The examples are kept batch by batch, so that those of several processes can be put in order.
+    """
+
+    empty: StageMaps
     statistics: PearsonBetweenLayers
     examples: list[Tensor]
 
     @classmethod
     def start(cls, stage: StageMaps) -> "_StageStream":
-        return cls(stage, PearsonBetweenLayers(len(stage.layers)), [])
+        empty = replace(stage, maps=stage.maps.new_empty((0, *stage.maps.shape[1:]), device="cpu"))
+        return cls(empty, PearsonBetweenLayers(len(stage.layers)), [])
 
     def add(self, stage: StageMaps) -> None:
         self.statistics.update(stage.maps)
         missing = EXAMPLES - sum(map(len, self.examples))
         if missing > 0:
-            self.examples.append(stage.maps[:missing].float().cpu())
+            self.examples.append(stage.maps[:missing].float().cpu().clone())
 
     def result(self, index: int) -> StageCorrelation:
+        in_turn = chain.from_iterable(zip_longest(*gathered(self.examples)))  # as processes take the batches in turn
+        examples = torch.cat([maps for maps in in_turn if maps is not None])[:EXAMPLES]
         return StageCorrelation(
             stage=index,
-            kind=self.first.kind,
-            layers=self.first.layers,
-            channels=self.first.maps.shape[2],
-            examples=torch.cat(self.examples).numpy(),
+            kind=self.empty.kind,
+            layers=self.empty.layers,
+            channels=self.empty.maps.shape[2],
+            examples=examples.numpy(),
             **self.statistics.compute(),
         )
 

@@ -29,7 +29,7 @@ def new_directory(path: Path, about: Mapping[str, Any], *, overwrite: bool = Fal
     try:
         yield draft
         _write_manifest(draft, about)
-        _put_in_place(draft, path)
+        put_in_place(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -55,7 +55,8 @@ def _write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
     write_json(folder / MANIFEST, {"schema": "dia.manifest/1", **about, "files": hashes})
 
 
-def _put_in_place(draft: Path, path: Path) -> None:
+def put_in_place(draft: Path, path: Path) -> None:
+    """Give a finished folder its name; what had the name is removed."""
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     if path.exists():
         path.replace(old)

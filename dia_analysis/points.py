@@ -8,18 +8,21 @@ from torch import nn
 from torchvision.ops import SqueezeExcitation
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.self_attention import shows_self_attention
 
 SHOWN = 12
 
 
 def find_points(model: nn.Module) -> tuple[str, ...]:
-    """The names of a network's attention gates, in the order of `named_modules`.
+    """The names of a network's attention gates, or else of its self-attention, in the order of `named_modules`.
 
     A gate is a childless module named `gate` that is an identity or some sigmoid (this library's probe points;
-    timm's SE, ECA and CBAM), or the `scale_activation` of torchvision's SqueezeExcitation.
-    Raises AnalysisInputError if there is none.
+    timm's SE, ECA and CBAM), or the `scale_activation` of torchvision's SqueezeExcitation. Self-attention is
+    `nn.MultiheadAttention` and timm's `attn_drop`, through which the maps pass; in a network that also has gates
+    it must be asked for by name.
+    Raises AnalysisInputError if there is neither.
     """
-    found = tuple(_gates(model))
+    found = tuple(_gates(model)) or tuple(_self_attention(model))
     if not found:
         raise AnalysisInputError(
             "points",
@@ -52,6 +55,10 @@ def _gates(model: nn.Module) -> Iterator[str]:
             yield f"{name}.scale_activation"
         elif name.rpartition(".")[2] == "gate" and not list(module.children()) and _passes_or_squashes(module):
             yield name
+
+
+def _self_attention(model: nn.Module) -> Iterator[str]:
+    return (name for name, module in model.named_modules() if name and shows_self_attention(name, module))
 
 
 def _passes_or_squashes(module: nn.Module) -> bool:

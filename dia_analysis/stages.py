@@ -18,12 +18,16 @@ from dia_analysis.errors import AnalysisInputError
 class StageMaps:
     """The attention maps of one stage: `maps` (image, layer, element), `layers` the (module, call) behind each.
 
-    `kind` says what an element is: a channel, or a position of the feature map ("spatial").
+    `kind` says what an element is: a channel, a position of the feature map ("spatial"), or how much of one token a
+    head adds to another ("self-attention"). `shape` is that of a layer's map before its elements were put in a row,
+    and `feature_size` the (height, width) of the features it belongs to, None if there are none.
     """
 
     kind: str
     layers: tuple[tuple[str, int], ...]
     maps: Float[Tensor, "image layer element"]
+    shape: tuple[int, ...] | None = None
+    feature_size: tuple[int, int] | None = None
 
 
 def group_stages(records: Iterable[Record]) -> list[StageMaps]:
@@ -47,10 +51,13 @@ def group_stages(records: Iterable[Record]) -> list[StageMaps]:
 
 def _stage(kind: str, records: list[Record]) -> StageMaps:
     maps = torch.stack([record.value.flatten(1) for record in records], dim=1)
-    return StageMaps(kind, tuple((record.module, record.call) for record in records), maps)
+    layers = tuple((record.module, record.call) for record in records)
+    return StageMaps(kind, layers, maps, tuple(records[0].value.shape[1:]), records[0].feature_size)
 
 
 def _kind(record: Record) -> str:
+    if record.self_attention and record.value.ndim == 4:
+        return "self-attention"
     match record.value.shape[1:]:
         case (_,) | (_, 1, 1) | (1, _):
             return "channel"
@@ -61,5 +68,6 @@ def _kind(record: Record) -> str:
     raise AnalysisInputError(
         "points",
         f"{record.module} gives {tuple(record.value.shape)}, which is no attention map; expected (batch, channel), "
-        "(batch, channel, 1, 1), (batch, 1, channel) or (batch, 1, height, width)",
+        "(batch, channel, 1, 1), (batch, 1, channel), (batch, 1, height, width) or self-attention's (batch, head, "
+        "token, token)",
     )

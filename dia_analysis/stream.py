@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from dia_analysis.capture import capture
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.modes import evaluating
+from dia_analysis.processes import gathered
 from dia_analysis.stages import StageMaps, group_stages
+
+Consume = Callable[[list[StageMaps]], None]
 
 
 def stream_stages(
     model: nn.Module,
     batches: Iterable[Any],
-    consume: Callable[[list[StageMaps]], None],
+    consume: Consume,
     *,
     points: str | Iterable[str] | None = None,
 ) -> int:
@@ -24,23 +27,47 @@ def stream_stages(
 
     `batches` yields the network's input (batch, channel, height, width), alone or first in a tuple; it is moved
     to the network's device. `points` are shell patterns of module names, by default every attention gate.
-    The network runs in evaluation mode and is left as it was.
-    Raises AnalysisInputError if nothing can be captured, if `batches` is empty, and if a batch ran other layers
-    than the first one.
+    The network runs in evaluation mode and is left as it was. Of several processes, each is given its own share of
+    the batches, perhaps none, and the number is that of all together.
+    Raises AnalysisInputError if nothing can be captured, if there is no image, if a batch ran other layers than the
+    first one, and if a module does not give one map per image.
     """
+    images = sum(gathered(stream_share(model, batches, consume, points=points)))
+    if not images:
+        raise AnalysisInputError("data", "there are no images to analyse")
+    return images
+
+
+def stream_share(
+    model: nn.Module, batches: Iterable[Any], consume: Consume, *, points: str | Iterable[str] | None = None
+) -> int:
+    """Do what `stream_stages` does for this process alone; there may be no batch."""
+    waiting = iter(batches)
+    first = next(waiting, None)
+    if first is None:
+        return 0
     reference = next(chain(model.parameters(), model.buffers()), torch.empty(0))
     layers: list[tuple[tuple[str, int], ...]] = []
     images = 0
     with evaluating(model), torch.no_grad(), capture(model, points) as records:
-        for batch in batches:
+        for batch in chain([first], waiting):
             inputs = batch if isinstance(batch, Tensor) else batch[0]
             model(inputs.to(reference.device))
             stages = group_stages(records.in_order())
             layers = layers or [stage.layers for stage in stages]
             if layers != [stage.layers for stage in stages]:
                 raise AnalysisInputError("model", "the network ran other layers for this batch than for the first one")
+            _check_one_map_per_image(stages, len(inputs))
             consume(stages)
             images += len(inputs)
-        if not images:
-            raise AnalysisInputError("data", "there are no images to analyse")
     return images
+
+
+def _check_one_map_per_image(stages: list[StageMaps], images: int) -> None:
+    for stage in stages:
+        if len(stage.maps) != images:
+            raise AnalysisInputError(
+                "points",
+                f"{stage.layers[0][0]} gives {len(stage.maps)} maps for {images} images, for example one per window of "
+                "an image; only modules that give one map per image can be analysed",
+            )

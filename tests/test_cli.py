@@ -222,6 +222,49 @@ def test_an_interrupt_ends_with_130(monkeypatch, tmp_path):
     assert analyze("correlation", "--ckpt", SE, "--out", tmp_path / "out") == 130
 
 
+def test_capture_writes_a_store_from_which_correlation_gives_the_same_numbers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cli.correlation.Outcome.draw", lambda *_: None)
+    store = tmp_path / "maps.zarr"
+    assert analyze("capture", "--ckpt", LSTM, "--images", 20, "--out", store, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["images"], document["data"]) == ("dia.capture/1", 20, "digits")
+    assert analyze("correlation", "--ckpt", LSTM, "--images", 20, "--out", tmp_path / "net", "--json") == 0
+    direct = json.loads(capsys.readouterr().out)
+    assert analyze("correlation", "--capture", store, "--out", tmp_path / "stored", "--json") == 0
+    stored = json.loads(capsys.readouterr().out)
+    assert stored.pop("untrained") is None
+    assert direct.pop("untrained")["stages"]
+    assert stored == direct
+    assert (tmp_path / "stored" / "images.txt").read_text() == (tmp_path / "net" / "images.txt").read_text()
+    assert not list((tmp_path / "stored").glob("untrained-*"))
+    assert analyze("correlation", "--capture", store, "--out", tmp_path / "text") == 0
+    assert "A store holds no untrained copy" in capsys.readouterr().out
+
+
+def test_correlation_takes_a_checkpoint_or_a_store(tmp_path, capsys):
+    assert analyze("correlation", "--ckpt", SE, "--capture", tmp_path) == 2
+    assert analyze("correlation", "--capture", tmp_path, "--images", 4) == 2
+    assert "not with --capture: the store's images" in capsys.readouterr().err.replace("\n", " ")
+    message = failure(capsys, analyze("correlation", "--capture", tmp_path, "--out", tmp_path / "out"))
+    assert "error: --capture:" in message
+    assert "is damaged or no capture store of dia-analyze: it has no zarr.json" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_capture_refuses_another_checkpoint_and_names_unreadable_images(tmp_path, capsys):
+    path, folder = tmp_path / "net.safetensors", images(tmp_path, 3)
+    plain_checkpoint(path, "cifar_resnet20_se")
+    (folder / "broken.png").write_bytes(b"no image")
+    run = ("capture", "--data", f"folder:{folder}", "-b", 1, "--out", tmp_path / "s.zarr")
+    assert analyze(*run, "--ckpt", path) == 0
+    out, err = capsys.readouterr()
+    assert "3 images, float32" in out
+    assert "1 of 4 images cannot be read and were skipped" in err
+    assert "--out" in failure(capsys, analyze(*run, "--ckpt", path))
+    plain_checkpoint(path, "cifar_resnet20_se")  # other random weights
+    assert "--ckpt: " in failure(capsys, analyze(*run, "--ckpt", path, "--resume"))
+
+
 def test_models_lists_names_and_exact_counts(capsys):
     assert train("models", "*resnet164*", "--json") == 0
     document = json.loads(capsys.readouterr().out)

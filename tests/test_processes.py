@@ -1,0 +1,197 @@
+"""torchrun: two processes give what one gives, with uneven shares, and only the first one speaks and writes."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import chain
+
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+import cli.analyze
+import cli.main
+from dia_analysis import CaptureStore, correlate_layers, processes
+
+SE = "digits-resnet56-se"
+IMAGES, BATCH = 101, 16  # seven batches, the last of five: four to one process, three to the other
+
+WORKER = """
+import json, pathlib, sys, torch
+import cli.analyze, cli.correlation, cli.main
+from dia_analysis import AnalysisInputError, ImageList, correlate_layers, processes, write_store
+from torch import nn
+
+class Gates(nn.Module):
+    def __init__(self, layers=3):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ModuleDict({"gate": nn.Identity()}) for _ in range(layers))
+
+    def forward(self, x):
+        return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
+
+cli.correlation.Outcome.draw = lambda *_: None  # takes long, and other tests look at it
+
+def analyze(*arguments):
+    code = cli.main.run(cli.analyze.app, list(arguments))
+    assert code == 0, code
+
+def results(batch, maps):
+    mine = processes.share(range(len(maps)), batch)
+    parts = [maps[mine[i : i + batch]] for i in range(0, len(mine), batch)]
+    return correlate_layers(Gates(), parts)
+
+out, maps = sys.argv[1], torch.load(sys.argv[1] + "/maps.pt")
+with processes.joined():
+    rank = processes.rank()
+    for count in (7, 3, 1):
+        result = results(1, maps[:count])
+        document = {"result": result.to_dict(), "examples": result.stages[0].examples.tolist()}
+        pathlib.Path(f"{out}/library-{count}-{rank}.json").write_text(json.dumps(document))
+    try:
+        results(1, maps[:0])
+    except AnalysisInputError as error:
+        print(f"rank {rank}: {error}", file=sys.stderr)
+    try:
+        correlate_layers(Gates(2 + rank), [maps])
+    except AnalysisInputError as error:
+        print(f"rank {rank}: {error}", file=sys.stderr)
+    one = ImageList(("a",))
+    write_store(f"{out}/one.zarr", Gates(), lambda rows: [(maps[rows], rows)], one, batch=8)
+    for resume in (False, True):
+        analyze("capture", *sys.argv[2:], "--out", f"{out}/two.zarr", *(["--resume"] if resume else []))
+    analyze("correlation", *sys.argv[2:], "--out", f"{out}/two", "--json")
+    analyze("correlation", "--capture", f"{out}/two.zarr", "-b", "16", "--out", f"{out}/stored")
+"""
+
+
+class Gates(nn.Module):
+    """A network whose attention maps are slices of its input: (image, layer, channel)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ModuleDict({"gate": nn.Identity()}) for _ in range(3))
+
+    def forward(self, x):
+        return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Everything that two processes do, in one start of them, and what one process does."""
+    out = tmp_path_factory.mktemp("processes")
+    maps = torch.randn(7, 3, 9, generator=torch.Generator().manual_seed(3))
+    torch.save(maps, out / "maps.pt")
+    (out / "worker.py").write_text(WORKER)
+    options = ["--ckpt", SE, "--images", str(IMAGES), "-b", str(BATCH)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, str(out / "worker.py"), str(out), *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cli.correlation.Outcome.draw", lambda *_: None)
+        assert cli.main.run(cli.analyze.app, ["capture", *options, "--out", str(out / "whole.zarr")]) == 0
+        assert cli.main.run(cli.analyze.app, ["correlation", *options, "--out", str(out / "whole"), "--json"]) == 0
+    return out, maps, done
+
+
+def numbers(stages):
+    """The statistics of stages that do not depend on the order of adding up, and those that do."""
+    exact = [[s[k] for k in ("median_r", "share_above_0_8", "pairs", "undefined", "layers", "points")] for s in stages]
+    return exact, [[s["mean_r"], s["std_r"], *chain.from_iterable(s["matrix"])] for s in stages]
+
+
+def assert_same(first, second):
+    (exact, sums), (other_exact, other_sums) = numbers(first["stages"]), numbers(second["stages"])
+    assert exact == other_exact
+    for a, b in zip(sums, other_sums, strict=True):
+        assert a == pytest.approx(b, abs=1e-12)
+    assert first["images"] == second["images"]
+
+
+def test_the_command_gives_what_one_process_gives(run):
+    out, _, _ = run
+    one, two, stored = (json.loads((out / n / "correlation.json").read_text()) for n in ("whole", "two", "stored"))
+    assert one["images"] == IMAGES
+    assert one["stages"][0]["pairs"] == IMAGES * 15
+    assert_same(one, two)
+    assert_same(one, stored)
+    assert_same(one["untrained"] | {"images": 0}, two["untrained"] | {"images": 0})
+    for folder in ("two", "stored"):
+        assert (out / "whole" / "images.txt").read_text() == (out / folder / "images.txt").read_text()
+        for stage in (1, 2, 3):
+            with (
+                xr.open_dataset(out / "whole" / f"stage{stage}.nc") as a,
+                xr.open_dataset(out / folder / f"stage{stage}.nc") as b,
+            ):
+                assert (a["examples"] == b["examples"]).all()
+                assert (a["histogram"] == b["histogram"]).all()
+
+
+def test_only_the_first_process_speaks_and_writes(run):
+    out, _, done = run
+    found = done.stdout
+    assert found.count("the attention maps of its layers") == 2  # captured, and nothing left to capture
+    assert found.count('"schema": "dia.correlation/1"') == 1
+    assert found.count("Mean r is") == 1
+    for name in ("two.zarr", "two", "stored"):
+        assert done.stderr.count(f"written to {out / name}/") == (2 if name == "two.zarr" else 1)
+    assert "Warning" not in done.stderr
+
+
+def test_a_store_written_by_two_is_that_written_by_one(run):
+    out, _, _ = run
+    one, two = (
+        {p.relative_to(out / name).as_posix(): p.read_bytes() for p in (out / name).rglob("*") if p.is_file()}
+        for name in ("whole.zarr", "two.zarr")
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize("count", [7, 3, 1])
+def test_uneven_shares_and_fewer_images_than_processes(run, count):
+    out, maps, _ = run
+    alone = correlate_layers(Gates(), maps[:count].split(1))
+    for rank in (0, 1):
+        document = json.loads((out / f"library-{count}-{rank}.json").read_text())
+        assert_same(alone.to_dict(), document["result"])
+        assert document["examples"] == alone.stages[0].examples.tolist()
+
+
+def test_a_store_of_one_image_by_two_processes(run):
+    out, maps, _ = run
+    (stage,) = CaptureStore.open(out / "one.zarr").stages(slice(0, 1))
+    assert torch.equal(stage.maps, maps[:1])
+
+
+def test_errors_reach_every_process(run):
+    _, _, done = run
+    for rank in (0, 1):
+        assert f"rank {rank}: there are no images to analyse" in done.stderr
+        assert f"rank {rank}: the network ran other layers in one process than in another" in done.stderr
+
+
+def test_one_process_is_alone(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with processes.joined():
+        assert (processes.rank(), processes.size()) == (0, 1)
+        assert processes.gathered("a") == ["a"]
+        assert processes.share(range(5), 2) == [0, 1, 2, 3, 4]
+        processes.wait()
+
+
+def test_shares_are_whole_batches_and_nothing_is_doubled_or_lost(monkeypatch):
+    monkeypatch.setattr(processes, "size", lambda: 3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        shares.append(processes.share(range(11), 2))
+    assert shares == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10]]
