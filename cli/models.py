@@ -8,6 +8,7 @@ from cli.console import say, say_json
 from dia_models import create_model, list_models
 from dia_models.audit import Verdict, audit
 from dia_models.errors import unknown
+from dia_models.models import task_of
 from dia_models.recipe import list_recipes, load_recipe
 
 
@@ -65,6 +66,7 @@ def print_recipes() -> None:
 
 
 def _parameters(name: str, num_classes: int) -> int:
+    classes = None if task_of(name) == "noise prediction" else num_classes
     with torch.device("meta"):
-        model = create_model(name, num_classes=num_classes)
+        model = create_model(name, num_classes=classes)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -80,7 +80,7 @@ class ResidualNetwork(Network):
         num_classes: int,
     ):
         super().__init__()
-        plan.check(len(stage_channels), blocks)
+        plan.check([blocks] * len(stage_channels))
         self.stem = stem
         self.stages = nn.Sequential()
         inputs = stem_channels

@@ -35,6 +35,9 @@ class Attention(nn.Module):
     normalised_branch: ClassVar[bool] = False
     """Whether a branch that does not end with a batch norm must gain one for this module."""
 
+    smallest_side: ClassVar[int] = 1
+    """The least height and width of features: 2 where a deviation over positions is needed."""
+
     def serve(self, layers: int) -> None:
         """Prepare to be shared by so many layers; a module with parts that must not be shared makes them here."""
 
@@ -59,6 +62,9 @@ class ChannelAttention(Attention):
     multiplies the features.
     """
 
+    positional: ClassVar[bool] = False
+    """Whether the description depends on where in the image a position is."""
+
     def __init__(self) -> None:
         super().__init__()
         self.gate = nn.Identity()
@@ -71,8 +77,10 @@ class ChannelAttention(Attention):
         """Give the gate for a described branch, and the state for the next call."""
         raise NotImplementedError
 
-    def forward(self, branch: Features, shortcut: Features | None, state: Any = None) -> tuple[Features, Any]:
-        """Give `shortcut + gate * branch` and the state for the next call."""
-        gate, state = self.attend(self.describe(branch), state)
+    def forward(
+        self, branch: Features, shortcut: Features | None, state: Any = None, seen: Features | None = None
+    ) -> tuple[Features, Any]:
+        """Give `shortcut + gate * branch` and the state for the next call; `seen` is described if not the branch."""
+        gate, state = self.attend(self.describe(branch if seen is None else seen), state)
         gate = self.gate(gate.to(branch.dtype))
         return recalibrated(branch, gate[:, :, None, None], shortcut), state
