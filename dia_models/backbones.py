@@ -71,9 +71,7 @@ BACKBONES = (
         tuple(f"cifar_resnet{depth}" for depth in DEPTHS),
         BLOCK_OPTIONS,
     ),
-    Backbone(
-        r"cifar_preresnet(?P<depth>\d{1,6})", residual(cifar_preresnet), ("cifar_preresnet164",), BLOCK_OPTIONS
-    ),
+    Backbone(r"cifar_preresnet(?P<depth>\d{1,6})", residual(cifar_preresnet), ("cifar_preresnet164",), BLOCK_OPTIONS),
     Backbone("cifar_wrn52_4", residual(partial(cifar_wrn, depth=52, width=4)), ("cifar_wrn52_4",), BLOCK_OPTIONS),
     Backbone("cifar_resnext101_8x32", residual(cifar_resnext101_8x32), ("cifar_resnext101_8x32",), BLOCK_OPTIONS),
     Backbone(
@@ -98,4 +96,3 @@ BACKBONES = (
         for name, build in (("fasterrcnn", fasterrcnn), ("retinanet", retinanet))
     ),
 )
-

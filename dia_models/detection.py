@@ -5,10 +5,7 @@ the batch norms are fixed. All parts have torchvision's names, so that its weigh
 """
 
 from collections.abc import Sequence
-from typing import Self
-
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -38,7 +35,7 @@ class Detector(Network):
     is the background and counts as a class.
     """
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Detector":
         """Set the mode. The batch norms of attention modules keep their statistics: a step has too few images."""
         super().train(mode)
         for module in self.modules():
@@ -58,7 +55,7 @@ class RetinaNetDetector(Detector, RetinaNet):  # type: ignore[misc]
 def fasterrcnn(
     plan: AttentionPlan, num_classes: int, in_channels: int, *, depth: int, min_size: int, max_size: int
 ) -> FasterRCNNDetector:
-    """Faster R-CNN; images are scaled to a shorter side of `min_size`, or a longer one of `max_size` if that is less."""
+    """Faster R-CNN; an image's shorter side is scaled to `min_size`, or its longer to `max_size` if that is less."""
     _check(in_channels, min_size, max_size)
     pyramid = _pyramid(plan, depth, (1, 2, 3, 4), LastLevelMaxPool())
     anchors = _anchors([(side,) for side in ANCHOR_SIDES])

@@ -1,6 +1,7 @@
 """Networks by name: `<backbone>[_<attention>]`."""
 
 import re
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -48,16 +49,43 @@ def create_model(name: str, *, num_classes: int | None = None, in_channels: int 
     return build_model(spec)
 
 
-def build_model(spec: ModelSpec) -> Network:
-    """As `create_model`, from a description."""
+@dataclass(frozen=True)
+class Blueprint:
+    """A description taken apart: what the backbone's builder is given, and the plan for the attention."""
+
+    spec: ModelSpec
+    backbone: Backbone
+    inputs: dict[str, Any]
+    plan: AttentionPlan
+
+    @property
+    def backbone_key(self) -> tuple[Any, ...]:
+        """The same for networks that differ in the kind of attention only."""
+        plan = self.plan
+        place = (plan.kind is None, plan.normalised_branch, plan.stages, plan.blocks)
+        return (self.backbone.pattern, *self.inputs.items(), self.spec.num_classes, self.spec.in_channels, *place)
+
+    def build(self, plan: AttentionPlan) -> Network:
+        """The network."""
+        return self.backbone.build(plan, self.spec.num_classes, self.spec.in_channels, **self.inputs)
+
+
+def blueprint(spec: ModelSpec) -> Blueprint:
+    """Take a description apart. Raises ModelInputError for what no network of the name has."""
     backbone, parts, kind = _parse(spec.name)
     spec = spec.model_copy(update={"num_classes": _classes(spec, backbone)})
     given = _checked(spec, backbone, kind)
     place = {name: given.pop(name, default) for name, default in PLAN_OPTIONS.items()}
     own = {name: given.pop(name, default) for name, default in backbone.options.items()}
     plan = AttentionPlan(kind, given, place["attention_stages"], place["attention_blocks"])
-    model = backbone.build(plan, spec.num_classes, spec.in_channels, **parts, **own)
-    model.spec = spec
+    return Blueprint(spec, backbone, {**parts, **own}, plan)
+
+
+def build_model(spec: ModelSpec) -> Network:
+    """As `create_model`, from a description."""
+    plans = blueprint(spec)
+    model = plans.build(plans.plan)
+    model.spec = plans.spec
     return model
 
 

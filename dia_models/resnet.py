@@ -25,6 +25,11 @@ class TorchvisionBlock(ResidualBlock):
     """A block with torchvision's parts, `conv1`, `bn1` and so on; attention acts after the last batch norm."""
 
     norms: ClassVar[tuple[str, ...]]
+    conv1: nn.Module
+    bn1: nn.Module
+    conv2: nn.Module
+    bn2: nn.Module
+    relu: nn.Module
     downsample: nn.Module | None
     skip: bool
 
@@ -64,6 +69,8 @@ class Bottleneck(TorchvisionBlock, resnet.Bottleneck):  # type: ignore[misc]
     """1x1, 3x3 (with the stride) and 1x1 convolutions."""
 
     norms = ("bn1", "bn2", "bn3")
+    conv3: nn.Module
+    bn3: nn.Module
 
     def residual(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch out h w"]:
         """The branch's result."""
@@ -131,4 +138,5 @@ def _smallest_image(plan: AttentionPlan) -> int:
     if plan.kind is None:
         return 1
     stride: int = 2 ** (max(plan.stages, default=len(WIDTHS)) + 1)
-    return stride * (plan.kind.build.smallest_side - 1) + 1
+    side: int = plan.kind.build.smallest_side
+    return stride * (side - 1) + 1

@@ -93,15 +93,16 @@ class AttentionPlan:
         """Put blocks and their attention together."""
         return Stage(blocks, *self.layers(number, len(blocks), channels), names)
 
-    def layers(self, number: int, blocks: int, channels: int) -> tuple[Attention | nn.ModuleList | None, list[bool]]:
+    def layers(self, number: int, blocks: int, channels: int) -> tuple[nn.Module | None, list[bool]]:
         """The attention of one stage, and which of its blocks have it."""
         chosen = self.kind is not None and (not self.stages or number in self.stages)
         connected = [chosen and (not self.blocks or position in self.blocks) for position in range(1, blocks + 1)]
         if self.kind is None or not any(connected):
             return None, connected
-        return self._attention(self.kind, channels, sum(connected)), connected
+        return self.attention(self.kind, channels, sum(connected)), connected
 
-    def _attention(self, kind: AttentionKind, channels: int, layers: int) -> Attention | nn.ModuleList:
+    def attention(self, kind: AttentionKind, channels: int, layers: int) -> nn.Module:
+        """So many layers of attention: a module for each, or one that they share."""
         if not kind.shared:
             return nn.ModuleList(kind.build(channels, **self.options) for _ in range(layers))
         shared: Attention = kind.build(channels, **self.options)

@@ -37,9 +37,9 @@ def scale_tokens(attention: ChannelAttention, tokens: Tokens, state: Any) -> tup
 
 def patch_grid(tokens: Tokens) -> Grid:
     """The tokens of the patches as they lie in the image, which is square."""
-    patches = tokens[:, EXTRA:].transpose(1, 2)
-    side = isqrt(patches.shape[2])
-    return patches.unflatten(2, (side, side))
+    batch, count, channels = tokens.shape
+    side = isqrt(count - EXTRA)
+    return tokens[:, EXTRA:].transpose(1, 2).reshape(batch, channels, side, side)
 
 
 def check_image_size(image_size: int, patch: int) -> int:
@@ -57,5 +57,6 @@ def check_images(images: Float[Tensor, "batch channel height width"], image_size
     if (height, width) != (image_size, image_size):
         raise ModelInputError(
             "images",
-            f"images of {height}x{width} given; this network takes {image_size}x{image_size}, or build it with another image_size",
+            f"images of {height}x{width} given; this network takes {image_size}x{image_size}: "
+            "scale them, or build it with another image_size",
         )

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dia_models.attention import ChannelAttention
 from dia_models.network import Network
 from dia_models.stage import AttentionPlan, Walk
 from dia_models.tokens import EXTRA, Tokens, check_image_size, check_images, scale_tokens
@@ -62,10 +63,15 @@ class UViTBlock(nn.Module):
         self.output = nn.Identity()
 
     def forward(
-        self, tokens: Tokens, attention: nn.Module | None = None, state: Any = None, skipped: Tokens | None = None
+        self,
+        tokens: Tokens,
+        attention: ChannelAttention | None = None,
+        state: Any = None,
+        skipped: Tokens | None = None,
     ) -> tuple[Tokens, Any]:
         """Give the block's output and the attention's new state."""
         if self.skip_linear is not None:
+            assert skipped is not None
             tokens = self.skip_linear(torch.cat([tokens, skipped], dim=2))
         tokens = tokens + self.attn(self.norm1(tokens))
         normed = self.norm2(tokens)
@@ -127,7 +133,8 @@ class UViT(Network):
         check_images(images, self.image_size)
         tokens = torch.cat([time_embedding(times, WIDTH)[:, None].to(images.dtype), self.patch_embed(images)], dim=1)
         tokens = self.norm(self._blocks(tokens + self.pos_embed))
-        return self.final_layer(_picture(self.decoder_pred(tokens)[:, EXTRA:], images.shape))
+        noise: Tensor = self.final_layer(_picture(self.decoder_pred(tokens)[:, EXTRA:], images.shape))
+        return noise
 
     def _blocks(self, tokens: Tokens) -> Tokens:
         walk, skipped = Walk(self.attention, self.connected), []
@@ -154,6 +161,6 @@ def uvit_small(plan: AttentionPlan, num_classes: None, in_channels: int, *, imag
 
 def _picture(patches: Tokens, shape: torch.Size) -> Float[Tensor, "batch channel height width"]:
     """Put patches, each listed by row, column and channel, where they belong."""
-    rows, columns = shape[2] // PATCH, shape[3] // PATCH
-    pixels = patches.unflatten(2, (PATCH, PATCH, -1)).unflatten(1, (rows, columns))
+    batch, channels, height, width = shape
+    pixels = patches.reshape(batch, height // PATCH, width // PATCH, PATCH, PATCH, channels)
     return pixels.permute(0, 5, 1, 3, 2, 4).reshape(shape)

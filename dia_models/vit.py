@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import EncoderBlock
 
+from dia_models.attention import ChannelAttention
 from dia_models.network import Network
 from dia_models.stage import AttentionPlan
 from dia_models.tokens import Tokens, check_image_size, check_images, scale_tokens
@@ -27,7 +28,9 @@ class TokenBlock(EncoderBlock):  # type: ignore[misc]  # torchvision has no type
         super().__init__(width // HEAD_WIDTH, width, MLP_RATIO * width, dropout=0.0, attention_dropout=0.0)
         self.output = nn.Identity()
 
-    def forward(self, tokens: Tokens, attention: nn.Module | None = None, state: Any = None) -> tuple[Tokens, Any]:
+    def forward(
+        self, tokens: Tokens, attention: ChannelAttention | None = None, state: Any = None
+    ) -> tuple[Tokens, Any]:
         """Give the block's output and the attention's new state."""
         normed = self.ln_1(tokens)
         mixed, _ = self.self_attention(normed, normed, normed, need_weights=False)
@@ -70,8 +73,9 @@ class VisionTransformer(Network):
         self.encoder = Encoder(tokens, width, plan)
         self.heads = nn.Sequential(OrderedDict(head=nn.Linear(width, num_classes)))
         nn.init.trunc_normal_(self.conv_proj.weight, std=sqrt(1 / (in_channels * PATCH**2)))
-        for tensor in (self.conv_proj.bias, *self.heads.parameters()):
-            nn.init.zeros_(tensor)
+        for name, parameter in self.named_parameters():
+            if name == "conv_proj.bias" or name.startswith("heads"):
+                nn.init.zeros_(parameter)
 
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch classes"]:
         """Give the logits. Raises ModelInputError for images of another size."""
@@ -82,9 +86,7 @@ class VisionTransformer(Network):
         return logits
 
 
-def vit(
-    plan: AttentionPlan, num_classes: int, in_channels: int, *, width: int, image_size: int
-) -> VisionTransformer:
+def vit(plan: AttentionPlan, num_classes: int, in_channels: int, *, width: int, image_size: int) -> VisionTransformer:
     """Twelve blocks on patches of 16x16 pixels: `width` 384 with 6 heads (small), 768 with 12 (base)."""
     return VisionTransformer(width, plan, num_classes, in_channels, image_size)
 
