@@ -5,6 +5,7 @@ the batch norms are fixed. All parts have torchvision's names, so that its weigh
 """
 
 from collections.abc import Sequence
+
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, RetinaNet

@@ -13,7 +13,7 @@ class ModelSpec(BaseModel):
 
     name: str = Field(max_length=100)
     num_classes: int | None = Field(default=None, ge=1, le=1_000_000)
-    in_channels: int = Field(ge=1, le=1_024)
+    in_channels: int = Field(default=3, ge=1, le=1_024)
     options: dict[str, Option] = {}
 
 

@@ -87,7 +87,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(in_channels, WIDTH, PATCH, PATCH)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Tokens:
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token feature"]:
         """A token per patch, row by row."""
         patches: Tensor = self.proj(images)
         return patches.flatten(2).transpose(1, 2)
@@ -147,7 +147,7 @@ class UViT(Network):
         return tokens
 
 
-def time_embedding(times: Float[Tensor, "batch"], width: int) -> Float[Tensor, "batch width"]:
+def time_embedding(times: Float[Tensor, "batch"], width: int) -> Float[Tensor, "batch feature"]:
     """Cosines, then sines, of the time at frequencies from 1 down to 1/10,000."""
     steps = torch.arange(width // 2, dtype=torch.float32, device=times.device) / (width // 2)
     angles = times[:, None].float() * torch.exp(-log(LONGEST_PERIOD) * steps)

@@ -78,7 +78,11 @@ class ChannelAttention(Attention):
         raise NotImplementedError
 
     def forward(
-        self, branch: Features, shortcut: Features | None, state: Any = None, seen: Features | None = None
+        self,
+        branch: Features,
+        shortcut: Features | None,
+        state: Any = None,
+        seen: Float[Tensor, "batch channel row column"] | None = None,
     ) -> tuple[Features, Any]:
         """Give `shortcut + gate * branch` and the state for the next call; `seen` is described if not the branch."""
         gate, state = self.attend(self.describe(branch if seen is None else seen), state)
