@@ -159,7 +159,9 @@ def uvit_small(plan: AttentionPlan, num_classes: None, in_channels: int, *, imag
     return UViT(plan, in_channels, image_size)
 
 
-def _picture(patches: Tokens, shape: torch.Size) -> Float[Tensor, "batch channel height width"]:
+def _picture(
+    patches: Float[Tensor, "batch token pixel"], shape: torch.Size
+) -> Float[Tensor, "batch channel height width"]:
     """Put patches, each listed by row, column and channel, where they belong."""
     batch, channels, height, width = shape
     pixels = patches.reshape(batch, height // PATCH, width // PATCH, PATCH, PATCH, channels)

@@ -61,13 +61,13 @@ def test_detections_are_torchvisions(family):
 @pytest.mark.parametrize(
     ("family", "attention"), [("fasterrcnn", "dia_lstm"), ("retinanet", "dia_srm"), ("fasterrcnn", "cbam")]
 )
-def test_a_step_on_one_image_changes_all_that_is_trained_and_only_that(family, attention):
+def test_a_step_on_one_image_reaches_all_that_is_trained_and_only_that(family, attention):
     model = create_model(f"{family}_resnet50_fpn_{attention}", num_classes=3, **SIZES).train()
     with torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, Attention):  # away from zeros, which keep other weights from having a gradient
                 for parameter in module.parameters():
-                    parameter.uniform_(0.05, 0.15)
+                    parameter += 0.02 * torch.randn_like(parameter)
             if name.endswith("bn3"):  # untrained fixed batch norms let features grow until every gate is 0 or 1
                 module.weight.fill_(0.1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -76,12 +76,14 @@ def test_a_step_on_one_image_changes_all_that_is_trained_and_only_that(family, a
     assert losses.keys() == LOSSES[family]
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
-    without = {n for n, p in model.named_parameters() if n in trained and (p.grad is None or not p.grad.any())}
-    # A negative image has no box to regress; its attention has all.
-    assert not {name for name in without if name.startswith("backbone")}
-    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1).step()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    # The heads need not all be reached: without a proposal that fits there is no box to regress.
+    assert {name for name in trained if name.startswith("backbone")} <= reached <= trained
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 1.0).step()
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert changed == trained - without
+    assert changed <= trained
+    assert any("attention" in name for name in changed)
+    model.load_state_dict(before)
     model.eval()
     with torch.no_grad():
         (detected,) = model([torch.rand(3, 64, 80)])

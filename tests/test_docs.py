@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ATTENTION = (Path(__file__).parents[1] / "docs" / "attention.md").read_text(encoding="utf-8")
+BACKBONES = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text(encoding="utf-8")
 COMMANDS = [
     line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```console\n(.*?)```", README + BACKBONES, re.DOTALL)
     for line in block.splitlines()
 ]
-ATTENTION = (Path(__file__).parents[1] / "docs" / "attention.md").read_text(encoding="utf-8")
-CODE = re.findall(r"```python\n(.*?)```", README + ATTENTION, re.DOTALL)
+CODE = re.findall(r"```python\n(.*?)```", README + ATTENTION + BACKBONES, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
