@@ -9,6 +9,7 @@ from dia_models import Checkpoint
 from dia_models.data import FileImages, open_data
 from dia_models.device import choose_device
 from dia_models.evaluation import evaluate
+from dia_models.models import require_classifier
 
 
 def evaluate_checkpoint(
@@ -24,6 +25,7 @@ def evaluate_checkpoint(
 ) -> None:
     """Test a checkpoint on all images of a data set's test part and print the scores."""
     checkpoint = Checkpoint.read(ckpt)
+    require_classifier(checkpoint.info.model.name, "ckpt")
     info = checkpoint.info
     data = data or info.data
     source = open_data(data, "test" if data == info.data else "any", data_dir, workers=workers, strict=strict)

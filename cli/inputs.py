@@ -16,6 +16,7 @@ from dia_models import Checkpoint, ModelInputError, build_model
 from dia_models.allocator import keep_freed_memory
 from dia_models.data import Batch, FileImages, ImageSource, evenly_spaced, open_data
 from dia_models.device import choose_device
+from dia_models.models import require_classifier
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def open_inputs(
 ) -> Inputs:
     """Read a checkpoint and open its images; `images` of them at equal distances, or 1,000 or all there are."""
     checkpoint = Checkpoint.read(ckpt)
+    require_classifier(checkpoint.info.model.name, "ckpt")
     data = data or checkpoint.info.data
     source = open_data(data, "any", data_dir, workers=workers, strict=strict)
     if images is not None and images > len(source):

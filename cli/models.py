@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch
-
 from cli.console import say, say_json
-from dia_models import create_model, list_models
+from dia_models import ModelSpec, list_models
 from dia_models.attention import attention_table
 from dia_models.audit import Verdict, audit
+from dia_models.counting import ParameterCounter
 from dia_models.errors import unknown
+from dia_models.models import task_of
 from dia_models.recipe import list_recipes, load_recipe
 
 WIDTH = 256  # channels of ResNet164's last stage
@@ -19,14 +19,15 @@ def print_models(pattern: str, num_classes: int, *, as_json: bool) -> None:
     names = list_models(pattern)
     if not names:
         raise unknown("model", pattern, list_models())
+    count = ParameterCounter()
     if as_json:
-        models = [{"name": name, "parameters": _parameters(name, num_classes)} for name in names]
+        models = [{"name": name, "parameters": count(_spec(name, num_classes))} for name in names]
         say_json({"schema": "dia.models/1", "num_classes": num_classes, "models": models})
         return
     width = max(map(len, names))
     say(f"{'model':<{width}}  parameters ({num_classes} classes)")
     for name in names:
-        say(f"{name:<{width}}  {_parameters(name, num_classes):>12,}")
+        say(f"{name:<{width}}  {count(_spec(name, num_classes)):>12,}")
 
 
 def print_attention() -> None:
@@ -72,7 +73,6 @@ def print_recipes() -> None:
         say(f"{name}: {', '.join(f'{key}={value}' for key, value in fields.items())}")
 
 
-def _parameters(name: str, num_classes: int) -> int:
-    with torch.device("meta"):
-        model = create_model(name, num_classes=num_classes)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+def _spec(name: str, num_classes: int) -> ModelSpec:
+    classes = None if task_of(name) == "noise prediction" else num_classes
+    return ModelSpec(name=name, num_classes=classes, in_channels=3)

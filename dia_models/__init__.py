@@ -5,6 +5,7 @@ from dia_models.checkpoint import Checkpoint, CheckpointInfo, list_checkpoints, 
 from dia_models.errors import ModelInputError
 from dia_models.models import build_model, create_model, list_models
 from dia_models.network import ModelSpec, Network
+from dia_models.pretrained import load_backbone
 from dia_models.sharing import SharedStage, SharingReport, share
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "list_checkpoints",
     "list_models",
     "load",
+    "load_backbone",
     "save_checkpoint",
     "share",
 ]

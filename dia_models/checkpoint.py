@@ -46,7 +46,7 @@ class CheckpointInfo(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "CheckpointInfo":
-        if len(self.classes) != self.model.num_classes:
+        if len(self.classes) != (self.model.num_classes or 0):
             raise ValueError(f"{len(self.classes)} class names for {self.model.num_classes} classes")
         if len(self.preprocessing.mean) != self.model.in_channels:
             raise ValueError(f"{len(self.preprocessing.mean)} means for {self.model.in_channels} input channels")

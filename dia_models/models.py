@@ -1,47 +1,20 @@
 """Networks by name: `<backbone>[_<attention>]`."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from dia_models.attention import AttentionKind, attention_kind, attention_names
 from dia_models.attention.registry import check_options
-from dia_models.cifar_preresnet import cifar_preresnet
-from dia_models.cifar_resnet import cifar_resnet
-from dia_models.cifar_resnext import cifar_resnext101_8x32
-from dia_models.cifar_wrn import cifar_wrn
+from dia_models.backbones import BACKBONES, DEFAULT_CLASSES, Backbone, Task
 from dia_models.errors import ModelInputError, unknown
 from dia_models.network import ModelSpec, Network, Option
-from dia_models.residual import BlockOptions
 from dia_models.stage import AttentionPlan
 
-RESIDUAL_OPTIONS: dict[str, Option] = {"skip": True, "batch_norm": True, "attention_stages": (), "attention_blocks": ()}
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A family of networks: how its names look, how one is built, and the members that are listed."""
-
-    pattern: str
-    build: Callable[..., Network]
-    listed: tuple[str, ...]
-
-
-BACKBONES = (
-    Backbone(
-        r"cifar_resnet(?P<depth>\d{1,6})",
-        cifar_resnet,
-        tuple(f"cifar_resnet{depth}" for depth in (20, 29, 56, 83, 110, 164, 245, 326, 407)),
-    ),
-    Backbone(r"cifar_preresnet(?P<depth>\d{1,6})", cifar_preresnet, ("cifar_preresnet164",)),
-    Backbone("cifar_wrn52_4", partial(cifar_wrn, depth=52, width=4), ("cifar_wrn52_4",)),
-    Backbone("cifar_resnext101_8x32", cifar_resnext101_8x32, ("cifar_resnext101_8x32",)),
-)
+PLAN_OPTIONS: dict[str, Option] = {"attention_stages": (), "attention_blocks": ()}
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -49,18 +22,23 @@ def list_models(pattern: str = "*") -> list[str]:
 
     `cifar_resnet` and `cifar_preresnet` exist for every depth 9n + 2; the usual depths are listed.
     """
-    backbones = [name for backbone in BACKBONES for name in backbone.listed]
-    names = [f"{b}{a}" for b in backbones for a in ("", *(f"_{name}" for name in attention_names()))]
+    names = [
+        f"{name}{attention}"
+        for backbone in BACKBONES
+        for name in backbone.listed
+        for attention in ("", *(f"_{name}" for name in backbone.attention_names()))
+    ]
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
-def create_model(name: str, *, num_classes: int = 10, in_channels: int = 3, **options: Option) -> Network:
+def create_model(name: str, *, num_classes: int | None = None, in_channels: int = 3, **options: Option) -> Network:
     """Build a network with random weights, drawn from torch's global random generator.
 
-    `name` is `<backbone>[_<attention>]`, as `list_models` lists them. `options` are those of the attention, such as
+    `name` is `<backbone>[_<attention>]`, as `list_models` lists them. `num_classes` is 10 by default, for detectors
+    91 with the background; a network that predicts noise takes none. `options` are those of the attention, such as
     `reduction=4`, and of the backbone: `skip=False` leaves the skip connections out, `batch_norm=False` the batch
     norms (but those of the shortcuts), `attention_stages` and `attention_blocks` say which stages, and which
-    blocks of a stage, have attention (counted from 1; all by default).
+    blocks of a stage, have attention (counted from 1; all by default); `image_size` is that of a transformer.
     The result carries its `ModelSpec` as `.spec`. Raises ModelInputError for a name or an option that does not
     exist, and for a value that cannot be.
     """
@@ -72,15 +50,43 @@ def create_model(name: str, *, num_classes: int = 10, in_channels: int = 3, **op
     return build_model(spec)
 
 
+@dataclass(frozen=True)
+class Blueprint:
+    """A description taken apart: what the backbone's builder is given, and the plan for the attention."""
+
+    spec: ModelSpec
+    backbone: Backbone
+    inputs: dict[str, Any]
+    plan: AttentionPlan
+
+    @property
+    def backbone_key(self) -> tuple[Any, ...]:
+        """The same for networks that differ in the kind of attention only."""
+        plan = self.plan
+        place = (plan.kind is None, plan.normalised_branch, plan.stages, plan.blocks)
+        return (self.backbone.pattern, *self.inputs.items(), self.spec.num_classes, self.spec.in_channels, *place)
+
+    def build(self, plan: AttentionPlan) -> Network:
+        """The network."""
+        return self.backbone.build(plan, self.spec.num_classes, self.spec.in_channels, **self.inputs)
+
+
+def blueprint(spec: ModelSpec) -> Blueprint:
+    """Take a description apart. Raises ModelInputError for what no network of the name has."""
+    backbone, parts, kind = _parse(spec.name)
+    spec = spec.model_copy(update={"num_classes": _classes(spec, backbone)})
+    given = _checked(spec, backbone, kind)
+    place = {name: given.pop(name, default) for name, default in PLAN_OPTIONS.items()}
+    own = {name: given.pop(name, default) for name, default in backbone.options.items()}
+    plan = AttentionPlan(kind, given, place["attention_stages"], place["attention_blocks"])
+    return Blueprint(spec, backbone, {**parts, **own}, plan)
+
+
 def build_model(spec: ModelSpec) -> Network:
     """As `create_model`, from a description."""
-    backbone, parameters, kind = _parse(spec.name)
-    options = {**RESIDUAL_OPTIONS, **_checked(spec, kind)}
-    skip, batch_norm, stages, blocks = (options.pop(name) for name in RESIDUAL_OPTIONS)
-    plan = AttentionPlan(kind, options, stages, blocks)
-    block_options = BlockOptions(skip, batch_norm, plan.normalised_branch)
-    model = backbone.build(plan, block_options, spec.num_classes, spec.in_channels, **parameters)
-    model.spec = spec
+    plans = blueprint(spec)
+    model = plans.build(plans.plan)
+    model.spec = plans.spec
     return model
 
 
@@ -94,21 +100,61 @@ def without_attention(spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update={"name": spec.name.removesuffix(f"_{kind.name}"), "options": options})
 
 
+def task_of(name: str) -> Task:
+    """What a network of this name does. Raises ModelInputError for an unknown name."""
+    return _parse(name)[0].task
+
+
+def require_classifier(name: str, argument: str) -> None:
+    """Raise ModelInputError, naming the argument, unless a network of this name classifies images."""
+    if (task := task_of(name)) != "classification":
+        raise ModelInputError(argument, f"{name} is a network for {task}; a classifier is needed here")
+
+
 def _parse(name: str) -> tuple[Backbone, dict[str, int], AttentionKind | None]:
     for backbone in BACKBONES:
         match = re.fullmatch(rf"({backbone.pattern})(?:_(?P<attention>\w+))?", name, re.ASCII)
         if match is None:
             continue
         attention = match["attention"]
-        if attention is not None and attention not in attention_names():
-            raise unknown("model", name, [match[1], *(f"{match[1]}_{a}" for a in attention_names())])
-        parameters = {k: int(v) for k, v in match.groupdict().items() if k != "attention"}
-        return backbone, parameters, None if attention is None else attention_kind(attention)
+        parts = {k: int(v) for k, v in match.groupdict().items() if k != "attention"}
+        return backbone, parts, None if attention is None else _kind(backbone, match[1], attention)
     raise unknown("model", name, list_models())
 
 
-def _checked(spec: ModelSpec, kind: AttentionKind | None) -> dict[str, Any]:
+def _kind(backbone: Backbone, name: str, attention: str) -> AttentionKind:
+    suited = backbone.attention_names()
+    if attention in suited:
+        return attention_kind(attention)
+    if attention not in attention_names():
+        raise unknown("model", f"{name}_{attention}", [name, *(f"{name}_{a}" for a in suited)])
+    raise ModelInputError(
+        "model",
+        f"{name} does not take {attention}, whose gate differs from place to place in the image: not every token has "
+        f"a place. Accepted: {', '.join(suited)}",
+    )
+
+
+def _classes(spec: ModelSpec, backbone: Backbone) -> int | None:
+    """The number of classes given, or the default of the backbone's task."""
+    default = DEFAULT_CLASSES[backbone.task]
+    if default is None and spec.num_classes is not None:
+        raise ModelInputError(
+            "num_classes", f"{spec.name} is a network for {backbone.task} and has no classes; leave them out"
+        )
+    return default if spec.num_classes is None else spec.num_classes
+
+
+def _checked(spec: ModelSpec, backbone: Backbone, kind: AttentionKind | None) -> dict[str, Any]:
     """The options given, each of a known name and of the type of its default."""
-    accepted = {**RESIDUAL_OPTIONS, **(kind.options() if kind else {})}
+    accepted = {**PLAN_OPTIONS, **backbone.options, **(kind.options() if kind else {})}
+    for option in spec.options.keys() - accepted.keys():
+        raise _no_option(spec.name, option, accepted)
     check_options("set", spec.options, accepted)
     return dict(spec.options)
+
+
+def _no_option(name: str, option: str, accepted: dict[str, Any]) -> ModelInputError:
+    if any(option in backbone.options for backbone in BACKBONES):
+        return ModelInputError("set", f"{name} has no option {option}. Accepted: {', '.join(sorted(accepted))}")
+    return unknown("set", option, accepted)

@@ -12,12 +12,16 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(max_length=100)
-    num_classes: int = Field(ge=1, le=1_000_000)
-    in_channels: int = Field(ge=1, le=1_024)
+    num_classes: int | None = Field(default=None, ge=1, le=1_000_000)
+    in_channels: int = Field(default=3, ge=1, le=1_024)
     options: dict[str, Option] = {}
 
 
 class Network(nn.Module):
-    """What `create_model` gives: images (batch, in_channels, height, width) to logits (batch, num_classes)."""
+    """What `create_model` gives.
+
+    A classifier takes images (batch, in_channels, height, width) and gives logits (batch, num_classes); what the
+    others take and give, `dia_models.detection.Detector` and `dia_models.uvit.UViT` say.
+    """
 
     spec: ModelSpec

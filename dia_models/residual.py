@@ -40,8 +40,7 @@ def conv_norm(conv: nn.Conv2d, batch_norm: bool = True) -> FoldingSequential:
 class ResidualBlock(nn.Module):
     """x + attention(branch(x)), then `output`; a hook on the submodule `output` sees the block's output.
 
-    Subclasses set `branch`, `shortcut` (None without skip connection) and `output`. `prepare`, if there is one,
-    is applied to x before the branch; the shortcut takes its result too if `shared_preparation`.
+    Subclasses set `branch`, `shortcut` (None without skip connection) and `output`, or say what the two `paths` are.
     """
 
     branch: FoldingSequential
@@ -54,8 +53,9 @@ class ResidualBlock(nn.Module):
         """Give the block's output and the attention's new state."""
         branch, shortcut = self.paths(x)
         if isinstance(attention, ChannelAttention):
+            described = branch.means if attention.describes_means else None
             overwrite = branch.fresh and not hooked(attention)
-            total, state = attention(branch.features, shortcut, state, means=branch.means, overwrite=overwrite)
+            total, state = attention(branch.features, shortcut, state, described=described, overwrite=overwrite)
         elif attention is not None:
             total, state = attention(branch.features, shortcut, state)
         else:
@@ -85,7 +85,7 @@ class ResidualNetwork(Network):
         num_classes: int,
     ):
         super().__init__()
-        plan.check(len(stage_channels), blocks)
+        plan.check([blocks] * len(stage_channels))
         self.stem = stem
         self.stages = nn.Sequential()
         inputs = stem_channels

@@ -20,7 +20,7 @@ from dia_models.data import ImageSource, MemoryImages, Preprocessing, hold_out, 
 from dia_models.device import choose_precision
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate
-from dia_models.models import create_model
+from dia_models.models import create_model, require_classifier
 from dia_models.network import Network, Option
 from dia_models.recipe import Recipe
 from dia_models.training import BEST, LAST, KeptEpochs, Training, TrainingData, make_trainer
@@ -109,6 +109,7 @@ def fit(
     kept before training and after every so many epochs (`kept_epochs`). Raises ModelInputError for a directory in use,
     for a run of another configuration, and for a checkpoint of another network.
     """
+    require_classifier(config.model, "model")
     _check(directory, config, resume)
     images = _read_images(config, data_dir, strict)
     torch.manual_seed(config.seed)

@@ -41,6 +41,9 @@ class Attention(nn.Module):
     normalised_branch: ClassVar[bool] = False
     """Whether a branch that does not end with a batch norm must gain one for this module."""
 
+    smallest_side: ClassVar[int] = 1
+    """The least height and width of features: 2 where a deviation over positions is needed."""
+
     def serve(self, layers: int) -> None:
         """Prepare to be shared by so many layers; a module with parts that must not be shared makes them here."""
 
@@ -65,9 +68,17 @@ class ChannelAttention(Attention):
     multiplies the features.
     """
 
+    positional: ClassVar[bool] = False
+    """Whether the description depends on where in the image a position is."""
+
     def __init__(self) -> None:
         super().__init__()
         self.gate = nn.Identity()
+
+    @property
+    def describes_means(self) -> bool:
+        """Whether the gate is computed from the branch's channel means."""
+        return type(self).describe is ChannelAttention.describe
 
     def describe(self, branch: Features) -> Tensor:
         """What the gate is computed from."""
@@ -83,16 +94,14 @@ class ChannelAttention(Attention):
         shortcut: Features | None,
         state: Any = None,
         *,
-        means: Float[Tensor, "batch channel"] | None = None,
+        described: Tensor | None = None,
         overwrite: bool = False,
     ) -> tuple[Features, Any]:
         """Give `shortcut + gate * branch` and the state for the next call.
 
-        `means` are the branch's channel means, if the caller has them; with `overwrite` the result may take the
-        branch's memory.
+        `described` is what `describe` gives, if the caller has it; with `overwrite` the result may take the branch's
+        memory.
         """
-        if means is None or type(self).describe is not ChannelAttention.describe:
-            means = self.describe(branch)
-        gate, state = self.attend(means, state)
+        gate, state = self.attend(self.describe(branch) if described is None else described, state)
         gate = self.gate(gate.to(branch.dtype))
         return recalibrated(branch, gate[:, :, None, None], shortcut, overwrite=overwrite), state

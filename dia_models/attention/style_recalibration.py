@@ -15,6 +15,8 @@ class StyleRecalibration(ChannelAttention):
     A shared module shares a and b; each layer keeps a batch norm of its own, unless `share_bn` (Fig. 15).
     """
 
+    smallest_side = 2
+
     def __init__(self, channels: int, *, share_bn: bool = False):
         super().__init__()
         self.share_bn = share_bn
