@@ -1,5 +1,10 @@
 """Every test runs with the shapes in the signatures checked at run time."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so do the commands that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from jaxtyping import install_import_hook
 
