@@ -34,21 +34,21 @@ def run_demo(out: Path, *, overwrite: bool, device: str, seed: int) -> None:
         findings = [analyse(folders, overwrite, device, seed) for analyse in analyses]
     (out / TABLES).write_text(tables.getvalue(), encoding="utf-8")
     say(
-        "Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per stage that\n"
-        "all its layers share (DIA-LSTM).\n"
+        "Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per stage\n"
+        "that all its layers share (DIA-LSTM).\n"
     )
     say("\n\n".join(findings))
     say(f"\nFigures and numbers are in {out}/, the tables in {out / TABLES}.\n\n{NEXT}")
 
 
 def _correlation(folders: dict[str, Path], overwrite: bool, device: str, seed: int) -> str:
-    means = []
+    means: list[float] = []
     for name in NETWORKS:
         inputs = _inputs(name, None, device, seed)
         outcome = correlation.report(inputs, None, folders[name], overwrite=overwrite, as_json=False)
-        assert outcome.untrained is not None
-        means += [outcome.trained.mean_r, outcome.untrained.mean_r]
-    assert all(mean is not None for mean in means)
+        for result in filter(None, (outcome.trained, outcome.untrained)):
+            assert result.mean_r is not None
+            means.append(result.mean_r)
     return (
         "Are the attention maps of different layers alike? Pearson r between two layers of a stage is on average\n"
         "{:.2f} with SE (untrained {:.2f}), {:.2f} with DIA-LSTM (untrained {:.2f}). The paper finds more than 0.85 "
