@@ -1,4 +1,4 @@
-"""The commands and the code of the README run as they stand."""
+"""The commands and the code of the README and of the pages in docs/ run as they stand."""
 
 import os
 import re
@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PAGES = "\n".join(
+    path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+)
 COMMANDS = [
     line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```console\n(.*?)```", README + PAGES, re.DOTALL)
     for line in block.splitlines()
 ]
 ATTENTION = (Path(__file__).parents[1] / "docs" / "attention.md").read_text(encoding="utf-8")
-CODE = re.findall(r"```python\n(.*?)```", README + ATTENTION, re.DOTALL)
+CODE = re.findall(r"```python\n(.*?)```", README + PAGES, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
