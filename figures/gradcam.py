@@ -19,7 +19,7 @@ from figures.style import COLUMN, styled
 
 ROWS = 8
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
-LETTER, LINE = 0.058, 0.125  # a letter's width and a line's height, in inches
+LETTER, LINE = 0.057, 0.125  # a letter's width and a line's height, in inches
 SHORTER = 224  # pixels of an overlay's shorter side, at least
 STRENGTH = 0.8  # how far the strongest heat covers the image
 HEAT = colormaps["inferno"]
@@ -44,7 +44,7 @@ def heatmaps(
     width = COLUMN if columns <= 4 else WIDE
     letters = int(width / columns / LETTER)
     titles = [_wrapped(title, letters) for title in ("Input", *(result.name for result in results))]
-    captions = [_wrapped(text, letters) for text in (labels or results[0].images)[:rows]]
+    captions = [_shortened(text, letters) for text in (labels or results[0].images)[:rows]]
     verdicts = [[_verdict(result, row, letters) for result in shown] for row in range(rows)]
     texts = [max(map(_lines, row)) for row in zip(captions, *zip(*verdicts, strict=True), strict=True)]
     panel = width / columns * pictures.shape[1] / pictures.shape[2]
@@ -126,12 +126,16 @@ def _verdict(result: GradCAMResult, image: int, letters: int) -> str:
 def _wrapped(text: str, letters: int) -> str:
     """In lines of at most so many letters, broken after spaces and dashes; a longer word loses its beginning."""
     lines: list[str] = []
-    for part in re.split(r"(?<=[-_ /])|(?<=\n)", text):
-        if not lines or lines[-1].endswith("\n") or len(lines[-1]) + len(part.rstrip()) > letters:
+    for part in re.split(r"(?<=[-_ /])", text):
+        if not lines or len(lines[-1]) + len(part.rstrip()) > letters:
             lines.append("")
         lines[-1] += part
-    short = (line.strip() for line in lines)
-    return "\n".join(line if len(line) <= letters else f"…{line[1 - letters :]}" for line in short)
+    return _shortened("\n".join(line.strip() for line in lines), letters)
+
+
+def _shortened(text: str, letters: int) -> str:
+    """The ends of lines that are longer."""
+    return "\n".join(line if len(line) <= letters else f"…{line[1 - letters :]}" for line in text.split("\n"))
 
 
 def _lines(text: str) -> int:
