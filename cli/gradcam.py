@@ -304,7 +304,7 @@ def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
     size = max(result.size for result in results)
     first = next(images.pictures(size, ROWS))
     names = zip(images.paths(), outcome.labels, strict=True)
-    captions = [f"{Path(path).name}\nlabelled {label}" if label else Path(path).name for path, label in names]
+    captions = [f"{Path(path).name}\n({label})" if label else Path(path).name for path, label in names]
     figures.save_figure(figures.heatmaps(results, first, captions), folder / "fig9-gradcam")
     _write_overlays(results, images, size, folder / "overlays")
     _write_checks(outcome, folder)

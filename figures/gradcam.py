@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from dia_analysis import GradCAMResult
 from dia_analysis.cam_result import upsample
@@ -17,7 +19,7 @@ from figures.style import COLUMN, styled
 
 ROWS = 8
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
-WRAP = 18  # characters of a title's line
+LETTER, LINE = 0.057, 0.125  # a letter's width and a line's height, in inches
 SHORTER = 224  # pixels of an overlay's shorter side, at least
 STRENGTH = 0.8  # how far the strongest heat covers the image
 HEAT = colormaps["inferno"]
@@ -40,21 +42,25 @@ def heatmaps(
     shown = [result.take(slice(rows)) for result in results]
     peak = shared_peak(shown)
     width = COLUMN if columns <= 4 else WIDE
+    letters = int(width / columns / LETTER)
+    titles = [_wrapped(title, letters) for title in ("Input", *(result.name for result in results))]
+    captions = [_shortened(text, letters) for text in (labels or results[0].images)[:rows]]
+    verdicts = [[_verdict(result, row, letters) for result in shown] for row in range(rows)]
+    texts = [max(map(_lines, row)) for row in zip(captions, *zip(*verdicts, strict=True), strict=True)]
     panel = width / columns * pictures.shape[1] / pictures.shape[2]
-    figure = Figure(figsize=(width, 0.9 + rows * (panel + 0.25)), layout="compressed")
+    height = 0.6 + LINE * (max(map(_lines, titles)) + sum(texts)) + rows * (panel + 0.06)
+    figure = Figure(figsize=(width, height), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title)
     for row in range(rows):
-        _picture(axes[row, 0], pictures[row])
-        axes[row, 0].set_xlabel(_short(labels[row] if labels else results[0].images[row]))
-        for ax, result in zip(axes[row, 1:], shown, strict=True):
-            _picture(ax, overlay(pictures[row], result.layer_maps[row], peak))
-            ax.set_xlabel(_verdict(result, row))
-    axes[0, 0].set_title("Input")
-    for ax, result in zip(axes[0, 1:], results, strict=True):
-        ax.set_title(_wrapped(result.name))
+        _picture(axes[row, 0], pictures[row], captions[row])
+        for ax, result, text in zip(axes[row, 1:], shown, verdicts[row], strict=True):
+            _picture(ax, overlay(pictures[row], result.layer_maps[row], peak), text)
     scale = ScalarMappable(Normalize(0, peak), _on_grey())
     label = f"{results[0].method}: evidence for the class, one scale for all maps"
-    figure.colorbar(scale, ax=axes, label=label, location="bottom", shrink=0.8, aspect=40, pad=0.02)
+    look: Any = {"location": "bottom", "shrink": 0.8, "aspect": 40, "pad": 0.02}
+    figure.colorbar(scale, ax=axes, label=label, format=FuncFormatter(lambda value, _: f"{value:g}"), **look)
     if rows < images:
         figure.suptitle(f"The first {rows} of {images} images")
     return figure
@@ -100,31 +106,37 @@ def _grey(picture: Picture) -> Picture:
     return np.asarray(brightness[..., None].repeat(3, -1), dtype=np.uint8)
 
 
-def _picture(ax: Axes, picture: Picture) -> None:
+def _picture(ax: Axes, picture: Picture, text: str) -> None:
     ax.imshow(picture, interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[], xlabel=text)
     ax.spines[:].set_visible(False)
 
 
-def _verdict(result: GradCAMResult, image: int) -> str:
+def _verdict(result: GradCAMResult, image: int, letters: int) -> str:
     """The prediction and its score; the explained class if it is another; whether there is nothing to see."""
-    lines = [f"{_short(result.classes[result.predicted[image]])} {result.score[image]:.2f}"]
-    if result.target[image] != result.predicted[image]:
-        lines.append(f"map: {_short(result.classes[result.target[image]])} {result.target_score[image]:.2f}")
+    predicted, target = (result.classes[numbers[image]] for numbers in (result.predicted, result.target))
+    parts = [f"{predicted} {result.score[image]:.2f}"]
+    if target != predicted:
+        parts.append(f"map: {target} {result.target_score[image]:.2f}")
     if result.empty[image]:
-        lines.append("no positive evidence")
-    return "\n".join(lines)
+        parts.append("no positive evidence")
+    return "\n".join(_wrapped(part, letters) for part in parts)
 
 
-def _wrapped(name: str) -> str:
-    """Broken after a dash or underscore where it is too long for a panel."""
-    lines = [""]
-    for part in re.split(r"(?<=[-_ /])", _short(name, 44)):
-        if lines[-1] and len(lines[-1]) + len(part) > WRAP:
+def _wrapped(text: str, letters: int) -> str:
+    """In lines of at most so many letters, broken after spaces and dashes; a longer word loses its beginning."""
+    lines: list[str] = []
+    for part in re.split(r"(?<=[-_ /])", text):
+        if not lines or len(lines[-1]) + len(part.rstrip()) > letters:
             lines.append("")
         lines[-1] += part
-    return "\n".join(lines)
+    return _shortened("\n".join(line.strip() for line in lines), letters)
 
 
-def _short(text: str, most: int = 22) -> str:
-    return text if len(text) <= most else f"…{text[1 - most :]}"
+def _shortened(text: str, letters: int) -> str:
+    """The ends of lines that are longer."""
+    return "\n".join(line if len(line) <= letters else f"…{line[1 - letters :]}" for line in text.split("\n"))
+
+
+def _lines(text: str) -> int:
+    return text.count("\n") + 1

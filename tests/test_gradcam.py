@@ -9,6 +9,7 @@ import timm
 import torch
 import torchvision
 import xarray as xr
+from matplotlib.figure import Figure
 from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, LayerCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -460,6 +461,13 @@ def test_a_saved_result_is_complete_and_never_overwritten_unasked(tmp_path):
     assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {"gradcam.json", "maps.nc"}
     with pytest.raises(AnalysisInputError, match="exists; choose another directory"):
         result.save(folder)
+
+
+def test_a_result_draws_one_of_its_maps():
+    result = two_results()[0]
+    ax = result.plot(Figure().subplots(), image=1)
+    np.testing.assert_allclose(ax.get_images()[0].get_array(), result.maps[1])
+    assert ax.get_title().startswith(f"y: {result.classes[result.target[1]]} {result.target_score[1]:.2f}")
 
 
 def test_coarse_maps_and_long_tables_are_said():
