@@ -111,7 +111,7 @@ def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     description = info.model_dump_json()
     metadata = {_INFO_KEY: description, _DIGEST_KEY: _digest(description, weights)}
-    write_atomically(path, save_tensors(weights, metadata))
+    write_atomically(path, _in_fixed_order(save_tensors(weights, metadata)))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -191,6 +191,16 @@ def _metadata(path: Path, content: bytes) -> dict[str, str]:
         return {str(key): str(value) for key, value in metadata.items()}
     except (ValueError, AttributeError, RecursionError) as error:
         raise _damaged(path, "its header cannot be read") from error
+
+
+def _in_fixed_order(content: bytes) -> bytes:
+    """The same file with the metadata sorted: safetensors writes them in an order that changes from call to call."""
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the tensors
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
 
 def _damaged(path: Path, reason: str) -> ModelInputError:

@@ -121,6 +121,13 @@ def test_the_file_is_a_safetensors_file_that_describes_itself(saved, network):
     assert header.keys() - {"__metadata__"} == network.state_dict().keys()
 
 
+def test_the_same_network_is_the_same_file_each_time(tmp_path, network):
+    contents = [save(tmp_path, network).read_bytes() for _ in range(12)]
+    assert contents == contents[:1] * 12
+    header_size = int.from_bytes(contents[0][:8], "little")
+    assert header_size % 8 == 0
+
+
 def test_loading_draws_no_random_numbers(saved):
     before = torch.get_rng_state()
     load(saved)
