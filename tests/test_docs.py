@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ATTENTION = (ROOT / "docs" / "attention.md").read_text(encoding="utf-8")
+PAGES = README + "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))
 COMMANDS = [
     line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```console\n(.*?)```", PAGES, re.DOTALL)
     for line in block.splitlines()
 ]
-ATTENTION = (Path(__file__).parents[1] / "docs" / "attention.md").read_text(encoding="utf-8")
-CODE = re.findall(r"```python\n(.*?)```", README + ATTENTION, re.DOTALL)
+CODE = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,11 @@ def test_command_runs(command, folder, request):
 
 
 @pytest.mark.parametrize("code", CODE)
-def test_code_runs(code):
+def test_code_runs(code, folder):
     script = f"import warnings; warnings.simplefilter('error')\n{code}"  # on its own: it may register modules
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
