@@ -12,6 +12,7 @@ def interleaved_seconds(
     *,
     warm_up: int = 2,
     device: torch.device | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """The seconds of each function in each of `rounds` rounds; a round runs every function once.
 
@@ -24,11 +25,11 @@ def interleaved_seconds(
         turn = number % max(len(names), 1)
         for name in (*names[turn:], *names[:turn]):
             _wait_for(device)
-            start = time.perf_counter()
+            start = clock()
             functions[name]()
             _wait_for(device)
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

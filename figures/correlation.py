@@ -13,6 +13,7 @@ from figures.style import COLOURS, COLUMN, styled
 
 MARKERS = ("o", "s", "^", "D")
 PER_ROW = 3
+MOST_POINTS = 1000  # of an image: more hide each other
 
 
 @styled
@@ -65,7 +66,8 @@ def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
 def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
     """Draw two layers' maps against each other, for the first images, in the first and last stage (Fig. 2a-b).
 
-    A point is one channel; the two layers are drawn at random, from `seed`.
+    A point is one element of a map, such as a channel; the two layers are drawn at random, from `seed`, and so are
+    1,000 elements where there are more. The numbers r are over all elements.
     """
     stages = _with_pairs(result)
     shown = stages if len(stages) < 2 else (stages[0], stages[-1])
@@ -74,9 +76,11 @@ def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for ax, stage in zip(axes, shown, strict=True):
         first, second = sorted(random.choice(len(stage.layers), 2, replace=False))
+        elements = stage.examples.shape[2]
+        some = slice(None) if elements <= MOST_POINTS else random.choice(elements, MOST_POINTS, replace=False)
         for image, (maps, marker, colour) in enumerate(zip(stage.examples, MARKERS, COLOURS, strict=False), 1):
             style = {"ms": 2, "mew": 0, "alpha": 0.7, "color": colour, "label": f"image {image}"}
-            ax.plot(maps[first], maps[second], marker, **style)
+            ax.plot(maps[first, some], maps[second, some], marker, **style)
         ax.set(xlabel=f"Attention in layer {first + 1}", ylabel=f"Attention in layer {second + 1}")
         each = [_pearson(maps[first], maps[second]) for maps in stage.examples]
         ax.set_title(f"Stage {stage.stage}\nr = {', '.join(each)}", fontsize=6)

@@ -58,9 +58,11 @@ def test_command_runs(command, folder, request):
 
 
 @pytest.mark.parametrize("code", CODE)
-def test_code_runs(code):
+def test_code_runs(code, folder):
     script = f"import warnings; warnings.simplefilter('error')\n{code}"  # on its own: it may register modules
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

@@ -62,6 +62,14 @@ def test_the_scatter_shows_one_point_per_channel_for_each_of_four_images():
     assert ax.get_title().startswith(f"Stage 1\nr = {r:.2f},")
 
 
+def test_the_scatter_of_large_maps_shows_some_of_their_elements():
+    result = correlated(channels=1500)
+    (ax,) = figures.scatter(result, seed=1).axes
+    assert [len(line.get_xdata()) for line in ax.lines] == [1000] * 4
+    first = int(ax.get_xlabel().rpartition(" ")[2]) - 1
+    assert set(ax.lines[0].get_xdata()) <= set(result.stages[0].examples[0, first])
+
+
 def test_without_a_pair_nothing_is_drawn():
     with pytest.raises(ValueError, match="no stage has two attention layers"):
         figures.matrices(of_maps(torch.randn(3, 1, 8)))
