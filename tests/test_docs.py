@@ -14,7 +14,7 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
 COMMANDS = [
-    pytest.param(line.removeprefix("$ "), id=f"{name}: {line}")
+    pytest.param(name, line.removeprefix("$ "), id=f"{name}: {line}")
     for name, text in PAGES.items()
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     for line in block.splitlines()
@@ -37,8 +37,9 @@ def test_there_are_commands_and_code():
     assert len(CODE) >= 2
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "dia-analyze demo"])
-def test_command_runs(command, folder, request):
+@pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
+def test_command_runs(page, command, folder, request):
+    (folder / page).mkdir(exist_ok=True)
     if "cifar10 " in command:
         request.getfixturevalue("cifar10_dir")
     program, *arguments = shlex.split(command)
@@ -46,7 +47,7 @@ def test_command_runs(command, folder, request):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
-        cwd=folder,
+        cwd=folder / page,
         env=environment,
         capture_output=True,
         text=True,
