@@ -10,10 +10,11 @@ import xarray as xr
 from jaxtyping import Float
 
 from dia_analysis.cam_result import GradCAMResult, check_same_images
+from dia_analysis.display import axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.provenance import Provenance
 from dia_analysis.similarity import spearman, ssim
-from dia_analysis.trust import TrustResult, axes, mean, missing
+from dia_analysis.trust import TrustResult, mean, missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

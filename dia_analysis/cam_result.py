@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from dia_analysis.cam_methods import method_source
+from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.provenance import Provenance
@@ -33,7 +33,7 @@ def upsample(maps: Float[np.ndarray, "image row column"], size: tuple[int, int])
 
 
 @dataclass(frozen=True)
-class GradCAMResult:
+class GradCAMResult(Displayed):
     """The maps of one network for some images, and what it says of them.
 
     `layer_maps` (image, row, column) are the maps as the method gives them: at the layer's own size, neither scaled
@@ -92,10 +92,7 @@ class GradCAMResult:
 
     def plot(self, ax: "Axes | None" = None, image: int = 0) -> "Axes":
         """Draw one image's map."""
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = axes(ax)
         drawn = ax.imshow(self.take([image]).maps[0], vmin=0, cmap="inferno")
         ax.set(title=f"{self.images[image]}: {_verdict(self, image)}", xticks=[], yticks=[])
         ax.figure.colorbar(drawn, ax=ax, label=UNIT)
@@ -111,9 +108,6 @@ class GradCAMResult:
             write_json(folder / "gradcam.json", self.to_dict())
             self.to_xarray().to_netcdf(folder / "maps.nc", engine="scipy")
         return path
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.summary())}</pre>"
 
 
 def join(parts: Sequence[GradCAMResult]) -> GradCAMResult:

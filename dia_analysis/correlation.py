@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.processes import gathered
@@ -177,7 +178,7 @@ class StageCorrelation:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the matrix; layers are numbered from 1 in forward order."""
-        ax = _axes(ax)
+        ax = axes(ax)
         edge = len(self.layers) + 0.5
         image = ax.imshow(self.matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
         ax.set(title=f"Stage {self.stage}", xlabel="Layer", ylabel="Layer")
@@ -186,7 +187,7 @@ class StageCorrelation:
 
 
 @dataclass(frozen=True)
-class CorrelationResult:
+class CorrelationResult(Displayed):
     """What `correlate_layers` found. `mean_r` is over all defined (image, layer pair) values of all stages."""
 
     stages: tuple[StageCorrelation, ...]
@@ -214,7 +215,7 @@ class CorrelationResult:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the distribution of r over images and layer pairs, one curve per stage (Fig. 2c)."""
-        ax = _axes(ax)
+        ax = axes(ax)
         for stage in self.stages:
             density = stage.histogram.reshape(DRAWN_BINS, -1).sum(1) * (DRAWN_BINS / 2 / max(stage.histogram.sum(), 1))
             ax.stairs(density, np.linspace(-1, 1, DRAWN_BINS + 1), label=f"Stage {stage.stage}")
@@ -367,11 +368,3 @@ def _notes(stage: StageCorrelation) -> list[str]:
         reason = "one of the two maps is constant or not finite"
         return [f"Stage {stage.stage}: {stage.undefined} of {stage.pairs} pairs ({share:.1%}) have no r: {reason}."]
     return []
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

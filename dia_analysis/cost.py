@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.modes import evaluating
 from dia_analysis.output import new_directory, write_json
@@ -94,7 +94,7 @@ class NetworkCost:
 
 
 @dataclass(frozen=True)
-class CostResult:
+class CostResult(Displayed):
     """What networks cost, measured in turn on one device. `threads` are those that a CPU computes with."""
 
     networks: tuple[NetworkCost, ...]
@@ -133,7 +133,7 @@ class CostResult:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw each latency ratio with its interval; without a baseline there is none."""
-        ax = _axes(ax)
+        ax = axes(ax)
         compared = [network for network in self.networks if network.latency_ratio is not None]
         for position, network in enumerate(compared):
             assert network.latency_ratio is not None
@@ -161,9 +161,6 @@ class CostResult:
             write_json(folder / "cost.json", self.to_dict())
             self.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
         return Path(directory)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.summary())}</pre>"
 
 
 def measure_cost(subjects: Mapping[str, Subject], *, rounds: int = 20, seed: int = 0) -> CostResult:
@@ -275,11 +272,3 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
     name, *numbers, baseline = row
     middle = [n.rjust(w) for n, w in zip(numbers, widths[1:-1], strict=True)]
     return [name.ljust(widths[0]), *middle, baseline]
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

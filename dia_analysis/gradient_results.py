@@ -1,7 +1,6 @@
 """What `measure_gradients` gives: numbers per stage and block of each network, and what they say."""
 
 from dataclasses import dataclass
-from html import escape
 from math import isfinite, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from dia_analysis.display import Displayed, axes
 from dia_analysis.magnitudes import LOWEST, PER_DECADE, Magnitudes
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.provenance import Provenance
@@ -71,7 +71,7 @@ class PointGradients:
 
     def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
         """Draw the distribution of the absolute gradient on a log axis."""
-        ax = _axes(ax)
+        ax = axes(ax)
         counts, edges = self.magnitudes.binned(DRAWN_PER_DECADE)
         if len(counts):
             ax.stairs(counts / counts.sum() * DRAWN_PER_DECADE, 10.0**edges, label=label)
@@ -187,7 +187,7 @@ class NetworkGradients:
 
 
 @dataclass(frozen=True)
-class GradientResult:
+class GradientResult(Displayed):
     """Networks side by side, or one along its training."""
 
     networks: tuple[NetworkGradients, ...]
@@ -210,7 +210,7 @@ class GradientResult:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the mean absolute gradient at each stage's output, one line per network, on a log axis."""
-        ax = _axes(ax)
+        ax = axes(ax)
         for network in self.networks:
             means = [_or_nan(stage.magnitudes.mean) for stage in network.stages]
             ax.plot([stage.stage for stage in network.stages], means, "o-", label=network.label)
@@ -230,9 +230,6 @@ class GradientResult:
         """Write one NetCDF file per network into a folder that exists, numbered in their order."""
         for number, network in enumerate(self.networks, 1):
             network.to_xarray().to_netcdf(folder / f"network{number}.nc", engine="scipy")
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.summary())}</pre>"
 
 
 def _decades(early: float | None, late: float | None) -> float | None:
@@ -264,11 +261,3 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
 
 def _or_nan(number: float | None) -> float:
     return float("nan") if number is None else number
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

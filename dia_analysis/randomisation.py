@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from dia_analysis.cam_result import GradCAMResult
 from dia_analysis.destroy import cascade
+from dia_analysis.display import axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.gradcam import gradcam
 from dia_analysis.heads import Target
 from dia_analysis.provenance import Provenance
 from dia_analysis.similarity import spearman, ssim
-from dia_analysis.trust import TrustResult, axes, error, mean, missing
+from dia_analysis.trust import TrustResult, error, mean, missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,14 +3,14 @@
 The checks: `randomisation_check` (destroyed weights), `deletion_check` (removed evidence), `agreement` (other runs).
 """
 
-from abc import ABC, abstractmethod
-from html import escape
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
+from dia_analysis.display import Displayed
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.provenance import Provenance
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class TrustResult(ABC):
+class TrustResult(Displayed):
     """What the results of all checks can do."""
 
     file: ClassVar[str]
@@ -51,9 +51,6 @@ class TrustResult(ABC):
             self.to_xarray().to_netcdf(folder / f"{self.file}.nc", engine="scipy")
         return path
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.summary())}</pre>"
-
 
 def mean(values: np.ndarray) -> float | None:
     """The mean of the finite values; None if there are none."""
@@ -70,12 +67,3 @@ def error(values: np.ndarray) -> float | None:
     """The standard error of the mean of the finite values; None for fewer than two."""
     defined = values[np.isfinite(values)]
     return float(defined.std(ddof=1) / np.sqrt(defined.size)) if defined.size > 1 else None
-
-
-def axes(ax: "Axes | None") -> "Axes":
-    """The axes given, or new ones."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]
