@@ -159,9 +159,8 @@ def gradcam(
 
 @app.command()
 def gini(
-    ckpt: Annotated[
-        list[str], typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one; repeat to compare.")
-    ],
+    ckpts: o.Ckpts = None,
+    captures: o.Captures = None,
     data: o.Data = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
     points: Annotated[
@@ -182,12 +181,14 @@ def gini(
     strict: o.Strict = False,
 ) -> None:
     """Which earlier layers tell what a layer's attention will be? (Fig. 11)"""
-    from cli.gini import report
+    given = {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir}
+    o.check_source(ckpts, captures, {**given, "--hidden": hidden or None})
+    from cli.gini import hidden_points, of_network, of_store, report
     from cli.inputs import open_inputs
 
     inputs = [
         open_inputs(
-            one,
+            ckpt,
             data,
             images,
             data_dir=data_dir,
@@ -197,10 +198,12 @@ def gini(
             strict=strict,
             seed=seed,
         )
-        for one in ckpt
+        for ckpt in ckpts or ()
     ]
-    default = Path("dia-out") / "-".join(["gini", *(given.checkpoint.name for given in inputs)])
-    report(inputs, points, out or default, hidden=hidden, vector=vector, overwrite=overwrite, as_json=as_json)
+    sources = [of_network(each, hidden_points(each, points) if hidden else points) for each in inputs]
+    sources += [of_store(capture) for capture in captures or ()]
+    default = Path("dia-out") / "-".join(["gini", *(source.name for source in sources)])
+    report(sources, out or default, vector=vector, seed=seed, overwrite=overwrite, as_json=as_json)
 
 
 @app.command()

@@ -57,8 +57,8 @@ def _correlation(folders: dict[str, Path], overwrite: bool, device: str, seed: i
 
 
 def _gini(folders: dict[str, Path], overwrite: bool, device: str, seed: int) -> str:
-    inputs = [_inputs(name, GINI_IMAGES, device, seed) for name in NETWORKS]
-    results = gini.report(inputs, None, folders["gini"], hidden=False, vector=False, overwrite=overwrite, as_json=False)
+    sources = [gini.of_network(_inputs(name, GINI_IMAGES, device, seed), None) for name in NETWORKS]
+    results = gini.report(sources, folders["gini"], vector=False, seed=seed, overwrite=overwrite, as_json=False)
     shares = [np.nanmean([s.beyond_two_nearest().mean() for s in r.stages]) for r in results.values()]
     return (
         "Which earlier layers tell what a layer's attention will be? Of the importance, {:.0%} with\nSE and {:.0%} "

@@ -1,6 +1,9 @@
 """dia-analyze gini: measure, draw, and compare networks by how much importance lies beyond the two nearest layers."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ from torch import nn
 import figures
 from cli.console import note, progress_bar, say, say_json
 from cli.inputs import Inputs
-from dia_analysis import GiniResult, gini_importance
+from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
 from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.store import stream_store
+from dia_analysis.stream import Consume, stream_stages
 from dia_models import ModelInputError
 from dia_models.attention import Attention
 from dia_models.attention.dia_lstm import StackedLSTM
@@ -22,32 +27,50 @@ PAPER = (
 )
 
 
+@dataclass(frozen=True)
+class Maps:
+    """Where the attention maps of one network come from; `stream` hands them on, batch by batch."""
+
+    name: str
+    model: str
+    images: Sequence[str]
+    provenance: Provenance
+    stream: Callable[[Consume], int]
+
+
+def of_network(inputs: Inputs, points: list[str] | None) -> Maps:
+    """The maps of a network while it runs."""
+
+    def stream(consume: Consume) -> int:
+        images = stream_stages(inputs.model, inputs.batches(inputs.checkpoint.name), consume, points=points)
+        inputs.report_unreadable()
+        return images
+
+    name = inputs.checkpoint.name
+    return Maps(name, inputs.checkpoint.info.model.name, inputs.names(), inputs.provenance(), stream)
+
+
+def of_store(path: Path) -> Maps:
+    """The maps in a capture store."""
+    store = CaptureStore.open(path)
+    name = store.provenance.checkpoint or path.stem
+    return Maps(name, path.stem, store.names, store.provenance, partial(stream_store, store))
+
+
 def report(
-    inputs: list[Inputs],
-    points: list[str] | None,
-    out: Path,
-    *,
-    hidden: bool,
-    vector: bool,
-    overwrite: bool,
-    as_json: bool,
+    sources: list[Maps], out: Path, *, vector: bool, seed: int, overwrite: bool, as_json: bool
 ) -> dict[str, GiniResult]:
     """Measure every network, write everything into `out`, and print the tables or the JSON document."""
     check_free(out, overwrite)
-    if hidden and points:
-        raise ModelInputError("hidden", "--hidden and --points both say what to capture; give one of them")
-    captured = [hidden_points(given) if hidden else points for given in inputs]
     results = {
-        name: measure(given, where, name, vector=vector)
-        for name, given, where in zip(_labels(inputs), inputs, captured, strict=True)
+        name: measure(source, name, vector=vector, seed=seed)
+        for name, source in zip(_labels(sources), sources, strict=True)
     }
-    inputs[0].report_unreadable()
     document = _document(results)
-    with new_directory(
-        out, {"networks": [given.provenance().to_dict() for given in inputs]}, overwrite=overwrite
-    ) as folder:
+    about = {"networks": [source.provenance.to_dict() for source in sources]}
+    with new_directory(out, about, overwrite=overwrite) as folder:
         write_json(folder / "gini.json", document)
-        _write_files(folder, results, inputs)
+        _write_files(folder, results, sources)
     if as_json:
         say_json(document)
     else:
@@ -56,23 +79,22 @@ def report(
     return results
 
 
-def measure(inputs: Inputs, points: list[str] | None, label: str, *, vector: bool) -> GiniResult:
-    """Capture one network's maps and grow the forests, with a bar for each."""
+def measure(source: Maps, label: str, *, vector: bool, seed: int) -> GiniResult:
+    """Collect one network's maps and grow the forests, with a bar."""
+    collector = GiniCollector(vector=vector, seed=seed)
+    source.stream(collector.add)
     with progress_bar() as bar:
         task = bar.add_task(f"{label}: layers", total=None, detail="", visible=False)
-        return gini_importance(
-            inputs.model,
-            inputs.batches(label),
-            points=points,
-            vector=vector,
-            seed=inputs.seed,
-            provenance=inputs.provenance(),
-            progress=lambda finished, total: bar.update(task, completed=finished, total=total, visible=True),
+        return collector.result(
+            source.provenance,
+            lambda finished, total: bar.update(task, completed=finished, total=total, visible=True),
         )
 
 
-def hidden_points(inputs: Inputs) -> list[str]:
-    """Where a network's LSTMs put out h_t. Raises ModelInputError for a network without one."""
+def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
+    """Where a network's LSTMs put out h_t. Raises ModelInputError for a network without one, or beside `points`."""
+    if points:
+        raise ModelInputError("hidden", "--hidden and --points both say what to capture; give one of them")
     found = [f"{name}.gate" for name, module in inputs.model.named_modules() if isinstance(module, StackedLSTM)]
     if not found:
         raise ModelInputError(
@@ -122,11 +144,11 @@ def _attention(model: nn.Module) -> str:
     return f"its attention is {listed}; leave --hidden out to analyse that"
 
 
-def _labels(inputs: list[Inputs]) -> list[str]:
-    """The checkpoints' names, told apart by the network's name, then by a number, where they are the same."""
-    names = [given.checkpoint.name for given in inputs]
+def _labels(sources: list[Maps]) -> list[str]:
+    """The checkpoints' names; where they are the same, the network's or store's name, then a number, tells."""
+    names = [source.name for source in sources]
     if len(set(names)) < len(names):
-        names = [given.checkpoint.info.model.name for given in inputs]
+        names = [source.model for source in sources]
     return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
 
 
@@ -136,9 +158,9 @@ def _document(results: dict[str, GiniResult]) -> dict[str, Any]:
     return {**first, "compared": others} if others else first
 
 
-def _write_files(folder: Path, results: dict[str, GiniResult], inputs: list[Inputs]) -> None:
+def _write_files(folder: Path, results: dict[str, GiniResult], sources: list[Maps]) -> None:
     for number, result in enumerate(results.values(), 1):
         result.write_arrays(folder, f"network{number}-" if len(results) > 1 else "")
-    (folder / "images.txt").write_text("\n".join(inputs[0].names()) + "\n", encoding="utf-8")
+    (folder / "images.txt").write_text("\n".join(sources[0].images) + "\n", encoding="utf-8")
     if any(stage.numbers is not None for result in results.values() for stage in result.stages):
         figures.save_figure(figures.triangles(results), folder / "fig11-importance")

@@ -11,6 +11,10 @@ Ckpt = Annotated[str, CKPT]
 Capture = Annotated[
     Path | None, typer.Option("--capture", help="Instead of a checkpoint, a store that dia-analyze capture wrote.")
 ]
+Captures = Annotated[
+    list[Path] | None,
+    typer.Option("--capture", help="Instead, a store that dia-analyze capture wrote; several times."),
+]
 Ckpts = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A checkpoint file or the name of a bundled one; several times.")
 ]
@@ -41,9 +45,9 @@ Set = Annotated[
 ]
 
 
-def check_source(ckpt: str | None, capture: Path | None, of_ckpt: Mapping[str, Any]) -> None:
+def check_source(ckpt: str | list[str] | None, capture: Path | list[Path] | None, of_ckpt: Mapping[str, Any]) -> None:
     """Refuse, as wrong usage, a command without a source of maps, or with two, or with options of the other one."""
-    if (ckpt is None) == (capture is None):
+    if bool(ckpt) == bool(capture):
         raise typer.BadParameter("give either a checkpoint or a store with --capture", param_hint="--ckpt")
     for option, value in of_ckpt.items() if capture else ():
         if value is not None:
