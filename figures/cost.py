@@ -24,7 +24,7 @@ def cost_ratios(result: CostResult) -> Figure:
     ax.axvline(1.0, color="0.5", lw=0.8, zorder=0)
     ax.set_yticks(range(len(compared)), [network.name for network in compared])
     ax.set_ylim(len(compared) - 0.5, -0.5)
-    ax.set_xlabel("Relative to the same backbone without attention")
+    figure.supxlabel("Relative to the same backbone without attention", fontsize=7)
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles[: len(QUANTITIES)], labels[: len(QUANTITIES)], loc="outside upper center", ncols=3)
     return figure
