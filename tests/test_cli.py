@@ -150,7 +150,7 @@ def test_a_network_without_attention_says_what_to_do(tmp_path, capsys):
     plain_checkpoint(path)
     options = ("--data", f"folder:{images(tmp_path, 2)}", "--out", tmp_path / "out")
     message = failure(capsys, analyze("correlation", "--ckpt", path, *options))
-    assert "no attention gate was found in CifarResNet; name the modules" in message
+    assert "no attention gate was found in ResidualNetwork; name the modules" in message
 
 
 def plain_checkpoint(path, model="cifar_resnet11", classes=("no", "yes")):
