@@ -5,21 +5,13 @@ from collections.abc import Callable
 from statistics import median
 
 
-def interleaved(
-    functions: dict[str, Callable[[], object]],
-    rounds: int,
-    warm_up: int = 2,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
-    """The median seconds of each function over `rounds` rounds that run every function once.
-
-    With `time.process_time` as `clock`, other programs on the machine do not count.
-    """
+def interleaved(functions: dict[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, float]:
+    """The median seconds of each function over `rounds` rounds that run every function once."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds + warm_up):
         for name, function in functions.items():
-            start = clock()
+            start = time.perf_counter()
             function()
             if number >= warm_up:
-                seconds[name].append(clock() - start)
+                seconds[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in seconds.items()}
