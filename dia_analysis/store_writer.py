@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 import zarr
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
@@ -111,16 +112,21 @@ def _describe(
     if images.labels is not None and len(images.labels) != len(images.names):
         raise AnalysisInputError("data", f"{len(images.labels)} labels for {len(images.names)} images")
     origin = {**provenance.to_dict(), "versions": json.dumps(provenance.versions)}
-    return StoreInfo(
-        images=len(images.names),
-        batch=batch,
-        dtype=dtype,
-        points=None if points is None else (points,) if isinstance(points, str) else tuple(points),
-        classes=images.classes,
-        weights_sha256=weights_sha256(model),
-        images_sha256=images.sha256(),
-        **origin,
-    )
+    try:
+        return StoreInfo(
+            images=len(images.names),
+            batch=min(batch, len(images.names)),
+            dtype=dtype,
+            points=None if points is None else (points,) if isinstance(points, str) else tuple(points),
+            classes=images.classes,
+            weights_sha256=weights_sha256(model),
+            images_sha256=images.sha256(),
+            **origin,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        raise AnalysisInputError(FIXED.get(field, "data"), f"{field} {first['input']!r}: {first['msg']}") from error
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -196,7 +202,7 @@ class _Writer:
         def put(stages: list[StageMaps]) -> None:
             if self.group is None:
                 self._open(stages)
-            chunk = self._chunk_of_batch(left)
+            chunk = self._chunk_of_batch(left, len(stages[0].maps))
             self._put(chunk, stages)
             del left[chunk]
 
@@ -209,14 +215,17 @@ class _Writer:
     def _rows(self, chunk: int) -> range:
         return range(chunk * self.info.batch, min((chunk + 1) * self.info.batch, self.info.images))
 
-    def _chunk_of_batch(self, left: Iterable[int]) -> int:
-        chunk = self.rows[0] // self.info.batch
-        if chunk not in left or not set(self.rows) <= set(self._rows(chunk)) or sorted(set(self.rows)) != [*self.rows]:
+    def _chunk_of_batch(self, left: Iterable[int], images: int) -> int:
+        rows = list(self.rows)
+        chunk = rows[0] // self.info.batch if rows else -1
+        if chunk not in left or not set(rows) <= set(self._rows(chunk)) or sorted(set(rows)) != rows:
             raise AnalysisInputError(
                 "batches",
-                f"a batch holds images {self.rows[0]} to {self.rows[-1]}; give those asked for, in order, each batch "
-                f"from one run of {self.info.batch}",
+                f"a batch holds the images {rows}; give those asked for, in order, each batch from one run of "
+                f"{self.info.batch}",
             )
+        if len(rows) != images:
+            raise AnalysisInputError("batches", f"a batch of {images} images is said to hold {len(rows)}")
         return chunk
 
     def _open(self, stages: list[StageMaps]) -> None:

@@ -328,12 +328,38 @@ def test_batches_other_than_those_asked_for_are_refused(tmp_path, model, images,
         write_store(tmp_path / "s.zarr", model, give, names, batch=BATCH)
 
 
+def test_a_batch_whose_positions_are_not_as_many_as_its_images_is_refused(tmp_path, model, images):
+    names = ImageList(tuple(map(str, range(COUNT))))
+    with pytest.raises(AnalysisInputError, match="a batch of 4 images is said to hold 3"):
+        write_store(tmp_path / "s.zarr", model, lambda _: [(images[:4], [0, 1, 2])], names, batch=BATCH)
+
+
+def test_few_images_take_no_room_for_a_whole_batch(tmp_path, model, images):
+    store = write(tmp_path / "s.zarr", model, images[:3], batch=128)
+    assert (
+        store.bytes == sum(p.stat().st_size for p in store.path.glob("stage*/c/*/0")) == 2 * (64 + 128 + 256) * 12 + 24
+    )
+
+
 def test_no_images_at_all_leave_no_store(tmp_path, model, images):
     with pytest.raises(AnalysisInputError, match="there are no images to capture"):
         write(tmp_path / "a.zarr", model, images[:0])
     with pytest.raises(AnalysisInputError, match="none can be read"):
         write(tmp_path / "a.zarr", model, images, broken=range(COUNT))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "argument", "said"),
+    [
+        ({"batch": 0}, "batch-size", "batch 0: Input should be greater than or equal to 1"),
+        ({"provenance": Provenance(data="a\nb")}, "data", r"data 'a\\nb': Value error, it holds control characters"),
+    ],
+)
+def test_what_a_store_cannot_say_is_refused(tmp_path, model, images, options, argument, said):
+    with pytest.raises(AnalysisInputError, match=said) as caught:
+        write(tmp_path / "a.zarr", model, images, **options)
+    assert caught.value.argument == argument
 
 
 def test_the_network_is_left_as_it_was(tmp_path, images):
