@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+DOCS = {page.stem: page.read_text(encoding="utf-8") for page in (Path(__file__).parents[1] / "docs").glob("*.md")}
+PAGES = "\n".join([README, *(text for _, text in sorted(DOCS.items()))])
 COMMANDS = [
     line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```console\n(.*?)```", PAGES, re.DOTALL)
     for line in block.splitlines()
 ]
-ATTENTION = (Path(__file__).parents[1] / "docs" / "attention.md").read_text(encoding="utf-8")
-CODE = re.findall(r"```python\n(.*?)```", README + ATTENTION, re.DOTALL)
+ATTENTION = DOCS["attention"]
+CODE = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
