@@ -34,12 +34,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """For every tree a seed, and how often each row is drawn.
+    """For every tree the state of its random numbers, and how often each row is drawn.
 
     They are those of scikit-learn's `RandomForestRegressor(trees, random_state=seed)`.
     """
 
-    seeds: Int64[np.ndarray, "tree"]
+    states: UInt32[np.ndarray, "tree"]
     counts: UInt32[np.ndarray, "tree row"]
 
     @classmethod
@@ -48,15 +48,15 @@ class Bootstrap:
         seeds = np.random.RandomState(seed).randint(np.iinfo(np.int32).max, size=trees)
         drawn = (np.random.RandomState(seed).randint(0, rows, rows) for seed in seeds)
         counts = np.stack([np.bincount(indices, minlength=rows) for indices in drawn])
-        return cls(seeds, counts.astype(np.uint32))
+        states = [np.random.RandomState(seed).randint(np.iinfo(np.int32).max) for seed in seeds]
+        return cls(np.array(states, np.uint32), counts.astype(np.uint32))
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Grown trees, which predict the distance from `mean`."""
+    """Grown trees."""
 
     trees: tuple[Tree, ...]
-    mean: float
 
     def importance(self) -> Float64[np.ndarray, "tree column"]:
         """Gini importance by tree: each column's share in the decrease of variance; NaN for a tree without a split.
@@ -78,7 +78,7 @@ class Forest:
             return predicted, change
 
         predicted, changes = map(np.array, zip(*_in_threads(of_tree, self.trees), strict=True))
-        mean = self.mean + predicted.mean(0)
+        mean = predicted.mean(0)
         return mean, mean[:, None] + changes.mean(0)
 
 
@@ -89,13 +89,11 @@ def grow_forest(
 
     Runs on as many threads as torch does, which OMP_NUM_THREADS sets; the result does not depend on how many.
     """
-    mean = float(y.mean())
-    centred = y - mean  # for precision
 
-    def of_draw(seed: np.int64, counts: np.ndarray) -> Tree:
-        return Tree(*grow(columns.values, columns.order, centred, counts, seed, smallest_split))
+    def of_draw(state: np.uint32, counts: np.ndarray) -> Tree:
+        return Tree(*grow(columns.values, columns.order, y, counts, state or np.uint32(1), smallest_split))
 
-    return Forest(tuple(_in_threads(of_draw, bootstrap.seeds, bootstrap.counts)), mean)
+    return Forest(tuple(_in_threads(of_draw, bootstrap.states, bootstrap.counts)))
 
 
 def _in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:

@@ -101,7 +101,7 @@ class StageGini:
             "beyond_two_nearest_if_flat": _number(self.beyond_if_flat()),
             "importance_std": _triangle(self.importance_std()),
             "permutation": _triangle(self.permutation()),
-            "above_null": [list(map(bool, row[: i + 1])) for i, row in enumerate(self.above_null())],
+            "above_null": self._judged(),
             "images": self.images,
             "elements": self.elements,
             "rows": self.rows,
@@ -138,6 +138,11 @@ class StageGini:
         ax.set(title=f"Stage {self.stage}", xlabel="Source layer", ylabel="Target layer")
         ax.figure.colorbar(image, ax=ax, label="Gini importance")
         return ax
+
+    def _judged(self) -> list[list[bool | None]]:
+        judged = np.isfinite(self.permutation())
+        values = np.where(judged, self.above_null(), None)
+        return [row[: target + 1].tolist() for target, row in enumerate(values)]
 
     def _over_first(self, name: str, average: Callable[..., np.ndarray]) -> np.ndarray:
         values = None if self.numbers is None else getattr(self.numbers, name)
@@ -339,9 +344,11 @@ def _reservations(stage: StageGini) -> list[str]:
     notes = []
     if stage.constant:
         listed = ", ".join(map(str, stage.constant))
-        notes.append(
-            f": layers that are constant: {listed}. They have no forest as targets and tell nothing as sources."
-        )
+        notes.append(f": layers whose maps are the same everywhere: {listed}. As sources they tell nothing.")
+    without = np.flatnonzero(np.isnan(stage.importance()[:, 0])) + 2
+    if len(without):
+        listed = ", ".join(map(str, without))
+        notes.append(f": no importance for layers {listed}: no forest could split, as all is constant there or before.")
     if len(stage.layers) == 2:
         notes.append(" has two layers: the one source has importance 1 by construction.")
     if len(stage.layers) < FIRST_FAR:

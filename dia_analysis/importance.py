@@ -35,8 +35,10 @@ def beyond_two_nearest(importance: Float64[np.ndarray, "repeat target source"]) 
 
     Only layers with a source beyond them count: the fourth and later ones. NaN if none of them has a number.
     """
-    targets = importance.shape[1]
-    far = [importance[:, t, : t - 1].sum(1) / importance[:, t, : t + 1].sum(1) for t in range(2, targets)]
+    totals = [importance[:, t, : t + 1].sum(1) for t in range(2, importance.shape[1])]
+    far = [
+        importance[:, t, : t - 1].sum(1) / np.where(total > 0, total, np.nan) for t, total in enumerate(totals, start=2)
+    ]
     shares = np.array(far).reshape(-1, len(importance))
     defined = ~np.isnan(shares)
     total: np.ndarray = np.where(defined, shares, 0).sum(0)

@@ -8,6 +8,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from dia_analysis.forest import Bootstrap, Columns, grow_forest
 from dia_analysis.importance import Importance
+from dia_analysis.trees import PURE
 
 TREES = 100
 REPEATS = 5  # forests that the trees are divided into
@@ -58,7 +59,7 @@ def vectors(maps: Float32[np.ndarray, "image layer element"]) -> Table:
     scores = np.stack([_components(maps[:, layer].astype(np.float64)) for layer in range(layers)])
     columns = scores.transpose(0, 2, 1).reshape(-1, images).astype(np.float32)
     kept, there = np.square(scores).sum(), np.square(maps - maps.mean(0), dtype=np.float64).sum()
-    explained = float(kept / there) if there else None
+    explained = float(kept / there) if there > 0 else None
     return Table(columns, scores.shape[2], np.arange(images), tuple(map(_targets, scores)), explained)
 
 
@@ -70,8 +71,8 @@ def _components(vectors: Float64[np.ndarray, "image element"]) -> Float64[np.nda
 
 def _targets(scores: Float64[np.ndarray, "image component"]) -> tuple[Target, ...]:
     variance = np.square(scores).sum(0)
-    varying = np.flatnonzero(variance > 0)
-    return tuple(Target(float(variance[k] / variance.sum()), scores[:, k]) for k in varying)
+    varying = np.flatnonzero(variance > PURE * len(scores))
+    return tuple(Target(float(variance[k] / variance[varying].sum()), scores[:, k]) for k in varying)
 
 
 def measure(table: Table, seed: int, done: Callable[[], object] = lambda: None) -> Importance:
@@ -159,7 +160,7 @@ def r_squared(
     """1 - the squared error / the variance, for each way to predict; NaN for a truth that is constant."""
     variance = np.square(truth - truth.mean()).sum()
     error: np.ndarray = np.square(truth[:, None] - predicted).sum(0)
-    return 1 - error / (variance if variance > 0 else np.nan)
+    return 1 - error / (variance if variance > PURE * len(truth) else np.nan)
 
 
 def _folds(table: Table, seed: int) -> Iterator[Fold]:

@@ -1,8 +1,12 @@
-"""Regression trees, compiled: the same trees as scikit-learn's with its defaults, grown from columns sorted once.
+"""Regression trees, compiled: the trees that scikit-learn grows with its defaults, from columns sorted once.
 
 A row's place in every column's order is found once, before any tree. A node is then one stretch of all orders: finding
 its best split is one pass along each, and splitting it deals each order out to the two children, in order. scikit-learn
 sorts every node anew.
+
+Columns often tie, as they part a node's rows the same way. scikit-learn then takes the one it visits first, or the one
+that its rounding favours, and so its importances depend on its random numbers, by more than 0.01 with 100 trees. Hence
+its order of visits and its rounding are followed here.
 """
 
 from collections.abc import Callable
@@ -13,7 +17,7 @@ from numba import njit
 
 SAME_VALUE = np.float32(1e-7)  # scikit-learn does not split between values that are closer
 PURE = float(np.finfo(np.float64).eps)  # nor a node whose variance is smaller
-TIED = 1 - 1e-10  # splits whose gains differ by rounding only: usually the same rows left and right
+TIED = 1 - 1e-10  # gains that differ by rounding only, and then usually part the rows the same way
 ONE = np.uint64(1)
 
 
@@ -41,12 +45,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @no_type_check
 @compiled
-def grow(x, order, y, counts, seed, smallest):
+def grow(x, order, y, counts, random, smallest):
     """Grow a tree until leaves are pure or have less than `smallest` rows, at least 2; give a Tree's fields.
 
     `x` (column, row) float32; `order` (column, row) uint32, the rows by increasing value; `y` (row) float64;
-    `counts` (row) uint32, how often the bootstrap drew a row. Splits with equal gain share it, and one of them, drawn
-    from `seed`, is made: what scikit-learn does on average.
+    `counts` (row) uint32, how often the bootstrap drew a row; `random` uint32, the state of the tree's random numbers.
     """
     columns = len(x)
     orders = _drawn_rows(order, counts)
@@ -57,15 +60,18 @@ def grow(x, order, y, counts, seed, smallest):
     left = np.empty(len(y), np.bool_)
     tied = np.empty(columns, np.int64)
     ends = np.empty(columns, np.uint64)
-    random = np.uint64(seed) * np.uint64(2654435761) + np.uint64(88172645463325252)
+    visits = np.empty(columns, np.int64)  # when the node's search visits a column
+    unvisited = np.arange(columns)
+    constants = np.empty(columns, np.int64)
     gain = np.zeros(columns)
     column = np.empty(2 * rows, np.int32)
-    threshold = np.empty(2 * rows, np.float32)
+    threshold = np.empty(2 * rows)
     child = np.empty(2 * rows, np.int32)
     value = np.empty(2 * rows)
-    stack = np.empty((rows + 1, 3), np.uint64)  # a node's number, and where its stretch begins and ends
+    stack = np.empty((rows + 1, 4), np.uint64)  # a node's number, where its stretch begins and ends, known constants
     sides = np.empty(rows + 1, np.uint8)
-    stack[0, 0], stack[0, 1], stack[0, 2], sides[0] = 0, 0, rows, 0
+    impurities = np.empty(rows + 1)
+    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3], sides[0], impurities[0] = 0, 0, rows, 0, 0, np.inf
     waiting, nodes = 1, 1
     while waiting:
         waiting -= 1
@@ -73,14 +79,17 @@ def grow(x, order, y, counts, seed, smallest):
         source = orders[side]
         column[node] = -1
         some = source[columns - 1]
-        weight, total = np.uint64(0), 0.0
+        weight, total, squares = np.uint64(0), 0.0, 0.0
         for p in range(start, end):
             row = some[p]
+            part = counts[row] * y[row]
             weight += counts[row]
-            total += counts[row] * y[row]
+            total += part
+            squares += part * y[row]
         mean = total / weight
         value[node] = mean
-        if end - start < smallest:
+        impurity = impurities[waiting] if node else squares / weight - mean**2
+        if end - start < smallest or impurity <= PURE:
             continue
         spread = 0.0
         for p in range(start, end):
@@ -88,34 +97,35 @@ def grow(x, order, y, counts, seed, smallest):
             distance = y[row] - mean
             deviation[row] = counts[row] * distance
             spread += deviation[row] * distance
-        if spread <= PURE * weight:
+        known = np.int64(stack[waiting, 3])
+        random, known, first = _visit(source, start, end, x, unvisited, constants, known, random, visits)
+        if known == columns:
             continue
         if end - start == 2:
-            best, ties = spread / weight, _columns_that_differ(source, start, x, tied, ends)
+            best, split, middle = spread / weight, first, start + ONE
         else:
             for w in range(ONE, weight):
                 scale[w] = reciprocal[w] * reciprocal[weight - w]
-            best, ties = _best_split(source, start, end, x, counts, deviation, scale, tied, ends)
-        if ties == 0:
-            continue
-        for i in range(ties):
-            gain[tied[i]] += best * weight / ties
-        random ^= random << np.uint64(13)  # Marsaglia's xorshift
-        random ^= random >> np.uint64(7)
-        random ^= random << np.uint64(17)
-        chosen = random % np.uint64(ties)
-        split, middle = tied[chosen], ends[chosen]
+            best, ties = _best_splits(source, start, end, x, counts, deviation, scale, tied, ends)
+            if ties == 0:
+                continue
+            choice = _choose(source, start, total, weight, y, counts, visits, tied, ends, ties) if ties > 1 else 0
+            split, middle = tied[choice], ends[choice]
+        gain[split] += best * weight
         column[node], child[node] = split, nodes
         threshold[node] = _between(x[split, source[split, middle - ONE]], x[split, source[split, middle]])
         if end - start == 2:
             for p in range(2):
                 column[nodes + p], value[nodes + p] = -1, y[source[split, start + p]]
         else:
+            low, high = _impurities(source[split], start, middle, y, counts, weight, total, squares)
             _deal(source, orders[1 - side], split, start, middle, end, left)
-            stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = nodes + 1, middle, end
-            stack[waiting + 1, 0], stack[waiting + 1, 1], stack[waiting + 1, 2] = nodes, start, middle
-            sides[waiting] = sides[waiting + 1] = 1 - side
-            waiting += 2
+            stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], stack[waiting, 3] = nodes + 1, middle, end, known
+            impurities[waiting], sides[waiting] = high, 1 - side
+            waiting += 1
+            stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], stack[waiting, 3] = nodes, start, middle, known
+            impurities[waiting], sides[waiting] = low, 1 - side
+            waiting += 1
         nodes += 2
     return gain, column[:nodes], threshold[:nodes], child[:nodes], value[:nodes]
 
@@ -195,19 +205,43 @@ def _reciprocals(counts):
 
 @no_type_check
 @compiled
-def _columns_that_differ(source, start, x, tied, ends):
-    """The splits of a node of two rows: every column in which they differ has the same gain."""
-    ties = 0
-    for f in range(len(x)):
-        if x[f, source[f, start + ONE]] > x[f, source[f, start]] + SAME_VALUE:
-            tied[ties], ends[ties] = f, start + ONE
-            ties += 1
-    return ties
+def _visit(source, start, end, x, unvisited, constants, known, random, visits):
+    """Number the columns in the order in which scikit-learn would visit them, by its random numbers.
+
+    The first `known` of `constants` do not vary in the node, as they did not in its parent. Gives the state of the
+    random numbers, how many columns are then known not to vary, and the first that varies.
+    """
+    remaining, drawn, found, visit, first = len(x), 0, 0, 0, 0
+    while remaining > known + found:
+        random = np.uint32(random ^ (random << 13))  # Marsaglia's xorshift, of 32 bits
+        random = np.uint32(random ^ (random >> 17))
+        random = np.uint32(random ^ (random << 5))
+        j = drawn + np.int64(random & np.uint32(0x7FFFFFFF)) % (remaining - found - drawn)
+        if j < known:
+            unvisited[drawn], unvisited[j] = unvisited[j], unvisited[drawn]
+            drawn += 1
+            continue
+        j += found
+        f = unvisited[j]
+        if x[f, source[f, end - ONE]] <= x[f, source[f, start]] + SAME_VALUE:
+            unvisited[j], unvisited[known + found] = unvisited[known + found], f
+            found += 1
+            continue
+        remaining -= 1
+        unvisited[j], unvisited[remaining] = unvisited[remaining], f
+        visits[f] = visit
+        first = f if visit == 0 else first
+        visit += 1
+    for k in range(known):
+        unvisited[k] = constants[k]
+    for k in range(known, known + found):
+        constants[k] = unvisited[k]
+    return random, known + found, first
 
 
 @no_type_check
 @compiled
-def _best_split(source, start, end, x, counts, deviation, scale, tied, ends):
+def _best_splits(source, start, end, x, counts, deviation, scale, tied, ends):
     """The best gain, divided by the node's weight, and how many columns have it, listed in `tied` and `ends`.
 
     A split's gain is s² / left + s² / right, with s the sum of deviations on the left. Later columns, which tend to
@@ -237,6 +271,40 @@ def _best_split(source, start, end, x, counts, deviation, scale, tied, ends):
 
 @no_type_check
 @compiled
+def _choose(source, start, total, weight, y, counts, visits, tied, ends, ties):
+    """Which of the tied splits has the highest gain as scikit-learn rounds it; if several, the one it visits first."""
+    highest, choice = -1.0, 0
+    for i in range(ties):
+        rows = source[tied[i]]
+        left, left_weight = 0.0, np.uint64(0)
+        for p in range(start, ends[i]):
+            left += counts[rows[p]] * y[rows[p]]
+            left_weight += counts[rows[p]]
+        right = total - left
+        gain = left * left / left_weight + right * right / (weight - left_weight)
+        if gain > highest or (gain == highest and visits[tied[i]] < visits[tied[choice]]):
+            highest, choice = gain, i
+    return choice
+
+
+@no_type_check
+@compiled
+def _impurities(rows, start, middle, y, counts, weight, total, squares):
+    """The variances left and right of a split, as scikit-learn rounds them: they decide what is pure."""
+    left_weight, left_total, left_squares = np.uint64(0), 0.0, 0.0
+    for p in range(start, middle):
+        part = counts[rows[p]] * y[rows[p]]
+        left_weight += counts[rows[p]]
+        left_total += part
+        left_squares += part * y[rows[p]]
+    right_weight = weight - left_weight
+    left = left_squares / left_weight - (left_total / left_weight) ** 2
+    right = (squares - left_squares) / right_weight - ((total - left_total) / right_weight) ** 2
+    return left, right
+
+
+@no_type_check
+@compiled
 def _deal(source, target, split, start, middle, end, left):
     """Deal a node's stretch of every order to its children's, left before right, keeping the order in each."""
     given = source[split]
@@ -258,6 +326,6 @@ def _deal(source, target, split, start, middle, end, left):
 @no_type_check
 @compiled
 def _between(low, high):
-    """A threshold half way, below the higher value."""
-    middle = low + (high - low) / np.float32(2)
-    return middle if middle < high else low
+    """The threshold half way; a value that rounds to the higher one goes to the lower."""
+    middle = np.float64(low) / 2 + np.float64(high) / 2
+    return middle if middle < high else np.float64(low)
