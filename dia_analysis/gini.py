@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import xarray as xr
 from jaxtyping import Float32
 from torch import nn
 
+from dia_analysis.display import Displayed, axes
 from dia_analysis.importance import Importance, beyond_two_nearest
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.provenance import Provenance
@@ -132,7 +132,7 @@ class StageGini:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the importance, a row for each target; layers are numbered from 1 in forward order."""
-        ax = _axes(ax)
+        ax = axes(ax)
         last = len(self.layers)
         image = ax.imshow(self.importance(), vmin=0, cmap="Blues", extent=(0.5, last - 0.5, last + 0.5, 1.5))
         ax.set(title=f"Stage {self.stage}", xlabel="Source layer", ylabel="Target layer")
@@ -140,9 +140,11 @@ class StageGini:
         return ax
 
     def _judged(self) -> list[list[bool | None]]:
-        judged = np.isfinite(self.permutation())
-        values = np.where(judged, self.above_null(), None)
-        return [row[: target + 1].tolist() for target, row in enumerate(values)]
+        known, above = np.isfinite(self.permutation()), self.above_null()
+        return [
+            [bool(above[target, source]) if known[target, source] else None for source in range(target + 1)]
+            for target in range(len(above))
+        ]
 
     def _over_first(self, name: str, average: Callable[..., np.ndarray]) -> np.ndarray:
         values = None if self.numbers is None else getattr(self.numbers, name)
@@ -152,7 +154,7 @@ class StageGini:
 
 
 @dataclass(frozen=True)
-class GiniResult:
+class GiniResult(Displayed):
     """What `gini_importance` found. With `vector`, rows are images; otherwise (image, channel) pairs."""
 
     stages: tuple[StageGini, ...]
@@ -190,14 +192,11 @@ class GiniResult:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the share of the importance beyond the two nearest layers by stage, with its spread over the repeats."""
-        ax = _axes(ax)
+        ax = axes(ax)
         shares = np.array([[s.beyond_two_nearest().mean(), s.beyond_two_nearest().std()] for s in self.stages]).T
         ax.bar([str(s.stage) for s in self.stages], np.nan_to_num(shares[0]), yerr=np.nan_to_num(shares[1]))
         ax.set(xlabel="Stage", ylabel="Importance beyond the two nearest layers", ylim=(0, 1))
         return ax
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Write the JSON document and the labelled arrays to a new directory, with a manifest."""
@@ -379,11 +378,3 @@ def _mean(values: np.ndarray) -> float:
 
 def _text(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "-"
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]
