@@ -18,6 +18,7 @@ def evaluate_checkpoint(
     *,
     as_json: bool,
     data_dir: Path | None,
+    download: bool = False,
     device: str,
     batch_size: int,
     workers: int,
@@ -28,7 +29,9 @@ def evaluate_checkpoint(
     require_classifier(checkpoint.info.model.name, "ckpt")
     info = checkpoint.info
     data = data or info.data
-    source = open_data(data, "test" if data == info.data else "any", data_dir, workers=workers, strict=strict)
+    source = open_data(
+        data, "test" if data == info.data else "any", data_dir, workers=workers, strict=strict, download=download
+    )
     labels = class_numbers(source, info.classes, data)
     where = choose_device(device)
     batches = source.batches(range(len(source)), batch_size, info.preprocessing.size, info.model.in_channels)

@@ -77,6 +77,7 @@ def fit_or_resume(
     start_from: str | None,
     keep_every: int | None,
     data_dir: Path | None,
+    download: bool = False,
     strict: bool,
     device: str,
     seed: int,
@@ -94,7 +95,16 @@ def fit_or_resume(
         out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
-        result = fit(config, out, where, data_dir=data_dir, strict=strict, resume=resume, callbacks=(EpochProgress(),))
+        result = fit(
+            config,
+            out,
+            where,
+            data_dir=data_dir,
+            download=download,
+            strict=strict,
+            resume=resume,
+            callbacks=(EpochProgress(),),
+        )
     except SystemExit as error:  # Lightning's answer to an interrupt
         note(f"interrupted; to continue: dia-train fit --resume --out {out}")
         raise KeyboardInterrupt from error

@@ -86,13 +86,14 @@ class Selection:
     data_dir: Path | None
     workers: int
     strict: bool
+    download: bool = False
 
     def open(self, default: str, seed: int) -> Chosen:
         """Find them. Raises ModelInputError if they do not exist or both ways of choosing are used."""
         if self.paths:
             return self._named()
         data = self.data or default
-        source = open_data(data, "any", self.data_dir, workers=self.workers, strict=self.strict)
+        source = open_data(data, "any", self.data_dir, workers=self.workers, strict=self.strict, download=self.download)
         count = self.images or min(IMAGES, len(source))
         if count > len(source):
             raise ModelInputError(

@@ -68,6 +68,7 @@ def open_labelled(
     images: int | None,
     *,
     data_dir: Path | None,
+    download: bool = False,
     image_size: int | None,
     device: str,
     batch_size: int,
@@ -81,7 +82,7 @@ def open_labelled(
     in the size they have.
     """
     data = data or (first.info.data if first else "digits")
-    source = open_data(data, "any", data_dir, workers=workers, strict=strict)
+    source = open_data(data, "any", data_dir, workers=workers, strict=strict, download=download)
     if images is not None and images > len(source):
         raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
     if not source.classes:

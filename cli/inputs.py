@@ -112,6 +112,7 @@ def open_inputs(
     images: int | None,
     *,
     data_dir: Path | None,
+    download: bool = False,
     device: str,
     batch_size: int,
     workers: int,
@@ -122,7 +123,7 @@ def open_inputs(
     checkpoint = Checkpoint.read(ckpt)
     require_classifier(checkpoint.info.model.name, "ckpt")
     data = data or checkpoint.info.data
-    source = open_data(data, "any", data_dir, workers=workers, strict=strict)
+    source = open_data(data, "any", data_dir, workers=workers, strict=strict, download=download)
     if images is not None and images > len(source):
         raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
     chosen = evenly_spaced(images or min(1000, len(source)), len(source))

@@ -96,6 +96,7 @@ def fit(
     device: torch.device,
     *,
     data_dir: Path | None = None,
+    download: bool = False,
     strict: bool = False,
     resume: bool = False,
     callbacks: tuple[Callback, ...] = (),
@@ -104,14 +105,14 @@ def fit(
 
     A new run needs a directory that does not exist or is empty; `resume` continues one at the last epoch that
     was completed, to the same weights as without the interruption on the same machine. An image that cannot be read
-    is left out with a warning, or an error if `strict`.
+    is left out with a warning, or an error if `strict`; `download` fetches data that are missing.
     `config.start_from` names a checkpoint whose weights to start from. With `config.keep_every` the network is also
     kept before training and after every so many epochs (`kept_epochs`). Raises ModelInputError for a directory in use,
     for a run of another configuration, and for a checkpoint of another network.
     """
     require_classifier(config.model, "model")
     _check(directory, config, resume)
-    images = _read_images(config, data_dir, strict)
+    images = _read_images(config, data_dir, download, strict)
     torch.manual_seed(config.seed)
     model = create_model(
         config.model,
@@ -152,9 +153,9 @@ def _copy_weights(checkpoint: Checkpoint, model: Network) -> None:
     model.load_state_dict(checkpoint.weights)
 
 
-def _read_images(config: RunConfig, data_dir: Path | None, strict: bool) -> _Images:
-    train = _in_memory(open_data(config.data, "train", data_dir, strict=strict), config)
-    test = _in_memory(open_data(config.data, "test", data_dir, strict=strict), config)
+def _read_images(config: RunConfig, data_dir: Path | None, download: bool, strict: bool) -> _Images:
+    train = _in_memory(open_data(config.data, "train", data_dir, strict=strict, download=download), config)
+    test = _in_memory(open_data(config.data, "test", data_dir, strict=strict, download=download), config)
     if not train.classes:
         raise ModelInputError(
             "data", f"{config.data} has no classes to train on; put each class in a folder of its own"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_cli import SE, analyze, failure, train
 
 from dia_models import ModelInputError
 from dia_models.data import data_names, open_data
@@ -105,3 +106,16 @@ def test_torchvisions_arrays_become_images(tmp_path, monkeypatch):
 
 def test_a_request_for_anything_is_for_the_test_part(tmp_path):
     assert [Request(split, tmp_path).part for split in ("train", "test", "any")] == ["train", "test", "test"]
+
+
+@pytest.mark.parametrize("command", ["correlation", "capture", "gini", "gradients", "gradcam", "eval", "fit"])
+def test_every_command_that_reads_data_can_download(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "medmnist", None)
+    data = ("--data", "pneumoniamnist", "--data-dir", tmp_path, "--out", tmp_path / "out")
+    if command == "fit":
+        code = train("fit", "--model", "cifar_resnet11", *data, "--download")
+    elif command == "eval":
+        code = train("eval", "--ckpt", SE, *data[:4], "--download")
+    else:
+        code = analyze(command, "--ckpt", SE, *data, "--download")
+    assert "downloading pneumoniamnist needs the package medmnist" in failure(capsys, code)
