@@ -139,6 +139,8 @@ class _FeatureSize:
         if (first := next(images, None)) is not None:
             self.value = (first.shape[2], first.shape[3])
 
+    see.keeps_nothing = True  # type: ignore[attr-defined]  # so that networks may reuse the features' memory
+
 
 def _holders(modules: dict[str, nn.Module], name: str) -> list[nn.Module]:
     """The modules that may be given the features a point belongs to, outermost first: its parent, and the owner of

@@ -96,5 +96,9 @@ def _pointwise_means(
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether somebody sees what the module is given or gives."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    """Whether somebody sees what the module is given or gives, and may keep it.
+
+    A hook that has an attribute `keeps_nothing` which is true does not count.
+    """
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(not getattr(hook, "keeps_nothing", False) for hook in hooks)

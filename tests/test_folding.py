@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from dia_analysis import capture
 from dia_models import create_model
-from dia_models.folding import FoldingSequential, folded
+from dia_models.folding import FoldingSequential, folded, hooked
 
 
 def settle(model):
@@ -112,3 +113,13 @@ def test_batch_norm_without_running_statistics_is_not_folded():
     images = torch.randn(2, 3, 4, 4)
     with torch.no_grad():
         torch.testing.assert_close(model(images).mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+
+
+def test_capture_does_not_slow_the_network_down_by_keeping_it_from_reusing_memory():
+    model = settle(create_model("cifar_resnet20_dia_lstm"))
+    attention = model.stages[0].attention
+    with torch.no_grad(), capture(model):
+        assert attention._forward_pre_hooks
+        assert not hooked(attention)
+    attention.register_forward_pre_hook(lambda *_: None)
+    assert hooked(attention)
