@@ -119,6 +119,7 @@ def test_capture_does_not_slow_the_network_down_by_keeping_it_from_reusing_memor
     model = settle(create_model("cifar_resnet20_dia_lstm"))
     attention = model.stages[0].attention
     with torch.no_grad(), capture(model):
+        model(torch.randn(1, 3, 8, 8))
         assert attention._forward_pre_hooks
         assert not hooked(attention)
     attention.register_forward_pre_hook(lambda *_: None)
