@@ -135,8 +135,42 @@ def models(
 
 
 @app.command()
-def recipes() -> None:
-    """List the recipes and their fields."""
+def sweep(
+    name: Annotated[str, typer.Argument(metavar="SWEEP", help="A name that dia-train recipes lists, or a TOML file.")],
+    seeds: Annotated[str | None, typer.Option("--seeds", help="0-4 or 0,7; by default the scale's.")] = None,
+    scale: Annotated[str, typer.Option("--scale", help="paper, or laptop: smaller, for two cores.")] = "paper",
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Runs at a time; by default one per GPU or core.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: a field of the recipe, for every run.")
+    ] = None,
+    out: o.Out = None,
+    data_dir: o.DataDir = None,
+    strict: o.Strict = False,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+) -> None:
+    """Train all networks of one of the paper's tables, and compare them; run again to continue."""
+    from cli.sweep import sweep as run
+
+    run(
+        name,
+        scale,
+        seeds,
+        changes or [],
+        out=out,
+        jobs=jobs,
+        data_dir=data_dir,
+        strict=strict,
+        device=device,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def recipes(as_json: o.Json = False) -> None:
+    """List the recipes, with their fields, and the sweeps, with their runs."""
     from cli.models import print_recipes
 
     print_recipes()

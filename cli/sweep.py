@@ -1,0 +1,203 @@
+"""dia-train sweep."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from cli.console import note, say, say_json
+from cli.settings import parse_setting
+from dia_analysis.sweep_result import SweepResult, TrainedRun
+from dia_models import ModelInputError
+from dia_models.checkpoint import Checkpoint, write_atomically
+from dia_models.counting import ParameterCounter
+from dia_models.device import choose_device
+from dia_models.executor import Task, places, train_locally
+from dia_models.recipe import Recipe
+from dia_models.run import CONFIG, MODEL, RESULT, RunConfig, versions
+from dia_models.sweep import PlannedRun, Sweep, load_sweep, parse_seeds
+from dia_models.training import METRICS
+
+SUMMARY = "sweep.json"
+
+
+def sweep(
+    name: str,
+    scale: str,
+    seeds: str | None,
+    changes: list[str],
+    *,
+    out: Path | None,
+    jobs: int | None,
+    data_dir: Path | None,
+    strict: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train every run of a sweep that is not finished, and compare the variants."""
+    plan = load_sweep(name)
+    chosen = list(range(plan.scale(scale).seeds)) if seeds is None else parse_seeds(seeds)
+    runs = plan.runs(scale, chosen, _recipe_changes(changes))
+    out = out or Path("dia-out") / f"{plan.name}-{scale}"
+    with _alone(out):
+        for run in runs:
+            _prepare(run, out)
+        board = Board(plan, scale, runs, out)
+        open_runs = [Task(out / r.directory, data_dir, strict) for r in runs if not (out / r.directory / RESULT).exists()]
+        try:
+            failed = train_locally(open_runs, places(choose_device(device), jobs), board) if open_runs else {}
+        finally:
+            board.stop()
+            result = collect(plan, scale, runs, out)
+            write_atomically(out / SUMMARY, json.dumps(result.to_dict(), indent=1).encode())
+    if as_json:
+        say_json(result.to_dict())
+    else:
+        say(result.summary())
+    note(f"written to {out / SUMMARY}")
+    if failed:
+        raise ModelInputError("sweep", f"{len(failed)} runs failed; {_reasons(failed)}; the others are kept")
+
+
+def _recipe_changes(changes: list[str]) -> dict[str, Any]:
+    values = dict(parse_setting(change) for change in changes)
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise ModelInputError("set", f"{key} is not a field of the recipe, which is all that a sweep lets change")
+    return values
+
+
+def _alone(out: Path) -> FileLock:
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ModelInputError("out", f"another sweep is running in {out}; wait for it or choose another") from error
+    return lock
+
+
+def _prepare(run: PlannedRun, out: Path) -> None:
+    """Put the run's configuration into its directory, unless it is there."""
+    directory = out / run.directory
+    if not (directory / CONFIG).exists():
+        write_atomically(directory / CONFIG, run.config.model_dump_json(indent=2).encode())
+    elif RunConfig.read(directory) != run.config:
+        raise ModelInputError("out", f"{directory} is a run with another configuration; choose another directory")
+
+
+def _reasons(failed: Mapping[Path, str]) -> str:
+    return "; ".join(f"{directory.name}: {reason}" for directory, reason in failed.items())
+
+
+def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> SweepResult:
+    """The runs that have ended."""
+    count = ParameterCounter()
+    ended = [_ended(run, out / run.directory, count) for run in runs if (out / run.directory / RESULT).exists()]
+    recipes = {run.backbone: run.config.recipe.model_dump() for run in runs}
+    return SweepResult(
+        name=plan.name,
+        title=plan.title,
+        source=plan.source,
+        question=plan.question,
+        scale=scale,
+        versus={name: plan.versus(scale, name) for name in plan.variants_at(scale)},
+        planned=len(runs),
+        runs=tuple(ended),
+        provenance={
+            "command": f"dia-train sweep {plan.name} --scale {scale}",
+            "image_size": plan.scale(scale).image_size,
+            "recipes": recipes,
+            "versions": versions(),
+        },
+    )
+
+
+def _ended(run: PlannedRun, directory: Path, count: ParameterCounter) -> TrainedRun:
+    document = json.loads((directory / RESULT).read_text())
+    last, best, outcome = document["last"] or {}, document["best"] or {}, document.get("outcome", "finished")
+    checkpoint = Checkpoint.read(str(directory / MODEL))
+    return TrainedRun(
+        data=run.data,
+        backbone=run.backbone,
+        variant=run.variant,
+        seed=run.seed,
+        model=run.config.model,
+        options=run.config.options,
+        parameters=count(checkpoint.info.model),
+        sha256=checkpoint.sha256,
+        outcome=outcome,
+        accuracy=last.get("test_accuracy") if outcome == "finished" else None,
+        best_accuracy=best.get("test_accuracy") if outcome == "finished" else None,
+        epochs=tuple(_epochs(directory)),
+    )
+
+
+def _epochs(directory: Path) -> list[dict[str, float | None]]:
+    """The metrics of every epoch; what is not finite is None."""
+    if not (directory / METRICS).exists():
+        return []
+    with (directory / METRICS).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    return [{key: _finite(row[key]) for key in kept if row.get(key)} for row in rows]
+
+
+def _finite(text: str) -> float | None:
+    value = round(float(text), 5)
+    return value if abs(value) < float("inf") else None
+
+
+class Board:
+    """A live table on a terminal, of how far every run is; elsewhere a line for every run that ends."""
+
+    def __init__(self, plan: Sweep, scale: str, runs: list[PlannedRun], out: Path):
+        self.plan, self.scale, self.runs, self.out = plan, scale, runs, out
+        self.told = {run.directory for run in runs if (out / run.directory / RESULT).exists()}
+        if self.told:
+            note(f"{len(self.told)} of {len(runs)} runs are finished already")
+        console = Console(stderr=True)
+        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        if self.live is not None:
+            self.live.start()
+
+    def __call__(self, failed: Mapping[Path, str]) -> None:
+        """Show what has changed."""
+        if self.live is not None:
+            self.live.update(self._table(failed), refresh=True)
+            return
+        for run in self.runs:
+            if run.directory not in self.told and (self.out / run.directory / RESULT).exists():
+                self.told.add(run.directory)
+                note(f"{len(self.told)}/{len(self.runs)} {run.directory}: {self._state(run, failed)}")
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self.live is not None:
+            self.live.stop()
+
+    def _table(self, failed: Mapping[Path, str]) -> Table:
+        seeds = list(dict.fromkeys(run.seed for run in self.runs))
+        table = Table("data", "backbone", "variant", *(f"seed {seed}" for seed in seeds), title=self.plan.title)
+        cells: dict[tuple[str, str, str], list[str]] = {}
+        for run in self.runs:
+            cells.setdefault((run.data, run.backbone, run.variant), []).append(self._state(run, failed))
+        for place, states in cells.items():
+            table.add_row(*place, *states)
+        return table
+
+    def _state(self, run: PlannedRun, failed: Mapping[Path, str]) -> str:
+        directory = self.out / run.directory
+        if directory in failed:
+            return "failed"
+        if (directory / RESULT).exists():
+            document = json.loads((directory / RESULT).read_text())
+            return "nan" if document.get("outcome") == "nan" else f"{document['last']['test_accuracy']:.2%}"
+        epochs = len(_epochs(directory))
+        return f"{epochs}/{run.config.recipe.epochs}" if epochs else "·"
