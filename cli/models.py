@@ -10,6 +10,7 @@ from dia_models.counting import ParameterCounter
 from dia_models.errors import unknown
 from dia_models.models import task_of
 from dia_models.recipe import list_recipes, load_recipe
+from dia_models.sweep import SCALES, Sweep, list_sweeps, load_sweep
 
 WIDTH = 256  # channels of ResNet164's last stage
 
@@ -66,11 +67,39 @@ def _audited(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def print_recipes() -> None:
-    """Print every recipe with its fields."""
-    for name in list_recipes():
-        fields = load_recipe(name).model_dump(exclude_defaults=True)
-        say(f"{name}: {', '.join(f'{key}={value}' for key, value in fields.items())}")
+def print_recipes(*, as_json: bool) -> None:
+    """Print every recipe with its fields, then every sweep with its runs at both scales."""
+    recipes = {name: load_recipe(name).model_dump(exclude_defaults=True) for name in list_recipes()}
+    sweeps = [load_sweep(name) for name in list_sweeps()]
+    if as_json:
+        say_json({"schema": "dia.recipes/1", "recipes": recipes, "sweeps": [s.model_dump() for s in sweeps]})
+        return
+    say("Recipes (dia-train fit --recipe NAME):")
+    for name, fields in recipes.items():
+        say(f"  {name}: {', '.join(f'{key}={value}' for key, value in fields.items())}")
+    for scale in SCALES:
+        say(f"\nSweeps (dia-train sweep NAME --scale {scale}):")
+        _print_columns([_COLUMNS, *(_sweep_row(each, scale) for each in sweeps)])
+    say("\nHours are estimates for all runs, from the number of operations: see docs/sweeps.md.")
+
+
+_COLUMNS = ("name", "source", "data", "networks", "recipe", "seeds", "runs", "hours on an H100", "hours on two cores")
+
+
+def _sweep_row(sweep: Sweep, scale: str) -> tuple[str, ...]:
+    size = sweep.scale(scale)
+    kinds = len(sweep.variants_at(scale))
+    networks = f"{', '.join(size.backbones)} x {kinds}"
+    runs = len(size.data) * len(size.backbones) * kinds * size.seeds
+    hours = (f"{size.hours[machine]:g}" if machine in size.hours else "" for machine in ("H100", "two cores"))
+    recipes = ", ".join(dict.fromkeys(size.backbones.values()))
+    return (sweep.name, sweep.source, ", ".join(size.data), networks, recipes, str(size.seeds), str(runs), *hours)
+
+
+def _print_columns(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        say("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _spec(name: str, num_classes: int) -> ModelSpec:

@@ -173,7 +173,7 @@ def recipes(as_json: o.Json = False) -> None:
     """List the recipes, with their fields, and the sweeps, with their runs."""
     from cli.models import print_recipes
 
-    print_recipes()
+    print_recipes(as_json=as_json)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from scipy import stats
 
 from dia_analysis.errors import AnalysisInputError
 
-Scores = Float[np.ndarray, "run"]
+Scores = Float[np.ndarray, "_"]
+ROUNDING = 1e-12  # scores that differ by less than this part of them are the same
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,12 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     if not all(len(side) and np.isfinite(side).all() for side in sides):
         raise AnalysisInputError("scores", "a comparison needs at least one finite score on each side")
     value = float(sides[0].mean() - sides[1].mean())
-    if min(map(len, sides)) < 2 or not any(np.ptp(side) for side in sides):
+    if min(map(len, sides)) < 2 or max(map(np.ptp, sides)) <= ROUNDING * max(np.abs(side).max() for side in sides):
         return Difference(value, nan, nan, nan, nan, nan)
-    student, welch = (stats.ttest_ind(*sides, equal_var=equal) for equal in (True, False))
-    interval = welch.confidence_interval(0.95)
-    return Difference(
-        value, float(interval.low), float(interval.high), float(student.pvalue), float(welch.pvalue), _hedges(*sides)
-    )
+    moments = [number for side in sides for number in (side.mean(), side.std(ddof=1), len(side))]
+    student, welch = (stats.ttest_ind_from_stats(*moments, equal_var=equal).pvalue for equal in (True, False))
+    margin = _welch_margin(*sides)
+    return Difference(value, value - margin, value + margin, float(student), float(welch), _hedges(*sides))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -70,6 +70,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     factors = np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
     return [float(value) for value in corrected]
+
+
+def _welch_margin(first: Scores, second: Scores) -> float:
+    """Half the 95 % interval's width, with the degrees of freedom of Welch and Satterthwaite."""
+    errors = np.array([side.var(ddof=1) / len(side) for side in (first, second)])
+    freedom = errors.sum() ** 2 / (errors**2 / [len(first) - 1, len(second) - 1]).sum()
+    return float(stats.t.ppf(0.975, freedom) * sqrt(errors.sum()))
 
 
 def _hedges(first: Scores, second: Scores) -> float:

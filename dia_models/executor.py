@@ -105,12 +105,14 @@ def _one_pool(
     return lost
 
 
-def _note_end(future: Future[None], task: Task, failed: dict[Path, str], lost: list[Task]) -> None:
-    error = future.exception()
-    if isinstance(error, BrokenProcessPool):
+def _note_end(future: Future[str | None], task: Task, failed: dict[Path, str], lost: list[Task]) -> None:
+    try:
+        reason = future.result()
+    except BrokenProcessPool:
         lost.append(task)
-    elif error is not None:
-        failed[task.directory] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    else:
+        if reason is not None:
+            failed[task.directory] = reason
 
 
 _place = Place("cpu")
@@ -137,5 +139,10 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _train(task: Task) -> None:
-    task.train(_place.device)
+def _train(task: Task) -> str | None:
+    """Train a run; gives why it failed, as text, which every exception can be turned into to pass between processes."""
+    try:
+        task.train(_place.device)
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None

@@ -173,8 +173,8 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _range(part: str) -> Iterator[int]:
-    first, _, last = part.strip().partition("-")
-    low, high = int(first), int(last or first)
+    first, dash, last = part.strip().partition("-")
+    low, high = int(first), int(last if dash else first)
     if not low <= high < low + 1000:
         raise ValueError
     yield from range(low, high + 1)
@@ -182,7 +182,7 @@ def _range(part: str) -> Iterator[int]:
 
 def _first(error: ValidationError) -> str:
     """The first thing that is wrong, with the place; for a misspelt key the nearest one."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     *parents, last = [str(part) for part in first["loc"]] or ["file"]
     place = ".".join([*parents, last])
     if first["type"] == "extra_forbidden":

@@ -1,0 +1,212 @@
+"""Sweeps: what the files say, how runs share the machine, and that nothing is lost when workers are."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import cli.main
+import cli.train
+from dia_analysis.sweep_result import SweepResult
+from dia_models import Checkpoint, ModelInputError
+from dia_models.audit import audit
+from dia_models.executor import Task, places, train_locally
+from dia_models.models import blueprint
+from dia_models.network import ModelSpec
+from dia_models.run import RunConfig, fit
+from dia_models.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
+
+SMALL = """
+title = "Try"
+source = "nowhere"
+question = "Does it run?"
+reference = "SE"
+
+[variants]
+Org = {}
+SE = { attention = "se" }
+
+[scales.laptop]
+data = ["digits"]
+backbones = { cifar_resnet11 = "one_cycle" }
+seeds = 1
+image_size = 8
+
+[scales.laptop.set]
+epochs = 2
+batch_size = 256
+augment = "crop"
+padding = 1
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def train(*arguments):
+    return cli.main.run(cli.train.app, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", list_sweeps())
+def test_every_run_of_every_sweep_is_one_that_can_be_trained(name, scale):
+    sweep = load_sweep(name)
+    runs = sweep.runs(scale, range(2))
+    size = sweep.scale(scale)
+    assert len(runs) == 2 * len(size.data) * len(size.backbones) * len(sweep.variants_at(scale))
+    assert len({run.directory for run in runs}) == len(runs)
+    for run in runs:
+        blueprint(ModelSpec(name=run.config.model, num_classes=10, options=run.config.options))
+    assert all(size.hours[machine] > 0 for machine in ("H100", "two cores"))
+
+
+def test_there_is_a_sweep_for_every_table_of_trained_classifiers_that_fit_into_memory():
+    sources = {load_sweep(name).source for name in list_sweeps()}
+    assert sources >= {f"Table {n}" for n in ("III", "IV", "VI", "VII", "XI", "XII", "XIII", "XIV", "XV", "XVI", "XVII")}
+    assert sources >= {"Figure 10", "Figures 13 and 14", "Figure 15"}
+
+
+def test_the_networks_of_table_4_have_the_parameters_that_the_paper_prints():
+    sweep = load_sweep("table04")
+    ours = {(run.config.model, frozenset(run.config.options.items())) for run in sweep.runs("paper", [0])}
+    assert ours == {(v.entry.model, frozenset(v.entry.options.items())) for v in audit() if v.entry.table == "IV"}
+
+
+def test_seeds():
+    assert parse_seeds("0-2,7,2") == [0, 1, 2, 7]
+    for wrong in ("", "a", "3-1", "1-", "0-99999999"):
+        with pytest.raises(ModelInputError, match="accepted: 0-4 or 0,7 or 3"):
+            parse_seeds(wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("title =", "titel ="), r"unknown key 'titel'; did you mean 'title'\?"),
+        (("image_size = 8", "image_sice = 8"), r"did you mean 'scales.laptop.image_size'\?"),
+        (("{ attention =", "{ atention ="), r"did you mean 'variants.SE.attention'\?"),
+        (("seeds = 1", 'seeds = "many"'), r"scales.laptop.seeds: .*valid integer"),
+        (('reference = "SE"', 'reference = "ES"'), r"'ES' is not a variant; there are Org, SE"),
+        (("[variants]", "[variants"), r"cannot be read"),
+        (("[scales.laptop]", "[scales.desktop]"), r"scales.desktop"),
+    ],
+)
+def test_a_file_that_is_wrong_says_where(small, change, said):
+    small.write_text(SMALL.replace(*change))
+    with pytest.raises(ModelInputError, match=said):
+        load_sweep(str(small))
+
+
+def test_an_unknown_sweep_scale_or_field(small):
+    with pytest.raises(ModelInputError, match="did you mean 'table04'"):
+        load_sweep("tabel04")
+    with pytest.raises(ModelInputError, match="unknown scale 'paper'"):
+        load_sweep(str(small)).runs("paper", [0])
+    with pytest.raises(ModelInputError, match="did you mean 'epochs'"):
+        load_sweep(str(small)).runs("laptop", [0], {"epoch": 3})
+
+
+def test_places_share_the_cores():
+    cores = sorted(os.sched_getaffinity(0))
+    assert [place.cores for place in places(torch.device("cpu"))] == [(core,) for core in cores]
+    assert places(torch.device("cpu"), 1)[0].cores == tuple(cores)
+    with pytest.raises(ModelInputError, match=f"accepted: 1 to {len(cores)}"):
+        places(torch.device("cpu"), len(cores) + 1)
+
+
+def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ("sweep", small, "--scale", "laptop", "--seeds", "0-1", "--jobs", 1, "--out", out)
+    assert train(*arguments) == 0
+    printed, told = capsys.readouterr()
+    assert "4 of 4 runs" in printed
+    assert told.count("%") == 4
+    document = json.loads((out / "sweep.json").read_text())
+    result = SweepResult.from_dict(document)
+    assert result.to_dict() == document
+    plain, se = result.cells()
+    assert (plain.variant, plain.versus, plain.accuracy.runs) == ("Org", "SE", 2)
+    assert (se.variant, se.versus, se.difference) == ("SE", None, None)
+    scores = [json.loads(path.read_text())["last"]["test_accuracy"] for path in sorted(out.glob("*-org-*/result.json"))]
+    assert plain.accuracy.mean == pytest.approx(100 * sum(scores) / 2)
+    assert train(*arguments) == 0
+    assert "4 of 4 runs are finished already" in capsys.readouterr().err
+    assert train(*arguments, "--set", "epochs=3") == 1
+    assert "is a run with another configuration" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, capsys):
+    text = SMALL.replace('data = ["digits"]', f'data = ["folder:{tmp_path}/nothing", "digits"]')
+    small.write_text(text.replace("SE = {", "X = {").replace('"SE"', '"X"'))
+    assert train("sweep", small, "--scale", "laptop", "--jobs", 1, "--out", tmp_path / "out") == 1
+    printed, told = capsys.readouterr()
+    assert "2 of 4 runs" in printed, told
+    assert told.splitlines()[-1].startswith("error: --sweep: 2 runs failed; ")
+
+
+def test_a_killed_worker_loses_no_run(small, tmp_path):
+    runs = load_sweep(str(small)).runs("laptop", [0], {"epochs": 3})
+    for run in runs:
+        directory = tmp_path / run.directory
+        directory.mkdir()
+        (directory / "run.json").write_text(run.config.model_dump_json())
+    first = tmp_path / runs[0].directory
+    killed = []
+
+    def kill_once(failed):
+        if not killed and (first / "last.ckpt").exists() and not (first / "result.json").exists():
+            killed.extend(child.pid for child in multiprocessing.active_children())
+            os.kill(killed[0], signal.SIGKILL)
+
+    tasks = [Task(tmp_path / run.directory) for run in runs]
+    assert train_locally(tasks, places(torch.device("cpu"), 1), kill_once) == {}
+    assert killed
+    alone = tmp_path / "alone"
+    fit(RunConfig.read(first), alone, torch.device("cpu"))
+    for run in runs:
+        assert (tmp_path / run.directory / "result.json").exists()
+    ours, theirs = (Checkpoint.read(str(path / "model.safetensors")).weights for path in (first, alone))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_workers_end_with_the_sweep_and_the_sweep_goes_on(small, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "cli.train", "sweep", str(small), "--scale", "laptop", "--jobs", "1"]
+    command += ["--set", "epochs=4", "--out", str(out)]
+    for _ in range(2):
+        sweep = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_for(lambda: list(out.glob("*/last.ckpt")) and sweep.poll() is None)
+        workers = _children(sweep.pid)
+        sweep.kill()
+        sweep.wait()
+        wait_for(lambda: not any(_lives(pid) for pid in workers))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 runs" in done.stdout
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _lives(pid):
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
