@@ -18,13 +18,16 @@ from dia_models import ModelInputError
 from dia_models.checkpoint import Checkpoint, write_atomically
 from dia_models.counting import ParameterCounter
 from dia_models.device import choose_device
+from dia_models.errors import unknown
 from dia_models.executor import Task, places, train_locally
+from dia_models.ray_executor import train_on_ray
 from dia_models.recipe import Recipe
 from dia_models.run import CONFIG, MODEL, RESULT, RunConfig, versions
 from dia_models.sweep import PlannedRun, Sweep, load_sweep, parse_seeds
 from dia_models.training import METRICS
 
 SUMMARY = "sweep.json"
+EXECUTORS = ("local", "ray")
 
 
 def sweep(
@@ -35,6 +38,7 @@ def sweep(
     *,
     out: Path | None,
     jobs: int | None,
+    executor: str,
     data_dir: Path | None,
     strict: bool,
     device: str,
@@ -49,9 +53,11 @@ def sweep(
         for run in runs:
             _prepare(run, out)
         board = Board(plan, scale, runs, out)
-        open_runs = [Task(out / r.directory, data_dir, strict) for r in runs if not (out / r.directory / RESULT).exists()]
+        open_runs = [
+            Task(out / r.directory, data_dir, strict) for r in runs if not (out / r.directory / RESULT).exists()
+        ]
         try:
-            failed = train_locally(open_runs, places(choose_device(device), jobs), board) if open_runs else {}
+            failed = _train(open_runs, executor, device, jobs, board)
         finally:
             board.stop()
             result = collect(plan, scale, runs, out)
@@ -63,6 +69,16 @@ def sweep(
     note(f"written to {out / SUMMARY}")
     if failed:
         raise ModelInputError("sweep", f"{len(failed)} runs failed; {_reasons(failed)}; the others are kept")
+
+
+def _train(tasks: list[Task], executor: str, device: str, jobs: int | None, board: "Board") -> dict[Path, str]:
+    if executor not in EXECUTORS:
+        raise unknown("executor", executor, EXECUTORS)
+    if not tasks:
+        return {}
+    if executor == "ray":
+        return train_on_ray(tasks, gpus=device == "cuda", tick=board)
+    return train_locally(tasks, places(choose_device(device), jobs), board)
 
 
 def _recipe_changes(changes: list[str]) -> dict[str, Any]:

@@ -142,6 +142,9 @@ def sweep(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Runs at a time; by default one per GPU or core.")
     ] = None,
+    executor: Annotated[
+        str, typer.Option("--executor", help="local, or ray: on the Ray cluster that is running here.")
+    ] = "local",
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: a field of the recipe, for every run.")
     ] = None,
@@ -161,6 +164,7 @@ def sweep(
         changes or [],
         out=out,
         jobs=jobs,
+        executor=executor,
         data_dir=data_dir,
         strict=strict,
         device=device,

@@ -37,10 +37,14 @@ class Task:
     data_dir: Path | None = None
     strict: bool = False
 
-    def train(self, device: str) -> None:
-        """Train it to its end."""
-        config = RunConfig.read(self.directory)
-        fit(config, self.directory, torch.device(device), data_dir=self.data_dir, strict=self.strict, resume=True)
+    def attempt(self, device: str) -> str | None:
+        """Train it to its end; gives why it failed, as text, which passes between processes where errors may not."""
+        try:
+            config = RunConfig.read(self.directory)
+            fit(config, self.directory, torch.device(device), data_dir=self.data_dir, strict=self.strict, resume=True)
+        except Exception as error:
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return None
 
 
 def places(device: torch.device, jobs: int | None = None) -> list[Place]:
@@ -140,9 +144,4 @@ def _leave_with_parent() -> None:
 
 
 def _train(task: Task) -> str | None:
-    """Train a run; gives why it failed, as text, which every exception can be turned into to pass between processes."""
-    try:
-        task.train(_place.device)
-    except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return None
+    return task.attempt(_place.device)

@@ -98,12 +98,9 @@ class Sweep(_Table):
         """
         size = self.scale(scale)
         cells = list(product(size.data, size.backbones, self.variants_at(scale)))
-        planned = [self._run(scale, *cell, seed, changes or {}) for seed in seeds for cell in cells]
-        return planned
+        return [self._run(scale, *cell, seed, changes or {}) for seed in seeds for cell in cells]
 
-    def _run(
-        self, scale: str, data: str, backbone: str, name: str, seed: int, changes: dict[str, Any]
-    ) -> "PlannedRun":
+    def _run(self, scale: str, data: str, backbone: str, name: str, seed: int, changes: dict[str, Any]) -> "PlannedRun":
         size, variant = self.scale(scale), self.variants_at(scale)[name]
         model = f"{backbone}_{variant.attention}" if variant.attention else backbone
         config = RunConfig(
