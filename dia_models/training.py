@@ -131,8 +131,9 @@ class Training(L.LightningModule):
         """The loss of one batch. Raises NotFiniteError."""
         pixels, labels = batch
         entropy, seen = _seen(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
-        penalty = sum(p for a in self._attention() if (p := a.penalty()) is not None)
-        seen[0] += seen[2] * float(penalty)
+        penalties = [p for a in self._attention() if (p := a.penalty()) is not None]
+        penalty = sum(penalties, start=entropy.new_zeros(()))
+        seen[0] += seen[2] * penalty.detach()
         if not seen[0].isfinite():
             raise NotFiniteError(self.current_epoch + 1)
         self.tally = self.tally + seen

