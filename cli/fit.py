@@ -20,8 +20,8 @@ DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {"digits": {"augment": "crop", "padding": 1}}  # mirrored digits are none
 
 
-class EpochProgress(Callback):
-    """A bar of the current epoch with images per second, and a line on stderr after each epoch."""
+class RunProgress(Callback):
+    """A bar of the whole run with images per second and the time that is left, and a line on stderr per epoch."""
 
     def __init__(self) -> None:
         self.bar = progress_bar()
@@ -30,25 +30,25 @@ class EpochProgress(Callback):
         self.started = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start a bar."""
+        """Start the bar in the first epoch, behind those that a resumed run has done."""
         self.images, self.started = 0, time.perf_counter()
-        label = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.bar.start()
-        self.task = self.bar.add_task(label, total=int(trainer.num_training_batches), detail="")
+        epochs, batches = int(trainer.max_epochs or 0), int(trainer.num_training_batches)
+        if self.task is None:
+            done = trainer.current_epoch * batches
+            self.task = self.bar.add_task("", total=epochs * batches, completed=done, detail="")
+            self.bar.start()
+        self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1}/{epochs}")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance it."""
-        self.images += len(batch[1])
+        self.images += len(batch[1]) * trainer.world_size
         assert self.task is not None
         self.bar.update(self.task, advance=1, detail=f"{self._rate():.0f} images/s")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Replace the bar by a line."""
-        assert self.task is not None
-        self.bar.remove_task(self.task)
-        self.bar.stop()
+        """Print the epoch's line; above the bar, where there is one."""
         seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
         validation = f", validation accuracy {seen['val_accuracy']:.2%}" if "val_accuracy" in seen else ""
         note(
@@ -56,8 +56,17 @@ class EpochProgress(Callback):
             f"accuracy {seen['train_accuracy']:.2%}{validation}, {self._rate():.0f} images/s"
         )
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the terminal as it was."""
+        self._close()
+
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
         self.bar.stop()
 
     def _rate(self) -> float:
@@ -89,6 +98,8 @@ def fit_or_resume(
         if out is None:
             raise ModelInputError("out", "--resume needs the run's directory: --out DIR")
         config = RunConfig.read(out)
+        if RunResult.read(out, config):
+            note(f"{out} is finished: there is nothing left to train; this is its result")
         _check_same(config, model=model, data=data, recipe_name=recipe, keep_every=keep_every)
     else:
         config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from, keep_every)
@@ -103,7 +114,7 @@ def fit_or_resume(
             download=download,
             strict=strict,
             resume=resume,
-            callbacks=(EpochProgress(),),
+            callbacks=(RunProgress(),),
         )
     except SystemExit as error:  # Lightning's answer to an interrupt
         note(f"interrupted; to continue: dia-train fit --resume --out {out}")
@@ -157,6 +168,13 @@ def _check_same(config: RunConfig, **given: str | int | None) -> None:
 def _print(result: RunResult, as_json: bool) -> None:
     if as_json:
         say_json(result.to_dict())
+        return
+    if result.outcome == "nan":
+        say(
+            f"The loss of {result.config.model} on {result.config.data} was no longer a finite number in epoch "
+            f"{result.nan_epoch}, where the run ended; it may need a lower learning rate, or clipping."
+        )
+        note(f"written to {result.directory}/")
         return
     say(f"{result.config.model} on {result.last.images} test images of {result.config.data}")
     say(f"  after the last epoch:      accuracy {result.last.accuracy:.2%}, loss {result.last.loss:.3f}")

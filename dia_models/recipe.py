@@ -3,31 +3,64 @@
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dia_models.errors import ModelInputError, unknown
 
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
 
 class Recipe(BaseModel):
-    """A recipe file's fields. `milestones` are fractions of the epochs, `validation` one of the training images."""
+    """A recipe file's fields; docs/training.md says what each does.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `milestones` and `warmup` are fractions of the epochs, `validation` is one of the training images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(gt=0)
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool
     weight_decay: float = Field(ge=0)
     schedule: Literal["step", "one_cycle"]
-    milestones: tuple[float, ...] = ()
+    milestones: tuple[Fraction, ...] = ()
     decay: float = Field(default=0.1, gt=0)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    clip: float = Field(default=0.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
     augment: Literal["crop_flip", "crop", "none"] = "crop_flip"
     padding: int = Field(default=4, ge=0)
     validation: float = Field(default=0.1, ge=0, lt=1)
+    training_images: int | None = Field(default=None, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError("each milestone must be later than the one before")
+        return milestones
+
+    @field_validator("warmup")
+    @classmethod
+    def _once(cls, warmup: float, others: Any) -> float:
+        if warmup and others.data.get("schedule") == "one_cycle":
+            raise ValueError("the one_cycle schedule has a warm-up of its own; warmup is for schedule=step")
+        return warmup
+
+    @field_validator("nesterov")
+    @classmethod
+    def _with_momentum(cls, nesterov: bool, others: Any) -> bool:
+        if nesterov and others.data.get("momentum") == 0:
+            raise ValueError("it needs a momentum above 0")
+        return nesterov
 
 
 def list_recipes() -> list[str]:
@@ -51,7 +84,9 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ModelInputError("set", f"{field}={first['input']!r}: {first['msg']}") from error
+        raise ModelInputError(
+            "set", f"{field}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error
 
 
 def _folder() -> Path:

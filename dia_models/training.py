@@ -1,13 +1,8 @@
-"""The training loop: batches from memory, a Lightning module, and files that survive a kill."""
+"""The training loop: batches from memory, a Lightning module and what it leaves after each epoch."""
 
-import csv
-import io
 import os
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +10,40 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from dia_models.attention import Attention
-from dia_models.checkpoint import write_atomically
+from dia_models.averaging import moving_average
+from dia_models.compiling import compiled
 from dia_models.data import MemoryImages, Preprocessing, shift_and_mirror
+from dia_models.metrics_file import MetricsFile
+from dia_models.optimisers import make_optimizer, make_schedule
+from dia_models.processes import rank, size, summed
 from dia_models.recipe import Recipe
+from dia_models.saving import AtomicCheckpointIO
 
-LAST, BEST, METRICS = "last.ckpt", "best.ckpt", "metrics.csv"
-Pixels = UInt8[Tensor, "batch height width channel"]
+LAST, METRICS = "last.ckpt", "metrics.csv"
+Pixels = UInt8[Tensor, "shown height width channel"]
 Labels = Int64[Tensor, "batch"]
+
+
+class NotFiniteError(ArithmeticError):
+    """A training step's loss is infinite or not a number. `epoch` counts from 1."""
+
+    def __init__(self, epoch: int):
+        super().__init__(f"the loss is not finite in epoch {epoch}")
+        self.epoch = epoch
 
 
 @dataclass(frozen=True)
 class Batches:
     """Batches of images in memory: in a new order and augmented when training, both fixed by `seed`.
 
-    The whole set lies on one device; a batch is one gather there, so no loader keeps the network waiting.
+    The whole set lies on one device; a batch is one gather there, so no loader keeps the network waiting. Of several
+    processes, each makes the whole batch, so that it is the one that a single process would make, and takes its share.
     """
 
     images: MemoryImages
@@ -61,7 +69,13 @@ class Batches:
             pixels = self.images.pixels[chosen]
             if self.augment != "none":
                 pixels = shift_and_mirror(pixels, self.padding, self.augment == "crop_flip", generator)
-            yield pixels, self.images.labels[chosen]
+            yield _share(pixels, self.images.labels[chosen])
+
+
+def _share(pixels: Pixels, labels: Labels) -> tuple[Pixels, Labels]:
+    """This process' part of a batch. One that gets nothing computes on another's image, but without its label."""
+    mine = slice(rank(), None, size())
+    return (pixels[mine] if rank() < len(labels) else pixels[:1]), labels[mine]
 
 
 class TrainingData(L.LightningDataModule):
@@ -90,113 +104,96 @@ class TrainingData(L.LightningDataModule):
 
 
 class Training(L.LightningModule):
-    """Cross-entropy classification with SGD, as a recipe says; attention modules may add to the loss."""
+    """Cross-entropy classification, as a recipe says; attention modules may add to the loss.
+
+    Of several processes, each has its share of a batch; the loss is that of the whole batch, divided by its size.
+    """
 
     def __init__(self, model: nn.Module, recipe: Recipe, preprocessing: Preprocessing, images: int, seed: int):
         super().__init__()
         self.model, self.recipe, self.preprocessing, self.seed = model, recipe, preprocessing, seed
+        self.average = moving_average(model, recipe.ema) if recipe.ema else None
+        self.run_model = compiled(model) if recipe.compile else model.__call__
         self.steps_per_epoch = -(-images // recipe.batch_size)
-        self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
-        self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
+        self.tally = torch.zeros(3)  # this epoch's summed loss, hits and images
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is validated, tested and saved: the moving average of the trained one if there is one."""
+        return self.model if self.average is None else self.average.module
 
     def on_train_epoch_start(self) -> None:
         """Whatever else draws random numbers in this epoch (dropout) also depends on seed and epoch alone."""
-        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch) + rank())
+        self.tally = torch.zeros(3, device=self.device)
 
     def training_step(self, batch: tuple[Pixels, Labels]) -> Float[Tensor, ""]:
-        """The loss of one batch."""
-        loss, hits = self._step(batch)
-        loss = loss + sum(p for a in self._attention() if (p := a.penalty()) is not None)
-        self._record("train_loss", self.train_loss, loss.detach().expand_as(hits))
-        self._record("train_accuracy", self.train_accuracy, hits)
-        return loss
+        """The loss of one batch. Raises NotFiniteError."""
+        pixels, labels = batch
+        entropy, seen = _seen(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
+        penalties = [p for a in self._attention() if (p := a.penalty()) is not None]
+        penalty = sum(penalties, start=entropy.new_zeros(()))
+        seen[0] += seen[2] * penalty.detach()
+        if not seen[0].isfinite():
+            raise NotFiniteError(self.current_epoch + 1)
+        self.tally = self.tally + seen
+        return entropy * size() / seen[2] + penalty  # the gradient is the processes' mean
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move the average after the step, and finish the epoch."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        if self.trainer.is_last_batch:
+            self._agree()
+            self._log("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Count from nothing."""
+        self.tally = torch.zeros(3, device=self.device)
 
     def validation_step(self, batch: tuple[Pixels, Labels]) -> None:
         """Measure one batch."""
-        loss, hits = self._step(batch)
-        self._record("val_loss", self.val_loss, loss.expand_as(hits))
-        self._record("val_accuracy", self.val_accuracy, hits)
+        pixels, labels = batch
+        self.tally = self.tally + _seen(self.network(self.preprocessing(pixels)), labels)[1]
+
+    def on_validation_epoch_end(self) -> None:
+        """Give the means."""
+        self._log("val")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The recipe's optimizer, with a learning rate for each step."""
+        optimizer = make_optimizer(self.model, self.recipe)
+        schedule = make_schedule(optimizer, self.recipe, self.steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _attention(self) -> list[Attention]:
         return [module for module in self.model.modules() if isinstance(module, Attention)]
 
-    def _step(self, batch: tuple[Pixels, Labels]) -> tuple[Float[Tensor, ""], Float[Tensor, "batch"]]:
-        pixels, labels = batch
-        logits = self.model(self.preprocessing(pixels))
-        hits = (logits.detach().argmax(1) == labels).float()
-        return F.cross_entropy(logits.float(), labels), hits
+    def _log(self, part: str) -> None:
+        loss, hits, images = self.tally
+        self.log_dict({f"{part}_loss": loss / images, f"{part}_accuracy": hits / images}, on_step=False, on_epoch=True)
 
-    def _record(self, name: str, mean: MeanMetric, values: Float[Tensor, "batch"]) -> None:
-        mean.update(values)
-        self.log(name, mean, on_step=False, on_epoch=True, batch_size=len(values))
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD with the recipe's schedule: one learning rate per epoch (step) or per step (one_cycle)."""
-        recipe = self.recipe
-        undecayed = [p for attention in self._attention() for p in attention.without_weight_decay()]
-        decayed = [p for p in self.model.parameters() if not any(p is other for other in undecayed)]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            *([{"params": undecayed, "weight_decay": 0.0}] if undecayed else []),
-        ]
-        optimizer = torch.optim.SGD(
-            groups,
-            recipe.learning_rate,
-            recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-        )
-        if recipe.schedule == "step":
-            epochs = [round(fraction * recipe.epochs) for fraction in recipe.milestones]
-            stepwise = torch.optim.lr_scheduler.MultiStepLR(optimizer, epochs, recipe.decay)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": stepwise, "interval": "epoch"}}
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            recipe.learning_rate,
-            total_steps=recipe.epochs * self.steps_per_epoch,
-            pct_start=0.25,
-            cycle_momentum=False,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+    def _agree(self) -> None:
+        """Give every process the mean of the batch norms' running statistics, each having seen its share of images."""
+        for buffer in self.buffers() if size() > 1 else ():
+            if buffer.is_floating_point():
+                summed(buffer).div_(size())
 
 
-class MetricsFile(Callback):
-    """One CSV row per epoch. The rows are part of the training state, so a resumed run loses and doubles none."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self.started = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go back to the rows of the epoch that is resumed."""
-        self.rows = state_dict["rows"]
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the epoch's clock."""
-        self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add this epoch's row and replace the file."""
-        assert isinstance(pl_module, Training)
-        row = {"epoch": trainer.current_epoch, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
-        row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.rows = [*self.rows, row | {"seconds": round(time.perf_counter() - self.started, 3)}]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_atomically(self.path, text.getvalue().encode())
+def _seen(
+    logits: Float[Tensor, "shown class"], labels: Labels, smoothing: float = 0.0
+) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
+    """This process' summed cross-entropy; and over all processes the summed cross-entropy, hits and images."""
+    logits = logits[: len(labels)].float()
+    entropy = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+    hits = (logits.detach().argmax(1) == labels).sum()
+    return entropy, summed(torch.stack([entropy.detach(), hits.float(), hits.new_tensor(len(labels)).float()]))
 
 
 class KeptEpochs(Callback):
     """Hands the number of finished epochs to `save` before the first epoch, after each `every`-th and the last.
 
-    Lightning saves the training state after it: a run killed in between repeats the epoch and saves the same again.
+    The training state is saved after it: a run killed in between repeats the epoch and saves the same again.
     """
 
     def __init__(self, every: int, save: Callable[[int], None]):
@@ -214,42 +211,56 @@ class KeptEpochs(Callback):
             self.save(finished)
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Training states are complete or absent, and are read without executing anything in them."""
+class BestEpoch(Callback):
+    """Calls `save` after each epoch whose network is better on the validation images than all before it."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Write beside the target, then rename."""
-        assert storage_options is None
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as folder:
-            torch.save(checkpoint, Path(folder) / target.name)
-            (Path(folder) / target.name).replace(target)
+    def __init__(self, save: Callable[[], None]):
+        self.save = save
+        self.accuracy = -1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best accuracy so far."""
+        return {"accuracy": self.accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go back to the best of the epochs before the one that is resumed."""
+        self.accuracy = state_dict["accuracy"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compare this epoch's network."""
+        accuracy = float(trainer.callback_metrics["val_accuracy"])
+        if accuracy > self.accuracy:
+            self.accuracy = accuracy
+            self.save()
+
+
+class LastEpoch(Checkpoint):
+    """Saves the training state after each epoch. Lightning calls it after all other callbacks, whose state is in it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save it."""
+        trainer.save_checkpoint(self.path)
 
 
 def make_trainer(
     recipe: Recipe, directory: Path, device: torch.device, precision: str, callbacks: tuple[Callback, ...]
 ) -> L.Trainer:
-    """A Lightning trainer that keeps the last epoch's state, the best weights and a table of metrics."""
-    kept = partial(
-        ModelCheckpoint,
-        dirpath=directory,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-        save_top_k=1,
-    )
-    keep = [kept(filename=Path(LAST).stem)]
-    if recipe.validation:
-        best = kept(filename=Path(BEST).stem, monitor="val_accuracy", mode="max", save_weights_only=True)
-        keep.append(best)
+    """A Lightning trainer that keeps a table of metrics and, after all callbacks, the last epoch's state."""
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if size() > 1 else 1
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        devices=[device.index or 0] if device.type == "cuda" and size() == 1 else here,
+        num_nodes=size() // here,
+        strategy=DDPStrategy(broadcast_buffers=False) if size() > 1 else "auto",
+        sync_batchnorm=device.type == "cuda" and size() > 1,
+        use_distributed_sampler=False,
         max_epochs=recipe.epochs,
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-        callbacks=[MetricsFile(directory / METRICS), *keep, *callbacks],
+        gradient_clip_val=recipe.clip or None,
+        callbacks=[MetricsFile(directory / METRICS), *callbacks, LastEpoch(directory / LAST)],
         plugins=[AtomicCheckpointIO()],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,

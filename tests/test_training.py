@@ -184,35 +184,65 @@ def test_one_epoch_shows_every_image_once_in_an_order_of_its_own():
     assert torch.equal(first.sort().values, images.labels.sort().values)
 
 
-def rates(recipe_name, epochs, images=256):
-    recipe = load_recipe(recipe_name, epochs=epochs, batch_size=128)
+def rates(recipe_name, epochs, images=256, **changes):
+    """The learning rate of every step."""
+    recipe = load_recipe(recipe_name, epochs=epochs, batch_size=128, **changes)
     plain = Preprocessing(height=8, width=8, mean=(0.0,), std=(1.0,))
     training = Training(torch.nn.Linear(1, 1), recipe, plain, images, 0)
     made = training.configure_optimizers()
     optimizer, plan = made["optimizer"], made["lr_scheduler"]
-    steps = epochs if plan["interval"] == "epoch" else epochs * 2
+    assert plan["interval"] == "step"
     seen = []
-    for _ in range(steps):
+    for _ in range(epochs * training.steps_per_epoch):
         seen.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         plan["scheduler"].step()
     return seen
 
 
-def test_the_papers_schedule_divides_by_ten_after_each_third():
-    for epochs in (180, 6):
-        seen = rates("paper", epochs)
-        third = epochs // 3
-        assert seen == pytest.approx([0.1] * third + [0.01] * third + [0.001] * third)
+@pytest.mark.parametrize(
+    ("epochs", "milestones", "decay", "boundaries"),
+    [
+        (180, [1 / 3, 2 / 3], 0.1, (60, 120)),
+        (6, [1 / 3, 2 / 3], 0.1, (2, 4)),
+        (164, [81 / 164, 122 / 164], 0.1, (81, 122)),  # PreResNet164
+        (200, [0.4, 0.6, 0.8], 0.2, (80, 120, 160)),  # WRN52-4
+        (300, [0.5, 0.75], 0.1, (150, 225)),  # ResNeXt101
+    ],
+)
+def test_the_papers_schedules_can_be_said(epochs, milestones, decay, boundaries):
+    seen = rates("paper", epochs, milestones=milestones, decay=decay)
+    expected = [0.1 * decay ** sum(epoch >= boundary for boundary in boundaries) for epoch in range(epochs)]
+    assert seen == pytest.approx([rate for rate in expected for _ in range(2)])  # two steps an epoch
 
 
-def test_the_one_cycle_schedule_rises_for_a_quarter_and_falls_to_nearly_nothing():
-    seen = rates("one_cycle", 20)
-    peak = seen.index(max(seen))
-    assert max(seen) == pytest.approx(load_recipe("one_cycle").learning_rate)
-    assert peak == pytest.approx(10, abs=1)
-    assert seen[:peak] == sorted(seen[:peak])
+def test_a_warm_up_rises_in_a_line_to_the_learning_rate_and_leaves_the_rest_as_it_is():
+    warm = rates("paper", 6, warmup=0.25)  # 3 of the 12 steps
+    assert warm[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert warm[4:] == pytest.approx(rates("paper", 6)[4:])
+
+
+@pytest.mark.parametrize("steps", [5, 6, 10, 40, 101])
+def test_one_cycle_is_that_of_torch(steps):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
+    reference = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.1, total_steps=steps, pct_start=0.25, cycle_momentum=False
+    )
+    seen = rates("one_cycle", steps, images=1, learning_rate=0.1)
+    for rate in seen:
+        assert rate == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        if reference.last_epoch < steps - 1:
+            reference.step()
+    assert max(seen) > 0.05
     assert seen[-1] < 1e-4
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_one_cycle_of_very_few_steps_starts_at_the_top(steps):
+    seen = rates("one_cycle", steps, images=1, learning_rate=0.1)
+    assert seen[0] == pytest.approx(0.1)
+    assert steps == 1 or seen[-1] == pytest.approx(4e-7)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +253,18 @@ def test_the_one_cycle_schedule_rises_for_a_quarter_and_falls_to_nearly_nothing(
         ({"epochs": "many"}, "epochs='many': Input should be a valid integer"),
         ({"schedule": "cosine"}, "schedule='cosine': Input should be 'step' or 'one_cycle'"),
         ({"validation": 1.0}, "validation=1.0: Input should be less than 1"),
+        ({"label_smoothing": 1}, "label_smoothing=1: Input should be less than 1"),
+        ({"clip": -1}, "clip=-1: Input should be greater than or equal to 0"),
+        ({"clip": float("nan")}, "clip=nan: Input should be"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf: Input should be a finite number"),
+        ({"ema": 1}, "ema=1: Input should be less than 1"),
+        ({"compile": "perhaps"}, "compile='perhaps': Input should be a valid boolean"),
+        ({"training_images": 0}, "training_images=0: Input should be greater than or equal to 1"),
+        ({"optimizer": "adam"}, "optimizer='adam': Input should be 'sgd' or 'adamw'"),
+        ({"milestones": [0.5, 0.25]}, r"milestones=\[0.5, 0.25\]: each milestone must be later than the one before"),
+        ({"milestones": [60, 120]}, "milestones.0=60: Input should be less than 1"),
+        ({"schedule": "one_cycle", "warmup": 0.1}, "warmup=0.1: the one_cycle schedule has a warm-up of its own"),
+        ({"momentum": 0, "nesterov": True}, "nesterov=True: it needs a momentum above 0"),
     ],
 )
 def test_impossible_recipes_are_refused(changes, message):

@@ -1,0 +1,62 @@
+"""Several processes training one network, as torchrun starts them. Without it there is one, and nothing here acts."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+PATIENCE = timedelta(days=1)  # the first process may have to download the data, or to test a large network
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[torch.device]:
+    """Inside, the processes that torchrun started know of each other; gives the device of this one."""
+    if "RANK" not in os.environ or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process' number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def summed(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The sum over the processes, in place. All must call it."""
+    if size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+@contextmanager
+def first_first() -> Iterator[None]:
+    """The first process goes through the body before the others do: it may download what they then find."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if size() > 1 and rank() == 0:
+        dist.barrier()
+
+
+def wait() -> None:
+    """Go on when all processes have come here."""
+    if size() > 1:
+        dist.barrier()

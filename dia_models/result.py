@@ -1,0 +1,100 @@
+"""What a run comes to."""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+
+from dia_models.evaluation import Evaluation
+from dia_models.run_config import RunConfig
+from dia_models.saving import RESULT, save
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: test scores of the last epoch's network and of the best one on the validation images.
+
+    A run whose loss became infinite or not a number has the outcome "nan" and the epoch, from 1, in which it did; the
+    scores of its last network are undefined (nan), and `best` is that of the epochs before.
+    """
+
+    directory: Path
+    config: RunConfig
+    last: Evaluation
+    best: Evaluation | None
+    nan_epoch: int | None = None
+
+    @property
+    def outcome(self) -> Literal["finished", "nan"]:
+        """How the run ended."""
+        return "finished" if self.nan_epoch is None else "nan"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.fit/1. A score that is not finite is null."""
+        return {
+            "schema": "dia.fit/1",
+            "directory": str(self.directory),
+            "model": self.config.model,
+            "data": self.config.data,
+            "seed": self.config.seed,
+            "outcome": self.outcome,
+            "nan_epoch": self.nan_epoch,
+            "images": self.last.images,
+            "last": _document(self.last),
+            "best": None if self.best is None else _document(self.best),
+            "versions": versions(),
+        }
+
+    def save(self) -> None:
+        """Write result.json. Raises NotWrittenError."""
+        save(self.directory / RESULT, json.dumps(self.to_dict(), indent=2, allow_nan=False).encode())
+
+    @classmethod
+    def read(cls, directory: Path, config: RunConfig) -> "RunResult | None":
+        """The result of a run, or None if it is not finished."""
+        path = directory / RESULT
+        if not path.exists():
+            return None
+        document = json.loads(path.read_bytes())
+        images, best = document["images"], document["best"]
+        return cls(
+            directory,
+            config,
+            _evaluation(images, document["last"]),
+            None if best is None else _evaluation(images, best),
+            document.get("nan_epoch"),
+        )
+
+
+def undefined(images: int, classes: int) -> Evaluation:
+    """The scores of a network that computes no numbers."""
+    return Evaluation(images, nan, (None,) * classes, nan)
+
+
+def _document(evaluation: Evaluation) -> dict[str, Any]:
+    scores = {"test_accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
+    return {
+        **{name: score if isfinite(score) else None for name, score in scores.items()},
+        "per_class_accuracy": list(evaluation.per_class_accuracy),
+    }
+
+
+def _evaluation(images: int, document: dict[str, Any]) -> Evaluation:
+    accuracy, loss = (nan if document[k] is None else document[k] for k in ("test_accuracy", "test_loss"))
+    return Evaluation(images, accuracy, tuple(document.get("per_class_accuracy", ())), loss)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "lightning": lightning.__version__,
+        "dia-analysis": version("dia-analysis"),
+    }
