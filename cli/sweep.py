@@ -22,7 +22,8 @@ from dia_models.errors import unknown
 from dia_models.executor import Task, places, train_locally
 from dia_models.ray_executor import train_on_ray
 from dia_models.recipe import Recipe
-from dia_models.run import CONFIG, MODEL, RESULT, RunConfig, versions
+from dia_models.run import MODEL, RunConfig, versions
+from dia_models.saving import CONFIG, RESULT
 from dia_models.sweep import PlannedRun, Sweep, load_sweep, parse_seeds
 from dia_models.training import METRICS
 
@@ -137,7 +138,7 @@ def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> Sweep
 
 def _ended(run: PlannedRun, directory: Path, count: ParameterCounter) -> TrainedRun:
     document = json.loads((directory / RESULT).read_text())
-    last, best, outcome = document["last"] or {}, document["best"] or {}, document.get("outcome", "finished")
+    last, best, outcome = document["last"] or {}, document["best"] or {}, document["outcome"]
     checkpoint = Checkpoint.read(str(directory / MODEL))
     return TrainedRun(
         data=run.data,
@@ -214,6 +215,6 @@ class Board:
             return "failed"
         if (directory / RESULT).exists():
             document = json.loads((directory / RESULT).read_text())
-            return "nan" if document.get("outcome") == "nan" else f"{document['last']['test_accuracy']:.2%}"
+            return "nan" if document["outcome"] == "nan" else f"{document['last']['test_accuracy']:.2%}"
         epochs = len(_epochs(directory))
         return f"{epochs}/{run.config.recipe.epochs}" if epochs else "·"

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
 
 from dia_models.errors import ModelInputError
-from dia_models.run import RunConfig, fit
+from dia_models.run import RunConfig, fit, read_parts
 
 LOST_IN_A_ROW = 3  # workers that may be lost before any run is finished
 POLL_SECONDS = 1.0
+
+
+_parts = lru_cache(maxsize=1)(read_parts)  # the runs of a sweep share their data
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Task:
         """Train it to its end; gives why it failed, as text, which passes between processes where errors may not."""
         try:
             config = RunConfig.read(self.directory)
-            fit(config, self.directory, torch.device(device), data_dir=self.data_dir, strict=self.strict, resume=True)
+            parts = _parts(config.data, config.image_size, config.channels, data_dir=self.data_dir, strict=self.strict)
+            fit(config, self.directory, torch.device(device), resume=True, parts=parts)
         except Exception as error:
             return f"{type(error).__name__}: {' '.join(str(error).split())}"
         return None

@@ -1,7 +1,7 @@
 """Training runs: one directory each, started, resumed after any interruption, and finished."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning
@@ -12,6 +12,7 @@ from torch import nn
 from dia_models.allocator import keep_freed_memory
 from dia_models.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint
 from dia_models.data import ImageSource, MemoryImages, Preprocessing, hold_out, open_data, suited
+from dia_models.data.images import fitted
 from dia_models.device import choose_precision
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate
@@ -24,9 +25,12 @@ from dia_models.saving import CONFIG, leftover, save, writing
 from dia_models.subset import balanced_subset
 from dia_models.training import LAST, BestEpoch, KeptEpochs, NotFiniteError, Training, TrainingData, make_trainer
 
-__all__ = ["BEST_MODEL", "MODEL", "RunConfig", "RunResult", "fit", "kept_epochs", "versions"]
+__all__ = ["BEST_MODEL", "MODEL", "RunConfig", "RunResult", "fit", "kept_epochs", "read_parts", "versions"]
 
 MODEL, BEST_MODEL, KEPT = "model.safetensors", "best.safetensors", "epoch-{:04d}.safetensors"
+
+
+Parts = tuple[MemoryImages, MemoryImages]  # to train on, and to test on
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def fit(
     strict: bool = False,
     resume: bool = False,
     callbacks: tuple[Callback, ...] = (),
+    parts: Parts | None = None,
 ) -> RunResult:
     """Train a network, test it once, and leave its checkpoints in `directory`.
 
@@ -54,7 +59,8 @@ def fit(
     was completed, to the same weights as without the interruption on the same machine, and gives the result again of
     one that is finished. An image that cannot be read is left out with a warning, or an error if `strict`; `download`
     fetches data that are missing. `config.start_from` names a checkpoint whose weights to start from. With
-    `config.keep_every` the network is also kept before training and after every so many epochs (`kept_epochs`).
+    `config.keep_every` the network is also kept before training and after every so many epochs (`kept_epochs`). `parts`
+    are the data if `read_parts` has read them already.
 
     A loss that becomes infinite or not a number ends the run with the outcome "nan". Under `torchrun` the processes
     share each batch; the first one writes.
@@ -68,7 +74,15 @@ def fit(
         if resume and (finished := RunResult.read(directory, config)):
             return finished
         with first_first():  # none writes before all have looked into the directory
-            images = _read_images(config, data_dir, download, strict)
+            parts = parts or read_parts(
+                config.data,
+                config.image_size,
+                config.channels,
+                data_dir=data_dir,
+                download=download,
+                strict=strict,
+            )
+        images = _divided(config, *parts)
         run = _Run(config, directory, where, images)
         return run.finish(*run.train(_start(config, images), resume, callbacks))
 
@@ -111,30 +125,46 @@ def _copy_weights(checkpoint: Checkpoint, model: Network) -> None:
     model.load_state_dict(checkpoint.weights)
 
 
-def _read_images(config: RunConfig, data_dir: Path | None, download: bool, strict: bool) -> _Images:
-    train = _in_memory(open_data(config.data, "train", data_dir, strict=strict, download=download), config)
-    test = _in_memory(open_data(config.data, "test", data_dir, strict=strict, download=download), config)
+def read_parts(
+    data: str,
+    image_size: int | None = None,
+    channels: int = 3,
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    strict: bool = False,
+) -> Parts:
+    """Read the training and the test images of a data set into memory, files at `image_size` pixels.
+
+    Raises ModelInputError for data without classes, and if the two parts' classes are not the same.
+    """
+    train, test = (
+        _in_memory(open_data(data, part, data_dir, strict=strict, download=download), image_size, channels)
+        for part in ("train", "test")
+    )
     if not train.classes:
-        raise ModelInputError(
-            "data", f"{config.data} has no classes to train on; put each class in a folder of its own"
-        )
+        raise ModelInputError("data", f"{data} has no classes to train on; put each class in a folder of its own")
     if test.classes != train.classes:
-        raise ModelInputError("data", f"{config.data}: the test classes are not the training classes")
-    kept, validation = hold_out(train, config.recipe.validation, config.seed)
-    if config.recipe.training_images is not None:
-        kept = balanced_subset(kept, config.recipe.training_images, config.seed)
-    return _Images(kept, validation, test, suited(config.data, kept.pixels))
+        raise ModelInputError("data", f"{data}: the test classes are not the training classes")
+    return train, test
 
 
-def _in_memory(source: ImageSource, config: RunConfig) -> MemoryImages:
+def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> MemoryImages:
+    size = None if image_size is None else (image_size, image_size)
     if isinstance(source, MemoryImages):
-        return source
-    size = None if config.image_size is None else (config.image_size, config.image_size)
-    images = source.load(size, config.channels)
+        return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
+    images = source.load(size, channels)
     if source.unreadable:
         names = ", ".join(sorted(source.unreadable))
         warnings.warn(f"{len(source.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
     return images
+
+
+def _divided(config: RunConfig, train: MemoryImages, test: MemoryImages) -> _Images:
+    kept, validation = hold_out(train, config.recipe.validation, config.seed)
+    if config.recipe.training_images is not None:
+        kept = balanced_subset(kept, config.recipe.training_images, config.seed)
+    return _Images(kept, validation, test, suited(config.data, kept.pixels))
 
 
 @dataclass(frozen=True)
