@@ -29,10 +29,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        again = f"--resume --out {path.parent}" if (path.parent / CONFIG).exists() else "again"
+        started = (path.parent / CONFIG).exists()
+        then = f"what was saved before stays; to continue: dia-train fit --resume --out {path.parent}"
         raise NotWrittenError(
-            f"{path} could not be written: {error.strerror or error}; what was saved before stays. "
-            f"When there is room, continue with: dia-train fit {again}"
+            f"{path} could not be written: {error.strerror or error}; {then if started else 'nothing was trained yet'}"
         ) from error
 
 

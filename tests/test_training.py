@@ -34,10 +34,6 @@ def rows(directory):
         return list(csv.DictReader(file))
 
 
-def without_seconds(table):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in table]
-
-
 def test_a_run_learns_and_leaves_a_checkpoint_that_scores_the_same(tmp_path):
     result = fit(config(epochs=6), tmp_path / "run", CPU)
     assert result.last.accuracy > 0.75
@@ -54,48 +50,6 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_scores_the_same(tmp_path):
     assert [row["epoch"] for row in table] == list("012345")
     assert float(table[-1]["train_loss"]) < float(table[0]["train_loss"])
     assert json.loads((tmp_path / "run" / "result.json").read_text())["last"]["test_accuracy"] == result.last.accuracy
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from lightning.pytorch.callbacks import Callback
-sys.path.insert(0, {tests!r})
-torch.set_num_threads(1)
-from test_training import config
-from dia_models.run import fit
-fit(config(epochs=4), Path(sys.argv[1]), torch.device("cpu"), resume=sys.argv[2] == "resume")
-"""
-
-
-def start(directory, resume):
-    script = SCRIPT.format(tests=os.path.dirname(__file__))  # noqa: PTH120
-    arguments = [sys.executable, "-c", script, str(directory), "resume" if resume else "new"]
-    return subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
-
-
-def kill_after(directory, epochs):
-    """Start a run and kill -9 it once so many epochs are in its metrics file."""
-    process = start(directory, resume=False)
-    deadline = time.time() + 120
-    while not (directory / "metrics.csv").exists() or len(rows(directory)) < epochs:
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.time() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
-    assert start(tmp_path / "whole", resume=False).wait(120) == 0
-    kill_after(tmp_path / "killed", epochs=1)
-    assert not (tmp_path / "killed" / "model.safetensors").exists()
-    assert start(tmp_path / "killed", resume=True).wait(120) == 0
-    whole, resumed = (load(tmp_path / run / "model.safetensors").state_dict() for run in ("whole", "killed"))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert without_seconds(rows(tmp_path / "killed")) == without_seconds(rows(tmp_path / "whole"))
-    assert not [p.name for p in (tmp_path / "killed").iterdir() if p.name.startswith(".") and p.is_file()]
 
 
 def test_an_interrupt_says_how_to_go_on_and_ends_with_130(tmp_path):
@@ -127,14 +81,6 @@ def test_an_interrupt_says_how_to_go_on_and_ends_with_130(tmp_path):
     assert process.returncode == 130
     assert "interrupted; to continue: dia-train fit --resume --out run" in err
     assert "Traceback" not in err
-
-
-def test_resuming_a_finished_run_changes_nothing(tmp_path):
-    fit(config(), tmp_path / "run", CPU)
-    before = (tmp_path / "run" / "model.safetensors").read_bytes()
-    fit(config(), tmp_path / "run", CPU, resume=True)
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
-    assert len(rows(tmp_path / "run")) == 2
 
 
 def test_the_seed_decides_the_weights(tmp_path):
