@@ -117,7 +117,7 @@ def capture(
 
 @app.command()
 def gradcam(
-    ckpt: Annotated[list[str], typer.Option("--ckpt", help="A checkpoint file or bundled name; may be repeated.")],
+    ckpt: o.CkptsNeeded,
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Image files, and folders of them.")
     ] = None,

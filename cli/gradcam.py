@@ -1,7 +1,5 @@
 """dia-analyze gradcam: what checkpoints look at, side by side, and whether their heatmaps can be trusted."""
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from PIL import Image
 import figures
 from cli.console import note, say, say_json
 from cli.inputs import Inputs, make_inputs
+from cli.naming import distinct, file_name
 from dia_analysis import (
     AgreementResult,
     AnalysisInputError,
@@ -34,7 +33,6 @@ from figures.gradcam import ROWS, shared_peak
 
 IMAGES = 4
 TRUST_IMAGES = 16
-RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
 LARGEST_MAPS = 2 * 2**30
 
 
@@ -190,8 +188,8 @@ def report(
     as_json: bool,
 ) -> Outcome:
     """Explain the images with every checkpoint, write everything into `out`, print the table or the JSON document."""
-    checkpoints = _distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
-    out = out or Path("dia-out") / f"gradcam-{'-'.join(_file_name(c.name) for c in checkpoints)[:100]}"
+    checkpoints = distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
+    out = out or Path("dia-out") / f"gradcam-{'-'.join(file_name(c.name) for c in checkpoints)[:100]}"
     check_free(out, overwrite)
     images = selection.open(checkpoints[0].info.data, seed)
     _check_size(images, checkpoints)
@@ -208,25 +206,6 @@ def report(
         say(outcome.text())
     note(f"written to {out}/")
     return outcome
-
-
-def _distinct(checkpoints: list[Checkpoint], ckpts: Sequence[str]) -> list[Checkpoint]:
-    """The checkpoints under names that tell them apart: a run's model.safetensors is named for its folder."""
-    plain = [
-        Path(ckpt).absolute().parent.name if checkpoint.name in RUN_FILES else checkpoint.name
-        for checkpoint, ckpt in zip(checkpoints, ckpts, strict=True)
-    ]
-    longer = [
-        f"{Path(ckpt).absolute().parent.name}/{checkpoint.name}" if Path(ckpt).is_file() else checkpoint.name
-        for checkpoint, ckpt in zip(checkpoints, ckpts, strict=True)
-    ]
-    names = plain if len(set(plain)) == len(plain) else longer
-    seen: Counter[str] = Counter()
-    distinct = []
-    for checkpoint, name in zip(checkpoints, names, strict=True):
-        seen[name] += 1
-        distinct.append(replace(checkpoint, name=name if seen[name] == 1 else f"{name} ({seen[name]})"))
-    return distinct
 
 
 def _check_size(images: Chosen, checkpoints: Sequence[Checkpoint]) -> None:
@@ -313,7 +292,7 @@ def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
 
 def _write_checks(outcome: Outcome, folder: Path) -> None:
     for result, trust in zip(outcome.results, outcome.trust, strict=False):
-        name = _file_name(result.name)
+        name = file_name(result.name)
         figures.save_figure(figures.trust(trust.randomisation, trust.deletion), folder / f"trust-{name}")
         trust.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
         trust.deletion.to_xarray().to_netcdf(folder / f"deletion-{name}.nc", engine="scipy")
@@ -327,12 +306,8 @@ def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tupl
     peak, number = shared_peak(results), 0
     for pictures in images.pictures(size, 64):
         for picture in pictures:
-            stem = f"{number + 1:03d}-{_file_name(Path(results[0].images[number]).stem)}"
+            stem = f"{number + 1:03d}-{file_name(Path(results[0].images[number]).stem)}"
             for result in results:
                 drawn = Image.fromarray(figures.overlay(picture, result.layer_maps[number], peak))
-                drawn.save(folder / f"{stem}-{_file_name(result.name)}.png")
+                drawn.save(folder / f"{stem}-{file_name(result.name)}.png")
             number += 1
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"

@@ -90,7 +90,7 @@ def _chest_xray(request: Request) -> FileImages:
     if images.classes != chest_xray.CLASSES:
         found = ", ".join(images.classes) or "none"
         raise ModelInputError("data", f"{images.root} has the class folders {found}; expected NORMAL and PNEUMONIA")
-    return replace(images, group_of=chest_xray.patient)
+    return replace(images, group_of=chest_xray.patient, grouping=chest_xray.GROUPING)
 
 
 @register("pneumoniamnist")
