@@ -7,24 +7,16 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 import figures
 from cli.console import note, say, say_json
+from cli.grey import warn_of_colour
 from cli.inputs import Inputs, make_inputs
 from cli.naming import distinct, file_name
-from dia_analysis import (
-    AgreementResult,
-    AnalysisInputError,
-    DeletionResult,
-    GradCAMResult,
-    RandomisationResult,
-    agreement,
-    deletion_check,
-    gradcam,
-    randomisation_check,
-)
+from cli.trust import IMAGES as TRUST_IMAGES
+from cli.trust import Trust, agreements, check_maps
+from dia_analysis import AnalysisInputError, GradCAMResult, gradcam
 from dia_analysis.cam_result import labelled, side_by_side, summarise
 from dia_analysis.output import check_free, new_directory, write_json
 from dia_models import Checkpoint, ModelInputError
@@ -32,7 +24,6 @@ from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data, o
 from figures.gradcam import ROWS, shared_peak
 
 IMAGES = 4
-TRUST_IMAGES = 16
 LARGEST_MAPS = 2 * 2**30
 
 
@@ -129,49 +120,24 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Trust:
-    """The checks of one network's maps."""
-
-    randomisation: RandomisationResult
-    deletion: DeletionResult
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"randomisation": self.randomisation.to_dict(), "deletion": self.deletion.to_dict()}
-
-
-@dataclass(frozen=True)
 class Outcome:
     """The maps of all networks for the images that could be read, and the checks if they were asked for."""
 
     results: tuple[GradCAMResult, ...]
     labels: tuple[str | None, ...]
-    trust: tuple[Trust, ...] = ()
-    agreement: AgreementResult | None = None
+    trust: Trust | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The document dia.gradcam/1, with the images' labels and the checks besides."""
         document = side_by_side(self.results)
         for image, label in zip(document["images"], self.labels, strict=True):
             image["label"] = label
-        if not self.trust:
-            return document
-        models = [{"name": r.name, **t.to_dict()} for r, t in zip(self.results, self.trust, strict=True)]
-        together = None if self.agreement is None else self.agreement.to_dict()
-        return {**document, "trust": {"images": self._checked(), "models": models, "agreement": together}}
+        return document if self.trust is None else {**document, "trust": self.trust.to_dict()}
 
     def text(self) -> str:
         """The table of scores and what the checks found."""
-        parts = [summarise(self.results)]
-        for result, trust in zip(self.results, self.trust, strict=False):
-            head = f"{result.name}: can its maps be trusted? ({self._checked()} images)"
-            parts.append("\n".join([head, trust.randomisation.summary(), trust.deletion.summary()]))
-        if self.agreement is not None:
-            parts.append(self.agreement.summary())
-        return "\n\n".join(parts)
-
-    def _checked(self) -> int:
-        return min(TRUST_IMAGES, len(self.labels))
+        scores = summarise(self.results)
+        return scores if self.trust is None else f"{scores}\n\n{self.trust.text()}"
 
 
 def report(
@@ -193,6 +159,7 @@ def report(
     check_free(out, overwrite)
     images = selection.open(checkpoints[0].info.data, seed)
     _check_size(images, checkpoints)
+    warn_of_colour(checkpoints, images.source, images.chosen)
     everyone = [
         make_inputs(c, images.data, images.source, images.chosen, device=device, batch_size=batch_size, seed=seed)
         for c in checkpoints
@@ -225,15 +192,16 @@ def _explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explan
         try:
             results.append(_explain(inputs, images, explanation))
             if trust:
-                checks.append(_check(inputs, images, results[-1], explanation))
+                checks.append(check_maps(inputs, images.readable(), results[-1], explanation.options()))
         except AnalysisInputError as error:
             argument = "ckpt" if error.argument == "model" else error.argument
             raise AnalysisInputError(argument, f"{inputs.checkpoint.name}: {error}") from error
         except ModelInputError as error:
             raise images.blamed(error) from error
     everyone[0].report_unreadable()
-    together = _agreement(everyone, results) if trust else None
-    return Outcome(tuple(results), images.labels(), tuple(checks), together)
+    labels = images.labels()
+    checked = Trust(min(TRUST_IMAGES, len(labels)), tuple(checks), agreements(everyone, results)) if trust else None
+    return Outcome(tuple(results), labels, checked)
 
 
 def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCAMResult:
@@ -248,23 +216,6 @@ def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCA
         **explanation.options(),
     )
     return replace(result, images=images.paths())
-
-
-def _check(inputs: Inputs, images: Chosen, result: GradCAMResult, explanation: Explanation) -> Trust:
-    some = replace(inputs, chosen=images.readable()[:TRUST_IMAGES])
-    batch = torch.cat(list(some.batches(f"{result.name}: trust")))
-    options = {**explanation.options(), "target": result.target[: len(batch)], "seed": inputs.seed}
-    return Trust(
-        randomisation_check(inputs.model, batch, provenance=result.provenance, **options),
-        deletion_check(inputs.model, batch, provenance=result.provenance, **options),
-    )
-
-
-def _agreement(everyone: Sequence[Inputs], results: Sequence[GradCAMResult]) -> AgreementResult | None:
-    """Compare the networks that have the first one's architecture and classes."""
-    kinds = [(inputs.checkpoint.info.model, inputs.checkpoint.info.classes) for inputs in everyone]
-    same = [result for kind, result in zip(kinds, results, strict=True) if kind == kinds[0]]
-    return agreement(same, results[0].provenance) if len(same) > 1 else None
 
 
 def _about(outcome: Outcome) -> dict[str, Any]:
@@ -287,17 +238,8 @@ def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
     captions = [f"{Path(path).name}\n({label})" if label else Path(path).name for path, label in names]
     figures.save_figure(figures.heatmaps(results, first, captions), folder / "fig9-gradcam")
     _write_overlays(results, images, size, folder / "overlays")
-    _write_checks(outcome, folder)
-
-
-def _write_checks(outcome: Outcome, folder: Path) -> None:
-    for result, trust in zip(outcome.results, outcome.trust, strict=False):
-        name = file_name(result.name)
-        figures.save_figure(figures.trust(trust.randomisation, trust.deletion), folder / f"trust-{name}")
-        trust.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
-        trust.deletion.to_xarray().to_netcdf(folder / f"deletion-{name}.nc", engine="scipy")
-    if outcome.agreement is not None:
-        outcome.agreement.to_xarray().to_netcdf(folder / "agreement.nc", engine="scipy")
+    if outcome.trust is not None:
+        outcome.trust.write(folder)
 
 
 def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tuple[int, int], folder: Path) -> None:

@@ -33,3 +33,10 @@ def distinct(checkpoints: list[Checkpoint], ckpts: Sequence[str]) -> list[Checkp
 def file_name(text: str) -> str:
     """The text without what a file name should not have."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"
+
+
+def network_name(checkpoint: Checkpoint) -> str:
+    """The network's name and options: the same for training runs that differ in their seed only."""
+    spec = checkpoint.info.model
+    changed = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
+    return f"{spec.name} ({changed})" if changed else spec.name

@@ -10,7 +10,8 @@ import numpy as np
 
 from cli.classes import class_numbers
 from cli.console import note, tracked
-from cli.naming import distinct
+from cli.grey import warn_of_colour
+from cli.naming import distinct, network_name
 from dia_analysis.diagnostics import best_threshold
 from dia_analysis.two_class import HALF, NO_PATIENTS, Readings, Threshold, TwoClassResult, assess
 from dia_models import Checkpoint, ModelInputError
@@ -125,6 +126,7 @@ def test_all(ckpts: Sequence[str], data: str | None, options: Options) -> list[T
     trained_on = {checkpoint.info.data for checkpoint in checkpoints}
     data = data or checkpoints[0].info.data
     source = options.open(data, "test" if data in trained_on else "any")
+    warn_of_colour(checkpoints, source, range(len(source)))
     tested = [_test(checkpoint, data, source, options) for checkpoint in checkpoints]
     if isinstance(source, FileImages):
         for name, reason in sorted(source.unreadable.items()):
@@ -172,7 +174,7 @@ def _as_two_class(tested: Tested, source: ImageSource, options: Options) -> Test
     validation = None if held is None else _see(checkpoint, held, checkpoint.info.data, options)
     readings = Readings(
         name=checkpoint.name,
-        network=_network(checkpoint),
+        network=network_name(checkpoint),
         classes=(tested.classes[0], tested.classes[1]),
         images=seen.predictions.names,
         patients=seen.patients or seen.predictions.names,
@@ -223,9 +225,3 @@ def _in_training(train: ImageSource | None, source: ImageSource) -> frozenset[st
         return None
     some, others = (map(part.name, range(len(part))) for part in (source, train))
     return in_both(some, others, source.group_of)
-
-
-def _network(checkpoint: Checkpoint) -> str:
-    spec = checkpoint.info.model
-    changed = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
-    return f"{spec.name} ({changed})" if changed else spec.name
