@@ -117,7 +117,7 @@ def capture(
 
 @app.command()
 def gradcam(
-    ckpt: Annotated[list[str], typer.Option("--ckpt", help="A checkpoint file or bundled name; may be repeated.")],
+    ckpt: o.CkptsNeeded,
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Image files, and folders of them.")
     ] = None,
@@ -160,6 +160,49 @@ def gradcam(
         overwrite=overwrite,
         as_json=as_json,
     )
+
+
+@app.command()
+def regions(
+    ckpts: o.CkptsNeeded,
+    masks: Annotated[
+        Path | None,
+        typer.Option("--masks", help="Lung masks: PNG files named as the images; by default fixed regions."),
+    ] = None,
+    layer: Annotated[str | None, typer.Option("--layer", help="A module by name; by default the last block.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Check whether the maps can be trusted.")] = False,
+    data: o.Data = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 32,
+    workers: o.Workers = 2,
+    strict: o.Strict = False,
+) -> None:
+    """Where in chest X-rays do networks look? Shares of the heatmaps in the lungs, the border and elsewhere."""
+    from cli.gradcam import Explanation
+    from cli.inputs import open_all
+    from cli.regions import report
+
+    everyone = open_all(
+        ckpts,
+        data,
+        images,
+        data_dir=data_dir,
+        download=download,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+        seed=seed,
+    )
+    default = Path("dia-out") / "-".join(["regions", *(each.checkpoint.name.replace("/", "-") for each in everyone)])
+    report(everyone, masks, Explanation(layer=layer), out or default, trust=trust, overwrite=overwrite, as_json=as_json)
 
 
 @app.command()

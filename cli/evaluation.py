@@ -1,62 +1,107 @@
-"""dia-train eval."""
+"""dia-train eval: how well checkpoints classify, and for two classes how good a test they are."""
 
+import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from cli.classes import class_numbers
-from cli.console import note, say, say_json, tracked
-from dia_models import Checkpoint
-from dia_models.data import FileImages, open_data
-from dia_models.device import choose_device
-from dia_models.evaluation import evaluate
-from dia_models.models import require_classifier
+from cli.console import note, say, say_json
+from cli.testing import Options, Seen, Tested, test_all
+from dia_analysis import Provenance
+from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.two_class import TwoClassResult, compare_all, over_seeds, table
+from dia_models.data.chest_xray import CLASSES
 
 
-def evaluate_checkpoint(
-    ckpt: str,
-    data: str | None,
-    *,
-    as_json: bool,
-    data_dir: Path | None,
-    download: bool = False,
-    device: str,
-    batch_size: int,
-    workers: int,
-    strict: bool,
+def evaluate_checkpoints(
+    ckpts: Sequence[str], data: str | None, options: Options, *, out: Path | None, overwrite: bool, as_json: bool
 ) -> None:
-    """Test a checkpoint on all images of a data set's test part and print the scores."""
-    checkpoint = Checkpoint.read(ckpt)
-    require_classifier(checkpoint.info.model.name, "ckpt")
-    info = checkpoint.info
-    data = data or info.data
-    source = open_data(
-        data, "test" if data == info.data else "any", data_dir, workers=workers, strict=strict, download=download
-    )
-    labels = class_numbers(source, info.classes, data)
-    where = choose_device(device)
-    batches = source.batches(range(len(source)), batch_size, info.preprocessing.size, info.model.in_channels)
-    relabelled = (replace(b, labels=labels[b.labels]) for b in tracked(batches, -(-len(source) // batch_size), "test"))
-    result = evaluate(checkpoint.build().to(where), relabelled, info.preprocessing, len(info.classes), where)
-    per_class = dict(zip(info.classes, result.per_class_accuracy, strict=True))
-    if isinstance(source, FileImages):
-        for name, reason in sorted(source.unreadable.items()):
-            note(f"warning: skipped {name}: {reason}")
+    """Test checkpoints on all images of a data set's test part, print the scores and write them if `out` is given."""
+    if out is not None:
+        check_free(out, overwrite)
+    tested = test_all(ckpts, data, options)
+    document = _document(tested)
+    if out is not None:
+        _write(tested, document, out, overwrite)
     if as_json:
-        say_json(
-            {
-                "schema": "dia.eval/1",
-                "checkpoint": checkpoint.name,
-                "checkpoint_sha256": checkpoint.sha256,
-                "data": data,
-                "images": result.images,
-                "accuracy": result.accuracy,
-                "per_class_accuracy": per_class,
-                "loss": result.loss,
-            }
-        )
-        return
-    say(
-        f"{checkpoint.name} on {result.images} images of {data}: accuracy {result.accuracy:.2%}, loss {result.loss:.3f}"
+        say_json(document)
+    else:
+        say(_text(tested))
+    if out is not None:
+        note(f"written to {out}/")
+
+
+def _document(tested: Sequence[Tested]) -> dict[str, Any]:
+    """The document dia.eval/1: of one checkpoint its numbers, of several a list of these and how they differ."""
+    if len(tested) == 1:
+        return {"schema": "dia.eval/1", **tested[0].to_dict()}
+    results = _results(tested)
+    return {
+        "schema": "dia.eval/1",
+        "data": tested[0].data,
+        "evaluations": [each.to_dict() for each in tested],
+        "comparisons": [found.to_dict() for found in compare_all(results)],
+        "networks": [found.to_dict() for found in over_seeds(results)],
+    }
+
+
+def _results(tested: Sequence[Tested]) -> list[TwoClassResult]:
+    return [each.two_class for each in tested if each.two_class is not None]
+
+
+def _text(tested: Sequence[Tested]) -> str:
+    results = _results(tested)
+    parts = [each.summary() for each in tested]
+    if len(results) > 1:
+        parts.append("Side by side\n" + table(results))
+        parts += ["Paired tests on the same images (p-values as they are, not corrected for their number)"]
+        parts[-1] += "".join(f"\n{found.summary()}" for found in compare_all(results))
+        parts += [found.summary() for found in over_seeds(results)]
+    if paper := _beside_the_paper(tested):
+        parts.append(paper)
+    return "\n\n".join(parts)
+
+
+def _beside_the_paper(tested: Sequence[Tested]) -> str | None:
+    """Accuracy by class as in Table XI, with the paper's networks below each of ours."""
+    rows = []
+    for each in tested:
+        if each.two_class is not None and (published := each.published()):
+            half, size = each.two_class.everyone.half, each.checkpoint.info.preprocessing
+            ours = [getattr(half, name) for name in ("sensitivity", "specificity", "accuracy")]
+            cells = [f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]" for e in ours]
+            rows.append((f"{each.checkpoint.name} ({size.height}x{size.width})", *cells))
+            theirs = [f"{published[name]:.1f}" for name in (*reversed(CLASSES), "all")]
+            rows.append((f"  paper: {published['network']} (224x224)", *theirs))
+    if not rows:
+        return None
+    heads = ("Table XI, accuracy in %", "PNEUMONIA", "NORMAL", "all")
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)]
+    return "\n".join(
+        [*lines, "The paper's networks are ResNet50 on larger images; its numbers come without intervals."]
     )
-    for name, accuracy in per_class.items():
-        say(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+
+
+def _write(tested: Sequence[Tested], document: dict[str, Any], out: Path, overwrite: bool) -> None:
+    about = replace(Provenance(), data=tested[0].data, seed=0).to_dict()
+    models = [{"name": t.checkpoint.name, "checkpoint_sha256": t.checkpoint.sha256} for t in tested]
+    with new_directory(out, {**about, "models": models}, overwrite=overwrite) as folder:
+        write_json(folder / "eval.json", document)
+        _write_csv(folder / "predictions.csv", [(each, each.seen) for each in tested])
+        if validated := [(each, each.validation) for each in tested if each.validation is not None]:
+            _write_csv(folder / "validation.csv", validated)
+
+
+def _write_csv(path: Path, parts: Sequence[tuple[Tested, Seen]]) -> None:
+    """A row per image: checkpoint, path, patient (empty if not known), label, and the score of each class."""
+    classes = parts[0][0].classes
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["checkpoint", "path", "patient", "label", *(f"score_{name}" for name in classes)])
+        for tested, seen in parts:
+            found = seen.predictions
+            scores, patients = found.probabilities().tolist(), seen.patients or ("",) * len(found.names)
+            for name, patient, label, row in zip(found.names, patients, found.labels.tolist(), scores, strict=True):
+                writer.writerow([tested.checkpoint.name, name, patient, classes[label], *row])

@@ -1,7 +1,5 @@
 """dia-analyze gradcam: what checkpoints look at, side by side, and whether their heatmaps can be trusted."""
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,23 +7,16 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 import figures
 from cli.console import note, say, say_json
+from cli.grey import warn_of_colour
 from cli.inputs import Inputs, make_inputs
-from dia_analysis import (
-    AgreementResult,
-    AnalysisInputError,
-    DeletionResult,
-    GradCAMResult,
-    RandomisationResult,
-    agreement,
-    deletion_check,
-    gradcam,
-    randomisation_check,
-)
+from cli.naming import distinct, file_name
+from cli.trust import IMAGES as TRUST_IMAGES
+from cli.trust import Trust, agreements, check_maps
+from dia_analysis import AnalysisInputError, GradCAMResult, gradcam
 from dia_analysis.cam_result import labelled, side_by_side, summarise
 from dia_analysis.output import check_free, new_directory, write_json
 from dia_models import Checkpoint, ModelInputError
@@ -33,8 +24,6 @@ from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data, o
 from figures.gradcam import ROWS, shared_peak
 
 IMAGES = 4
-TRUST_IMAGES = 16
-RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
 LARGEST_MAPS = 2 * 2**30
 
 
@@ -131,49 +120,24 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Trust:
-    """The checks of one network's maps."""
-
-    randomisation: RandomisationResult
-    deletion: DeletionResult
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"randomisation": self.randomisation.to_dict(), "deletion": self.deletion.to_dict()}
-
-
-@dataclass(frozen=True)
 class Outcome:
     """The maps of all networks for the images that could be read, and the checks if they were asked for."""
 
     results: tuple[GradCAMResult, ...]
     labels: tuple[str | None, ...]
-    trust: tuple[Trust, ...] = ()
-    agreement: AgreementResult | None = None
+    trust: Trust | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The document dia.gradcam/1, with the images' labels and the checks besides."""
         document = side_by_side(self.results)
         for image, label in zip(document["images"], self.labels, strict=True):
             image["label"] = label
-        if not self.trust:
-            return document
-        models = [{"name": r.name, **t.to_dict()} for r, t in zip(self.results, self.trust, strict=True)]
-        together = None if self.agreement is None else self.agreement.to_dict()
-        return {**document, "trust": {"images": self._checked(), "models": models, "agreement": together}}
+        return document if self.trust is None else {**document, "trust": self.trust.to_dict()}
 
     def text(self) -> str:
         """The table of scores and what the checks found."""
-        parts = [summarise(self.results)]
-        for result, trust in zip(self.results, self.trust, strict=False):
-            head = f"{result.name}: can its maps be trusted? ({self._checked()} images)"
-            parts.append("\n".join([head, trust.randomisation.summary(), trust.deletion.summary()]))
-        if self.agreement is not None:
-            parts.append(self.agreement.summary())
-        return "\n\n".join(parts)
-
-    def _checked(self) -> int:
-        return min(TRUST_IMAGES, len(self.labels))
+        scores = summarise(self.results)
+        return scores if self.trust is None else f"{scores}\n\n{self.trust.text()}"
 
 
 def report(
@@ -190,11 +154,12 @@ def report(
     as_json: bool,
 ) -> Outcome:
     """Explain the images with every checkpoint, write everything into `out`, print the table or the JSON document."""
-    checkpoints = _distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
-    out = out or Path("dia-out") / f"gradcam-{'-'.join(_file_name(c.name) for c in checkpoints)[:100]}"
+    checkpoints = distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
+    out = out or Path("dia-out") / f"gradcam-{'-'.join(file_name(c.name) for c in checkpoints)[:100]}"
     check_free(out, overwrite)
     images = selection.open(checkpoints[0].info.data, seed)
     _check_size(images, checkpoints)
+    warn_of_colour(checkpoints, images.source, images.chosen)
     everyone = [
         make_inputs(c, images.data, images.source, images.chosen, device=device, batch_size=batch_size, seed=seed)
         for c in checkpoints
@@ -208,25 +173,6 @@ def report(
         say(outcome.text())
     note(f"written to {out}/")
     return outcome
-
-
-def _distinct(checkpoints: list[Checkpoint], ckpts: Sequence[str]) -> list[Checkpoint]:
-    """The checkpoints under names that tell them apart: a run's model.safetensors is named for its folder."""
-    plain = [
-        Path(ckpt).absolute().parent.name if checkpoint.name in RUN_FILES else checkpoint.name
-        for checkpoint, ckpt in zip(checkpoints, ckpts, strict=True)
-    ]
-    longer = [
-        f"{Path(ckpt).absolute().parent.name}/{checkpoint.name}" if Path(ckpt).is_file() else checkpoint.name
-        for checkpoint, ckpt in zip(checkpoints, ckpts, strict=True)
-    ]
-    names = plain if len(set(plain)) == len(plain) else longer
-    seen: Counter[str] = Counter()
-    distinct = []
-    for checkpoint, name in zip(checkpoints, names, strict=True):
-        seen[name] += 1
-        distinct.append(replace(checkpoint, name=name if seen[name] == 1 else f"{name} ({seen[name]})"))
-    return distinct
 
 
 def _check_size(images: Chosen, checkpoints: Sequence[Checkpoint]) -> None:
@@ -246,15 +192,16 @@ def _explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explan
         try:
             results.append(_explain(inputs, images, explanation))
             if trust:
-                checks.append(_check(inputs, images, results[-1], explanation))
+                checks.append(check_maps(inputs, images.readable(), results[-1], explanation.options()))
         except AnalysisInputError as error:
             argument = "ckpt" if error.argument == "model" else error.argument
             raise AnalysisInputError(argument, f"{inputs.checkpoint.name}: {error}") from error
         except ModelInputError as error:
             raise images.blamed(error) from error
     everyone[0].report_unreadable()
-    together = _agreement(everyone, results) if trust else None
-    return Outcome(tuple(results), images.labels(), tuple(checks), together)
+    labels = images.labels()
+    checked = Trust(min(TRUST_IMAGES, len(labels)), tuple(checks), agreements(everyone, results)) if trust else None
+    return Outcome(tuple(results), labels, checked)
 
 
 def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCAMResult:
@@ -269,23 +216,6 @@ def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCA
         **explanation.options(),
     )
     return replace(result, images=images.paths())
-
-
-def _check(inputs: Inputs, images: Chosen, result: GradCAMResult, explanation: Explanation) -> Trust:
-    some = replace(inputs, chosen=images.readable()[:TRUST_IMAGES])
-    batch = torch.cat(list(some.batches(f"{result.name}: trust")))
-    options = {**explanation.options(), "target": result.target[: len(batch)], "seed": inputs.seed}
-    return Trust(
-        randomisation_check(inputs.model, batch, provenance=result.provenance, **options),
-        deletion_check(inputs.model, batch, provenance=result.provenance, **options),
-    )
-
-
-def _agreement(everyone: Sequence[Inputs], results: Sequence[GradCAMResult]) -> AgreementResult | None:
-    """Compare the networks that have the first one's architecture and classes."""
-    kinds = [(inputs.checkpoint.info.model, inputs.checkpoint.info.classes) for inputs in everyone]
-    same = [result for kind, result in zip(kinds, results, strict=True) if kind == kinds[0]]
-    return agreement(same, results[0].provenance) if len(same) > 1 else None
 
 
 def _about(outcome: Outcome) -> dict[str, Any]:
@@ -308,17 +238,8 @@ def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
     captions = [f"{Path(path).name}\n({label})" if label else Path(path).name for path, label in names]
     figures.save_figure(figures.heatmaps(results, first, captions), folder / "fig9-gradcam")
     _write_overlays(results, images, size, folder / "overlays")
-    _write_checks(outcome, folder)
-
-
-def _write_checks(outcome: Outcome, folder: Path) -> None:
-    for result, trust in zip(outcome.results, outcome.trust, strict=False):
-        name = _file_name(result.name)
-        figures.save_figure(figures.trust(trust.randomisation, trust.deletion), folder / f"trust-{name}")
-        trust.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
-        trust.deletion.to_xarray().to_netcdf(folder / f"deletion-{name}.nc", engine="scipy")
-    if outcome.agreement is not None:
-        outcome.agreement.to_xarray().to_netcdf(folder / "agreement.nc", engine="scipy")
+    if outcome.trust is not None:
+        outcome.trust.write(folder)
 
 
 def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tuple[int, int], folder: Path) -> None:
@@ -327,12 +248,8 @@ def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tupl
     peak, number = shared_peak(results), 0
     for pictures in images.pictures(size, 64):
         for picture in pictures:
-            stem = f"{number + 1:03d}-{_file_name(Path(results[0].images[number]).stem)}"
+            stem = f"{number + 1:03d}-{file_name(Path(results[0].images[number]).stem)}"
             for result in results:
                 drawn = Image.fromarray(figures.overlay(picture, result.layer_maps[number], peak))
-                drawn.save(folder / f"{stem}-{_file_name(result.name)}.png")
+                drawn.save(folder / f"{stem}-{file_name(result.name)}.png")
             number += 1
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"

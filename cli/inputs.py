@@ -1,15 +1,17 @@
 """From a command's options to a network and the images it is to see."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cli.console import note, tracked
+from cli.naming import distinct
 from dia_analysis import ImageList, Provenance
 from dia_analysis.processes import gathered, share
 from dia_models import Checkpoint, ModelInputError, build_model
@@ -129,6 +131,39 @@ def open_inputs(
     chosen = evenly_spaced(images or min(1000, len(source)), len(source))
     Random(seed).shuffle(chosen)  # so that the first few are of several classes
     return make_inputs(checkpoint, data, source, chosen, device=device, batch_size=batch_size, seed=seed)
+
+
+def open_all(
+    ckpts: Sequence[str],
+    data: str | None,
+    images: int | None,
+    *,
+    data_dir: Path | None,
+    download: bool = False,
+    device: str,
+    batch_size: int,
+    workers: int,
+    strict: bool,
+    seed: int,
+) -> list[Inputs]:
+    """Several checkpoints, under names that tell them apart, and the same images for all; as `open_inputs`."""
+    checkpoints = distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
+    first = open_inputs(
+        ckpts[0],
+        data,
+        images,
+        data_dir=data_dir,
+        download=download,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+        seed=seed,
+    )
+    for checkpoint in checkpoints:
+        require_classifier(checkpoint.info.model.name, "ckpt")
+    shared: Any = {"device": device, "batch_size": batch_size, "seed": seed}
+    return [make_inputs(c, first.data, first.source, first.chosen, **shared) for c in checkpoints]
 
 
 def make_inputs(

@@ -18,6 +18,9 @@ Captures = Annotated[
 Ckpts = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A checkpoint file or the name of a bundled one; several times.")
 ]
+CkptsNeeded = Annotated[
+    list[str], typer.Option("--ckpt", help="A checkpoint file or the name of a bundled one; several times.")
+]
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="A network with random weights, as dia-train models lists it; several times."),

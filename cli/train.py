@@ -71,8 +71,12 @@ def fit(
 
 @app.command(name="eval")
 def evaluate(
-    ckpt: o.Ckpt,
+    ckpts: o.CkptsNeeded,
     data: o.Data = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the predictions and the numbers; by default none.")
+    ] = None,
+    overwrite: o.Overwrite = False,
     as_json: o.Json = False,
     data_dir: o.DataDir = None,
     download: o.Download = False,
@@ -81,20 +85,12 @@ def evaluate(
     workers: o.Workers = 2,
     strict: o.Strict = False,
 ) -> None:
-    """How well does a network classify the test images of a data set?"""
-    from cli.evaluation import evaluate_checkpoint
+    """How well do networks classify the test images of a data set? For two classes, how good a test are they?"""
+    from cli.evaluation import evaluate_checkpoints
+    from cli.testing import Options
 
-    evaluate_checkpoint(
-        ckpt,
-        data,
-        as_json=as_json,
-        data_dir=data_dir,
-        download=download,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        strict=strict,
-    )
+    options = Options(data_dir, download, device, batch_size, workers, strict)
+    evaluate_checkpoints(ckpts, data, options, out=out, overwrite=overwrite, as_json=as_json)
 
 
 @app.command(name="import")

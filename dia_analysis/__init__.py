@@ -31,9 +31,11 @@ from dia_analysis.magnitudes import Magnitudes, MagnitudeStatistics
 from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.randomisation import RandomisationResult, randomisation_check
+from dia_analysis.regions import NetworkShares, RegionsResult
 from dia_analysis.stages import StageMaps, group_stages
 from dia_analysis.store import CaptureStore, stream_store
 from dia_analysis.store_writer import ImageList, write_store
+from dia_analysis.verdict import TrustChecks
 
 __all__ = [
     "AgreementResult",
@@ -51,16 +53,19 @@ __all__ = [
     "Magnitudes",
     "NetworkCost",
     "NetworkGradients",
+    "NetworkShares",
     "PearsonBetweenLayers",
     "PointGradients",
     "Provenance",
     "RandomisationResult",
     "Record",
     "Records",
+    "RegionsResult",
     "StageCorrelation",
     "StageGini",
     "StageMaps",
     "Subject",
+    "TrustChecks",
     "agreement",
     "capture",
     "correlate_layers",

@@ -19,6 +19,8 @@ from dia_analysis.trust import TrustResult, mean, missing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+AGREES = 0.5  # a mean rank correlation from which on we say that runs agree
+
 
 @dataclass(frozen=True)
 class AgreementResult(TrustResult):
@@ -45,6 +47,17 @@ class AgreementResult(TrustResult):
             matrix[a, b] = matrix[b, a] = np.nan if rho is None else rho
         return matrix
 
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the runs look at the same things; None if no two maps can be compared.
+
+        They do if the mean rank correlation is at least 0.5 and above that of maps of different images.
+        """
+        rho, other = mean(self.spearman), mean(self.other_images)
+        if rho is None:
+            return None
+        return rho >= AGREES and (other is None or rho > other)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: means over images."""
         pairs = [
@@ -57,7 +70,8 @@ class AgreementResult(TrustResult):
             }
             for (a, b), rho, alike, other in zip(self.pairs, self.spearman, self.ssim, self.other_images, strict=True)
         ]
-        return {"spearman": mean(self.spearman), "other_images": mean(self.other_images), "pairs": pairs}
+        means = {"spearman": mean(self.spearman), "other_images": mean(self.other_images)}
+        return {"models": list(self.names), **means, "agrees": self.agrees, "pairs": pairs}
 
     def to_xarray(self) -> xr.Dataset:
         """The raw values: spearman, ssim and other_images (pair, image)."""

@@ -56,6 +56,21 @@ class DeletionResult(TrustResult):
         """By how much the mean score along the way is higher than when random parts are brought back."""
         return np.asarray(area(self.insertion) - area(self.random_insertion).mean(0))
 
+    @property
+    def better_than_random(self) -> bool | None:
+        """Whether the score depends on what the maps mark more than on random parts, deletion and insertion together.
+
+        True if the mean of both gains is above 0 by two standard errors, false if it is not above 0, and None, which
+        is undecided, in between and where no map marks anything.
+        """
+        gains = (self.deletion_gain + self.insertion_gain) / 2
+        gain, uncertain = mean(gains), error(gains)
+        if gain is None:
+            return None
+        if gain <= 0:
+            return False
+        return True if uncertain is not None and gain > 2 * uncertain else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: means over images, with the gains' standard errors."""
         return {
@@ -71,6 +86,7 @@ class DeletionResult(TrustResult):
             "random_insertion": mean(area(self.random_insertion)),
             "insertion_gain": mean(self.insertion_gain),
             "insertion_gain_error": error(self.insertion_gain),
+            "better_than_random": self.better_than_random,
         }
 
     def to_xarray(self) -> xr.Dataset:

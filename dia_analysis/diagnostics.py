@@ -32,6 +32,14 @@ class Estimate:
         """Plain values for JSON; what is not defined is null."""
         return {name: None if np.isnan(number) else number for name, number in asdict(self).items()}
 
+    def text(self) -> str:
+        """The number with its interval, for a table."""
+        return "not defined" if np.isnan(self.value) else f"{self.value:.3f} {self.interval()}"
+
+    def interval(self) -> str:
+        """The interval alone."""
+        return f"[{self.low:.3f}, {self.high:.3f}]"
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -69,8 +77,8 @@ class Diagnosis:
         """A line per number, with its interval."""
         head = f"{self.images} images of {self.patients} patients, {self.positives} positive"
         lines = [
-            f"  {'accuracy':<18} {_shown(self.accuracy)}   Wilson {_interval(self.accuracy_wilson)}",
-            *(f"  {name.replace('_', ' '):<18} {_shown(getattr(self, name))}" for name in METRICS[1:]),
+            f"  {'accuracy':<18} {self.accuracy.text()}   Wilson {self.accuracy_wilson.interval()}",
+            *(f"  {name.replace('_', ' '):<18} {getattr(self, name).text()}" for name in METRICS[1:]),
         ]
         return "\n".join([f"{head}; threshold {self.threshold:.3f}", *lines])
 
@@ -101,7 +109,7 @@ def diagnose(
         accuracy_wilson=Estimate(right / len(labels), float(wilson.low), float(wilson.high)),
         resamples=resamples,
         seed=seed,
-        **{name: _estimate(float(value[0]), draws[name]) for name, value in values.items()},
+        **{name: estimate(float(value[0]), draws[name]) for name, value in values.items()},
     )
 
 
@@ -167,7 +175,7 @@ def compare(
             measures(labels, *first, weights)[name] - measures(labels, *second, weights)[name]
             for weights in (once, often)
         )
-        differences.append(_estimate(float(value[0]), draws))
+        differences.append(estimate(float(value[0]), draws))
     p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
     return Comparison(one, other, p, *differences)
 
@@ -231,7 +239,8 @@ def resampled(patients: Sequence[str], resamples: int, seed: int) -> Float[np.nd
     return np.stack(drawn)[:, owner].astype(np.float64)
 
 
-def _estimate(value: float, draws: Float[np.ndarray, "sample"]) -> Estimate:
+def estimate(value: float, draws: Float[np.ndarray, "sample"]) -> Estimate:
+    """A number with the middle 95 % of its bootstrap samples; samples in which it is not defined are left out."""
     defined = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(defined):
         return Estimate(value, np.nan, np.nan)
@@ -245,11 +254,3 @@ def _check(labels: Labels, scores: Scores, patients: Sequence[str]) -> None:
         raise AnalysisInputError("data", f"{counts} were given; there must be one of each per image")
     if not (np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1):
         raise AnalysisInputError("data", "scores must be probabilities, finite and from 0 to 1")
-
-
-def _shown(estimate: Estimate) -> str:
-    return "not defined" if np.isnan(estimate.value) else f"{estimate.value:.3f} {_interval(estimate)}"
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"[{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -1,13 +1,15 @@
 """How well a network classifies images."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
-from dia_models.data import Batch, Preprocessing
+from dia_models.checkpoint import CheckpointInfo
+from dia_models.data import Batch, MemoryImages, Preprocessing, hold_out
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,48 @@ class Evaluation:
     loss: float
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """A network's logits for images by name, on the CPU, and the images' labels."""
+
+    names: tuple[str, ...]
+    labels: Int64[Tensor, "image"]
+    logits: Float[Tensor, "image class"]
+
+    def probabilities(self) -> Float[Tensor, "image class"]:
+        """The softmax of the logits, in float64."""
+        return self.logits.double().softmax(1)
+
+    def evaluation(self, classes: int) -> Evaluation:
+        """The scores of all images together."""
+        images = len(self.names)
+        total = torch.bincount(self.labels, minlength=classes)
+        right = torch.bincount(self.labels[self.logits.argmax(1) == self.labels], minlength=classes)
+        per_class = tuple(r / t if t else None for r, t in zip(right.tolist(), total.tolist(), strict=True))
+        loss = float(F.cross_entropy(self.logits.double(), self.labels))
+        return Evaluation(images, int(right.sum()) / images, per_class, loss)
+
+
+def predict(
+    model: nn.Module, batches: Iterable[Batch], preprocessing: Preprocessing, device: torch.device
+) -> Predictions:
+    """Show a network every image, in float32; it is left in evaluation mode.
+
+    Raises ValueError if there is no image.
+    """
+    model.eval()
+    names: list[str] = []
+    labels, logits = [], []
+    with torch.inference_mode():
+        for batch in batches:
+            names += batch.names
+            labels.append(batch.labels.cpu())
+            logits.append(model(preprocessing(batch.pixels.to(device))).float().cpu())
+    if not names:
+        raise ValueError("there is no image with a label to evaluate on")
+    return Predictions(tuple(names), torch.cat(labels), torch.cat(logits))
+
+
 def evaluate(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -27,22 +71,20 @@ def evaluate(
     classes: int,
     device: torch.device,
 ) -> Evaluation:
-    """Classify every image with a label, in float32; the network is left in evaluation mode.
+    """Classify every image with a label, as `predict` does.
 
-    Raises ValueError if no image has a label.
+    Raises ValueError if there is no image.
     """
-    model.eval()
-    right, total, loss = torch.zeros(classes), torch.zeros(classes), 0.0
-    with torch.inference_mode():
-        for batch in batches:
-            labels = batch.labels.to(device)
-            logits = model(preprocessing(batch.pixels.to(device))).float()
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            hits = (logits.argmax(1) == labels).cpu()
-            total += torch.bincount(batch.labels, minlength=classes)
-            right += torch.bincount(batch.labels[hits], minlength=classes)
-    images = int(total.sum())
-    if images == 0:
-        raise ValueError("there is no image with a label to evaluate on")
-    per_class = tuple(r / t if t else None for r, t in zip(right.tolist(), total.tolist(), strict=True))
-    return Evaluation(images, float(right.sum() / images), per_class, loss / images)
+    return predict(model, batches, preprocessing, device).evaluation(classes)
+
+
+def held_out(info: CheckpointInfo, train: Callable[[], MemoryImages]) -> MemoryImages | None:
+    """The images that a checkpoint's training run held out of its training images for validation, if any.
+
+    The split is made again from the run's seed and its recipe's fraction; `train` gives the training images, as the
+    network takes them.
+    """
+    fraction = info.recipe.get("validation", 0)
+    if not isinstance(fraction, int | float) or not fraction:
+        return None
+    return hold_out(train(), fraction, info.seed)[1]

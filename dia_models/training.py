@@ -98,9 +98,9 @@ class TrainingData(L.LightningDataModule):
         seed = epoch_seed(self.seed, self.trainer.current_epoch)
         return Batches(self.train, self.recipe.batch_size, seed, self.recipe.augment, self.recipe.padding)
 
-    def val_dataloader(self) -> Batches | list[Any]:
+    def val_dataloader(self) -> Batches | tuple[()]:
         """The images held out from training."""
-        return [] if self.validation is None else Batches(self.validation, self.recipe.batch_size)
+        return () if self.validation is None else Batches(self.validation, self.recipe.batch_size)
 
 
 class Training(L.LightningModule):

@@ -10,6 +10,7 @@ from figures.trust import trust
 __all__ = ["anatomy", "distribution", "heatmaps", "matrices", "overlay", "save_figure", "scatter", "triangles", "trust"]
 from figures.cost import cost_ratios
 from figures.gradients import gradient_distributions, gradients_along_depth, gradients_along_training
+from figures.regions import regions
 from figures.style import COLOURS
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "gradients_along_depth",
     "gradients_along_training",
     "matrices",
+    "regions",
     "save_figure",
     "scatter",
 ]

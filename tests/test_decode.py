@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dia_models.data.decode import SUFFIXES, UnreadableImageError, read_image
+from dia_models.data.decode import PICTURES, UnreadableImageError, read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 GREYS = {RED: 76, GREEN: 150, BLUE: 29, WHITE: 255}  # 0.299 R + 0.587 G + 0.114 B
@@ -60,14 +60,14 @@ def png(width, height, bits, colour, rows=b""):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".jpg", ".jpeg", ".webp"}))
+@pytest.mark.parametrize("suffix", sorted(PICTURES - {".jpg", ".jpeg", ".webp"}))
 def test_grey_levels_are_kept_and_repeated_for_rgb(tmp_path, suffix):
     rows = [[0, 1, 127], [128, 254, 255]]
     assert read(tmp_path, rows, 1, suffix=suffix) == rows
     assert read(tmp_path, rows, 3, suffix=suffix) == [[(v, v, v) for v in row] for row in rows]
 
 
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".gif"}))
+@pytest.mark.parametrize("suffix", sorted(PICTURES - {".gif"}))
 def test_colours_are_kept_and_weighted_for_grey(tmp_path, suffix):
     options = {".webp": {"lossless": True}, ".jpg": {"quality": 100}, ".jpeg": {"quality": 100}}.get(suffix, {})
     for colour, level in GREYS.items():

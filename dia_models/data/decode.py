@@ -3,12 +3,24 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+from dia_models.data import dicom
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+SUFFIXES = PICTURES | {dicom.SUFFIX}
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # of Pillow's others, some run external programs
 LARGEST_PIXELS = 64_000_000
+ORIENTATION, FIRST_TURNED = 0x0112, 5  # the EXIF tag; from this value on, height and width change places
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file in a folder is an image: by its suffix; one without, or with a number, by what DICOM has in it."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return path.is_file()
+    return (not suffix or suffix[1:].isdigit()) and path.is_file() and dicom.has_magic(path)
 
 
 class UnreadableImageError(ValueError):
@@ -18,11 +30,14 @@ class UnreadableImageError(ValueError):
 def read_image(path: Path, size: tuple[int, int] | None, channels: int) -> UInt8[np.ndarray, "height width channel"]:
     """Decode an image file to (height, width, channels) bytes; `channels` is 1 (grey) or 3 (RGB).
 
-    16-bit images keep their upper 8 bits; transparency is laid on white; the camera's orientation is applied.
+    16-bit images keep their upper 8 bits; transparency is laid on white; the camera's orientation is applied. DICOM
+    files are seen through their window (`dicom.read_dicom`).
     With `size` (height, width) an image of another size is scaled until it covers that size, then cropped to
     its centre. Raises UnreadableImageError, naming the reason.
     """
     try:
+        if dicom.is_dicom(path):
+            return fit_image(Image.fromarray(dicom.read_dicom(path, LARGEST_PIXELS)), size, channels)
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
@@ -30,7 +45,27 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int) -> UInt8
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
     except Exception as error:  # a damaged file can make Pillow's decoders raise almost anything
-        raise UnreadableImageError(str(error) or type(error).__name__) from error
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, as it is to be seen. Raises UnreadableImageError."""
+    try:
+        if dicom.is_dicom(path):
+            return dicom.dicom_size(path)
+        with Image.open(path, formats=FORMATS) as image:
+            turned = image.getexif().get(ORIENTATION, 1) >= FIRST_TURNED
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception as error:
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def fit_mask(image: Image.Image, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """Where a mask is not black, scaled and cropped as `fit_image` does with the image that it belongs to."""
+    if image.width * image.height > LARGEST_PIXELS:
+        raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
+    marked = Image.fromarray(np.asarray(image.convert("L")) > 0)
+    return np.asarray(ImageOps.fit(marked, (size[1], size[0]), Image.Resampling.NEAREST))
 
 
 def fit_image(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dia_models.data.decode import SUFFIXES
+from dia_models.data.decode import SUFFIXES, is_image
 from dia_models.data.images import UNLABELLED, FileImages
 from dia_models.errors import ModelInputError
 
@@ -27,7 +27,7 @@ def _expanded(path: Path) -> Iterator[Path]:
         if path.is_file():
             yield path
         elif path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = sorted(filter(is_image, path.rglob("*")))
             if not inside:
                 looked = ", ".join(sorted(SUFFIXES))
                 raise ModelInputError("paths", f"{path} has no images in it; looked for {looked}")

@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from dia_models.data.decode import SUFFIXES
+from dia_models.data.decode import SUFFIXES, is_image
 from dia_models.data.images import UNLABELLED, FileImages
 from dia_models.data.request import Request
 from dia_models.errors import ModelInputError
@@ -61,4 +61,4 @@ def image_folder(folder: Path, request: Request) -> FileImages:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    return sorted(p for p in folder.iterdir() if p.name[0] != "." and is_image(p))

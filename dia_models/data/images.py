@@ -80,8 +80,8 @@ class MemoryImages:
 class FileImages:
     """Image files, decoded batch by batch on `workers` threads.
 
-    `group_of` gives the group that a file belongs to, such as a patient, by its name. A file that cannot be read is
-    skipped and remembered in `unreadable` (name and reason), unless `strict`.
+    `group_of` gives the group that a file belongs to, such as a patient, by its name; `grouping` says how, in words.
+    A file that cannot be read is skipped and remembered in `unreadable` (name and reason), unless `strict`.
     """
 
     root: Path
@@ -91,6 +91,7 @@ class FileImages:
     workers: int = 2
     strict: bool = False
     group_of: Callable[[str], str] | None = None
+    grouping: str | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -87,10 +87,19 @@ def _chest_xray(request: Request) -> FileImages:
     if images is None:
         what = "the folder chest_xray/{train,test}/{NORMAL,PNEUMONIA}/ of Kermany et al. 2018"
         raise request.missing("chest-xray", what)
-    if images.classes != chest_xray.CLASSES:
-        found = ", ".join(images.classes) or "none"
-        raise ModelInputError("data", f"{images.root} has the class folders {found}; expected NORMAL and PNEUMONIA")
-    return replace(images, group_of=chest_xray.patient)
+    _check_classes(images)
+    return replace(images, group_of=chest_xray.patient, grouping=chest_xray.GROUPING)
+
+
+def _check_classes(images: FileImages) -> None:
+    if images.classes == chest_xray.CLASSES:
+        return
+    found = ", ".join(images.classes) or "none"
+    raise ModelInputError(
+        "data",
+        f"{images.root} has the class folders {found}; chest-xray has NORMAL and PNEUMONIA and no other: move the "
+        f"others away, or use all of them with folder:{images.root.parent}",
+    )
 
 
 @register("pneumoniamnist")

@@ -1,0 +1,46 @@
+"""Lung masks: PNG files named as the images they belong to, cut as the network sees these."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from dia_models.data.decode import UnreadableImageError, fit_mask, image_size
+from dia_models.data.images import FileImages
+from dia_models.errors import ModelInputError
+
+
+def find_mask(folder: Path, images: FileImages, index: int) -> Path | None:
+    """The mask of an image: of the same name but .png, in the same sub-folder or in none; None if there is none."""
+    name = Path(images.name(index)).with_suffix(".png")
+    return next((path for path in (folder / name, folder / name.name) if path.is_file()), None)
+
+
+def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """The lungs as the network sees them: where the mask is not black, scaled and cropped as the image to `size`.
+
+    Raises ModelInputError for a mask of other proportions than its image, for one that is not readable, and for one
+    that is black in the part that the network sees.
+    """
+    try:
+        height, width = image_size(image)
+        with Image.open(path, formats=("PNG",)) as opened:
+            _check_proportions(path, opened, (height, width))
+            mask = fit_mask(opened, size)
+    except (OSError, SyntaxError, UnreadableImageError, Image.DecompressionBombError) as error:
+        raise ModelInputError("masks", f"{path} cannot be read as a PNG mask of {image.name}: {error}") from error
+    if not mask.any():
+        raise ModelInputError("masks", f"{path} marks no lung in the part of {image.name} that the network sees")
+    return mask
+
+
+def _check_proportions(path: Path, mask: Image.Image, size: tuple[int, int]) -> None:
+    """Raise ModelInputError unless the mask is the image at another scale, to one pixel."""
+    height, width = size
+    if abs(mask.width * height - mask.height * width) > max(height, width):
+        raise ModelInputError(
+            "masks",
+            f"{path} has {mask.width}x{mask.height} pixels, its image {width}x{height}; a mask may be larger or "
+            "smaller than its image, but needs the same proportions",
+        )

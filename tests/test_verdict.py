@@ -1,0 +1,118 @@
+"""The line that says not to rely on maps: planted failures bring it out, sound and undecided checks do not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_trust import Finder, edges, maps, patches, take_maps
+
+from cli.trust import Trust
+from dia_analysis import TrustChecks, agreement, deletion_check, gradcam, randomisation_check
+from dia_analysis.verdict import warnings
+
+
+@pytest.fixture(scope="module")
+def sound():
+    images, where = patches()
+    return TrustChecks(
+        "net",
+        randomisation_check(Finder(), images, target=1, steps=3, draws=8),
+        deletion_check(Finder(), images, maps=where, target=1),
+    )
+
+
+def test_sound_maps_bring_no_warning(sound):
+    assert sound.randomisation.depends_on_weights is True
+    assert sound.deletion.better_than_random is True
+    assert sound.failures() == []
+    assert warnings([sound], []) == []
+
+
+def test_an_edge_detector_is_warned_of(sound):
+    images, _ = patches()
+    planted = replace(sound, randomisation=randomisation_check(Finder(), images, target=1, explain=edges, steps=3))
+    (line,) = warnings([planted], [])
+    assert line == (
+        "warning: do not rely on the maps of net: they stay the same when the weights are destroyed."
+    )  # fmt: skip
+
+
+def test_maps_of_the_wrong_place_are_warned_of(sound):
+    images, where = patches()
+    elsewhere = deletion_check(Finder(), images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
+    assert elsewhere.better_than_random is False
+    (line,) = warnings([replace(sound, deletion=elsewhere)], [])
+    assert "removing what they mark changes the score no more than removing at random" in line
+
+
+def test_what_is_undecided_fails_nothing(sound):
+    deletion = sound.deletion
+    alone = replace(
+        deletion,
+        deletion=deletion.deletion[:1],
+        insertion=deletion.insertion[:1],
+        random_deletion=deletion.random_deletion[:, :1],
+        random_insertion=deletion.random_insertion[:, :1],
+    )
+    assert alone.better_than_random is None  # one image, better than random: there is no telling by how much
+    nothing = replace(deletion, **{key: np.full_like(getattr(deletion, key), np.nan) for key in CURVES})
+    assert nothing.better_than_random is None
+    found = sound.randomisation
+    one = replace(found, spearman=found.spearman[:1, :, :1], ssim=found.ssim[:1, :, :1])
+    undecided = TrustChecks("net", one, alone)
+    assert one.depends_on_weights is None
+    assert warnings([undecided], []) == []
+
+
+CURVES = ("deletion", "insertion", "random_deletion", "random_insertion")
+
+
+def test_the_gain_that_decides_by_hand(sound):
+    """Deletion gains 0.2 and 0.1, insertion gains 0 and 0.1: means 0.1 and 0.1, above zero with no spread."""
+    flat = np.ones((1, 2, 3))
+    planted = replace(
+        sound.deletion,
+        deletion=np.array([[0.8] * 3, [0.9] * 3]),
+        insertion=np.array([[1.0] * 3, [1.1] * 3]),
+        random_deletion=flat,
+        random_insertion=flat,
+    )
+    assert planted.better_than_random is True
+    worse = replace(planted, deletion=np.array([[1.2] * 3, [1.1] * 3]), insertion=np.array([[1.0] * 3, [0.9] * 3]))
+    assert worse.better_than_random is False
+    mixed = replace(planted, deletion=np.array([[0.2] * 3, [1.5] * 3]))
+    assert mixed.better_than_random is None  # gains 0.4 and -0.2: above zero on average, but not surely
+
+
+def test_runs_that_look_at_different_things_are_warned_of(sound):
+    images, _ = patches()
+    one = gradcam(Finder(), images, target=1, name="a")
+    assert agreement([one, one]).agrees is True
+    apart = agreement([take_maps(one, maps(6, 20, 20, seed=s), f"run {s}") for s in range(2)])
+    assert apart.agrees is False
+    (line,) = warnings([sound], [apart])
+    assert line.startswith("warning: do not rely on the maps of run 0, run 1: runs of one network look at different")
+    never = agreement([one, gradcam(Finder(), images, target=0, name="b")])
+    assert never.agrees is None
+    assert warnings([sound], [never]) == []
+
+
+def test_maps_that_are_all_alike_do_not_agree_for_a_reason():
+    """Whoever always looks at the same place agrees with everyone, on every image."""
+    images, _ = patches()
+    same = maps(1, 20, 20).repeat(6, 0)
+    one = gradcam(Finder(), images, target=1, name="a")
+    found = agreement([take_maps(one, same, name) for name in "ab"])
+    assert found.to_dict()["spearman"] == pytest.approx(1)
+    assert found.agrees is False
+
+
+def test_the_commands_end_in_the_warning(sound):
+    images, _ = patches()
+    planted = replace(sound, randomisation=randomisation_check(Finder(), images, target=1, explain=edges, steps=3))
+    trust = Trust(6, (sound, planted), ())
+    assert trust.text().splitlines()[-1].startswith("warning: do not rely on the maps of net: they stay the same")
+    document = trust.to_dict()
+    assert len(document["warnings"]) == 1
+    assert [model["failures"] == [] for model in document["models"]] == [True, False]
+    assert "warning" not in Trust(6, (sound,), ()).text()
