@@ -90,7 +90,10 @@ class TrainingData(L.LightningDataModule):
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         self.train = self.train.to(device)
-        self.validation = None if self.validation is None else self.validation.to(device)
+        if self.validation is None:
+            self.trainer.limit_val_batches = 0
+        else:
+            self.validation = self.validation.to(device)
 
     def train_dataloader(self) -> Batches:
         """This epoch's batches."""
@@ -98,9 +101,9 @@ class TrainingData(L.LightningDataModule):
         seed = epoch_seed(self.seed, self.trainer.current_epoch)
         return Batches(self.train, self.recipe.batch_size, seed, self.recipe.augment, self.recipe.padding)
 
-    def val_dataloader(self) -> Batches | tuple[()]:
+    def val_dataloader(self) -> Batches | list[Any]:
         """The images held out from training."""
-        return () if self.validation is None else Batches(self.validation, self.recipe.batch_size)
+        return [] if self.validation is None else Batches(self.validation, self.recipe.batch_size)
 
 
 class Training(L.LightningModule):
