@@ -343,6 +343,25 @@ def cost(
     )
 
 
+Runs = Annotated[list[Path], typer.Option("--runs", help="A folder that dia-train sweep wrote to; several times.")]
+
+
+@app.command()
+def tables(runs: Runs, out: o.Out = None, as_json: o.Json = False) -> None:
+    """Which of the paper's claims hold in one's own runs? Tables III to XVII, with the paper's numbers beside."""
+    from cli.tables import print_tables
+
+    print_tables(runs, out, as_json=as_json)
+
+
+@app.command(name="figures")
+def figures_(runs: Runs, out: o.Out = None) -> None:
+    """Draw the paper's figures of trained networks from one's own runs. (Figs. 10, 14, 15)"""
+    from cli.tables import draw_figures
+
+    draw_figures(runs, out or Path("dia-out") / "figures")
+
+
 @app.command()
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.significance import Difference, Spread, difference, holm, spread
 
@@ -107,11 +109,15 @@ class SweepResult:
         try:
             if document["schema"] != SCHEMA:
                 raise AnalysisInputError("runs", f"schema {document['schema']!r} given; accepted: {SCHEMA}")
-            runs = tuple(TrainedRun(**{**run, "epochs": tuple(run["epochs"])}) for run in document["runs"])
+            runs = TypeAdapter(tuple[TrainedRun, ...]).validate_python(document["runs"])
             head = {key: document[key] for key in ("title", "source", "question", "scale", "versus", "planned")}
             return cls(name=document["sweep"], runs=runs, provenance=document["provenance"], **head)
         except (KeyError, TypeError) as error:
             raise AnalysisInputError("runs", f"this is no result of a sweep: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise AnalysisInputError("runs", f"this is no result of a sweep: runs.{place}: {first['msg']}") from error
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table as text, its first row the names of the columns."""

@@ -1,0 +1,82 @@
+"""dia-analyze tables and dia-analyze figures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from cli.console import note, say, say_json
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.sweep_result import SweepResult
+from dia_models.checkpoint import write_atomically
+from figures import sweeps, tables
+from figures.style import save_figure
+
+SUMMARY = "sweep.json"
+LARGEST_BYTES = 64 * 2**20
+DRAWN: dict[str, Callable[[SweepResult], Figure]] = {
+    "figure10": sweeps.by_blocks,
+    "figure14": sweeps.along_training,
+    "figure15": sweeps.along_training,
+}
+
+
+def print_tables(runs: list[Path], out: Path | None, *, as_json: bool) -> None:
+    """Print the tables of all sweeps, and write each as Markdown, CSV and LaTeX if there is a folder for them."""
+    results = read_sweeps(runs)
+    if as_json:
+        say_json({"schema": "dia.tables/1", "tables": [_document(result) for result in results]})
+    else:
+        say("\n".join(tables.markdown(result) for result in results))
+    for result in results if out is not None else ():
+        for suffix, text in (("md", tables.markdown), ("csv", tables.csv_text), ("tex", tables.latex)):
+            write_atomically(out / f"{result.name}-{result.scale}.{suffix}", text(result).encode())
+    if out is not None:
+        note(f"written to {out}/")
+
+
+def draw_figures(runs: list[Path], out: Path) -> None:
+    """Draw the figures of trained networks for which there are runs; say which command makes the others."""
+    results = {result.name: result for result in read_sweeps(runs) if result.runs}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, draw in DRAWN.items():
+        if name in results:
+            save_figure(draw(results[name]), out / name)
+            say(f"{name}: written to {out / name}.png and .pdf")
+        else:
+            say(f"{name}: there are no runs; dia-train sweep {name} --scale laptop makes them")
+
+
+def read_sweeps(runs: list[Path]) -> list[SweepResult]:
+    """The results of the sweeps in these folders, by name. Raises AnalysisInputError if there is none."""
+    found = sorted({path for folder in runs for path in _summaries(folder)})
+    if not found:
+        raise AnalysisInputError(
+            "runs", f"{', '.join(map(str, runs))}: no {SUMMARY} is there; dia-train sweep table04 --out DIR makes one"
+        )
+    return sorted(map(_read, found), key=lambda result: result.name)
+
+
+def _summaries(folder: Path) -> list[Path]:
+    """A result itself, or those in a folder: `sweep.json` of a sweep, or any name if someone has collected them."""
+    if folder.is_file():
+        return [folder]
+    return [path for path in folder.rglob("*.json") if path.name == SUMMARY or path.parent == folder]
+
+
+def _read(path: Path) -> SweepResult:
+    if path.stat().st_size > LARGEST_BYTES:
+        raise AnalysisInputError("runs", f"{path} is larger than 64 MiB, which no sweep's result is")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AnalysisInputError("runs", f"{path} is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise AnalysisInputError("runs", f"{path} is no result of a sweep")
+    return SweepResult.from_dict(document)
+
+
+def _document(result: SweepResult) -> dict[str, object]:
+    head, *body = tables.rows(result)
+    return {"sweep": result.name, "scale": result.scale, "rows": [dict(zip(head, row, strict=True)) for row in body]}

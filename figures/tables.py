@@ -1,0 +1,85 @@
+"""The paper's tables with numbers of one's own beside: as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from math import isnan
+
+from dia_analysis.claims import Claim, claims
+from dia_analysis.sweep_result import SweepResult, shown
+
+HEAD = ("data", "backbone", "variant", "parameters", "runs", "paper", "ours", "paper's difference", "our difference",
+        "against", "t-test p", "Welch p", "Holm p", "Hedges g", "verdict")  # fmt: skip
+LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+         "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}  # fmt: skip
+
+
+def rows(result: SweepResult) -> list[tuple[str, ...]]:
+    """The table as text, its first row the names of the columns; accuracies in percent."""
+    return [HEAD, *map(_row, claims(result))]
+
+
+def markdown(result: SweepResult) -> str:
+    """A heading, the table, and how to read it."""
+    head, *body = rows(result)
+    lines = [_markdown_line(head), _markdown_line(tuple("---" for _ in head)), *map(_markdown_line, body)]
+    title = f"## {result.source}: {result.title}"
+    return "\n\n".join([title, f"{result.question} {_scale(result)}", "\n".join(lines), _notes(result)]) + "\n"
+
+
+def csv_text(result: SweepResult) -> str:
+    """The table with comma-separated values."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows(result))
+    return text.getvalue()
+
+
+def latex(result: SweepResult) -> str:
+    """A `tabular` environment, for `booktabs`."""
+    head, *body = ([_escaped(text) for text in row] for row in rows(result))
+    lines = [rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\toprule", _latex_line(head), r"\midrule"]
+    return "\n".join([*lines, *map(_latex_line, body), r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _row(claim: Claim) -> tuple[str, ...]:
+    cell, d = claim.cell, claim.cell.difference
+    runs = str(cell.accuracy.runs + cell.nan_runs) + (f" ({cell.nan_runs} nan)" if cell.nan_runs else "")
+    theirs = claim.printed_difference
+    own = (cell.data, cell.backbone, cell.variant, f"{cell.parameters:,}", runs)
+    accuracies = ("" if claim.printed is None else str(claim.printed), shown(cell.accuracy))
+    differences = ("" if theirs is None else f"{theirs:+.2f}", "" if d is None else _interval(d.value, d.low, d.high))
+    tests = ("",) * 4 if d is None else tuple(map(_number, (d.t_p, d.welch_p, cell.holm_p, d.hedges_g)))
+    return (*own, *accuracies, *differences, cell.versus or "", *tests, claim.verdict or "")
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:+.2f}" if isnan(low) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _number(value: float) -> str:
+    return "" if isnan(value) else f"{value:.2g}"
+
+
+def _scale(result: SweepResult) -> str:
+    return f"{len(result.runs)} of {result.planned} runs, {result.scale} scale: `{result.provenance['command']}`."
+
+
+def _notes(result: SweepResult) -> str:
+    """What the columns are, and which of the paper's networks ours are beside."""
+    printed = {(c.printed.data, c.printed.backbone) for c in claims(result) if c.printed is not None}
+    beside = ", ".join(f"{backbone} on {data}" for data, backbone in sorted(printed)) or "none: it prints no numbers"
+    return (
+        f"Paper: {beside}. Ours: test accuracy after the last epoch in percent, mean ± standard deviation over seeds; "
+        "differences with the 95 % interval of Welch's test; Holm's p is Welch's corrected for all rows."
+    )
+
+
+def _markdown_line(row: tuple[str, ...]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |"
+
+
+def _latex_line(row: list[str]) -> str:
+    return " & ".join(row) + r" \\"
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
