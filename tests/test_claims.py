@@ -105,8 +105,8 @@ t-test p | Welch p | Holm p | Hedges g | verdict |
 DIA-LSTM | 2.7e-08 | 2.7e-08 | 2.7e-08 | -80 | holds |
 | cifar100 | cifar_resnet164 | DIA-LSTM | 1,234 | 3 | 77.09 ± 0.26 | 70.10 ± 0.10 |  |  |  |  |  |  |  |  |
 
-Paper: cifar_resnet164 on cifar100. Ours: test accuracy after the last epoch in percent, mean ± standard deviation over \
-seeds; differences with the 95 % interval of Welch's test; Holm's p is Welch's corrected for all rows.
+Paper: cifar_resnet164 on cifar100. Ours: test accuracy after the last epoch in percent, mean ± standard deviation \
+over seeds; differences with the 95 % interval of Welch's test; Holm's p is Welch's corrected for all rows.
 """
 
 
