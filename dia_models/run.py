@@ -197,7 +197,7 @@ class _Run:
         last = undefined(len(self.images.test), classes) if nan_epoch else self._test(model)
         self._save(MODEL, model, {} if nan_epoch else _scores(last))
         best = None
-        if self.config.recipe.validation and (self.directory / BEST_MODEL).exists():
+        if (self.directory / BEST_MODEL).exists():
             model.load_state_dict(Checkpoint.read(self.directory / BEST_MODEL).weights)
             best = self._test(model)
             self._save(BEST_MODEL, model, _scores(best))
@@ -217,12 +217,20 @@ class _Run:
 
     def _trainer(self, training: Training, callbacks: tuple[Callback, ...]) -> lightning.Trainer:
         keeping: list[Callback] = []
+        validates = self.images.validation is not None
         if (every := self.config.keep_every) is not None:
             keeping.append(KeptEpochs(every, lambda epoch: self._save(KEPT.format(epoch), training.network, {}, epoch)))
-        if self.images.validation is not None:
+        if validates:
             keeping.append(BestEpoch(lambda: self._save(BEST_MODEL, training.network, {})))
         precision = choose_precision(self.config.recipe.precision, self.device)
-        return make_trainer(self.config.recipe, self.directory, self.device, precision, (*keeping, *callbacks))
+        return make_trainer(
+            self.config.recipe,
+            self.directory,
+            self.device,
+            precision,
+            (*keeping, *callbacks),
+            validates=validates,
+        )
 
     def _test(self, model: nn.Module) -> Evaluation:
         test = self.images.test

@@ -249,7 +249,13 @@ class LastEpoch(Checkpoint):
 
 
 def make_trainer(
-    recipe: Recipe, directory: Path, device: torch.device, precision: str, callbacks: tuple[Callback, ...]
+    recipe: Recipe,
+    directory: Path,
+    device: torch.device,
+    precision: str,
+    callbacks: tuple[Callback, ...],
+    *,
+    validates: bool,
 ) -> L.Trainer:
     """A Lightning trainer that keeps a table of metrics and, after all callbacks, the last epoch's state."""
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if size() > 1 else 1
@@ -260,6 +266,7 @@ def make_trainer(
         strategy=DDPStrategy(broadcast_buffers=False) if size() > 1 else "auto",
         sync_batchnorm=device.type == "cuda" and size() > 1,
         use_distributed_sampler=False,
+        limit_val_batches=None if validates else 0,
         max_epochs=recipe.epochs,
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
         gradient_clip_val=recipe.clip or None,

@@ -83,6 +83,16 @@ def test_an_interrupt_says_how_to_go_on_and_ends_with_130(tmp_path):
     assert "Traceback" not in err
 
 
+def test_without_validation_images_there_is_no_best_network(tmp_path):
+    result = fit(config(epochs=1).model_copy(update={"recipe": NO_VALIDATION}), tmp_path / "run", CPU)
+    assert result.best is None
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    assert "val_loss" not in rows(tmp_path / "run")[0]
+
+
+NO_VALIDATION = load_recipe("one_cycle", epochs=1, batch_size=256, augment="none", validation=0)
+
+
 def test_the_seed_decides_the_weights(tmp_path):
     weights = []
     for run, seed in (("a", 1), ("b", 1), ("c", 2)):
