@@ -363,6 +363,53 @@ def figures_(runs: Runs, out: o.Out = None) -> None:
 
 
 @app.command()
+def report(
+    ckpts: o.CkptsNeeded,
+    xray: Annotated[bool, typer.Option("--xray", help="The page on chest X-ray networks.")] = False,
+    masks: Annotated[
+        Path | None,
+        typer.Option("--masks", help="Lung masks: PNG files named as the images; by default fixed regions."),
+    ] = None,
+    data: o.Data = None,
+    images: Annotated[
+        int | None,
+        typer.Option("--images", min=1, help="How many to explain; by default 1,000, or all. All are tested."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The page to write; by default one in dia-out/.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 32,
+    workers: o.Workers = 2,
+    strict: o.Strict = False,
+) -> None:
+    """One self-contained HTML page: numbers, heatmaps, regions and trust checks of chest X-ray networks (--xray)."""
+    if not xray:
+        raise typer.BadParameter("say which page to write: --xray", param_hint="--xray")
+    from cli.inputs import open_all
+    from cli.testing import Options
+    from cli.xray_report import DEFAULT, check_out, write_report
+
+    check_out(out or DEFAULT, overwrite)
+    everyone = open_all(
+        ckpts,
+        data,
+        images,
+        data_dir=data_dir,
+        download=download,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+        seed=seed,
+    )
+    options = Options(data_dir, download, device, batch_size, workers, strict)
+    write_report(ckpts, everyone, masks, options, out or DEFAULT)
+
+
+@app.command()
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
     from cli.demo import run_demo

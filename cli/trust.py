@@ -47,13 +47,16 @@ class Trust:
             "warnings": self.warnings(),
         }
 
-    def text(self) -> str:
-        """What came out, in words; at the end, what fails."""
+    def paragraphs(self) -> list[str]:
+        """What came out, in words."""
         parts = [
             f"{check.name}: can its maps be trusted? ({self.images} images)\n{check.summary()}" for check in self.checks
         ]
-        parts += [found.summary() for found in self.agreements]
-        return "\n\n".join([*parts, *filter(None, ["\n".join(self.warnings())])])
+        return [*parts, *(found.summary() for found in self.agreements)]
+
+    def text(self) -> str:
+        """The same, and at the end what fails."""
+        return "\n\n".join([*self.paragraphs(), *filter(None, ["\n".join(self.warnings())])])
 
     def write(self, folder: Path) -> None:
         """Write the figures and the raw values."""

@@ -245,7 +245,7 @@ class RegionsResult(Displayed):
         )
         parts = [f"{head}\nRegions: {SOURCES[self.source]}."]
         parts += [self._table(name, members) for name, members in self.networks.items()]
-        return "\n\n".join([*parts, *self._notes()])
+        return "\n\n".join([*parts, *self.notes()])
 
     def _table(self, name: str, members: Sequence[NetworkShares]) -> str:
         counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
@@ -257,7 +257,8 @@ class RegionsResult(Displayed):
             lines.append(f"  {region.replace('_', ' '):<14} {columns[0][region].area:<6.3f} {cells}")
         return "\n".join(lines)
 
-    def _notes(self) -> list[str]:
+    def notes(self) -> list[str]:
+        """What was left out, in sentences."""
         notes = [
             f"{member.name}: {int(member.empty.sum())} of {len(self.images)} maps are zero everywhere and left out."
             for member in self.members

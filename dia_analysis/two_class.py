@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -65,6 +65,15 @@ class Readings:
     ) -> tuple[Bool[np.ndarray, "some"], Float[np.ndarray, "some"], list[str]]:
         """Labels, scores and patients of some of the images."""
         return self.labels[chosen], self.scores[chosen], [self.patients[i] for i in np.flatnonzero(chosen)]
+
+
+def by_patient(readings: Readings) -> Readings:
+    """One score a patient, the mean over the patient's images; a patient with any positive image is positive."""
+    names, owner = np.unique(np.asarray(readings.patients), return_inverse=True)
+    scores = np.bincount(owner, readings.scores) / np.bincount(owner)
+    patients = tuple(names.tolist())
+    labels = np.bincount(owner, readings.labels) > 0
+    return replace(readings, images=patients, patients=patients, labels=labels, scores=scores)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.prop_cycle": cycler(color=COLOURS),
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # names of files and checkpoints may hold dollar signs
 }
 P = ParamSpec("P")
 

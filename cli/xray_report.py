@@ -1,0 +1,108 @@
+"""dia-analyze report --xray: one page on chest X-ray networks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cli.console import note, say
+from cli.gradcam import Explanation
+from cli.inputs import Inputs
+from cli.regions import measure
+from cli.testing import Options, Tested, test_all
+from dia_analysis import GradCAMResult, gradcam
+from dia_analysis.provenance import versions
+from dia_analysis.two_class import compare_all, over_seeds
+from dia_models import ModelInputError
+from dia_models.checkpoint import write_atomically
+from dia_models.data import FileImages
+from figures.gradcam import ROWS
+from figures.xray_report import Subject, XrayPage, worst_first, xray_report
+
+DEFAULT = Path("dia-out") / "xray-report.html"
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raise ModelInputError if the page must not be written; call it before long work."""
+    if out.is_dir():
+        raise ModelInputError("out", f"{out} is a folder; name the page to write, such as {out / 'report.html'}")
+    if out.exists() and not overwrite:
+        raise ModelInputError("out", f"{out} exists; choose another file, or replace it with --overwrite")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ModelInputError("out", f"{out} does not end in .html; the page is one HTML file")
+
+
+def write_report(
+    ckpts: Sequence[str],
+    everyone: Sequence[Inputs],
+    masks: Path | None,
+    options: Options,
+    out: Path,
+) -> None:
+    """Test the networks on all images, explain those chosen, and write the page."""
+    tested = test_all(ckpts, everyone[0].data, options)
+    results = [each.two_class for each in tested if each.two_class is not None]
+    if not results:
+        known = ", ".join(everyone[0].checkpoint.info.classes)
+        raise ModelInputError("ckpt", f"{tested[0].checkpoint.name} knows {known}; the page is for two classes")
+    looked = measure(everyone, masks, Explanation(), trust=True)
+    assert looked.trust is not None
+    maps, pictures, captions = _worst(tested, everyone)
+    source = everyone[0].source
+    content = XrayPage(
+        data=everyone[0].data,
+        subjects=tuple(map(_subject, tested)),
+        comparisons=compare_all(results),
+        spreads=over_seeds(results),
+        maps=maps,
+        pictures=pictures,
+        captions=captions,
+        regions=looked.result,
+        mean_picture=looked.picture,
+        trust=looked.trust.paragraphs(),
+        warnings=looked.trust.warnings(),
+        unreadable=source.unreadable if isinstance(source, FileImages) else {},
+        versions=versions(),
+    )
+    write_atomically(out, xray_report(content).encode("utf-8", "backslashreplace"))
+    say(f"{out}: {len(tested)} networks on {len(tested[0].seen.predictions.names)} images of {everyone[0].data}")
+    note("the page is one file and needs no network; open it in a browser")
+
+
+def _subject(tested: Tested) -> Subject:
+    info = tested.checkpoint.info
+    assert tested.two_class is not None
+    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {info.model.in_channels} channels"
+    return Subject(
+        name=tested.checkpoint.name,
+        input=size,
+        trained_on=info.data,
+        seed=info.seed,
+        sha256=tested.checkpoint.sha256,
+        result=tested.two_class,
+        paper=tested.published(),
+    )
+
+
+def _worst(tested: Sequence[Tested], everyone: Sequence[Inputs]) -> tuple[list[GradCAMResult], np.ndarray, list[str]]:
+    """The maps of the images with the worst errors, the images, and what stands under them."""
+    readings = [each.two_class.readings for each in tested if each.two_class is not None]
+    first = readings[0]
+    order = worst_first(readings)[:ROWS]
+    names = [first.images[i] for i in order]
+    source = everyone[0].source
+    index = {source.name(i): i for i in range(len(source))}
+    chosen = [index[name] for name in names]
+    maps = []
+    for inputs in everyone:
+        name, some = inputs.checkpoint.name, replace(inputs, chosen=chosen)
+        classes = inputs.checkpoint.info.classes
+        found = gradcam(inputs.model, some.batches(name), classes=classes, name=name, provenance=inputs.provenance())
+        maps.append(replace(found, images=tuple(names)))
+    size = max(result.size for result in maps)
+    pictures = np.concatenate([batch.pixels.numpy() for batch in source.batches(chosen, ROWS, size, 3)])
+    captions = [
+        f"{Path(name).name}\n({first.classes[int(first.labels[i])]})" for i, name in zip(order, names, strict=True)
+    ]
+    return maps, pictures, captions
