@@ -164,3 +164,4 @@ def _write_files(folder: Path, results: dict[str, GiniResult], sources: list[Map
     (folder / "images.txt").write_text("\n".join(sources[0].images) + "\n", encoding="utf-8")
     if any(stage.numbers is not None for result in results.values() for stage in result.stages):
         figures.save_figure(figures.triangles(results), folder / "fig11-importance")
+        figures.save_figure(figures.structure(results), folder / "fig12-structure")

@@ -21,7 +21,7 @@ def test_two_networks_stand_side_by_side(tmp_path, capsys):
     assert all(f"{share:.3f}" in first for share in shares)
     names = {p.name for p in out.iterdir()}
     arrays = {f"network{n}-stage{s}.nc" for n in (1, 2) for s in (1, 2, 3)}
-    drawn = {"fig11-importance.png", "fig11-importance.pdf"}
+    drawn = {f"{name}.{kind}" for name in ("fig11-importance", "fig12-structure") for kind in ("png", "pdf")}
     assert names == arrays | drawn | {"gini.json", "images.txt", "manifest.json"}
     manifest = json.loads((out / "manifest.json").read_text())
     assert [network["checkpoint"] for network in manifest["networks"]] == [LSTM, SE]

@@ -277,6 +277,27 @@ def test_triangles_show_importance_marks_and_shares(found):
         figures.triangles({"one": of_maps(noise(4, 1))})
 
 
+def test_the_structure_has_an_arc_as_wide_as_each_source_is_important(found):
+    figure = figures.structure({"planted": found, "noise": of_maps(noise(8, 3))})
+    ax = figure.subfigs[0].axes[0]
+    stage = found.stages[0]
+    arcs = {}
+    for line in ax.lines[:-1]:  # the last one is the row of layers
+        x, y = line.get_xdata(), line.get_ydata()
+        assert y[0] == pytest.approx(0)
+        assert y.max() == pytest.approx((x[-1] - x[0]) / 2, rel=0.01)
+        arcs[round(x[0]), round(x[-1])] = line
+    importance = stage.importance()
+    assert arcs[2, 5].get_linewidth() == pytest.approx(3 * importance[3, 1])
+    assert arcs[2, 5].get_linewidth() > 2
+    assert arcs[2, 5].get_color() == figures.COLOURS[0]
+    assert arcs[1, 2].get_color() == "0.75"
+    assert len(arcs) == (importance > 0).sum()
+    assert len(ax.patches) == len(stage.layers) - 1
+    with pytest.raises(ValueError, match="no stage has two attention layers"):
+        figures.structure({"one": of_maps(noise(4, 1))})
+
+
 def test_results_draw_themselves(found):
     ax = found.stages[0].plot(Figure().subplots())
     np.testing.assert_allclose(ax.get_images()[0].get_array().filled(np.nan), found.stages[0].importance())
