@@ -90,10 +90,7 @@ class TrainingData(L.LightningDataModule):
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         self.train = self.train.to(device)
-        if self.validation is None:
-            self.trainer.limit_val_batches = 0
-        else:
-            self.validation = self.validation.to(device)
+        self.validation = None if self.validation is None else self.validation.to(device)
 
     def train_dataloader(self) -> Batches:
         """This epoch's batches."""
