@@ -15,6 +15,7 @@ from dia_models import create_model
 from dia_models.allocator import keep_freed_memory
 from dia_models.folding import FoldingSequential
 
+BATCH = 32
 FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 
@@ -56,6 +57,14 @@ def straightforward(name: str) -> nn.Module:
     return model
 
 
+def with_constant_gates(model: nn.Module) -> nn.Module:
+    """The network without what computes its gates: they are the same at every layer."""
+    for stage in model.stages:
+        gate = torch.full((BATCH, stage.attention.cells[0].input_gates[0].in_features), 0.5)
+        stage.attention.attend = lambda described, state, gate=gate: (gate, True)
+    return model
+
+
 def seeded(name: str) -> nn.Module:
     """A network of fixed weights."""
     torch.manual_seed(0)
@@ -68,12 +77,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     keep_freed_memory()
-    images = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     lstm = "cifar_resnet164_dia_lstm"
     models = {
         "plain": seeded("cifar_resnet164"),
         "DIA-LSTM": seeded(lstm),
         "Light": seeded(f"{lstm}_light"),
+        "constant gates": with_constant_gates(seeded(lstm)),
         "straightforward plain": straightforward("cifar_resnet164"),
         "straightforward": straightforward(lstm),
     }
@@ -89,6 +99,8 @@ def main() -> None:
     ratio("Light / plain", t["Light"], t["plain"], 1.03)
     ratio("Light / plain, written straightforwardly", t["Light"], t["straightforward plain"], None)
     ratio("DIA-LSTM / straightforward", t["DIA-LSTM"], t["straightforward"], 0.67)
+    share("of which the gates multiply the features", t["constant gates"] - t["plain"], t["plain"])
+    share("of which the LSTM computes the gates", t["DIA-LSTM"] - t["constant gates"], t["plain"])
     both = {name: models[name] for name in ("DIA-LSTM", "straightforward")}
     t = best(both, images, max(rounds // 3, 3), training_step)
     ratio("training step, DIA-LSTM / straightforward", t["DIA-LSTM"], t["straightforward"], 0.8)
@@ -118,6 +130,11 @@ def training_step(model: nn.Module, images: Tensor) -> None:
     model.train()
     model.zero_grad()
     model(images).logsumexp(1).mean().backward()
+
+
+def share(what: str, seconds: float, plain: float) -> None:
+    """Print a part of the time that attention adds, as a share of the plain network's."""
+    print(f"  {what:<44} {seconds / plain:+.3f}")
 
 
 def ratio(what: str, ours: float, theirs: float, promised: float | None) -> None:
