@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from xray_data import chest_xray
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -37,6 +38,12 @@ def test_there_are_commands_and_code():
     assert len(CODE) >= 2
 
 
+@pytest.fixture(scope="module")
+def small_chest_xray(tmp_path_factory):
+    """A small data set in the layout of the chest X-rays, in place of 5,840 images."""
+    return chest_xray(tmp_path_factory.mktemp("data"), train=40, test=12, size=32)
+
+
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request):
     (folder / page).mkdir(exist_ok=True)
@@ -45,6 +52,8 @@ def test_command_runs(page, command, folder, request):
     program, *arguments = shlex.split(command)
     module = {"dia-analyze": "cli.analyze", "dia-train": "cli.train"}[program]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    if page == "chest-xrays.md":
+        environment["DIA_DATA_DIR"] = str(request.getfixturevalue("small_chest_xray"))
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=folder / page,
