@@ -15,16 +15,22 @@ PATIENCE = timedelta(days=1)  # the first process may have to download the data,
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
-    """Inside, the processes that torchrun started know of each other; gives the device of this one."""
-    if "RANK" not in os.environ or dist.is_initialized():
+    """Inside, the processes that torchrun started know of each other; gives the device of this one.
+
+    Processes can be joined only once. To train several networks, join them around all of it.
+    """
+    if "RANK" not in os.environ:
         yield device
         return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
+    mine = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device.type == "cuda" else device
+    if mine.type == "cuda":
+        torch.cuda.set_device(mine)
+    if dist.is_initialized():
+        yield mine
+        return
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield device
+        yield mine
     finally:
         dist.destroy_process_group()
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from dia_models.attention import Attention
 from dia_models.averaging import moving_average
@@ -171,7 +173,8 @@ class Training(L.LightningModule):
 
     def _log(self, part: str) -> None:
         loss, hits, images = self.tally
-        self.log_dict({f"{part}_loss": loss / images, f"{part}_accuracy": hits / images}, on_step=False, on_epoch=True)
+        means = {f"{part}_loss": loss / images, f"{part}_accuracy": hits / images}
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=size() > 1)  # equal in all processes as it is
 
     def _agree(self) -> None:
         """Give every process the mean of the batch norms' running statistics, each having seen its share of images."""
@@ -260,7 +263,7 @@ def make_trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" and size() == 1 else here,
         num_nodes=size() // here,
-        strategy=DDPStrategy(broadcast_buffers=False) if size() > 1 else "auto",
+        strategy=DDPStrategy(**_own_buffers()) if size() > 1 else "auto",
         sync_batchnorm=device.type == "cuda" and size() > 1,
         use_distributed_sampler=False,
         limit_val_batches=None if validates else 0,
@@ -275,6 +278,12 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _own_buffers() -> dict[str, Any]:
+    """Each process keeps the running statistics of what it has seen. The option's name depends on torch's version."""
+    known = signature(DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
