@@ -15,6 +15,7 @@ from dia_models import ModelInputError
 from dia_models.device import choose_device
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
+from dia_models.tensorboard import TensorBoardLog
 
 DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {"digits": {"augment": "crop", "padding": 1}}  # mirrored digits are none
@@ -91,6 +92,7 @@ def fit_or_resume(
     device: str,
     seed: int,
     as_json: bool,
+    tensorboard: bool = False,
 ) -> None:
     """Start a run, or continue the one in `out`."""
     where = choose_device(device)
@@ -104,6 +106,7 @@ def fit_or_resume(
     else:
         config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from, keep_every)
         out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
+    watchers = (TensorBoardLog(out),) if tensorboard else ()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         result = fit(
@@ -114,7 +117,7 @@ def fit_or_resume(
             download=download,
             strict=strict,
             resume=resume,
-            callbacks=(RunProgress(),),
+            callbacks=(RunProgress(), *watchers),
         )
     except SystemExit as error:  # Lightning's answer to an interrupt
         note(f"interrupted; to continue: dia-train fit --resume --out {out}")

@@ -39,6 +39,9 @@ def fit(
             "--keep-every", min=1, help="Also keep the network before training and after every so many epochs."
         ),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write the metrics for TensorBoard, into the run's folder.")
+    ] = False,
     data_dir: o.DataDir = None,
     download: o.Download = False,
     strict: o.Strict = False,
@@ -66,6 +69,7 @@ def fit(
         device=device,
         seed=seed,
         as_json=as_json,
+        tensorboard=tensorboard,
     )
 
 
