@@ -365,15 +365,15 @@ def figures_(runs: Runs, out: o.Out = None) -> None:
 @app.command()
 def report(
     ckpts: o.CkptsNeeded,
-    xray: Annotated[bool, typer.Option("--xray", help="The page on chest X-ray networks.")] = False,
+    xray: Annotated[bool, typer.Option("--xray", help="Instead, the page on chest X-ray networks.")] = False,
     masks: Annotated[
         Path | None,
-        typer.Option("--masks", help="Lung masks: PNG files named as the images; by default fixed regions."),
+        typer.Option("--masks", help="Lung masks for --xray: PNG files named as the images; else fixed regions."),
     ] = None,
     data: o.Data = None,
     images: Annotated[
         int | None,
-        typer.Option("--images", min=1, help="How many to explain; by default 1,000, or all. All are tested."),
+        typer.Option("--images", min=1, help="How many; by default 1,000, or all. With --xray, all are tested."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The page to write; by default one in dia-out/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
@@ -385,14 +385,18 @@ def report(
     workers: o.Workers = 2,
     strict: o.Strict = False,
 ) -> None:
-    """One self-contained HTML page: numbers, heatmaps, regions and trust checks of chest X-ray networks (--xray)."""
-    if not xray:
-        raise typer.BadParameter("say which page to write: --xray", param_hint="--xray")
+    """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
+    if masks is not None and not xray:
+        raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
     from cli.inputs import open_all
+    from cli.page import check_page
+    from cli.report import DEFAULT, write_report
     from cli.testing import Options
-    from cli.xray_report import DEFAULT, check_out, write_report
+    from cli.xray_report import DEFAULT as DEFAULT_XRAY
+    from cli.xray_report import write_report as write_xray
 
-    check_out(out or DEFAULT, overwrite)
+    out = out or (DEFAULT_XRAY if xray else DEFAULT)
+    check_page(out, overwrite)
     everyone = open_all(
         ckpts,
         data,
@@ -406,7 +410,10 @@ def report(
         seed=seed,
     )
     options = Options(data_dir, download, device, batch_size, workers, strict)
-    write_report(ckpts, everyone, masks, options, out or DEFAULT)
+    if xray:
+        write_xray(ckpts, everyone, masks, options, out)
+    else:
+        write_report(ckpts, everyone, options, out)
 
 
 @app.command()

@@ -34,11 +34,15 @@ def report(
 ) -> CostResult:
     """Measure, write everything into `out`, and print the table or the JSON document."""
     check_free(out, overwrite)
-    where = choose_device(device)
-    if where.type == "cpu":
-        keep_freed_memory()
-    subjects = with_baselines(_opened(c, classes, image_size, batch_size, where, seed) for c in candidates)
-    result = measure_cost(subjects, rounds=rounds, seed=seed)
+    result = measure(
+        candidates,
+        classes=classes,
+        image_size=image_size,
+        batch_size=batch_size,
+        rounds=rounds,
+        device=device,
+        seed=seed,
+    )
     about = {"networks": [network.provenance.to_dict() for network in result.networks]}
     with new_directory(out, about, overwrite=overwrite) as folder:
         write_json(folder / "cost.json", result.to_dict())
@@ -51,6 +55,24 @@ def report(
         say(f"{result.summary()}\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}.")
     note(f"written to {out}/")
     return result
+
+
+def measure(
+    candidates: Iterable[Candidate],
+    *,
+    classes: int = 10,
+    image_size: int = 32,
+    batch_size: int,
+    rounds: int,
+    device: str,
+    seed: int,
+) -> CostResult:
+    """Measure the networks and their backbones; `classes` and `image_size` are for those with random weights."""
+    where = choose_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
+    subjects = with_baselines(_opened(c, classes, image_size, batch_size, where, seed) for c in candidates)
+    return measure_cost(subjects, rounds=rounds, seed=seed)
 
 
 def with_baselines(opened: Iterable[tuple[str, Network, Subject]]) -> dict[str, Subject]:

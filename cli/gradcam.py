@@ -16,7 +16,7 @@ from cli.inputs import Inputs, make_inputs
 from cli.naming import distinct, file_name
 from cli.trust import IMAGES as TRUST_IMAGES
 from cli.trust import Trust, agreements, check_maps
-from dia_analysis import AnalysisInputError, GradCAMResult, gradcam
+from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
 from dia_analysis.cam_result import labelled, side_by_side, summarise
 from dia_analysis.output import check_free, new_directory, write_json
 from dia_models import Checkpoint, ModelInputError
@@ -164,7 +164,7 @@ def report(
         make_inputs(c, images.data, images.source, images.chosen, device=device, batch_size=batch_size, seed=seed)
         for c in checkpoints
     ]
-    outcome = _explain_all(everyone, images, explanation, trust)
+    outcome = explain_all(everyone, images, explanation, trust)
     with new_directory(out, _about(outcome), overwrite=overwrite) as folder:
         _write(outcome, images, folder)
     if as_json:
@@ -186,22 +186,36 @@ def _check_size(images: Chosen, checkpoints: Sequence[Checkpoint]) -> None:
         )
 
 
-def _explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, trust: bool) -> Outcome:
-    results, checks = [], []
-    for inputs in everyone:
-        try:
-            results.append(_explain(inputs, images, explanation))
-            if trust:
-                checks.append(check_maps(inputs, images.readable(), results[-1], explanation.options()))
-        except AnalysisInputError as error:
-            argument = "ckpt" if error.argument == "model" else error.argument
-            raise AnalysisInputError(argument, f"{inputs.checkpoint.name}: {error}") from error
-        except ModelInputError as error:
-            raise images.blamed(error) from error
+def explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, trust: bool) -> Outcome:
+    """The maps of every network for the same images, and whether they can be trusted if that is asked for."""
+    explained = [explain(inputs, images, explanation, trust) for inputs in everyone]
     everyone[0].report_unreadable()
-    labels = images.labels()
-    checked = Trust(min(TRUST_IMAGES, len(labels)), tuple(checks), agreements(everyone, results)) if trust else None
+    return gathered(everyone, explained, images)
+
+
+def gathered(
+    everyone: Sequence[Inputs], explained: Sequence[tuple[GradCAMResult, TrustChecks | None]], images: Chosen
+) -> Outcome:
+    """What came out for every network, together; with the checks of trust if they were made."""
+    results, labels = [result for result, _ in explained], images.labels()
+    checks = tuple(check for _, check in explained if check is not None)
+    checked = Trust(min(TRUST_IMAGES, len(labels)), checks, agreements(everyone, results)) if checks else None
     return Outcome(tuple(results), labels, checked)
+
+
+def explain(
+    inputs: Inputs, images: Chosen, explanation: Explanation, trust: bool
+) -> tuple[GradCAMResult, TrustChecks | None]:
+    """One network's maps of the images, and the checks of whether they can be trusted if that is asked for."""
+    try:
+        result = _explain(inputs, images, explanation)
+        checks = check_maps(inputs, images.readable(), result, explanation.options()) if trust else None
+        return result, checks
+    except AnalysisInputError as error:
+        argument = "ckpt" if error.argument == "model" else error.argument
+        raise AnalysisInputError(argument, f"{inputs.checkpoint.name}: {error}") from error
+    except ModelInputError as error:
+        raise images.blamed(error) from error
 
 
 def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCAMResult:

@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients
+from dia_analysis.findings import HOLDS, Finding
 from dia_models import ModelSpec
 from dia_models.models import without_attention
 
 PAPER = (
     "The paper (Fig. 13): without skip connections, DIA-LSTM increases mean and variance of |g| in ResNet56. Here, "
     "relative to the same backbone without attention, stage by stage:"
+)
+
+CLAIM = (
+    "without skip connections, DIA-LSTM increases mean and variance of |g| (Fig. 13: ResNet56; no number is printed)"
 )
 
 
@@ -77,6 +82,18 @@ def dia_lstm_beside_plain(result: GradientResult) -> list[Pair]:
         if "_dia_lstm" in spec.name and other is not None:
             pairs.append(Pair(network, other))
     return pairs
+
+
+def finding(result: GradientResult) -> Finding:
+    """What becomes of the gradient in each network, and whether DIA-LSTM makes it larger where that was measured."""
+    text = " ".join(network.finding() for network in result.networks)
+    ours = ", ".join("none" if n.decades is None else f"{n.decades:+.2f}" for n in result.networks) + " decades"
+    pairs = [pair for pair in dia_lstm_beside_plain(result) if not pair.skip]
+    if not pairs:
+        reason = "it takes a network with DIA-LSTM beside its backbone, both without skip connections"
+        return Finding(text, ours, CLAIM, "cannot be told here", reason)
+    text = "\n".join([text, *(pair.line().strip() for pair in pairs)])
+    return Finding(text, ours, CLAIM, HOLDS[all(len(p.larger_at) == len(p.mean_ratios) for p in pairs)])
 
 
 def _spec(network: NetworkGradients) -> ModelSpec:

@@ -96,9 +96,10 @@ def check_some(everyone: Sequence[Inputs], readable: Sequence[int], options: Map
 
 
 def agreements(everyone: Sequence[Inputs], results: Sequence[GradCAMResult]) -> tuple[AgreementResult, ...]:
-    """Compare the maps of networks of one architecture and the same classes, of each of which there are two or more."""
+    """Compare the maps of networks of one architecture, the same classes and size, where there are two or more."""
     groups: dict[Any, list[GradCAMResult]] = {}
     for inputs, result in zip(everyone, results, strict=True):
         info = inputs.checkpoint.info
-        groups.setdefault((info.model.model_dump_json(), info.classes), []).append(result)
+        shape = (result.layer, result.layer_maps.shape, result.size)
+        groups.setdefault((info.model.model_dump_json(), info.classes, shape), []).append(result)
     return tuple(agreement(same, same[0].provenance) for same in groups.values() if len(same) > 1)

@@ -9,28 +9,18 @@ import numpy as np
 from cli.console import note, say
 from cli.gradcam import Explanation
 from cli.inputs import Inputs
+from cli.page import write_page
 from cli.regions import measure
 from cli.testing import Options, Tested, test_all
 from dia_analysis import GradCAMResult, gradcam
 from dia_analysis.provenance import versions
 from dia_analysis.two_class import compare_all, over_seeds
 from dia_models import ModelInputError
-from dia_models.checkpoint import write_atomically
 from dia_models.data import FileImages
 from figures.gradcam import ROWS
 from figures.xray_report import Subject, XrayPage, worst_first, xray_report
 
 DEFAULT = Path("dia-out") / "xray-report.html"
-
-
-def check_out(out: Path, overwrite: bool) -> None:
-    """Raise ModelInputError if the page must not be written; call it before long work."""
-    if out.is_dir():
-        raise ModelInputError("out", f"{out} is a folder; name the page to write, such as {out / 'report.html'}")
-    if out.exists() and not overwrite:
-        raise ModelInputError("out", f"{out} exists; choose another file, or replace it with --overwrite")
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ModelInputError("out", f"{out} does not end in .html; the page is one HTML file")
 
 
 def write_report(
@@ -65,7 +55,7 @@ def write_report(
         unreadable=source.unreadable if isinstance(source, FileImages) else {},
         versions=versions(),
     )
-    write_atomically(out, xray_report(content).encode("utf-8", "backslashreplace"))
+    write_page(out, xray_report(content))
     say(f"{out}: {len(tested)} networks on {len(tested[0].seen.predictions.names)} images of {everyone[0].data}")
     note("the page is one file and needs no network; open it in a browser")
 

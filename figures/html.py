@@ -1,6 +1,7 @@
-"""Pages in one file: figures inside, no script, nothing fetched; light and dark as the reader's system is."""
+"""Pages in one file: figures inside, nothing fetched, no script but the page's own; light and dark."""
 
 from base64 import b64encode
+from hashlib import sha256
 from io import BytesIO
 from typing import Any, Literal
 
@@ -27,8 +28,12 @@ def embed(figure: Figure, alt: str, form: Literal["svg", "png"] = "svg") -> Mark
     return Markup('<img alt="{}" src="data:{};base64,{}">').format(escape(alt), MIME[form], data)
 
 
-def page(template: str, **content: Any) -> str:
-    """Fill a template of figures/templates; every text is escaped, and a name that is missing is an error."""
+def page(template: str, *, style: str = "", script: str = "", **content: Any) -> str:
+    """Fill a template of figures/templates; every text is escaped, and a name that is missing is an error.
+
+    `style` follows the style of all pages; both, and the `script`, are the page's own and must hold nothing that comes
+    from a file. The page's policy lets browsers run this script and use this style, each by its SHA-256, and no other.
+    """
     environment = Environment(
         loader=PackageLoader("figures"),
         autoescape=True,
@@ -36,4 +41,24 @@ def page(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**content)
+    style = source("base.css") + style
+    own = {"style": Markup(style), "script": Markup(script), "policy": Markup(_policy(style, script))}
+    return environment.get_template(template).render(**own, **content)
+
+
+def source(name: str) -> str:
+    """A file of figures/templates as it is."""
+    environment = Environment(loader=PackageLoader("figures"), autoescape=True)
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _policy(style: str, script: str) -> str:
+    """The Content-Security-Policy: pictures in the page, the style and the script with these hashes, nothing else."""
+    allowed = {"img-src": "data:", "style-src": _hash(style), "script-src": _hash(script) if script else "'none'"}
+    parts = ["default-src 'none'", *(f"{kind} {what}" for kind, what in allowed.items())]
+    return "; ".join([*parts, "base-uri 'none'", "form-action 'none'"])
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

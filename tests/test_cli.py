@@ -61,7 +61,7 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert f"{SE} on 40 images of digits" in out
     assert "The same network, untrained" in out
-    assert "The paper's average r above 0.85" in out
+    assert "The paper: average r above 0.85" in out
     assert "\x1b" not in out + err
     names = {p.name for p in (tmp_path / "out").iterdir()}
     drawn = {
@@ -223,7 +223,7 @@ def test_an_interrupt_ends_with_130(monkeypatch, tmp_path):
 
 
 def test_capture_writes_a_store_from_which_correlation_gives_the_same_numbers(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.correlation.Outcome.draw", lambda *_: None)
+    monkeypatch.setattr("cli.correlation.draw", lambda *_: None)
     store = tmp_path / "maps.zarr"
     assert analyze("capture", "--ckpt", LSTM, "--images", 20, "--out", store, "--json") == 0
     document = json.loads(capsys.readouterr().out)

@@ -32,7 +32,7 @@ class Gates(nn.Module):
     def forward(self, x):
         return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
 
-cli.correlation.Outcome.draw = lambda *_: None  # takes long, and other tests look at it
+cli.correlation.draw = lambda *_: None  # takes long, and other tests look at it
 
 def analyze(*arguments):
     code = cli.main.run(cli.analyze.app, list(arguments))
@@ -97,7 +97,7 @@ def run(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.correlation.Outcome.draw", lambda *_: None)
+        patch.setattr("cli.correlation.draw", lambda *_: None)
         assert cli.main.run(cli.analyze.app, ["capture", *options, "--out", str(out / "whole.zarr")]) == 0
         assert cli.main.run(cli.analyze.app, ["correlation", *options, "--out", str(out / "whole"), "--json"]) == 0
     return out, maps, done

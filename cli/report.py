@@ -1,0 +1,303 @@
+"""dia-analyze report: everything that the analyses find of some checkpoints, on one page."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cli import correlation, cost, gini, gradcam, gradients
+from cli.classes import class_numbers
+from cli.console import note, say
+from cli.gradient_pairs import finding as gradient_finding
+from cli.inputs import Inputs
+from cli.naming import attention_of
+from cli.networks import Candidate
+from cli.page import write_page
+from cli.testing import Options
+from cli.trust import IMAGES as EXPLAINED
+from dia_analysis import (
+    AnalysisInputError,
+    CostResult,
+    GiniResult,
+    GradientResult,
+    NetworkGradients,
+    count_parameters,
+    find_points,
+)
+from dia_analysis import gradcam as map_of
+from dia_analysis.beside_untrained import BesideUntrained
+from dia_analysis.cam_result import COARSE
+from dia_analysis.findings import Finding, cam_finding, cost_findings, gini_finding
+from dia_analysis.provenance import versions
+from dia_models import ModelInputError
+from dia_models.checkpoint import CheckpointInfo
+from dia_models.data import FileImages
+from figures.report import SHOWN, Heatmaps, ReportPage, Section, Subject, report
+
+DEFAULT = Path("dia-out") / "report.html"
+ROUNDS = 10
+
+
+def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options, out: Path) -> None:
+    """Analyse the networks and write the page."""
+    html = report(measure(ckpts, everyone, options))
+    write_page(out, html)
+    everyone[0].report_unreadable()
+    size = out.stat().st_size / 1e6
+    say(f"{out}: {len(everyone)} networks on {len(everyone[0].chosen)} images of {everyone[0].data}, {size:.1f} MB")
+    note("the page is one file and needs no network; open it in a browser")
+
+
+def measure(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options) -> ReportPage:
+    """Run every analysis that the networks and the images allow."""
+    first, again = everyone[0], Again(tuple(ckpts), everyone[0], options)
+    return ReportPage(
+        data=first.data,
+        selection=first.provenance().selection or "",
+        command=again("report", range(len(everyone)), len(first.chosen)),
+        subjects=[subject(inputs) for inputs in everyone],
+        correlation=correlations(everyone, again),
+        gini=importances(everyone, again),
+        gradients=gradients_of(everyone, again),
+        gradcam=heatmaps(everyone, again),
+        cost=costs(everyone, again),
+        unreadable=dict(first.source.unreadable) if isinstance(first.source, FileImages) else {},
+        versions=versions(),
+        seed=first.seed,
+    )
+
+
+@dataclass(frozen=True)
+class Again:
+    """Writes the command lines that do an analysis again."""
+
+    ckpts: tuple[str, ...]
+    first: Inputs
+    options: Options
+
+    def __call__(self, command: str, places: Sequence[int], images: int | None, *more: str) -> str:
+        """The command for the checkpoints in these places, on so many images of the data if it takes any."""
+        words = ["dia-analyze", command, *(word for i in places for word in ("--ckpt", self.ckpts[i])), *more]
+        if images is not None:
+            words += ["--data", self.first.data, "--images", str(images)]
+            words += ["--data-dir", str(self.options.data_dir)] if self.options.data_dir else []
+        words += ["--device", self.options.device] if self.options.device != "auto" else []
+        return shlex.join([*words, "--seed", str(self.first.seed), "-b", str(self.options.batch_size)])
+
+
+def subject(inputs: Inputs) -> Subject:
+    """What a checkpoint says of itself."""
+    info = inputs.checkpoint.info
+    size, channels = info.preprocessing, info.model.in_channels
+    options = ", ".join(f"{key}={value}" for key, value in sorted(info.model.options.items()))
+    facts = {
+        "network": info.model.name,
+        "options": options or "the defaults",
+        "attention": attention_of(inputs.checkpoint),
+        "parameters": f"{count_parameters(inputs.model):,}",
+        "input": f"{size.height}x{size.width}, {channels} channel{'s' if channels > 1 else ''}",
+        "classes": str(len(info.classes)),
+        "trained on": info.data,
+        "training": _training(info),
+        "accuracy in the checkpoint": _metrics(info.metrics),
+        "SHA-256 of the file": inputs.checkpoint.sha256,
+    }
+    return Subject(inputs.checkpoint.name, facts)
+
+
+def _training(info: CheckpointInfo) -> str:
+    epochs = [f"{info.recipe['epochs']} epochs"] if "epochs" in info.recipe else []
+    kept = [] if info.epoch is None else [f"kept after epoch {info.epoch}"]
+    return ", ".join([f"recipe {info.recipe.get('name', 'not known')}", *epochs, *kept, f"seed {info.seed}"])
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    shown = (
+        f"{name.replace('_', ' ')} {f'{100 * value:.2f} %' if 'accuracy' in name else f'{value:.3f}'}"
+        for name, value in metrics.items()
+    )
+    return ", ".join(shown) or "none"
+
+
+def correlations(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, BesideUntrained]]:
+    """Pearson r between the layers of every network with attention."""
+    places, missing = _with_attention(everyone)
+    results = {everyone[i].checkpoint.name: correlation.measure(everyone[i], None) for i in places}
+    images = len(everyone[0].chosen)
+    return Section(
+        results or None,
+        f"Pearson r between the attention maps of two layers of a stage, image by image, on {images} images; and the "
+        "same in an untrained copy of the network.",
+        [again("correlation", [i], images) for i in places],
+        correlation_findings(results),
+        missing,
+    )
+
+
+def correlation_findings(results: Mapping[str, BesideUntrained]) -> list[tuple[str, Finding]]:
+    """What came out for each network, with its name."""
+    return [(name, outcome.finding()) for name, outcome in results.items()]
+
+
+def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, GiniResult]]:
+    """Gini importance of the earlier layers in every network with attention."""
+    places, missing = _with_attention(everyone)
+    some, images = [everyone[i] for i in places], len(everyone[0].chosen)
+    results = {each.checkpoint.name: _importance(each) for each in some}
+    attention = {each.checkpoint.name: attention_of(each.checkpoint) for each in some}
+    return Section(
+        results or None,
+        f"Random forests predict a layer's attention from that of the earlier layers of its stage, on {images} images; "
+        "R² is on images held out.",
+        [again("gini", places, images)] if places else [],
+        [("", gini_finding(results, attention))] if results else [],
+        missing,
+    )
+
+
+def _importance(inputs: Inputs) -> GiniResult:
+    return gini.measure(gini.of_network(inputs, None), inputs.checkpoint.name, vector=False, seed=inputs.seed)
+
+
+def _with_attention(everyone: Sequence[Inputs]) -> tuple[list[int], list[str]]:
+    """The places of the networks with attention, and a sentence on each of the others."""
+    places = [i for i, inputs in enumerate(everyone) if _has_attention(inputs)]
+    others = [inputs.checkpoint.name for i, inputs in enumerate(everyone) if i not in places]
+    return places, [f"{name} has no attention, so there are no attention maps to look at." for name in others]
+
+
+def _has_attention(inputs: Inputs) -> bool:
+    try:
+        return bool(find_points(inputs.model))
+    except AnalysisInputError:
+        return False
+
+
+def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientResult]:
+    """The gradients of the trained networks, where the images have labels that they know."""
+    images = min(len(everyone[0].chosen), gradients.DEFAULT_IMAGES)
+    found: dict[int, NetworkGradients] = {}
+    missing = []
+    for place, inputs in enumerate(everyone):
+        try:
+            found[place] = _gradient(inputs, again, place, images)
+        except (AnalysisInputError, ModelInputError) as error:
+            if error.argument not in ("data", "points"):
+                raise
+            missing.append(f"{inputs.checkpoint.name}: no gradients, because {error}.")
+    result = GradientResult(tuple(found.values())) if found else None
+    return Section(
+        result,
+        f"The gradient of the loss at each stage's output, for the trained networks on {images} labelled images, in "
+        "training mode.",
+        [again("gradients", list(found), images)] if found else [],
+        [("", gradient_finding(result))] if result else [],
+        missing,
+    )
+
+
+def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkGradients:
+    class_numbers(inputs.source, inputs.checkpoint.info.classes, inputs.data)
+    options = again.options
+    labelled = gradients.open_labelled(
+        inputs.data,
+        inputs.checkpoint,
+        images,
+        data_dir=options.data_dir,
+        download=options.download,
+        image_size=None,
+        device=options.device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        strict=options.strict,
+        seed=inputs.seed,
+    )
+    candidate = Candidate(inputs.checkpoint.name, again.ckpts[place])
+    return gradients.measure([candidate], labelled, None, per_block=False).networks[0]
+
+
+def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:
+    """What every network looks at in some images, and whether its maps can be trusted."""
+    first, options = everyone[0], again.options
+    count = min(len(first.chosen), EXPLAINED)
+    selection = gradcam.Selection(
+        (), first.data, count, options.data_dir, options.workers, options.strict, options.download
+    )
+    images = selection.open(first.data, first.seed)
+    some, layers, explained, missing = [], {}, [], []
+    for place, inputs in enumerate(everyone):
+        shown = replace(inputs, source=images.source, chosen=images.chosen)
+        try:
+            layers[place] = fine_layer(shown)
+            explained.append(gradcam.explain(shown, images, gradcam.Explanation(layer=layers[place]), True))
+            some.append(shown)
+        except AnalysisInputError as error:
+            layers.pop(place, None)
+            missing.append(f"{error}.")
+    result = None if not some else as_heatmaps(gradcam.gathered(some, explained, images), images)
+    return Section(
+        result,
+        f"Grad-CAM of {count} images for the class that each network predicts, the first {min(count, SHOWN)} drawn, "
+        "and three checks of whether the maps can be trusted.",
+        [_explained_again(again, layers, layer, count) for layer in dict.fromkeys(layers.values())],
+        [("", cam_finding(result.results, result.checks, result.agreements))] if result else [],
+        missing,
+    )
+
+
+def _explained_again(again: Again, layers: Mapping[int, str | None], layer: str | None, count: int) -> str:
+    """The command for the networks that were explained at this layer."""
+    places = [place for place, own in layers.items() if own == layer]
+    return again("gradcam", places, count, "--trust", *(() if layer is None else ("--layer", layer)))
+
+
+def fine_layer(inputs: Inputs) -> str | None:
+    """The layer to explain: None, which is the default, unless its maps are too coarse for small images.
+
+    Then it is the last block of the last stage whose maps have 16 positions, if there is one.
+    """
+    image = next(iter(replace(inputs, chosen=inputs.chosen[:1]).batches(inputs.checkpoint.name)))
+    if map_of(inputs.model, image).layer_maps[0].size >= COARSE:
+        return None
+    for layer in reversed(_last_blocks(inputs)):
+        if map_of(inputs.model, image, layer=layer).layer_maps[0].size >= COARSE:
+            return layer
+    return None
+
+
+def _last_blocks(inputs: Inputs) -> list[str]:
+    """The names of the last blocks of a residual network's stages."""
+    blocks = [name for name, _ in inputs.model.named_modules() if name.split(".")[::2] == ["stages", "blocks"]]
+    blocks = [name for name in blocks if name.count(".") == 3]
+    return list({name.split(".")[1]: name for name in blocks}.values())
+
+
+def as_heatmaps(outcome: gradcam.Outcome, images: gradcam.Chosen) -> Heatmaps:
+    """What the page shows of it."""
+    size, trust = max(result.size for result in outcome.results), outcome.trust
+    return Heatmaps(
+        results=outcome.results,
+        pictures=next(images.pictures(size, SHOWN)),
+        labels=outcome.labels,
+        checks=None if trust is None else trust.checks,
+        agreements=() if trust is None else trust.agreements,
+        checked=0 if trust is None else trust.images,
+    )
+
+
+def costs(everyone: Sequence[Inputs], again: Again) -> Section[CostResult]:
+    """What every network costs beside its backbone without attention."""
+    names = [inputs.checkpoint.name for inputs in everyone]
+    compared = [Candidate(name, ckpt) for name, ckpt in zip(names, again.ckpts, strict=True)]
+    options, seed = again.options, again.first.seed
+    result = cost.measure(compared, batch_size=options.batch_size, rounds=ROUNDS, device=options.device, seed=seed)
+    attention = {inputs.checkpoint.name: attention_of(inputs.checkpoint) for inputs in everyone}
+    without = [name for name, kind in attention.items() if kind == "none"]
+    return Section(
+        result,
+        f"A forward pass in evaluation mode, in batches of {options.batch_size}, on {result.device} with "
+        f"{result.threads} threads, median of {ROUNDS} rounds. Every round times all networks in turn.",
+        [again("cost", range(len(everyone)), None, "--rounds", str(ROUNDS))],
+        [("", finding) for finding in cost_findings(result, attention)],
+        [f"{name} has no attention, so it is its own backbone." for name in without],
+    )

@@ -1,0 +1,338 @@
+"""One page with everything that the analyses found of some networks on some images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Generic, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+from markupsafe import Markup
+
+from dia_analysis import (
+    AgreementResult,
+    CorrelationResult,
+    CostResult,
+    GiniResult,
+    GradCAMResult,
+    GradientResult,
+    TrustChecks,
+)
+from dia_analysis.beside_untrained import BesideUntrained
+from dia_analysis.findings import Finding
+from dia_analysis.verdict import warnings
+from figures.correlation import distribution, scatter
+from figures.cost import cost_ratios
+from figures.gradcam import heatmaps
+from figures.gradients import gradient_distributions
+from figures.html import embed, page, source
+from figures.html_table import Cell, Table, number, table
+from figures.matrix_html import colours, correlation_matrices, gini_matrices
+from figures.style import COLOURS
+from figures.trust import trust
+
+SHOWN = 4  # images with their heatmaps
+QUESTIONS = {
+    "correlation": "Are the attention maps of different layers alike?",
+    "gini": "Which earlier layers tell what a layer's attention will be?",
+    "gradients": "Where do gradients vanish or explode?",
+    "gradcam": "What do the networks look at, and can the heatmaps be trusted?",
+    "cost": "What does attention cost?",
+}
+TITLES = {
+    "correlation": "Correlation",
+    "gini": "Gini importance",
+    "gradients": "Gradients",
+    "gradcam": "Grad-CAM",
+    "cost": "Cost",
+}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint: `facts` say what it is, by name of the fact, the same names for all."""
+
+    name: str
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """What networks look at: their maps of the same images, the images themselves (at least the first four) and their
+    labels; `checks` of whether the maps can be trusted, None if there were none."""
+
+    results: Sequence[GradCAMResult]
+    pictures: UInt8[np.ndarray, "image height width 3"]
+    labels: Sequence[str | None]
+    checks: Sequence[TrustChecks] | None
+    agreements: Sequence[AgreementResult]
+    checked: int
+
+
+@dataclass(frozen=True)
+class Section(Generic[T]):
+    """An analysis on the page: its `result`, what it is `about`, the `commands` that do it again, what came out.
+
+    `missing` says of which networks there is nothing, and why; the result is None if there is none at all.
+    """
+
+    result: T | None
+    about: str
+    commands: Sequence[str]
+    findings: Sequence[tuple[str, Finding]]
+    missing: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """All that the page shows. The names in the findings are those of networks, or empty if one is about several."""
+
+    data: str
+    selection: str
+    command: str
+    subjects: Sequence[Subject]
+    correlation: Section[Mapping[str, BesideUntrained]]
+    gini: Section[Mapping[str, GiniResult]]
+    gradients: Section[GradientResult]
+    gradcam: Section[Heatmaps]
+    cost: Section[CostResult]
+    unreadable: Mapping[str, str]
+    versions: Mapping[str, str]
+    seed: int
+
+
+def report(content: ReportPage) -> str:
+    """The page as one HTML document that needs nothing else."""
+    sections = {name: getattr(content, name) for name in QUESTIONS}
+    results = {name: section.result for name, section in sections.items()}
+    draw = {
+        "correlation": lambda found: _correlation(found, content.seed),
+        "gini": _gini,
+        "gradients": _gradients,
+        "gradcam": _gradcam,
+        "cost": _cost,
+    }
+    parts = {name: None if results[name] is None else draw[name](results[name]) for name in QUESTIONS}
+    return page(
+        "report.html",
+        style=source("report.css") + colours(),
+        script=source("report.js"),
+        page=content,
+        sections=sections,
+        questions=QUESTIONS,
+        titles=TITLES,
+        **parts,
+    )
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure as an image, and what stands under it."""
+
+    image: Markup
+    caption: str
+
+
+def _correlation(results: Mapping[str, BesideUntrained], seed: int) -> dict[str, object]:
+    paired = {name: both for name, both in results.items() if _has_pairs(both.trained)}
+    return {
+        "stages": correlation_matrices(results) if paired else [],
+        "table": _correlation_table(results),
+        "notes": _notes({name: both.trained.summary() for name, both in results.items()}),
+        "figures": [figure for name, both in paired.items() for figure in _correlation_figures(name, both, seed)],
+    }
+
+
+def _has_pairs(result: CorrelationResult) -> bool:
+    return any(len(stage.layers) > 1 for stage in result.stages)
+
+
+def _correlation_figures(name: str, both: BesideUntrained, seed: int) -> list[_Figure]:
+    each = {"trained": both.trained} | ({"untrained": both.untrained} if both.untrained else {})
+    means = ", ".join(f"stage {s.stage} {_plain(s.mean_r)}" for s in both.trained.stages)
+    return [
+        _Figure(
+            embed(distribution(each), f"Distribution of r in {name}, by stage; mean r: {means}"),
+            f"{name}: all values of r, over images and pairs of layers, of the trained and the untrained network.",
+        ),
+        _Figure(
+            embed(scatter(both.trained, seed), f"Two layers' attention maps of {name} against each other", "png"),
+            f"{name}: the maps of two layers, drawn at random, against each other; a point is a channel or position.",
+        ),
+    ]
+
+
+def _correlation_table(results: Mapping[str, BesideUntrained]) -> Table:
+    heads = ("network", "stage", "layers", "mean r", "untrained", "std", "median", "r > 0.8", "pairs", "undefined")
+    rows = [
+        (
+            name,
+            number(stage.stage, "d"),
+            number(len(stage.layers), "d"),
+            number(stage.mean_r, ".3f"),
+            number(both.untrained.stages[index].mean_r if both.untrained else None, ".3f"),
+            number(stage.std_r, ".3f"),
+            number(stage.median_r, ".3f"),
+            _percent(stage.share_above_0_8),
+            number(stage.pairs, ",d"),
+            number(stage.undefined, ",d"),
+        )
+        for name, both in results.items()
+        for index, stage in enumerate(both.trained.stages)
+    ]
+    return table("Pearson r between the attention maps of a stage's layers", heads, rows)
+
+
+def _gini(results: Mapping[str, GiniResult]) -> dict[str, object]:
+    notes = _notes({name: result.summary() for name, result in results.items()})
+    grown = any(stage.numbers is not None for result in results.values() for stage in result.stages)
+    return {"stages": gini_matrices(results) if grown else [], "table": _gini_table(results), "notes": notes}
+
+
+def _notes(summaries: Mapping[str, str]) -> list[str]:
+    """The sentences below the table of each network's summary."""
+    return [
+        f"{name}: {line}"
+        for name, summary in summaries.items()
+        for line in summary.splitlines()
+        if line.startswith("Stage ")
+    ]
+
+
+def _gini_table(results: Mapping[str, GiniResult]) -> Table:
+    heads = ("network", "stage", "layers", "rows", "R²", "null R²", "beyond two nearest", "if flat", "by permutation")
+    rows = [
+        (
+            name,
+            number(stage.stage, "d"),
+            number(len(stage.layers), "d"),
+            number(stage.rows, ",d"),
+            number(_mean(stage.r2()), ".2f"),
+            number(_mean(stage.r2(null=True)), ".2f"),
+            number(stage.beyond_two_nearest().mean(), ".3f", f" ± {stage.beyond_two_nearest().std():.3f}"),
+            number(stage.beyond_if_flat(), ".2f"),
+            number(stage.beyond_by_permutation(), ".2f"),
+        )
+        for name, result in results.items()
+        for stage in result.stages
+    ]
+    return table("Importance of earlier layers; R² is the mean over layers", heads, rows)
+
+
+def _gradients(result: GradientResult) -> dict[str, object]:
+    heads = ("network", "stage", "mean |g|", "std", "median", "5 %", "95 %", "zero", "not finite", "|g| x rms")
+    rows = []
+    for network in result.networks:
+        for stage in network.stages:
+            found = stage.magnitudes
+            sizes = (found.mean, found.std, *(found.quantile(q) for q in (0.5, 0.05, 0.95)))
+            counts = (number(found.zeros, ",d"), number(found.nonfinite, ",d"))
+            relative = number(stage.relative, ".2e")
+            sized = (number(size, ".2e") for size in sizes)
+            rows.append((network.label, number(stage.stage, "d"), *sized, *counts, relative))
+    drawn = result if len(result.networks) <= len(COLOURS) else GradientResult(result.networks[: len(COLOURS)])
+    alt = "Distribution of the absolute gradient by stage. " + " ".join(n.finding() for n in drawn.networks)
+    caption = "Absolute gradient of the loss at each stage's output, on a logarithmic axis; the lines are the means."
+    return {
+        "table": table("Absolute gradient g at each stage's output", heads, rows),
+        "figures": [_Figure(embed(gradient_distributions(drawn), alt), caption)],
+    }
+
+
+def _gradcam(found: Heatmaps) -> dict[str, object]:
+    shown, names = [r.take(slice(SHOWN)) for r in found.results], ", ".join(r.name for r in found.results)
+    labels = found.labels[:SHOWN]
+    captions = [
+        f"{_file(path)}\n({label})" if label else _file(path)
+        for path, label in zip(shown[0].images, labels, strict=True)
+    ]
+    alt = f"Heatmaps of {names} on {len(captions)} images; the table below says what each network predicts"
+    caption = (
+        "What speaks for the class that each network predicts, on one colour scale; a grey image means no evidence. "
+        "Under the images stand their names and labels, under the maps the predicted classes and their scores."
+    )
+    return {
+        "table": _gradcam_table(found),
+        "figures": [_Figure(embed(heatmaps(shown, found.pictures, captions), alt, "png"), caption)],
+        "layers": [
+            f"{r.name}: {r.layer}, {'x'.join(map(str, r.layer_maps.shape[1:]))} positions" for r in found.results
+        ],
+        "warnings": warnings(found.checks or (), found.agreements),
+        "checks": [] if found.checks is None else [_check(check, found.checked) for check in found.checks],
+        "agreements": [each.summary() for each in found.agreements],
+    }
+
+
+def _check(check: TrustChecks, images: int) -> dict[str, object]:
+    alt = f"Checks of the maps of {check.name}. {check.summary()}"
+    figure = _Figure(
+        embed(trust(check.randomisation, check.deletion), alt),
+        f"{check.name}: how alike its maps stay when weights are destroyed, and its score when evidence is removed.",
+    )
+    return {"name": check.name, "images": images, "summary": check.summary(), "figure": figure}
+
+
+def _gradcam_table(found: Heatmaps) -> Table:
+    heads = ("image", "label", "network", "predicted", "score", "map's peak")
+    rows = [
+        (
+            result.images[i],
+            label or "not known",
+            result.name,
+            result.classes[result.predicted[i]],
+            number(float(result.score[i]), ".3f"),
+            Cell("none", "0") if result.empty[i] else number(float(result.cam_max[i]), ".3g"),
+        )
+        for i, label in enumerate(found.labels)
+        for result in found.results
+    ]
+    return table("What each network predicts, and the largest evidence in its map", heads, rows)
+
+
+def _cost(result: CostResult) -> dict[str, object]:
+    compared = [network for network in result.networks if network.baseline not in (None, network.name)]
+    alt = "Relative to the backbone without attention: " + "; ".join(
+        f"{n.name} takes {_plain(n.latency_ratio)} times as long" for n in compared
+    )
+    caption = "Time, FLOPs and parameters relative to the same backbone without attention; the line is the interval."
+    return {
+        "table": _cost_table(result),
+        "figures": [_Figure(embed(cost_ratios(result), alt), caption)] if compared else [],
+    }
+
+
+def _cost_table(result: CostResult) -> Table:
+    heads = ("network", "parameters", "of attention", "MFLOPs", "ms a batch", "ratio", "95 % interval", "to")
+    rows = [
+        (
+            network.name,
+            number(network.parameters, ",d"),
+            number(network.attention_parameters, ",d"),
+            number(network.flops / 1e6, ",.1f"),
+            number(network.latency_ms, ".1f"),
+            number(network.latency_ratio, ".3f"),
+            "–" if network.interval is None else "{:.3f} to {:.3f}".format(*network.interval),
+            network.baseline or "–",
+        )
+        for network in result.networks
+    ]
+    return table("Cost of each network; FLOPs are of one image, a multiply-add counted as 2", heads, rows)
+
+
+def _percent(share: float | None) -> Cell:
+    cell = number(share, ".1%")
+    return Cell(cell.text.replace("%", " %"), cell.value)
+
+
+def _plain(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"
+
+
+def _mean(values: np.ndarray) -> float | None:
+    finite = [float(value) for value in values if isfinite(value)]
+    return float(np.mean(finite)) if finite else None
+
+
+def _file(path: str) -> str:
+    return path.rpartition("/")[2]
