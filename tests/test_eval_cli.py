@@ -17,7 +17,7 @@ from dia_models.data import hold_out, open_data
 from dia_models.data.chest_xray import TABLE_XI, patient
 from dia_models.evaluation import held_out
 from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, _read_images, fit
+from dia_models.run import RunConfig, _divided, fit, read_parts
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_validation_images_are_those_of_the_run(tmp_path, data):
     fit(config, tmp_path / "run", torch.device("cpu"), data_dir=data)
     info = Checkpoint.read(tmp_path / "run" / "model.safetensors").info
     held = held_out(info, lambda: open_data("chest-xray", "train", data).load((16, 16), 1))
-    own = _read_images(config, data, False, False).validation
+    own = _divided(config, *read_parts("chest-xray", 16, 1, data_dir=data)).validation
     assert held.names == own.names
     assert torch.equal(held.pixels, own.pixels)
     assert 0 < len(held) < 24

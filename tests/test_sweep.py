@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,6 +158,14 @@ def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, capsys):
     assert told.splitlines()[-1].startswith("error: --sweep: 2 runs failed; ")
 
 
+@pytest.fixture
+def _threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_threads")
 def test_a_killed_worker_loses_no_run(small, tmp_path):
     runs = load_sweep(str(small)).runs("laptop", [0], {"epochs": 3})
     for run in runs:
@@ -172,8 +181,10 @@ def test_a_killed_worker_loses_no_run(small, tmp_path):
             os.kill(killed[0], signal.SIGKILL)
 
     tasks = [Task(tmp_path / run.directory) for run in runs]
-    assert train_locally(tasks, places(torch.device("cpu"), 1), kill_once) == {}
+    where = places(torch.device("cpu"), 1)
+    assert train_locally(tasks, where, kill_once) == {}
     assert killed
+    torch.set_num_threads(len(where[0].cores))  # as in the worker: the same sums in the same order
     alone = tmp_path / "alone"
     fit(RunConfig.read(first), alone, torch.device("cpu"))
     for run in runs:
@@ -210,7 +221,8 @@ def test_runs_on_a_ray_cluster_survive_the_loss_of_a_node(small, tmp_path):
         [sys.executable, str(script), str(small), str(tmp_path / "out")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "2 nodes lived, then 1" in done.stdout
+    finished, nodes = map(int, re.search(r"killed after (\d+) runs, (\d+) node left", done.stdout).groups())
+    assert (finished < 4, nodes) == (True, 1)
     assert "4 of 4 runs" in done.stdout
 
 
