@@ -100,9 +100,9 @@ def fit_or_resume(
         if out is None:
             raise ModelInputError("out", "--resume needs the run's directory: --out DIR")
         config = RunConfig.read(out)
+        _check_same(config, model=model, data=data, recipe_name=recipe, keep_every=keep_every)
         if RunResult.read(out, config):
             note(f"{out} is finished: there is nothing left to train; this is its result")
-        _check_same(config, model=model, data=data, recipe_name=recipe, keep_every=keep_every)
     else:
         config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from, keep_every)
         out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
