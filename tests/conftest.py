@@ -27,3 +27,14 @@ def cifar10_dir():
     if not (root / "cifar10" / "test").is_dir() and not (root / "cifar-10-batches-py").is_dir():
         pytest.skip(f"real CIFAR-10 is not in {root}; set DIA_DATA_DIR to a folder that holds it")
     return root
+
+
+@pytest.fixture(scope="session")
+def chest_xray_dir():
+    """The folder that holds real chest X-rays, where there is one."""
+    from dia_models.data import data_root
+
+    root = data_root()
+    if not (root / "chest_xray" / "test").is_dir():
+        pytest.skip(f"real chest X-rays are not in {root}; set DIA_DATA_DIR to a folder that holds them")
+    return root

@@ -52,6 +52,13 @@ def test_real_images_are_classified_as_well_as_the_header_says(name, cifar10_dir
     assert found == pytest.approx(checkpoint.info.metrics["test_accuracy"], abs=0.03)
 
 
+@pytest.mark.parametrize("name", [name for name in list_checkpoints() if name.startswith("xray")])
+def test_chest_xrays_are_classified_as_well_as_the_header_says(name, chest_xray_dir):
+    checkpoint = Checkpoint.read(name)
+    found = accuracy(checkpoint, open_data("chest-xray", "test", chest_xray_dir), 208)
+    assert found == pytest.approx(checkpoint.info.metrics["test_accuracy"], abs=0.06)
+
+
 def test_correlation_on_real_images_equals_a_numpy_loop(cifar10_dir):
     from dia_analysis import capture
 
