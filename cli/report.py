@@ -27,7 +27,7 @@ from dia_analysis import (
 from dia_analysis import gradcam as map_of
 from dia_analysis.beside_untrained import BesideUntrained
 from dia_analysis.cam_result import COARSE
-from dia_analysis.findings import Finding, cam_finding, cost_findings, gini_finding
+from dia_analysis.findings import Attention, Finding, cam_finding, cost_findings, gini_finding
 from dia_analysis.provenance import versions
 from dia_models import ModelInputError
 from dia_models.checkpoint import CheckpointInfo
@@ -126,15 +126,14 @@ def correlations(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[st
     images = len(everyone[0].chosen)
     return Section(
         results or None,
-        f"Pearson r between the attention maps of two layers of a stage, image by image, on {images} images; and the "
-        "same in an untrained copy of the network.",
+        correlation.about(images),
         [again("correlation", [i], images) for i in places],
-        correlation_findings(results),
+        named_findings(results),
         missing,
     )
 
 
-def correlation_findings(results: Mapping[str, BesideUntrained]) -> list[tuple[str, Finding]]:
+def named_findings(results: Mapping[str, BesideUntrained]) -> list[tuple[str, Finding]]:
     """What came out for each network, with its name."""
     return [(name, outcome.finding()) for name, outcome in results.items()]
 
@@ -144,15 +143,18 @@ def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str
     places, missing = _with_attention(everyone)
     some, images = [everyone[i] for i in places], len(everyone[0].chosen)
     results = {each.checkpoint.name: _importance(each) for each in some}
-    attention = {each.checkpoint.name: attention_of(each.checkpoint) for each in some}
     return Section(
         results or None,
-        f"Random forests predict a layer's attention from that of the earlier layers of its stage, on {images} images; "
-        "R² is on images held out.",
+        gini.about(images),
         [again("gini", places, images)] if places else [],
-        [("", gini_finding(results, attention))] if results else [],
+        [("", gini_finding(results, attention_in(some)))] if results else [],
         missing,
     )
+
+
+def attention_in(everyone: Sequence[Inputs]) -> dict[str, Attention]:
+    """What attention each network has."""
+    return {inputs.checkpoint.name: attention_of(inputs.checkpoint) for inputs in everyone}
 
 
 def _importance(inputs: Inputs) -> GiniResult:
@@ -233,7 +235,8 @@ def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:
             some.append(shown)
         except AnalysisInputError as error:
             layers.pop(place, None)
-            missing.append(f"{error}.")
+            name = inputs.checkpoint.name
+            missing.append(f"{name}: no maps, because {str(error).removeprefix(f'{name}: ')}.")
     result = None if not some else as_heatmaps(gradcam.gathered(some, explained, images), images)
     return Section(
         result,
@@ -291,12 +294,11 @@ def costs(everyone: Sequence[Inputs], again: Again) -> Section[CostResult]:
     compared = [Candidate(name, ckpt) for name, ckpt in zip(names, again.ckpts, strict=True)]
     options, seed = again.options, again.first.seed
     result = cost.measure(compared, batch_size=options.batch_size, rounds=ROUNDS, device=options.device, seed=seed)
-    attention = {inputs.checkpoint.name: attention_of(inputs.checkpoint) for inputs in everyone}
+    attention = attention_in(everyone)
     without = [name for name, kind in attention.items() if kind == "none"]
     return Section(
         result,
-        f"A forward pass in evaluation mode, in batches of {options.batch_size}, on {result.device} with "
-        f"{result.threads} threads, median of {ROUNDS} rounds. Every round times all networks in turn.",
+        cost.about(result),
         [again("cost", range(len(everyone)), None, "--rounds", str(ROUNDS))],
         [("", finding) for finding in cost_findings(result, attention)],
         [f"{name} has no attention, so it is its own backbone." for name in without],
