@@ -12,7 +12,7 @@ from cli.console import say
 from cli.gradient_pairs import finding as gradient_finding
 from cli.inputs import Inputs, open_inputs
 from cli.networks import Candidate, candidates
-from cli.page import write_page
+from cli.page import check_page, write_page
 from cli.report import Again, as_heatmaps, attention_in, named_findings, subject
 from cli.testing import Options
 from dia_analysis import CostResult, GiniResult, GradientResult
@@ -45,6 +45,7 @@ def run_demo(out: Path, *, overwrite: bool, device: str, seed: int) -> None:
     demo = Demo(out, overwrite, device, seed)
     for name in (*NETWORKS, "gini", "gradients", "gradcam"):
         check_free(out / name, overwrite)
+    check_page(out / PAGE, overwrite)
     with redirect_stdout(StringIO()) as tables:
         page = demo.run()
     (out / TABLES).write_text(tables.getvalue(), encoding="utf-8")

@@ -44,8 +44,12 @@ def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Opti
     write_page(out, html)
     everyone[0].report_unreadable()
     size = out.stat().st_size / 1e6
-    say(f"{out}: {len(everyone)} networks on {len(everyone[0].chosen)} images of {everyone[0].data}, {size:.1f} MB")
+    say(f"{out}: {_count(everyone)} on {len(everyone[0].chosen)} images of {everyone[0].data}, {size:.1f} MB")
     note("the page is one file and needs no network; open it in a browser")
+
+
+def _count(everyone: Sequence[Inputs]) -> str:
+    return "1 network" if len(everyone) == 1 else f"{len(everyone)} networks"
 
 
 def measure(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options) -> ReportPage:
@@ -199,36 +203,21 @@ def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientRe
 
 
 def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkGradients:
-    class_numbers(inputs.source, inputs.checkpoint.info.classes, inputs.data)
-    options = again.options
-    labelled = gradients.open_labelled(
-        inputs.data,
-        inputs.checkpoint,
-        images,
-        data_dir=options.data_dir,
-        download=options.download,
-        image_size=None,
-        device=options.device,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        strict=options.strict,
-        seed=inputs.seed,
-    )
-    candidate = Candidate(inputs.checkpoint.name, again.ckpts[place])
+    checkpoint = inputs.checkpoint
+    class_numbers(inputs.source, checkpoint.info.classes, inputs.data)
+    labelled = gradients.labelled(inputs, images, inputs.batch_size)
+    candidate = Candidate(checkpoint.name, again.ckpts[place])
     return gradients.measure([candidate], labelled, None, per_block=False).networks[0]
 
 
 def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:
     """What every network looks at in some images, and whether its maps can be trusted."""
-    first, options = everyone[0], again.options
+    first = everyone[0]
     count = min(len(first.chosen), EXPLAINED)
-    selection = gradcam.Selection(
-        (), first.data, count, options.data_dir, options.workers, options.strict, options.download
-    )
-    images = selection.open(first.data, first.seed)
+    images = gradcam.choose(first.data, first.source, count, first.seed)
     some, layers, explained, missing = [], {}, [], []
     for place, inputs in enumerate(everyone):
-        shown = replace(inputs, source=images.source, chosen=images.chosen)
+        shown = replace(inputs, chosen=images.chosen)
         try:
             layers[place] = fine_layer(shown)
             explained.append(gradcam.explain(shown, images, gradcam.Explanation(layer=layers[place]), True))
