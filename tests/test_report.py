@@ -16,7 +16,6 @@ from xray_data import chest_xray, network
 
 import cli.report
 from dia_models import Checkpoint
-from dia_models.checkpoint import _locate
 
 IMAGES = 24
 EVIL = "<script>alert(1)<!-- $x$ \"'&"
@@ -295,17 +294,18 @@ def test_masks_are_for_the_page_on_x_rays(tmp_path, capsys):
 
 
 def test_two_runs_with_one_name_are_told_apart(tmp_path):
-    content = _locate(SE).read_bytes()
+    given = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").write_bytes(content)
-    given = [part for name in "ab" for part in ("--ckpt", tmp_path / name / "model.safetensors")]
+        path = network(tmp_path / name / "model.safetensors", "cifar_resnet20_se", seed=ord(name))
+        given += ["--ckpt", path]
     out = tmp_path / "r.html"
-    assert analyze("report", *given, "--data", "digits", "--images", 4, "--out", out) == 0
-    text = text_of(Page(out.read_text(encoding="utf-8")))
-    assert "a takes 1." in text or "a takes 0." in text
-    assert "b. Mean r is" in text
-    assert "have a mean rank correlation of 1.00" in text
+    root = chest_xray(tmp_path / "data")
+    assert analyze("report", *given, "--data-dir", root, "--images", 4, "--out", out) == 0
+    page = Tables(out.read_text(encoding="utf-8"))
+    assert {table["about"]["data-network"] for table in page.tables if "data-network" in table["about"]} == {"a", "b"}
+    assert {text[0] for text in page.captioned("Cost")[0]} == {"a", "b", "cifar_resnet20"}
+    assert "the maps of 2 networks for the same class" in page.text
 
 
 @pytest.fixture(scope="module")
