@@ -12,6 +12,14 @@ from dia_analysis.output import check_free, new_directory, write_json
 from dia_analysis.processes import rank
 
 
+def about(images: int) -> str:
+    """What is measured."""
+    return (
+        f"Pearson r between the attention maps of two layers of a stage, image by image, on {images} images; and the "
+        "same in an untrained copy of the network."
+    )
+
+
 def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
     """Correlate the layers of the network and of an untrained copy, on the same images."""
     provenance = inputs.provenance()

@@ -75,6 +75,16 @@ def measure(
     return measure_cost(subjects, rounds=rounds, seed=seed)
 
 
+def about(result: CostResult) -> str:
+    """What was measured."""
+    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    first = result.networks[0]
+    return (
+        f"A forward pass in evaluation mode, in batches of {first.input_shape[0]}, on {result.device} with {threads}, "
+        f"median of {len(first.seconds)} rounds. Every round times all networks in turn."
+    )
+
+
 def with_baselines(opened: Iterable[tuple[str, Network, Subject]]) -> dict[str, Subject]:
     """The networks by name, each with its backbone without attention, which is added where it is not there yet."""
     networks = list(opened)

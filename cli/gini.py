@@ -79,6 +79,14 @@ def report(
     return results
 
 
+def about(images: int) -> str:
+    """What is measured."""
+    return (
+        f"Random forests predict a layer's attention from that of the earlier layers of its stage, on {images} images; "
+        "R² is on images held out."
+    )
+
+
 def measure(source: Maps, label: str, *, vector: bool, seed: int) -> GiniResult:
     """Collect one network's maps and grow the forests, with a bar."""
     collector = GiniCollector(vector=vector, seed=seed)

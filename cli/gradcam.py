@@ -65,6 +65,14 @@ class Chosen:
         return ModelInputError("IMAGES" if self.named else error.argument, f"{error}{first}")
 
 
+def choose(data: str, source: ImageSource, count: int, seed: int) -> Chosen:
+    """So many images of a data set, at equal distances."""
+    chosen = evenly_spaced(count, len(source))
+    Random(seed).shuffle(chosen)  # so that the first few are of several classes
+    selection = f"{count} of {len(source)} images at equal distances, in random order"
+    return Chosen(data, source, chosen, selection, named=False)
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which images: files and folders, or `images` of a data set."""
@@ -88,10 +96,7 @@ class Selection:
             raise ModelInputError(
                 "images", f"{count} images asked for, {data} has {len(source)}; give at most that many"
             )
-        chosen = evenly_spaced(count, len(source))
-        Random(seed).shuffle(chosen)  # so that the first few are of several classes
-        selection = f"{count} of {len(source)} images at equal distances, in random order"
-        return Chosen(data, source, chosen, selection, named=False)
+        return choose(data, source, count, seed)
 
     def _named(self) -> Chosen:
         for option, value in (("data", self.data), ("images", self.images)):

@@ -12,6 +12,7 @@ import figures
 from cli.classes import class_numbers
 from cli.console import note, say, say_json, tracked
 from cli.gradient_pairs import PAPER, Pair, dia_lstm_beside_plain
+from cli.inputs import Inputs
 from cli.networks import Candidate, in_even_batches
 from dia_analysis import GradientResult, NetworkGradients, Provenance, network_gradients
 from dia_analysis.output import check_free, new_directory, write_json
@@ -87,13 +88,25 @@ def open_labelled(
         raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
     if not source.classes:
         class_numbers(source, (), data)
-    chosen = evenly_spaced(images or min(DEFAULT_IMAGES, len(source)), len(source))
-    Random(seed).shuffle(chosen)  # so that every batch has all classes
+    chosen = _chosen(source, images or min(DEFAULT_IMAGES, len(source)), seed)
+    fresh = first.info.preprocessing if first else _measured(data, source, chosen, image_size)
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()
-    fresh = first.info.preprocessing if first else _measured(data, source, chosen, image_size)
     return LabelledImages(data, source, chosen, in_even_batches(len(chosen), batch_size), where, seed, fresh)
+
+
+def labelled(inputs: Inputs, images: int, batch_size: int) -> LabelledImages:
+    """So many of the images that are open for a checkpoint."""
+    chosen, fresh = _chosen(inputs.source, images, inputs.seed), inputs.checkpoint.info.preprocessing
+    size = in_even_batches(images, batch_size)
+    return LabelledImages(inputs.data, inputs.source, chosen, size, inputs.device, inputs.seed, fresh)
+
+
+def _chosen(source: ImageSource, images: int, seed: int) -> list[int]:
+    chosen = evenly_spaced(images, len(source))
+    Random(seed).shuffle(chosen)  # so that every batch has all classes
+    return chosen
 
 
 def measure(

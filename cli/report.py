@@ -27,7 +27,7 @@ from dia_analysis import (
 from dia_analysis import gradcam as map_of
 from dia_analysis.beside_untrained import BesideUntrained
 from dia_analysis.cam_result import COARSE
-from dia_analysis.findings import Finding, cam_finding, cost_findings, gini_finding
+from dia_analysis.findings import Attention, Finding, cam_finding, cost_findings, gini_finding
 from dia_analysis.provenance import versions
 from dia_models import ModelInputError
 from dia_models.checkpoint import CheckpointInfo
@@ -44,8 +44,12 @@ def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Opti
     write_page(out, html)
     everyone[0].report_unreadable()
     size = out.stat().st_size / 1e6
-    say(f"{out}: {len(everyone)} networks on {len(everyone[0].chosen)} images of {everyone[0].data}, {size:.1f} MB")
+    say(f"{out}: {_count(everyone)} on {len(everyone[0].chosen)} images of {everyone[0].data}, {size:.1f} MB")
     note("the page is one file and needs no network; open it in a browser")
+
+
+def _count(everyone: Sequence[Inputs]) -> str:
+    return "1 network" if len(everyone) == 1 else f"{len(everyone)} networks"
 
 
 def measure(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options) -> ReportPage:
@@ -126,15 +130,14 @@ def correlations(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[st
     images = len(everyone[0].chosen)
     return Section(
         results or None,
-        f"Pearson r between the attention maps of two layers of a stage, image by image, on {images} images; and the "
-        "same in an untrained copy of the network.",
+        correlation.about(images),
         [again("correlation", [i], images) for i in places],
-        correlation_findings(results),
+        named_findings(results),
         missing,
     )
 
 
-def correlation_findings(results: Mapping[str, BesideUntrained]) -> list[tuple[str, Finding]]:
+def named_findings(results: Mapping[str, BesideUntrained]) -> list[tuple[str, Finding]]:
     """What came out for each network, with its name."""
     return [(name, outcome.finding()) for name, outcome in results.items()]
 
@@ -144,15 +147,18 @@ def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str
     places, missing = _with_attention(everyone)
     some, images = [everyone[i] for i in places], len(everyone[0].chosen)
     results = {each.checkpoint.name: _importance(each) for each in some}
-    attention = {each.checkpoint.name: attention_of(each.checkpoint) for each in some}
     return Section(
         results or None,
-        f"Random forests predict a layer's attention from that of the earlier layers of its stage, on {images} images; "
-        "R² is on images held out.",
+        gini.about(images),
         [again("gini", places, images)] if places else [],
-        [("", gini_finding(results, attention))] if results else [],
+        [("", gini_finding(results, attention_in(some)))] if results else [],
         missing,
     )
+
+
+def attention_in(everyone: Sequence[Inputs]) -> dict[str, Attention]:
+    """What attention each network has."""
+    return {inputs.checkpoint.name: attention_of(inputs.checkpoint) for inputs in everyone}
 
 
 def _importance(inputs: Inputs) -> GiniResult:
@@ -197,43 +203,29 @@ def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientRe
 
 
 def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkGradients:
-    class_numbers(inputs.source, inputs.checkpoint.info.classes, inputs.data)
-    options = again.options
-    labelled = gradients.open_labelled(
-        inputs.data,
-        inputs.checkpoint,
-        images,
-        data_dir=options.data_dir,
-        download=options.download,
-        image_size=None,
-        device=options.device,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        strict=options.strict,
-        seed=inputs.seed,
-    )
-    candidate = Candidate(inputs.checkpoint.name, again.ckpts[place])
+    checkpoint = inputs.checkpoint
+    class_numbers(inputs.source, checkpoint.info.classes, inputs.data)
+    labelled = gradients.labelled(inputs, images, inputs.batch_size)
+    candidate = Candidate(checkpoint.name, again.ckpts[place])
     return gradients.measure([candidate], labelled, None, per_block=False).networks[0]
 
 
 def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:
     """What every network looks at in some images, and whether its maps can be trusted."""
-    first, options = everyone[0], again.options
+    first = everyone[0]
     count = min(len(first.chosen), EXPLAINED)
-    selection = gradcam.Selection(
-        (), first.data, count, options.data_dir, options.workers, options.strict, options.download
-    )
-    images = selection.open(first.data, first.seed)
+    images = gradcam.choose(first.data, first.source, count, first.seed)
     some, layers, explained, missing = [], {}, [], []
     for place, inputs in enumerate(everyone):
-        shown = replace(inputs, source=images.source, chosen=images.chosen)
+        shown = replace(inputs, chosen=images.chosen)
         try:
             layers[place] = fine_layer(shown)
             explained.append(gradcam.explain(shown, images, gradcam.Explanation(layer=layers[place]), True))
             some.append(shown)
         except AnalysisInputError as error:
             layers.pop(place, None)
-            missing.append(f"{error}.")
+            name = inputs.checkpoint.name
+            missing.append(f"{name}: no maps, because {str(error).removeprefix(f'{name}: ')}.")
     result = None if not some else as_heatmaps(gradcam.gathered(some, explained, images), images)
     return Section(
         result,
@@ -291,12 +283,11 @@ def costs(everyone: Sequence[Inputs], again: Again) -> Section[CostResult]:
     compared = [Candidate(name, ckpt) for name, ckpt in zip(names, again.ckpts, strict=True)]
     options, seed = again.options, again.first.seed
     result = cost.measure(compared, batch_size=options.batch_size, rounds=ROUNDS, device=options.device, seed=seed)
-    attention = {inputs.checkpoint.name: attention_of(inputs.checkpoint) for inputs in everyone}
+    attention = attention_in(everyone)
     without = [name for name, kind in attention.items() if kind == "none"]
     return Section(
         result,
-        f"A forward pass in evaluation mode, in batches of {options.batch_size}, on {result.device} with "
-        f"{result.threads} threads, median of {ROUNDS} rounds. Every round times all networks in turn.",
+        cost.about(result),
         [again("cost", range(len(everyone)), None, "--rounds", str(ROUNDS))],
         [("", finding) for finding in cost_findings(result, attention)],
         [f"{name} has no attention, so it is its own backbone." for name in without],

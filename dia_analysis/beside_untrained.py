@@ -34,7 +34,7 @@ class BesideUntrained:
         if r is None:
             text = "There is no defined correlation, so nothing can be said about shared attention."
             return Finding(text, "no number", PAPER, "cannot be told here", "it takes two layers in a stage")
-        text, ours = f"Mean r is {r:.2f}{self._learned(r)}", f"{r:.2f}"
+        text, ours = f"Mean r is {r:z.2f}{self._learned(r)}", f"{r:z.2f}"
         if self.shared:
             reason = (
                 "here one module serves several layers, which makes their maps alike before any training, and the "
@@ -53,4 +53,4 @@ class BesideUntrained:
         if before is None:
             return "; the same network untrained has none."
         verb = "raised" if r > before + HARDLY else "lowered" if r < before - HARDLY else "hardly changed"
-        return f"; the same network untrained has {before:.2f}, so training {verb} it."
+        return f"; the same network untrained has {before:z.2f}, so training {verb} it."

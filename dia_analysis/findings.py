@@ -56,13 +56,22 @@ def gini_finding(results: Mapping[str, GiniResult], attention: Mapping[str, Atte
     if not known:
         text = "No stage has a layer with a source beyond its two nearest, so nothing can be said about distant layers."
         return Finding(text, "no number", PAPER_GINI, "cannot be told here", "it takes stages of four layers or more")
-    listed = ", ".join(f"{share:.0%} with {name}" for name, share in known.items())
+    listed = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in known.items())
     flat = _mean([stage.beyond_if_flat() for name in known for stage in results[name].stages]) or 0.0
     text = (
-        f"Of the importance for a layer, {listed} lies beyond the two nearest earlier layers; it would be {flat:.0%} "
-        "if all earlier layers counted alike."
+        f"Of the importance for a layer, {listed} lies beyond the two nearest earlier layers; it would be "
+        f"{100 * flat:.0f} % if all earlier layers counted alike. {_explained(results)}"
     )
     return Finding(text, listed, PAPER_GINI, *_more_with_lstm(known, attention))
+
+
+def _explained(results: Mapping[str, GiniResult]) -> str:
+    """How well the forests predict, without which importance means nothing."""
+    means = {name: [r2 for s in r.stages if (r2 := s.mean_r2()) is not None] for name, r in results.items()}
+    listed = ", ".join(f"{np.mean(r2):z.2f} with {name}" for name, r2 in means.items() if r2)
+    return (
+        f"The forests' R² on images held out is {listed}." if listed else "No images were held out to test the forests."
+    )
 
 
 def _more_with_lstm(shares: Mapping[str, float], attention: Mapping[str, Attention]) -> tuple[Verdict, str]:
@@ -126,7 +135,8 @@ def _cost_finding(network: NetworkCost, result: CostResult, attention: Attention
     text = (
         f"{network.name} takes {ratio:.2f} times as long as {baseline.name} (95 % interval {low:.2f} to {high:.2f}), "
         f"with {network.attention_parameters:+,} parameters "
-        f"({network.parameters / baseline.parameters - 1:+.1%}) and {network.flops / baseline.flops - 1:+.1%} FLOPs."
+        f"({100 * (network.parameters / baseline.parameters - 1):+.1f} %) and "
+        f"{100 * (network.flops / baseline.flops - 1):+.1f} % FLOPs."
     )
     return Finding(text, f"{ratio:.2f} times the time", PAPER_COST, *_as_cheap(network, result.device, attention))
 
@@ -135,7 +145,7 @@ def _as_cheap(network: NetworkCost, device: str, attention: Attention) -> tuple[
     if attention not in PAPER_RATIOS:
         return "cannot be told here", "it is about DIA-LSTM"
     if "resnet164" not in str(network.baseline) or not device.startswith("cuda"):
-        return "cannot be told here", f"here it is {network.baseline} on {device}"
+        return "cannot be told here", f"{network.baseline} on {device} was measured"
     assert network.interval is not None
     return HOLDS[network.interval[0] <= PAPER_RATIOS[attention]], ""
 

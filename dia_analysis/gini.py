@@ -68,6 +68,11 @@ class StageGini:
         """The mean over the folds of R² on held-out images, or with `null` for shuffled targets: (target)."""
         return self._over_first("null_r2" if null else "r2", np.mean)
 
+    def mean_r2(self, *, null: bool = False) -> float | None:
+        """The mean of `r2` over the targets that have one; None if none has."""
+        mean = _mean(self.r2(null=null))
+        return mean if np.isfinite(mean) else None
+
     def above_null(self) -> np.ndarray:
         """Which sources' permutation importance is above every source's for the shuffled target: (target, source)."""
         square = (len(self.layers) - 1,) * 2

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import GradientResult, NetworkGradients, PointGradients
-from figures.style import COLOURS, COLUMN, styled
+from figures.style import COLOURS, COLUMN, logarithmic, styled
 
 DRAWN_PER_DECADE = 10
 LINES = ("-", "--", ":")
@@ -36,6 +36,7 @@ def gradient_distributions(result: GradientResult) -> Figure:
         ax.set(yticks=[], ylabel=f"Stage {index + 1}", ylim=(0, None))
         ax.spines["left"].set_visible(False)
     axes[-1].set_xscale("log")
+    logarithmic(axes[-1].xaxis)
     _limit(axes[-1], [stage for network in result.networks for stage in network.stages])
     axes[-1].set_xlabel("Absolute gradient at the stage's output (line: mean)")
     _legend(figure, list(axes))
@@ -55,6 +56,7 @@ def gradients_along_depth(result: GradientResult) -> Figure:
         _draw_band(ax, positions, network.blocks, network.label, style)
     _mark_stages(ax, max(result.networks, key=lambda network: len(network.blocks)))
     ax.set(yscale="log", xlabel="Block", ylabel="Absolute gradient (line: mean)")
+    logarithmic(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, [ax])
     return figure
@@ -76,6 +78,7 @@ def gradients_along_training(result: GradientResult) -> Figure:
             epochs = np.array([network.epoch for network in having])
             _draw_band(ax, epochs, [network.stages[index] for network in having], run[0].name, style)
         ax.set(yscale="log", title=f"Stage {index + 1}", xlabel="Epoch")
+        logarithmic(ax.yaxis)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes[0].set_ylabel("Absolute gradient (line: mean)")
     _legend(figure, list(axes))

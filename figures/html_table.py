@@ -36,5 +36,5 @@ def number(value: float | None, form: str, after: str = "") -> Cell:
 
 
 def exact(value: float) -> str:
-    """A number as a cell keeps it."""
-    return f"{value:.6g}"
+    """A number as a cell keeps it: to six digits, whole numbers whole."""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

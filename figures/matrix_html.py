@@ -32,13 +32,13 @@ class Square:
 class Matrix:
     """A stage of a network: rows and columns are layers, counted from 1. `names` are those of all its layers.
 
-    `kind` tells the matrices of one network and stage apart; a cell that does not exist is None.
+    `kind` tells the matrices of one network and stage apart, `about` sums one up; a cell that does not exist is None.
     """
 
     network: str
     stage: int
     kind: str
-    caption: str
+    about: str
     rows: Mapping[int, tuple[Square | None, ...]]
     columns: Sequence[int]
     names: Sequence[str]
@@ -113,14 +113,14 @@ def _why_none(name: str, stage: StageCorrelation | StageGini) -> str | None:
 def _correlation(name: str, kind: str, stage: StageCorrelation) -> Matrix:
     count = range(1, len(stage.layers) + 1)
     rows = {layer: tuple(map(_r, stage.matrix[layer - 1])) for layer in count}
-    mean = "no r is defined" if stage.mean_r is None else f"mean r = {stage.mean_r:.2f}"
-    return Matrix(name, stage.stage, kind, f"{name}, {kind}: {mean}", rows, count, _names(stage))
+    mean = "no r is defined" if stage.mean_r is None else f"mean r = {stage.mean_r:z.2f}"
+    return Matrix(name, stage.stage, kind, f"{kind}: {mean}", rows, count, _names(stage))
 
 
 def _r(value: float) -> Square:
     if np.isnan(value):
         return Square("–", "", "")
-    return Square(f"{value:.2f}", exact(value), f"d{round((value + 1) / 2 * (DIVERGING - 1))}")
+    return Square(f"{value:z.2f}", exact(value), f"d{round((value + 1) / 2 * (DIVERGING - 1))}")
 
 
 def _gini(name: str, kind: str, stage: StageGini, highest: float) -> Matrix:
@@ -133,8 +133,15 @@ def _gini(name: str, kind: str, stage: StageGini, highest: float) -> Matrix:
         for target in range(len(values))
     }
     share = stage.beyond_two_nearest().mean()
-    beyond = "" if np.isnan(share) else f": {share:.2f} beyond the two nearest"
-    return Matrix(name, stage.stage, kind, f"{name}{beyond}", rows, range(1, len(stage.layers)), _names(stage))
+    beyond = "no layer beyond the two nearest" if np.isnan(share) else f"{share:.2f} beyond the two nearest"
+    return Matrix(
+        name, stage.stage, kind, f"{beyond}, R² {_mean_r2(stage)}", rows, range(1, len(stage.layers)), _names(stage)
+    )
+
+
+def _mean_r2(stage: StageGini) -> str:
+    mean = stage.mean_r2()
+    return "–" if mean is None else f"{mean:z.2f}"
 
 
 def _importance(value: float, unsure: bool, highest: float) -> Square:

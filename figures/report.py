@@ -1,8 +1,7 @@
 """One page with everything that the analyses found of some networks on some images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -105,15 +104,13 @@ class ReportPage:
 def report(content: ReportPage) -> str:
     """The page as one HTML document that needs nothing else."""
     sections = {name: getattr(content, name) for name in QUESTIONS}
-    results = {name: section.result for name, section in sections.items()}
-    draw = {
-        "correlation": lambda found: _correlation(found, content.seed),
-        "gini": _gini,
-        "gradients": _gradients,
-        "gradcam": _gradcam,
-        "cost": _cost,
+    parts = {
+        "correlation": _part(content.correlation, lambda found: _correlation(found, content.seed)),
+        "gini": _part(content.gini, _gini),
+        "gradients": _part(content.gradients, _gradients),
+        "gradcam": _part(content.gradcam, _gradcam),
+        "cost": _part(content.cost, _cost),
     }
-    parts = {name: None if results[name] is None else draw[name](results[name]) for name in QUESTIONS}
     return page(
         "report.html",
         style=source("report.css") + colours(),
@@ -124,6 +121,10 @@ def report(content: ReportPage) -> str:
         titles=TITLES,
         **parts,
     )
+
+
+def _part(section: Section[T], draw: Callable[[T], dict[str, object]]) -> dict[str, object] | None:
+    return None if section.result is None else draw(section.result)
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,10 @@ def _correlation_table(results: Mapping[str, BesideUntrained]) -> Table:
             name,
             number(stage.stage, "d"),
             number(len(stage.layers), "d"),
-            number(stage.mean_r, ".3f"),
-            number(both.untrained.stages[index].mean_r if both.untrained else None, ".3f"),
-            number(stage.std_r, ".3f"),
-            number(stage.median_r, ".3f"),
+            number(stage.mean_r, "z.3f"),
+            number(both.untrained.stages[index].mean_r if both.untrained else None, "z.3f"),
+            number(stage.std_r, "z.3f"),
+            number(stage.median_r, "z.3f"),
             _percent(stage.share_above_0_8),
             number(stage.pairs, ",d"),
             number(stage.undefined, ",d"),
@@ -208,11 +209,11 @@ def _gini_table(results: Mapping[str, GiniResult]) -> Table:
             number(stage.stage, "d"),
             number(len(stage.layers), "d"),
             number(stage.rows, ",d"),
-            number(_mean(stage.r2()), ".2f"),
-            number(_mean(stage.r2(null=True)), ".2f"),
-            number(stage.beyond_two_nearest().mean(), ".3f", f" ± {stage.beyond_two_nearest().std():.3f}"),
-            number(stage.beyond_if_flat(), ".2f"),
-            number(stage.beyond_by_permutation(), ".2f"),
+            number(stage.mean_r2(), "z.2f"),
+            number(stage.mean_r2(null=True), "z.2f"),
+            number(stage.beyond_two_nearest().mean(), "z.3f", f" ± {stage.beyond_two_nearest().std():.3f}"),
+            number(stage.beyond_if_flat(), "z.2f"),
+            number(stage.beyond_by_permutation(), "z.2f"),
         )
         for name, result in results.items()
         for stage in result.stages
@@ -222,7 +223,7 @@ def _gini_table(results: Mapping[str, GiniResult]) -> Table:
 
 def _gradients(result: GradientResult) -> dict[str, object]:
     heads = ("network", "stage", "mean |g|", "std", "median", "5 %", "95 %", "zero", "not finite", "|g| x rms")
-    rows = []
+    rows: list[tuple[Cell | str, ...]] = []
     for network in result.networks:
         for stage in network.stages:
             found = stage.magnitudes
@@ -281,7 +282,7 @@ def _gradcam_table(found: Heatmaps) -> Table:
             label or "not known",
             result.name,
             result.classes[result.predicted[i]],
-            number(float(result.score[i]), ".3f"),
+            number(float(result.score[i]), "z.3f"),
             Cell("none", "0") if result.empty[i] else number(float(result.cam_max[i]), ".3g"),
         )
         for i, label in enumerate(found.labels)
@@ -310,8 +311,8 @@ def _cost_table(result: CostResult) -> Table:
             number(network.parameters, ",d"),
             number(network.attention_parameters, ",d"),
             number(network.flops / 1e6, ",.1f"),
-            number(network.latency_ms, ".1f"),
-            number(network.latency_ratio, ".3f"),
+            number(network.latency_ms, "z.1f"),
+            number(network.latency_ratio, "z.3f"),
             "–" if network.interval is None else "{:.3f} to {:.3f}".format(*network.interval),
             network.baseline or "–",
         )
@@ -327,11 +328,6 @@ def _percent(share: float | None) -> Cell:
 
 def _plain(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2f}"
-
-
-def _mean(values: np.ndarray) -> float | None:
-    finite = [float(value) for value in values if isfinite(value)]
-    return float(np.mean(finite)) if finite else None
 
 
 def _file(path: str) -> str:

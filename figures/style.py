@@ -1,5 +1,6 @@
 """One look for all figures: readable at the width of a paper's column, safe for colour-blind readers."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
 
 COLUMN = 8.8 / 2.54  # one column of the paper, in inches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
@@ -27,6 +30,7 @@ STYLE: Any = {
     "pdf.fonttype": 42,
     "text.parse_math": False,  # names of files and checkpoints may hold dollar signs
 }
+RAISED = str.maketrans("-−0123456789", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 P = ParamSpec("P")
 
 
@@ -39,6 +43,20 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def logarithmic(axis: Axis) -> None:
+    """Label a log axis with powers of ten in plain letters, as this look reads no dollar signs."""
+    axis.set_major_formatter(_Powers())
+    axis.set_minor_formatter(_Powers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+
+
+class _Powers(LogFormatterSciNotation):
+    """10⁻³ and 2×10⁻³."""
+
+    def __call__(self, x: float, pos: Any = None) -> str:
+        text = re.sub(r"[$]|\\mathdefault|}$", "", super().__call__(x, pos)).replace(r"\times", "×")
+        return re.sub(r"\^{(.*?)}+", lambda power: power[1].translate(RAISED), text).replace("{", "").replace("}", "")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -89,8 +89,10 @@ class Browser:
 
     def press(self, key):
         """Press and release a key."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
+        pressed = {"type": "keyDown", "text": "\r"} if key == "Enter" else {"type": "rawKeyDown"}
+        self.call("Input.dispatchKeyEvent", **pressed, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def screenshot(self, path):
         """A picture of the whole page."""
