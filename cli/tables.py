@@ -29,11 +29,15 @@ def print_tables(runs: list[Path], out: Path | None, *, as_json: bool) -> None:
         say_json({"schema": "dia.tables/1", "tables": [_document(result) for result in results]})
     else:
         say("\n".join(tables.markdown(result) for result in results))
-    for result in results if out is not None else ():
-        for suffix, text in (("md", tables.markdown), ("csv", tables.csv_text), ("tex", tables.latex)):
-            write_atomically(out / f"{result.name}-{result.scale}.{suffix}", text(result).encode())
     if out is not None:
+        for result in results:
+            _write(result, out)
         note(f"written to {out}/")
+
+
+def _write(result: SweepResult, out: Path) -> None:
+    for suffix, text in (("md", tables.markdown), ("csv", tables.csv_text), ("tex", tables.latex)):
+        write_atomically(out / f"{result.name}-{result.scale}.{suffix}", text(result).encode())
 
 
 def draw_figures(runs: list[Path], out: Path) -> None:
