@@ -1,0 +1,26 @@
+"""Write docs/results.md from the results in docs/results: `python docs/write_results.py`."""
+
+import sys
+from pathlib import Path
+
+from cli.tables import read_sweeps
+from figures import tables
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "results.md"
+HEAD = """# What came out here
+
+The sweeps that were run, each with the command that makes it again, on two CPU cores, at laptop scale: small networks that
+are trained briefly. The raw results are in `docs/results/`; this page is `python docs/write_results.py`'s. How to read
+the tables: [sweeps](sweeps.md). They say what holds at this scale, not what holds in the paper's networks.
+"""
+
+
+def text() -> str:
+    """The page."""
+    return "\n".join([HEAD, *(tables.markdown(result) for result in read_sweeps([DOCS / "results"]))])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE}\n")
