@@ -11,8 +11,8 @@ PAGE = DOCS / "results.md"
 HEAD = """# What came out here
 
 The sweeps that were run, each with the command that makes it again, on two CPU cores, at laptop scale: small networks
-that are trained briefly. The raw results are in `docs/results/`, and `python docs/write_results.py` writes this page from
-them. How to read the tables: [sweeps](sweeps.md). They say what holds at this scale, not in the paper's networks.
+that are trained briefly. The raw results are in `docs/results/`, and `python docs/write_results.py` writes this page
+from them. How to read the tables: [sweeps](sweeps.md). They say what holds at this scale, not in the paper's networks.
 """
 
 
