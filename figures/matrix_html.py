@@ -27,6 +27,11 @@ class Square:
     colour: str
     mark: str = ""
 
+    @property
+    def short(self) -> str:
+        """The text where there is little room: .85 for 0.85."""
+        return "1" if self.text == "1.00" else self.text.replace("0.", ".")
+
 
 @dataclass(frozen=True)
 class Matrix:

@@ -269,13 +269,15 @@ def test_stages_of_one_layer_have_no_pairs_and_names_are_text(tmp_path):
 
 
 def test_networks_that_cannot_go_together_are_said_section_by_section(tmp_path):
-    ckpt = network(tmp_path / "xray.safetensors", "cifar_resnet20_se", size=32)
+    root = chest_xray(tmp_path / "data")
+    ckpts = [network(tmp_path / "one.safetensors"), network(tmp_path / "two.safetensors", size=32, classes=("a", "b"))]
+    given = [part for ckpt in ckpts for part in ("--ckpt", ckpt)]
     out = tmp_path / "r.html"
-    assert analyze("report", "--ckpt", SE, "--ckpt", ckpt, "--data", "digits", "--images", 8, "--out", out) == 0
+    assert analyze("report", *given, "--data-dir", root, "--images", 4, "--out", out) == 0
     text = text_of(Page(out.read_text(encoding="utf-8")))
-    assert "xray: no gradients, because digits has classes that the network does not know" in text
-    assert f"{SE}: the gradient" in text
-    assert f"The maps of {SE} and xray have different sizes." in text
+    assert "two: no gradients, because chest-xray has classes that the network does not know" in text
+    assert "one: the gradient" in text
+    assert "The maps of one and two have different sizes." in text
 
 
 def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
