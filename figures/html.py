@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from hashlib import sha256
+from importlib.resources import files
 from io import BytesIO
 from typing import Any, Literal
 
@@ -48,9 +49,7 @@ def page(template: str, *, style: str = "", script: str = "", **content: Any) ->
 
 def source(name: str) -> str:
     """A file of figures/templates as it is."""
-    environment = Environment(loader=PackageLoader("figures"), autoescape=True)
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+    return (files("figures") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:

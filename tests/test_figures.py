@@ -1,5 +1,7 @@
 """Figures: their structure and data, not their pixels."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -138,6 +140,18 @@ def test_gradient_distributions_show_every_network_at_every_stage():
         np.testing.assert_allclose(ax.patches[0].get_data().values, counts / counts.max())
         np.testing.assert_allclose(ax.patches[0].get_data().edges, 10.0**edges)
     assert not figure.axes[0].texts[0].get_text()
+
+
+def test_log_axes_are_labelled_with_powers_of_ten(tmp_path):
+    figure = figures.gradient_distributions(gradient_result())
+    figures.save_figure(figure, tmp_path / "figure")  # which makes the labels
+    texts = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert "10⁻³" in texts
+    assert all(re.fullmatch("10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", text) for text in texts)
+    (ax,) = figures.gradients_along_depth(gradient_result()).axes
+    ax.set_ylim(0.002, 0.009)
+    ax.figure.draw_without_rendering()
+    assert "4×10⁻³" in [label.get_text() for label in ax.get_yticklabels(minor=True)]
 
 
 def test_zeros_and_nan_are_written_beside_the_distribution():

@@ -377,6 +377,11 @@ def test_a_stage_and_networks_can_be_picked(made, browser):
     assert len(shown(browser, "#gini .network", "dataset.network")) == 6  # on paper there is everything
 
 
+def read(value):
+    """A number as the page reads it out: three digits, of those that the cell keeps."""
+    return f"{float(f'{value:.6g}'):#.3g}"
+
+
 def test_the_arrow_keys_read_the_matrices_for_all_networks(made, browser):
     content = made[1]
     browser.open(made[0])
@@ -387,12 +392,9 @@ def test_the_arrow_keys_read_the_matrices_for_all_networks(made, browser):
     (text,) = shown(browser, "#correlation output")
     title, *lines = text.split("\n")
     assert title.startswith("Stage 1: layer 2 (stages.0.attention.1.gate) and layer 3 (")
-    wanted = [
-        f"{name} ({kind}): {float(f'{result.stages[0].matrix[1, 2]:.6g}'):#.3g}"
-        for name, both in content.correlation.result.items()
-        for kind, result in (("trained", both.trained), ("untrained", both.untrained))
-    ]
-    assert lines == wanted
+    for line, (name, both) in zip(lines, content.correlation.result.items(), strict=True):
+        trained, untrained = (result.stages[0].matrix[1, 2] for result in (both.trained, both.untrained))
+        assert line == f"{name}: {read(trained)} (untrained {read(untrained)})"
     assert shown(browser, "#correlation .twin") == shown(browser, "#correlation .network > .wide .twin")
     browser.press("End")
     assert browser.run("document.activeElement.cellIndex") == 6

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium
 from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import SE, analyze, failure, train
@@ -74,6 +75,16 @@ def test_it_is_one_file_that_fetches_and_runs_nothing(made):
     policy = next(a["content"] for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
     assert "script-src 'none'" in policy
+
+
+def test_a_browser_has_nothing_to_say(made, tmp_path):
+    with chromium(tmp_path) as browser:
+        browser.open(made[0], 390)
+        assert browser.errors == []
+        assert browser.requests == [made[0].as_uri()]
+        assert (
+            browser.run("getComputedStyle(document.querySelector('.alarm')).borderLeftWidth") != "0px"
+        )  # has its style
 
 
 def test_names_are_text(made):

@@ -51,9 +51,14 @@
       .filter((twin) => twin?.dataset.value !== undefined);
   };
   const value = (cell) => {
-    const { network, kind } = cell.closest("table").dataset;
     const mark = cell.dataset.mark ? `, ${cell.dataset.mark}` : "";
-    return `${network} (${kind}): ${Number(cell.dataset.value).toPrecision(3)}${mark}`;
+    return `${Number(cell.dataset.value).toPrecision(3)}${mark}`;
+  };
+  const line = (cell, cells) => {
+    const { network } = cell.closest("table").dataset;
+    const copies = cells.filter((other) => other.closest("table").matches(`[data-kind="untrained"]`));
+    const copy = copies.find((other) => other.closest("table").dataset.network === network);
+    return `${network}: ${value(cell)}${copy ? ` (untrained ${value(copy)})` : ""}`;
   };
   const show = (group, cell) => {
     const table = cell.closest("table");
@@ -65,7 +70,8 @@
     all(".twin", group).forEach((each) => each.classList.remove("twin"));
     found.forEach((twin) => twin.classList.add("twin"));
     const title = `Stage ${table.dataset.stage}: layer ${named(layer)} ${group.dataset.relation} ${named(other)}`;
-    const lines = found.length ? found.map(value) : ["no number"];
+    const own = found.filter((twin) => !twin.closest("table").matches(`[data-kind="untrained"]`));
+    const lines = own.length ? own.map((twin) => line(twin, found)) : ["no number"];
     first(".readout", group).textContent = [title, ...lines].join("\n");
   };
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
