@@ -132,7 +132,12 @@ class Demo:
         )
         models = " ".join(f"--model {name}" for name in WITHOUT_SKIP)
         command = f"dia-analyze gradients {models} --set skip=false --data {DATA} --images {GRADIENT_IMAGES}"
-        return Section(result, about, [f"{command} --seed {self.seed}"], [("", gradient_finding(result))])
+        return Section(
+            result,
+            about,
+            [f"{command} --seed {self.seed}"],
+            [("Untrained networks without skip connections", gradient_finding(result))],
+        )
 
     def _gradcam(self, again: Again) -> Section[Heatmaps]:
         selection = gradcam.Selection((), DATA, CAM_IMAGES, None, 1, False)

@@ -87,12 +87,13 @@ def dia_lstm_beside_plain(result: GradientResult) -> list[Pair]:
 def finding(result: GradientResult) -> Finding:
     """What becomes of the gradient in each network, and whether DIA-LSTM makes it larger where that was measured."""
     text = " ".join(network.finding() for network in result.networks)
-    ours = ", ".join("none" if n.decades is None else f"{n.decades:+.2f}" for n in result.networks) + " decades"
+    known = [f"{network.decades:+.2f}" for network in result.networks if network.decades is not None]
+    ours = f"{', '.join(known)} decades" if known else "no number"
     pairs = [pair for pair in dia_lstm_beside_plain(result) if not pair.skip]
     if not pairs:
         reason = "it takes a network with DIA-LSTM beside its backbone, both without skip connections"
         return Finding(text, ours, CLAIM, "cannot be told here", reason)
-    text = "\n".join([text, *(pair.line().strip() for pair in pairs)])
+    text = "\n".join([text, *(f"{pair.line().strip()}." for pair in pairs)])
     stages, larger = sum(len(pair.mean_ratios) for pair in pairs), sum(len(pair.larger_at) for pair in pairs)
     reason = f"both are larger at {larger} of {stages} stages" if larger < stages else ""
     return Finding(text, ours, CLAIM, HOLDS[larger == stages], reason)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dia_analysis.findings import Attention
 from dia_models import Checkpoint
-from dia_models.models import blueprint
 
 RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
 
@@ -42,13 +40,3 @@ def network_name(checkpoint: Checkpoint) -> str:
     spec = checkpoint.info.model
     changed = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
     return f"{spec.name} ({changed})" if changed else spec.name
-
-
-def attention_of(checkpoint: Checkpoint) -> Attention:
-    """What attention a network has, in the words of the paper's claims."""
-    kind = blueprint(checkpoint.info.model).plan.kind
-    if kind is None:
-        return "none"
-    if kind.name.startswith("dia_lstm"):
-        return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
-    return "shared" if kind.shared else "one module per layer"

@@ -10,7 +10,6 @@ from cli.classes import class_numbers
 from cli.console import note, say
 from cli.gradient_pairs import finding as gradient_finding
 from cli.inputs import Inputs
-from cli.naming import attention_of
 from cli.networks import Candidate
 from cli.page import write_page
 from cli.testing import Options
@@ -32,6 +31,7 @@ from dia_analysis.provenance import versions
 from dia_models import ModelInputError
 from dia_models.checkpoint import CheckpointInfo
 from dia_models.data import FileImages
+from dia_models.models import blueprint
 from figures.report import SHOWN, Heatmaps, ReportPage, Section, Subject, report
 
 DEFAULT = Path("dia-out") / "report.html"
@@ -97,7 +97,7 @@ def subject(inputs: Inputs) -> Subject:
     facts = {
         "network": info.model.name,
         "options": options or "the defaults",
-        "attention": attention_of(inputs.checkpoint),
+        "attention": attention_of(inputs),
         "parameters": f"{count_parameters(inputs.model):,}",
         "input": f"{size.height}x{size.width}, {channels} channel{'s' if channels > 1 else ''}",
         "classes": str(len(info.classes)),
@@ -158,7 +158,17 @@ def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str
 
 def attention_in(everyone: Sequence[Inputs]) -> dict[str, Attention]:
     """What attention each network has."""
-    return {inputs.checkpoint.name: attention_of(inputs.checkpoint) for inputs in everyone}
+    return {inputs.checkpoint.name: attention_of(inputs) for inputs in everyone}
+
+
+def attention_of(inputs: Inputs) -> Attention:
+    """What attention a network has, in the words of the paper's claims."""
+    kind = blueprint(inputs.checkpoint.info.model).plan.kind
+    if kind is None:
+        return "self-attention" if _has_attention(inputs) else "none"
+    if kind.name.startswith("dia_lstm"):
+        return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
+    return "shared" if kind.shared else "one module per layer"
 
 
 def _importance(inputs: Inputs) -> GiniResult:
@@ -187,9 +197,7 @@ def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientRe
     for place, inputs in enumerate(everyone):
         try:
             found[place] = _gradient(inputs, again, place, images)
-        except (AnalysisInputError, ModelInputError) as error:
-            if error.argument not in ("data", "points"):
-                raise
+        except AnalysisInputError as error:
             missing.append(f"{inputs.checkpoint.name}: no gradients, because {error}.")
     result = GradientResult(tuple(found.values())) if found else None
     return Section(
@@ -204,7 +212,10 @@ def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientRe
 
 def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkGradients:
     checkpoint = inputs.checkpoint
-    class_numbers(inputs.source, checkpoint.info.classes, inputs.data)
+    try:
+        class_numbers(inputs.source, checkpoint.info.classes, inputs.data)
+    except ModelInputError as error:
+        raise AnalysisInputError(error.argument, str(error)) from error
     labelled = gradients.labelled(inputs, images, inputs.batch_size)
     candidate = Candidate(checkpoint.name, again.ckpts[place])
     return gradients.measure([candidate], labelled, None, per_block=False).networks[0]
@@ -284,11 +295,11 @@ def costs(everyone: Sequence[Inputs], again: Again) -> Section[CostResult]:
     options, seed = again.options, again.first.seed
     result = cost.measure(compared, batch_size=options.batch_size, rounds=ROUNDS, device=options.device, seed=seed)
     attention = attention_in(everyone)
-    without = [name for name, kind in attention.items() if kind == "none"]
+    without = [name for name, kind in attention.items() if kind in ("none", "self-attention")]
     return Section(
         result,
         cost.about(result),
         [again("cost", range(len(everyone)), None, "--rounds", str(ROUNDS))],
         [("", finding) for finding in cost_findings(result, attention)],
-        [f"{name} has no attention, so it is its own backbone." for name in without],
+        [f"{name} has no attention module to leave out, so it is its own backbone." for name in without],
     )

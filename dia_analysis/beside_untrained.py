@@ -41,6 +41,9 @@ class BesideUntrained:
                 "number is about one module per layer"
             )
             return Finding(text, ours, PAPER, "cannot be told here", reason)
+        if any(stage.kind == "self-attention" for stage in self.trained.stages):
+            reason = "here the maps are of self-attention, and the number is about modules that scale channels"
+            return Finding(text, ours, PAPER, "cannot be told here", reason)
         return Finding(text, ours, PAPER, HOLDS[r >= PAPER_MEAN_R])
 
     def _learned(self, r: float) -> str:

@@ -14,7 +14,7 @@ from dia_analysis.gini import GiniResult
 from dia_analysis.verdict import TrustChecks, warnings
 
 Verdict = Literal["holds here", "does not hold here", "cannot be told here"]
-Attention = Literal["none", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
+Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
 HOLDS: Mapping[bool, Verdict] = {True: "holds here", False: "does not hold here"}
 
 PAPER_GINI = (
@@ -111,9 +111,15 @@ def _alike(a: GradCAMResult, b: GradCAMResult) -> tuple[str, float | None]:
 def _trusted(checks: Sequence[TrustChecks] | None, agreements: Sequence[AgreementResult]) -> list[str]:
     if checks is None:
         return ["Whether the maps can be trusted was not checked here."]
-    passed = [check.name for check in checks if not check.failures()]
+    unfailed = {check.name: _passes(check) for check in checks if not check.failures()}
+    passed, undecided = ([name for name, passes in unfailed.items() if passes is wanted] for wanted in (True, False))
     lines = [_as_sentence(line) for line in warnings(checks, agreements)]
-    return [*lines, f"The maps of {' and '.join(passed)} fail no check."] if passed else lines
+    lines += [f"The maps of {' and '.join(passed)} pass both checks."] if passed else []
+    return lines + ([f"For the maps of {' and '.join(undecided)} the checks do not decide."] if undecided else [])
+
+
+def _passes(check: TrustChecks) -> bool:
+    return bool(check.randomisation.depends_on_weights and check.deletion.better_than_random)
 
 
 def _as_sentence(warning: str) -> str:

@@ -35,9 +35,7 @@ def gradient_distributions(result: GradientResult) -> Figure:
         _note_missing(ax, [network for network in result.networks if index < len(network.stages)], index)
         ax.set(yticks=[], ylabel=f"Stage {index + 1}", ylim=(0, None))
         ax.spines["left"].set_visible(False)
-    axes[-1].set_xscale("log")
-    logarithmic(axes[-1].xaxis)
-    _limit(axes[-1], [stage for network in result.networks for stage in network.stages])
+    _scale(axes[-1], [stage for network in result.networks for stage in network.stages])
     axes[-1].set_xlabel("Absolute gradient at the stage's output (line: mean)")
     _legend(figure, list(axes))
     return figure
@@ -104,10 +102,13 @@ def _draw_distribution(ax: Axes, stage: PointGradients, name: str, style: dict[s
         ax.plot([], [], label=name, **line)
 
 
-def _limit(ax: Axes, stages: Sequence[PointGradients]) -> None:
+def _scale(ax: Axes, stages: Sequence[PointGradients]) -> None:
+    """A log axis that shows the distributions, if there is any: gradients may all be zero."""
     low = [value for stage in stages if (value := stage.magnitudes.quantile(0.001) or stage.magnitudes.smallest)]
     high = [value for stage in stages if (value := stage.magnitudes.largest)]
     if low:
+        ax.set_xscale("log")
+        logarithmic(ax.xaxis)
         ax.set_xlim(min(low) / 2, max(high) * 2)
 
 

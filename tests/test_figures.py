@@ -165,6 +165,17 @@ def test_zeros_and_nan_are_written_beside_the_distribution():
     figure = figures.gradient_distributions(GradientResult((dead, broken)))
     assert figure.axes[0].texts[0].get_text() == "dead: 100.00% zero\nbroken: 100.00% zero"
     assert figure.axes[2].texts[0].get_text() == "broken: 100.00% not finite"
+    figure.draw_without_rendering()
+
+
+def test_gradients_that_are_all_zero_are_drawn_as_nothing():
+    model = create_model("cifar_resnet20")
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+    zero = network_gradients(model, [(torch.randn(4, 3, 8, 8), torch.arange(4))], name="zero")
+    figure = figures.gradient_distributions(GradientResult((zero,)))
+    figure.draw_without_rendering()
+    assert figure.axes[0].texts[0].get_text() == "zero: 100.00% zero"
 
 
 def test_gradients_along_depth_mark_the_stages():

@@ -1,11 +1,23 @@
 """What the sentences say: each follows from the numbers, and the paper's claim is judged only where it can be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from test_correlation import of_maps
 
-from dia_analysis import CostResult, GiniResult, GradCAMResult, NetworkCost, Provenance, StageGini
+from dia_analysis import (
+    CostResult,
+    DeletionResult,
+    GiniResult,
+    GradCAMResult,
+    NetworkCost,
+    Provenance,
+    RandomisationResult,
+    StageGini,
+    TrustChecks,
+)
 from dia_analysis.beside_untrained import BesideUntrained
 from dia_analysis.findings import cam_finding, cost_findings, gini_finding
 from dia_analysis.importance import Importance
@@ -131,3 +143,28 @@ def test_maps_are_compared_where_both_say_something():
     assert "cannot be compared: one of them is always empty" in nothing.text
     assert nothing.ours == "no number"
     assert "different sizes" in cam_finding([maps("a", [ramp]), maps("b", [ramp], (8, 8))], ()).text
+
+
+def checked(name, gains):
+    """Maps that depend on the weights; `gains` are how much better than at random removing what they mark is."""
+    rho = np.zeros((2, 1, len(gains)))
+    randomisation = RandomisationResult(("m",), (1.0,), rho, rho, None, 0)
+    found, random = np.zeros((len(gains), 2)), np.repeat(np.array(gains)[None, :, None], 2, axis=2)
+    return TrustChecks(name, randomisation, DeletionResult(found, found, random, 0 * random, 0))
+
+
+def test_only_maps_that_pass_are_said_to_pass():
+    sure, unsure, worse = [0.2, 0.21, 0.19], [0.5, -0.4, 0.1], [-0.2, -0.21, -0.19]
+    checks = [checked("a", sure), checked("b", unsure), checked("c", worse), checked("d", sure)]
+    text = cam_finding([maps("a", [np.eye(2)])], checks).text
+    assert "The maps of a and d pass both checks." in text
+    assert "For the maps of b the checks do not decide." in text
+    assert "Do not rely on the maps of c: removing what they mark changes the score no more" in text
+
+
+def test_self_attention_is_not_held_against_the_papers_number():
+    result = correlated(0.1)
+    stages = tuple(replace(stage, kind="self-attention") for stage in result.stages)
+    found = BesideUntrained(replace(result, stages=stages), None).finding()
+    assert found.verdict == "cannot be told here"
+    assert "self-attention" in found.reason

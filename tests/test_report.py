@@ -246,7 +246,7 @@ def test_a_network_without_attention_alone_on_images_without_labels(tmp_path):
     assert text.count("plain has no attention, so there are no attention maps to look at.") == 4
     assert "plain: no gradients, because" in text
     assert "has no classes, so its images have no labels" in text
-    assert "plain has no attention, so it is its own backbone." in text
+    assert "plain has no attention module to leave out, so it is its own backbone." in text
     assert "the maps of plain" in text.replace("The maps", "the maps")
     assert "Files that could not be read and are left out (1):" in text
     assert EVIL in page.text
