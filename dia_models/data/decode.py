@@ -1,5 +1,6 @@
 """One image file to one array of bytes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 SUFFIXES = PICTURES | {dicom.SUFFIX}
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # of Pillow's others, some run external programs
 LARGEST_PIXELS = 64_000_000
+Fit = Callable[[Image.Image], UInt8[np.ndarray, "height width channel"]]
 ORIENTATION, FIRST_TURNED = 0x0112, 5  # the EXIF tag; from this value on, height and width change places
 
 
@@ -27,21 +29,28 @@ class UnreadableImageError(ValueError):
     """The file is no image, is damaged, or is too large."""
 
 
-def read_image(path: Path, size: tuple[int, int] | None, channels: int) -> UInt8[np.ndarray, "height width channel"]:
+def read_image(
+    path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None
+) -> UInt8[np.ndarray, "height width channel"]:
     """Decode an image file to (height, width, channels) bytes; `channels` is 1 (grey) or 3 (RGB).
 
     16-bit images keep their upper 8 bits; transparency is laid on white; the camera's orientation is applied. DICOM
     files are seen through their window (`dicom.read_dicom`).
     With `size` (height, width) an image of another size is scaled until it covers that size, then cropped to
-    its centre. Raises UnreadableImageError, naming the reason.
+    its centre, unless `fit` brings it to that size. Raises UnreadableImageError, naming the reason.
     """
+    image = _opened(path)
+    return fit_image(image, size, channels) if fit is None else fit(image)
+
+
+def _opened(path: Path) -> Image.Image:
     try:
         if dicom.is_dicom(path):
-            return fit_image(Image.fromarray(dicom.read_dicom(path, LARGEST_PIXELS)), size, channels)
+            return Image.fromarray(dicom.read_dicom(path, LARGEST_PIXELS))
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
-            return fit_image(_eight_bit(ImageOps.exif_transpose(image)), size, channels)
+            return _eight_bit(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
     except Exception as error:  # a damaged file can make Pillow's decoders raise almost anything

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from dia_models.data.decode import UnreadableImageError, fit_image, read_image
+from dia_models.data.decode import Fit, UnreadableImageError, fit_image, read_image
 from dia_models.errors import ModelInputError
 
 UNLABELLED = -1
@@ -108,13 +108,25 @@ class FileImages:
         with ThreadPoolExecutor(max(self.workers, 1)) as pool:
             for start in range(0, len(indices), batch_size):
                 chosen = indices[start : start + batch_size]
-                decoded = list(pool.map(lambda i: self._read(i, size, channels), chosen))
+                decoded = list(pool.map(lambda i: self.read(i, size, channels), chosen))
                 kept = [(i, image) for i, image in zip(chosen, decoded, strict=True) if image is not None]
                 if kept:
                     given += len(kept)
                     yield self._batch([i for i, _ in kept], [image for _, image in kept])
         if not given:
             raise ModelInputError("data", f"none of the {len(indices)} files asked for in {self.root} can be read")
+
+    def read(
+        self, index: int, size: tuple[int, int] | None, channels: int, fit: Fit | None = None
+    ) -> UInt8[np.ndarray, "height width channel"] | None:
+        """Decode one file as `read_image` does; None if it cannot be read. Raises ModelInputError if `strict`."""
+        try:
+            return read_image(self.paths[index], size, channels, fit)
+        except UnreadableImageError as error:
+            if self.strict:
+                raise ModelInputError("data", f"{self.paths[index]}: {error}") from error
+            self.unreadable[self.name(index)] = str(error)
+            return None
 
     def take(self, indices: Sequence[int]) -> "FileImages":
         """The files at these indices, in that order."""
@@ -142,15 +154,6 @@ class FileImages:
     def name(self, index: int) -> str:
         """The file's path below the data's folder."""
         return self.paths[index].relative_to(self.root).as_posix()
-
-    def _read(self, index: int, size: tuple[int, int] | None, channels: int) -> np.ndarray | None:
-        try:
-            return read_image(self.paths[index], size, channels)
-        except UnreadableImageError as error:
-            if self.strict:
-                raise ModelInputError("data", f"{self.paths[index]}: {error}") from error
-            self.unreadable[self.name(index)] = str(error)
-            return None
 
     def _batch(self, indices: list[int], images: list[np.ndarray]) -> Batch:
         _check_one_size(image.shape for image in images)
