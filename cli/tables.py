@@ -21,6 +21,13 @@ DRAWN: dict[str, Callable[[SweepResult], Figure]] = {
     "figure15": sweeps.along_training,
 }
 
+OF_NETWORKS = {
+    "figure2": "correlation --ckpt NAME",
+    "figure9": "gradcam --ckpt A --ckpt B IMAGES",
+    "figure11 and figure12": "gini --ckpt A --ckpt B",
+    "figure13": "gradients --model A --model B --set skip=false",
+}
+
 
 def print_tables(runs: list[Path], out: Path | None, *, as_json: bool) -> None:
     """Print the tables of all sweeps, and write each as Markdown, CSV and LaTeX if there is a folder for them."""
@@ -50,6 +57,8 @@ def draw_figures(runs: list[Path], out: Path) -> None:
             say(f"{name}: written to {out / name}.png and .pdf")
         else:
             say(f"{name}: there are no runs; dia-train sweep {name} --scale laptop makes them")
+    for name, command in OF_NETWORKS.items():
+        say(f"{name}: drawn from networks, not from runs: dia-analyze {command}")
 
 
 def read_sweeps(runs: list[Path]) -> list[SweepResult]:
