@@ -13,12 +13,19 @@ HEAD = """# What came out here
 The sweeps that were run, each with the command that makes it again, on two CPU cores, at laptop scale: small networks
 that are trained briefly. The raw results are in `docs/results/`, and `python docs/write_results.py` writes this page
 from them. How to read the tables: [sweeps](sweeps.md). They say what holds at this scale, not in the paper's networks.
+
+## In short
+
+Each of the paper's differences, beside ours: it *holds* or *does not hold* if our 95 % interval leaves zero out, to the
+paper's side or to the other; else there were *not enough runs* to tell, or the difference is too small at this scale.
+
 """
 
 
 def text() -> str:
     """The page."""
-    return "\n".join([HEAD, *(tables.markdown(result) for result in read_sweeps([DOCS / "results"]))])
+    results = read_sweeps([DOCS / "results"])
+    return "\n".join([HEAD + tables.in_short(results), "", *map(tables.markdown, results)])
 
 
 if __name__ == "__main__":

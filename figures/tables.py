@@ -2,9 +2,11 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from math import isnan
+from typing import get_args
 
-from dia_analysis.claims import Claim, claims
+from dia_analysis.claims import Claim, Verdict, claims
 from dia_analysis.sweep_result import SweepResult, shown
 
 HEAD = ("data", "backbone", "variant", "parameters", "runs", "paper", "ours", "paper's difference", "our difference",
@@ -24,6 +26,21 @@ def markdown(result: SweepResult) -> str:
     lines = [_markdown_line(head), _markdown_line(tuple("---" for _ in head)), *map(_markdown_line, body)]
     title = f"## {result.source}: {result.title}"
     return "\n\n".join([title, f"{result.question} {_scale(result)}", "\n".join(lines), _notes(result)]) + "\n"
+
+
+def in_short(results: Sequence[SweepResult]) -> str:
+    """A list of all sweeps: which of the paper's differences hold, which do not, and which cannot be told."""
+    return "\n".join(f"- **{result.source}**, {result.title.lower()}: {_verdicts(result)}." for result in results)
+
+
+def _verdicts(result: SweepResult) -> str:
+    found: dict[str, list[str]] = {verdict: [] for verdict in get_args(Verdict)}
+    several = len({claim.cell.backbone for claim in claims(result)}) > 1
+    for claim in claims(result):
+        if claim.verdict is not None:
+            where = f" in {claim.cell.backbone}" if several else ""
+            found[claim.verdict].append(f"{claim.cell.variant} against {claim.cell.versus}{where}")
+    return "; ".join(f"*{verdict}*: {', '.join(named)}" for verdict, named in found.items() if named)
 
 
 def csv_text(result: SweepResult) -> str:
