@@ -30,7 +30,7 @@ def markdown(result: SweepResult) -> str:
 
 def in_short(results: Sequence[SweepResult]) -> str:
     """A list of all sweeps: which of the paper's differences hold, which do not, and which cannot be told."""
-    return "\n".join(f"- **{result.source}**, {result.title.lower()}: {_verdicts(result)}." for result in results)
+    return "\n".join(f"- **{result.source}**, {result.title}: {_verdicts(result)}." for result in results)
 
 
 def _verdicts(result: SweepResult) -> str:
@@ -39,7 +39,7 @@ def _verdicts(result: SweepResult) -> str:
     for claim in claims(result):
         if claim.verdict is not None:
             where = f" in {claim.cell.backbone}" if several else ""
-            found[claim.verdict].append(f"{claim.cell.variant} against {claim.cell.versus}{where}")
+            found[claim.verdict].append(f"`{claim.cell.variant}` against `{claim.cell.versus}`{where}")
     return "; ".join(f"*{verdict}*: {', '.join(named)}" for verdict, named in found.items() if named)
 
 
