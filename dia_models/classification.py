@@ -1,6 +1,7 @@
 """Train classifiers: their data, the loss, and what they are tested on."""
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,22 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from dia_models.data import ImageSource, MemoryImages, Preprocessing, hold_out, open_data, suited
+from dia_models.data import (
+    Batch,
+    ImageSource,
+    MemoryImages,
+    Preprocessing,
+    StreamedImages,
+    evenly_spaced,
+    hold_out,
+    open_data,
+    suited,
+)
 from dia_models.data.images import fitted
+from dia_models.device import usable_cores
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate, undefined
 from dia_models.models import create_model
@@ -21,9 +33,11 @@ from dia_models.processes import size, summed
 from dia_models.recipe import Recipe
 from dia_models.run_config import RunConfig
 from dia_models.subset import balanced_subset
-from dia_models.training import Batches, Labels, Pixels, Training, epoch_seed
+from dia_models.training import Batches, Labels, Pixels, StreamedBatches, Training, epoch_seed
 
-Parts = tuple[MemoryImages, MemoryImages]  # to train on, and to test on
+Images = MemoryImages | StreamedImages
+Parts = tuple[Images, Images]  # to train on, and to test on
+MEASURED_IMAGES = 2048  # of a set that does not lie in memory, for its mean and deviation
 
 
 def read_images(
@@ -34,13 +48,19 @@ def read_images(
     data_dir: Path | None = None,
     download: bool = False,
     strict: bool = False,
+    stream: bool = False,
 ) -> Parts:
-    """Read the training and the test images of a data set into memory, files at `image_size` pixels."""
-    train, test = (
-        _in_memory(open_data(data, part, data_dir, strict=strict, download=download), image_size, channels)
+    """Read the training and the test images of a data set into memory, files at `image_size` pixels.
+
+    With `stream`, files are read when they are needed. Raises ModelInputError for data that are no files then.
+    """
+    found = [
+        open_data(data, part, data_dir, workers=len(usable_cores()) if stream else 2, strict=strict, download=download)
         for part in ("train", "test")
-    )
-    return train, test
+    ]
+    if stream:
+        return _streamed(data, found[0], image_size, channels), _streamed(data, found[1], image_size, channels)
+    return _in_memory(found[0], image_size, channels), _in_memory(found[1], image_size, channels)
 
 
 def read_classes(data: str, image_size: int | None = None, channels: int = 3, **where: Any) -> Parts:
@@ -53,7 +73,7 @@ def read_classes(data: str, image_size: int | None = None, channels: int = 3, **
     return train, test
 
 
-def divided(config: RunConfig, train: MemoryImages) -> tuple[MemoryImages, MemoryImages | None]:
+def divided(config: RunConfig, train: Images) -> tuple[Images, Images | None]:
     """The images to train on and, if the recipe has any, those to validate on."""
     kept, validation = hold_out(train, config.recipe.validation, config.seed)
     if config.recipe.training_images is not None:
@@ -66,9 +86,9 @@ class Classification:
     """A classifier's run: the images, and what is made of them."""
 
     config: RunConfig
-    train: MemoryImages
-    validation: MemoryImages | None
-    held_for_test: MemoryImages
+    train: Images
+    validation: Images | None
+    held_for_test: Images
     preprocessing: Preprocessing
 
     @classmethod
@@ -76,7 +96,7 @@ class Classification:
         """Divide the images as the recipe says."""
         train, test = parts
         kept, validation = divided(config, train)
-        return cls(config, kept, validation, test, suited(config.data, kept.pixels))
+        return cls(config, kept, validation, test, suited(config.data, _some_pixels(kept)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -90,10 +110,8 @@ class Classification:
 
     def build(self) -> Network:
         """The network, with random weights."""
-        channels = self.train.pixels.shape[3]
-        return create_model(
-            self.config.model, num_classes=len(self.classes), in_channels=channels, **self.config.options
-        )
+        classes, channels, options = len(self.classes), self.train.channels, self.config.options
+        return create_model(self.config.model, num_classes=classes, in_channels=channels, **options)
 
     def training(self, model: Network) -> "ClassifierTraining":
         """Its training."""
@@ -106,7 +124,7 @@ class Classification:
     def test(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Accuracy and loss on the test images."""
         test = self.held_for_test
-        batches = test.batches(range(len(test)), self.config.recipe.batch_size, None, test.pixels.shape[3])
+        batches = _batches(test, range(len(test)), self.config.recipe.batch_size)
         return evaluate(model, batches, self.preprocessing, len(test.classes), device)
 
     def undefined(self) -> Evaluation:
@@ -125,10 +143,34 @@ def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> Me
     return images
 
 
+def _streamed(data: str, source: ImageSource, image_size: int | None, channels: int) -> StreamedImages:
+    if isinstance(source, MemoryImages):
+        raise ModelInputError(
+            "set", f"augment=resized_crop_flip cuts parts out of image files, and {data} has none; accepted: crop_flip"
+        )
+    if image_size is None:
+        raise ModelInputError("image-size", "augment=resized_crop_flip needs the size of the parts: --image-size 224")
+    return StreamedImages(source, (image_size, image_size), channels)
+
+
+def _some_pixels(images: Images) -> UInt8[Tensor, "image height width channel"]:
+    """All that lie in memory, or some of the files."""
+    if isinstance(images, MemoryImages):
+        return images.pixels
+    some = evenly_spaced(min(MEASURED_IMAGES, len(images)), len(images))
+    return torch.cat([batch.pixels for batch in _batches(images, some, 64)])
+
+
+def _batches(images: Images, indices: Sequence[int], batch_size: int) -> Iterator[Batch]:
+    if isinstance(images, StreamedImages):
+        return images.batches(indices, batch_size)
+    return images.batches(indices, batch_size, None, images.channels)
+
+
 class TrainingData(L.LightningDataModule):
     """Training batches that depend on nothing but the seed and the epoch; validation batches in fixed order."""
 
-    def __init__(self, train: MemoryImages, validation: MemoryImages | None, recipe: Recipe, seed: int):
+    def __init__(self, train: Images, validation: Images | None, recipe: Recipe, seed: int):
         super().__init__()
         self.train, self.validation, self.recipe, self.seed = train, validation, recipe, seed
 
@@ -139,14 +181,18 @@ class TrainingData(L.LightningDataModule):
         self.train = self.train.to(device)
         self.validation = None if self.validation is None else self.validation.to(device)
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> Batches | StreamedBatches:
         """This epoch's batches."""
         assert self.trainer is not None
         seed = epoch_seed(self.seed, self.trainer.current_epoch)
+        if isinstance(self.train, StreamedImages):
+            return StreamedBatches(self.train, self.recipe.batch_size, seed)
         return Batches(self.train, self.recipe.batch_size, seed, self.recipe.augment, self.recipe.padding)
 
-    def val_dataloader(self) -> Batches | list[Any]:
+    def val_dataloader(self) -> Batches | StreamedBatches | list[Any]:
         """The images held out from training."""
+        if isinstance(self.validation, StreamedImages):
+            return StreamedBatches(self.validation, self.recipe.batch_size)
         return [] if self.validation is None else Batches(self.validation, self.recipe.batch_size)
 
 

@@ -1,5 +1,7 @@
 """Which device to compute on, and in which precision."""
 
+import os
+
 import torch
 
 from dia_models.errors import ModelInputError
@@ -31,3 +33,8 @@ def choose_precision(name: str, device: torch.device) -> str:
 def _cpu_has_bfloat16() -> bool:
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

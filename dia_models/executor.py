@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from dia_models.device import usable_cores
 from dia_models.errors import ModelInputError
 from dia_models.run import RunConfig, fit
 from dia_models.tasks import TaskKind, task_for
@@ -49,7 +50,8 @@ class Task:
         """Train it to its end; gives why it failed, as text, which passes between processes where errors may not."""
         try:
             config = RunConfig.read(self.directory)
-            task, where = task_for(config.model), {"data_dir": self.data_dir, "strict": self.strict}
+            task, stream = task_for(config.model), config.recipe.streams
+            where = {"data_dir": self.data_dir, "strict": self.strict, "stream": stream}
             parts = _parts(task, config.data, config.image_size, config.channels, **where)
             fit(config, self.directory, torch.device(device), resume=True, parts=parts)
         except Exception as error:
@@ -66,7 +68,7 @@ def places(device: torch.device, jobs: int | None = None) -> list[Place]:
         count = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
         names = [f"cuda:{i}" for i in range(count)] if count > 1 else [str(device)]
         return [Place(names[i % len(names)]) for i in range(jobs or len(names))]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    cores = usable_cores()
     jobs = jobs or len(cores)
     if jobs > len(cores):
         raise ModelInputError("jobs", f"{jobs} given, but there are {len(cores)} cores; accepted: 1 to {len(cores)}")

@@ -34,12 +34,17 @@ class Recipe(BaseModel):
     clip: float = Field(default=0.0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
-    augment: Literal["crop_flip", "crop", "none"] = "crop_flip"
+    augment: Literal["crop_flip", "crop", "resized_crop_flip", "none"] = "crop_flip"
     padding: int = Field(default=4, ge=0)
     validation: float = Field(default=0.1, ge=0, lt=1)
     training_images: int | None = Field(default=None, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether images are read from their files at every use, as random parts at another size each time."""
+        return self.augment == "resized_crop_flip"
 
     @field_validator("milestones")
     @classmethod

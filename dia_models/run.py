@@ -67,6 +67,7 @@ def fit(
                 data_dir=data_dir,
                 download=download,
                 strict=strict,
+                stream=config.recipe.streams,
             )
         job = task.plan(config, parts)
         run = _Run(config, directory, where, job)

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from dia_models.data import MemoryImages
+from dia_models.data.splits import Images
 from dia_models.errors import ModelInputError
 
 
-def balanced_subset(images: MemoryImages, count: int, seed: int) -> MemoryImages:
+def balanced_subset(images: Images, count: int, seed: int) -> Images:
     """`count` images drawn at random, as many of each class as of every other where there are enough.
 
     The same seed draws the same images, and more of them with a larger `count`. Raises ModelInputError if there are

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dia_models.attention import Attention
 from dia_models.averaging import moving_average
 from dia_models.compiling import compiled
-from dia_models.data import MemoryImages, shift_and_mirror
+from dia_models.data import MemoryImages, StreamedImages, shift_and_mirror
 from dia_models.metrics_file import MetricsFile
 from dia_models.optimisers import make_optimizer, make_schedule
 from dia_models.processes import rank, size, summed
@@ -77,6 +77,32 @@ def share(pixels: Pixels, labels: Labels) -> tuple[Pixels, Labels]:
     """This process' part of a batch. One that gets nothing computes on another's image, but without its label."""
     mine = slice(rank(), None, size())
     return (pixels[mine] if rank() < len(labels) else pixels[:1]), labels[mine]
+
+
+@dataclass(frozen=True)
+class StreamedBatches:
+    """Batches of image files that are decoded while the network computes.
+
+    With a `seed` they are random parts of the images, in a new order.
+    Of several processes, each decodes its share of every batch.
+    """
+
+    images: StreamedImages
+    batch_size: int
+    seed: int | None = None
+
+    def __len__(self) -> int:
+        """Batches: the last one may be smaller."""
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Pixels, Labels]]:
+        order = torch.arange(len(self.images))
+        if self.seed is not None:
+            order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(self.seed))]
+        whole = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        shown = [(batch[rank() :: size()] if rank() < len(batch) else batch[:1]).tolist() for batch in whole]
+        for batch, (pixels, labels) in zip(whole, self.images.decoded(shown, self.seed), strict=True):
+            yield pixels, labels[: len(batch[rank() :: size()])]
 
 
 class Training(L.LightningModule):

@@ -12,4 +12,4 @@ def test_the_page_is_written_from_the_results():
     spec.loader.exec_module(module)
     written = (DOCS / "results.md").read_text(encoding="utf-8")
     assert written == module.text(), "run `python docs/write_results.py`"
-    assert written.count("\n## ") == len(list((DOCS / "results").glob("*.json"))) >= 3
+    assert written.count("\n## ") - 1 == len(list((DOCS / "results").glob("*.json"))) >= 3

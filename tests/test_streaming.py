@@ -7,10 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from dia_models import Checkpoint, ModelInputError
+from dia_models.classification import read_images
 from dia_models.data.folder import image_folder
 from dia_models.data.random_part import random_part
 from dia_models.data.request import Request
 from dia_models.data.streaming import StreamedImages
+from dia_models.recipe import load_recipe
+from dia_models.run import MODEL, RunConfig, fit
 
 SIZE = (24, 32)
 
@@ -96,3 +100,27 @@ def test_taking_some_keeps_labels_and_classes(streamed):
     assert some.labels.tolist() == [1, 0]
     assert some.classes == ("first", "second")
     assert greys(some, [[0, 1]], None) == [[125, 35]]
+
+
+def test_a_network_trains_on_parts_and_again_to_the_same_weights(streamed, tmp_path_factory):
+    runs = []
+    for name in ("one", "two"):
+        config = RunConfig(
+            model="cifar_resnet11",
+            data=f"folder:{streamed.files.root}",
+            recipe_name="one_cycle",
+            recipe=load_recipe("one_cycle", epochs=2, batch_size=6, augment="resized_crop_flip", validation=0.2),
+            image_size=16,
+        )
+        runs.append(fit(config, tmp_path_factory.mktemp(name), torch.device("cpu")))
+    first, second = (Checkpoint.read(run.directory / MODEL).weights for run in runs)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert runs[0].last.images == 4  # every fifth image of a class
+    assert Checkpoint.read(runs[0].directory / MODEL).info.preprocessing.size == (16, 16)
+
+
+def test_parts_of_what_is_no_file_and_of_no_size_are_refused(streamed):
+    with pytest.raises(ModelInputError, match="digits has none; accepted: crop_flip"):
+        read_images("digits", 16, 1, stream=True)
+    with pytest.raises(ModelInputError, match="--image-size 224"):
+        read_images(f"folder:{streamed.files.root}", None, 3, stream=True)

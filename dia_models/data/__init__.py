@@ -6,6 +6,7 @@ from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, 
 from dia_models.data.request import data_root
 from dia_models.data.sets import data_names, open_data
 from dia_models.data.splits import hold_out
+from dia_models.data.streaming import StreamedImages
 
 __all__ = [
     "CIFAR_MEAN",
@@ -16,6 +17,7 @@ __all__ = [
     "ImageSource",
     "MemoryImages",
     "Preprocessing",
+    "StreamedImages",
     "data_names",
     "data_root",
     "evenly_spaced",

@@ -51,6 +51,11 @@ class MemoryImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self.pixels.shape[3]
+
     def name(self, index: int) -> str:
         """The file's name, or `#index`."""
         return f"#{index}" if self.names is None else self.names[index]
@@ -60,7 +65,7 @@ class MemoryImages:
         names, groups = (
             None if given is None else tuple(given[i] for i in indices.tolist()) for given in (self.names, self.groups)
         )
-        return MemoryImages(self.pixels[indices], self.labels[indices], self.classes, names, groups)
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices], names=names, groups=groups)
 
     def to(self, device: torch.device) -> "MemoryImages":
         """The same images on another device."""
@@ -138,7 +143,8 @@ class FileImages:
         if size is not None and (need := len(self) * size[0] * size[1] * channels) > LARGEST_SET_BYTES:
             raise ModelInputError(
                 "data",
-                f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit",
+                f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit (training with "
+                "--set augment=resized_crop_flip reads them when they are needed)",
             )
         parts = list(self.batches(range(len(self)), 1024, size, channels))
         _check_one_size(part.pixels.shape[1:] for part in parts)

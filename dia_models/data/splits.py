@@ -1,15 +1,34 @@
 """Hold images out for validation: at random, or whole groups of images, such as all of one patient."""
 
 from collections import defaultdict
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from dia_models.data.images import MemoryImages
+Taken = TypeVar("Taken")
 
 
-def hold_out(images: MemoryImages, fraction: float, seed: int) -> tuple[MemoryImages, MemoryImages | None]:
+@runtime_checkable
+class Divisible(Protocol):
+    """Labelled images of which one can take some. Those of one of the `groups`, such as a patient, belong together."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def labels(self) -> Int64[Tensor, "image"]: ...  # noqa: D102
+
+    @property
+    def groups(self) -> tuple[str, ...] | None: ...  # noqa: D102
+
+    def take(self: Taken, indices: Int64[Tensor, "chosen"]) -> Taken: ...  # noqa: D102
+
+
+Images = TypeVar("Images", bound=Divisible)
+
+
+def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images | None]:
     """Split into images to train on and, unless `fraction` rounds to none, images to validate on.
 
     Images of one group (`images.groups`) stay together; then each class gives up about its share of images.
