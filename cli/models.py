@@ -91,7 +91,7 @@ def _sweep_row(sweep: Sweep, scale: str) -> tuple[str, ...]:
     kinds = len(sweep.variants_at(scale))
     networks = f"{', '.join(size.backbones)} x {kinds}"
     runs = len(size.data) * len(size.backbones) * kinds * size.seeds
-    hours = (f"{size.hours[machine]:g}" if machine in size.hours else "" for machine in ("H100", "two cores"))
+    hours = (f"{size.hours[machine]:,.7g}" if machine in size.hours else "" for machine in ("H100", "two cores"))
     recipes = ", ".join(dict.fromkeys(size.backbones.values()))
     return (sweep.name, sweep.source, ", ".join(size.data), networks, recipes, str(size.seeds), str(runs), *hours)
 

@@ -35,14 +35,23 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) ->
     """The recipe's learning rates, step by step."""
     if recipe.schedule == "step":
         return LambdaLR(optimizer, lambda step: step_factor(recipe, step, steps_per_epoch))
+    if recipe.schedule == "cosine":
+        return LambdaLR(optimizer, lambda step: cosine_factor(recipe, step, steps_per_epoch))
     return LambdaLR(optimizer, lambda step: cycle_factor(step, recipe.epochs * steps_per_epoch))
 
 
 def step_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """What the learning rate is multiplied by at a step (from 0): a linear warm-up, and `decay` at each milestone."""
     passed = bisect_right([round(part * recipe.epochs) for part in recipe.milestones], step // steps_per_epoch)
-    rising = round(recipe.warmup * recipe.epochs * steps_per_epoch)
-    return min(1.0, (step + 1) / (rising + 1)) * recipe.decay**passed
+    return min(1.0, (step + 1) / (_rising(recipe, steps_per_epoch) + 1)) * recipe.decay**passed
+
+
+def cosine_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """A linear warm-up, then down to zero along a cosine, which it reaches one step after the last."""
+    rising = _rising(recipe, steps_per_epoch)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return _cosine(1.0, 0.0, (step - rising) / (recipe.epochs * steps_per_epoch - rising))
 
 
 def cycle_factor(step: int, steps: int) -> float:
@@ -54,6 +63,11 @@ def cycle_factor(step: int, steps: int) -> float:
     if step <= peak:
         return _cosine(1 / 25, 1.0, step / peak if peak else 1.0)
     return _cosine(1.0, 1 / 25e4, (step - peak) / max(steps - 1 - peak, 1.0))
+
+
+def _rising(recipe: Recipe, steps_per_epoch: int) -> int:
+    """The steps of the warm-up."""
+    return round(recipe.warmup * recipe.epochs * steps_per_epoch)
 
 
 def _cosine(start: float, end: float, part: float) -> float:

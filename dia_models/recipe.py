@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool
     weight_decay: float = Field(ge=0)
-    schedule: Literal["step", "one_cycle"]
+    schedule: Literal["step", "one_cycle", "cosine"]
     milestones: tuple[Fraction, ...] = ()
     decay: float = Field(default=0.1, gt=0)
     warmup: float = Field(default=0.0, ge=0, lt=1)
@@ -57,7 +57,7 @@ class Recipe(BaseModel):
     @classmethod
     def _once(cls, warmup: float, others: Any) -> float:
         if warmup and others.data.get("schedule") == "one_cycle":
-            raise ValueError("the one_cycle schedule has a warm-up of its own; warmup is for schedule=step")
+            raise ValueError("the one_cycle schedule has a warm-up of its own; warmup is for step and cosine")
         return warmup
 
     @field_validator("nesterov")

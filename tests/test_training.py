@@ -179,6 +179,17 @@ def test_a_warm_up_rises_in_a_line_to_the_learning_rate_and_leaves_the_rest_as_i
     assert warm[4:] == pytest.approx(rates("paper", 6)[4:])
 
 
+def test_the_cosine_is_that_of_torch_after_the_warm_up():
+    seen = rates("paper", 10, schedule="cosine", warmup=0.2)  # 4 of the 20 steps
+    assert seen[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 16)
+    for rate in seen[4:]:
+        assert rate == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
 @pytest.mark.parametrize("steps", [5, 6, 10, 40, 101])
 def test_one_cycle_is_that_of_torch(steps):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
@@ -208,7 +219,7 @@ def test_one_cycle_of_very_few_steps_starts_at_the_top(steps):
         ({"epoch": 3}, "unknown set 'epoch'; did you mean 'epochs'"),
         ({"epochs": 0}, "epochs=0: Input should be greater than or equal to 1"),
         ({"epochs": "many"}, "epochs='many': Input should be a valid integer"),
-        ({"schedule": "cosine"}, "schedule='cosine': Input should be 'step' or 'one_cycle'"),
+        ({"schedule": "linear"}, "schedule='linear': Input should be 'step', 'one_cycle' or 'cosine'"),
         ({"validation": 1.0}, "validation=1.0: Input should be less than 1"),
         ({"label_smoothing": 1}, "label_smoothing=1: Input should be less than 1"),
         ({"clip": -1}, "clip=-1: Input should be greater than or equal to 0"),
