@@ -246,7 +246,7 @@ def test_an_unknown_recipe_shows_the_nearest():
     assert set(list_recipes()) == {
         "one_cycle",
         "paper",
-        *(f"paper_{n}" for n in ("imagenet", "preresnet", "resnext", "wrn")),
+        *(f"paper_{n}" for n in ("imagenet", "preresnet", "resnext", "vit", "wrn")),
     }
 
 
