@@ -61,7 +61,7 @@ def residual(build: Callable[..., Network]) -> Callable[..., Network]:
 
 
 BLOCK_OPTIONS: dict[str, Option] = {"skip": True, "batch_norm": True}
-DETECTOR_OPTIONS: dict[str, Option] = {"min_size": 800, "max_size": 1333}
+DETECTOR_OPTIONS: dict[str, Option] = {"min_size": 800, "max_size": 1333, "from_scratch": False}
 DEPTHS = (20, 29, 56, 83, 110, 164, 245, 326, 407)
 
 BACKBONES = (
@@ -87,9 +87,9 @@ BACKBONES = (
     Backbone("uvit_small", uvit_small, ("uvit_small",), {"image_size": 32}, suits_tokens, "noise prediction"),
     *(
         Backbone(
-            rf"{name}_resnet(?P<depth>50|101)_fpn",
+            rf"{name}_resnet(?P<depth>18|50|101)_fpn",
             build,
-            tuple(f"{name}_resnet{depth}_fpn" for depth in (50, 101)),
+            tuple(f"{name}_resnet{depth}_fpn" for depth in (18, 50, 101)),
             DETECTOR_OPTIONS,
             task="detection",
         )
