@@ -29,11 +29,12 @@ from torchvision import transforms
 
 from dia_models import create_model
 from dia_models.allocator import keep_freed_memory
+from dia_models.classification import ClassifierTraining, TrainingData
 from dia_models.data import CIFAR_MEAN, CIFAR_STD, MemoryImages, evenly_spaced, open_data, suited
 from dia_models.device import choose_precision
 from dia_models.optimisers import make_optimizer
 from dia_models.recipe import Recipe, load_recipe
-from dia_models.training import Training, TrainingData, make_trainer
+from dia_models.training import make_trainer
 
 CPU = torch.device("cpu")
 
@@ -150,7 +151,7 @@ def measure(images: MemoryImages, recipe: Recipe) -> dict[str, Clock]:
         "DataLoader, our precision and format": Loop(recipe, torch.channels_last, low, lambda: iter(loader)),
     }
     in_turn = InTurn(others)
-    training = Training(seeded().to(memory_format=torch.channels_last), recipe, preprocessing, len(images), 0)
+    training = ClassifierTraining(seeded().to(memory_format=torch.channels_last), recipe, preprocessing, len(images), 0)
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(recipe, Path(folder), CPU, "bfloat16" if low else "float32", (in_turn,), validates=False)
         with warnings.catch_warnings():

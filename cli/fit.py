@@ -13,12 +13,18 @@ from cli.console import note, progress_bar, say, say_json
 from cli.settings import parse_setting
 from dia_models import ModelInputError
 from dia_models.device import choose_device
+from dia_models.evaluation import Evaluation, Measured
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
 from dia_models.tensorboard import TensorBoardLog
 
 DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {"digits": {"augment": "crop", "padding": 1}}  # mirrored digits are none
+TOLD = (
+    ("train_loss", "loss", ".3f"),
+    ("train_accuracy", "accuracy", ".2%"),
+    ("val_accuracy", "validation accuracy", ".2%"),
+)
 
 
 class RunProgress(Callback):
@@ -51,11 +57,9 @@ class RunProgress(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the epoch's line; above the bar, where there is one."""
         seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        validation = f", validation accuracy {seen['val_accuracy']:.2%}" if "val_accuracy" in seen else ""
-        note(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: loss {seen['train_loss']:.3f}, "
-            f"accuracy {seen['train_accuracy']:.2%}{validation}, {self._rate():.0f} images/s"
-        )
+        parts = [f"{words} {seen[name]:{form}}" for name, words, form in TOLD if name in seen]
+        parts.append(f"{self._rate():.0f} images/s")
+        note(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(parts)}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the terminal as it was."""
@@ -180,8 +184,16 @@ def _print(result: RunResult, as_json: bool) -> None:
         note(f"written to {result.directory}/")
         return
     say(f"{result.config.model} on {result.last.images} test images of {result.config.data}")
-    say(f"  after the last epoch:      accuracy {result.last.accuracy:.2%}, loss {result.last.loss:.3f}")
+    say(f"  after the last epoch:      {_told(result.last)}")
     if result.best is not None:
-        say(f"  best on validation images: accuracy {result.best.accuracy:.2%}, loss {result.best.loss:.3f}")
+        say(f"  best on validation images: {_told(result.best)}")
     note(f"written to {result.directory}/")
-    note(f"look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
+    if isinstance(result.last, Evaluation):
+        note(f"look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
+
+
+def _told(measured: Measured) -> str:
+    """The scores in words; accuracies are percentages."""
+    forms = {"test_accuracy": ".2%"}
+    scores = measured.scores.items()
+    return ", ".join(f"{name.removeprefix('test_')} {value:{forms.get(name, '.3f')}}" for name, value in scores)

@@ -1,7 +1,8 @@
-"""How well a network classifies images."""
+"""How well a network classifies images, and the scores of other networks."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import nan
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,27 @@ class Evaluation:
     accuracy: float
     per_class_accuracy: tuple[float | None, ...]
     loss: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What a run's result calls them."""
+        return {"test_accuracy": self.accuracy, "test_loss": self.loss}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured of a network that is no classifier, by names that begin with `test_`; nan if undefined."""
+
+    images: int
+    scores: dict[str, float]
+
+
+Measured = Evaluation | Scores
+
+
+def undefined(images: int, classes: int) -> Evaluation:
+    """The scores of a classifier that computes no numbers."""
+    return Evaluation(images, nan, (None,) * classes, nan)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dia_models.errors import ModelInputError
-from dia_models.run import RunConfig, fit, read_parts
+from dia_models.run import RunConfig, fit
+from dia_models.tasks import TaskKind, task_for
 
 LOST_IN_A_ROW = 3  # workers that may be lost before any run is finished
 POLL_SECONDS = 1.0
 
 
-_parts = lru_cache(maxsize=1)(read_parts)  # the runs of a sweep share their data
+@lru_cache(maxsize=1)  # the runs of a sweep share their data
+def _parts(task: TaskKind, data: str, image_size: int | None, channels: int, **where: Any) -> Any:
+    return task.read(data, image_size, channels, **where)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Task:
         """Train it to its end; gives why it failed, as text, which passes between processes where errors may not."""
         try:
             config = RunConfig.read(self.directory)
-            parts = _parts(config.data, config.image_size, config.channels, data_dir=self.data_dir, strict=self.strict)
+            task, where = task_for(config.model), {"data_dir": self.data_dir, "strict": self.strict}
+            parts = _parts(task, config.data, config.image_size, config.channels, **where)
             fit(config, self.directory, torch.device(device), resume=True, parts=parts)
         except Exception as error:
             return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import lightning
 import torch
 
-from dia_models.evaluation import Evaluation
+from dia_models.evaluation import Evaluation, Measured, Scores
 from dia_models.run_config import RunConfig
 from dia_models.saving import RESULT, save
 
@@ -26,8 +26,8 @@ class RunResult:
 
     directory: Path
     config: RunConfig
-    last: Evaluation
-    best: Evaluation | None
+    last: Measured
+    best: Measured | None
     nan_epoch: int | None = None
 
     @property
@@ -66,28 +66,25 @@ class RunResult:
         return cls(
             directory,
             config,
-            _evaluation(images, document["last"]),
-            None if best is None else _evaluation(images, best),
+            _measured(images, document["last"]),
+            None if best is None else _measured(images, best),
             document.get("nan_epoch"),
         )
 
 
-def undefined(images: int, classes: int) -> Evaluation:
-    """The scores of a network that computes no numbers."""
-    return Evaluation(images, nan, (None,) * classes, nan)
+def _document(measured: Measured) -> dict[str, Any]:
+    document: dict[str, Any] = {name: score if isfinite(score) else None for name, score in measured.scores.items()}
+    if isinstance(measured, Evaluation):
+        document["per_class_accuracy"] = list(measured.per_class_accuracy)
+    return document
 
 
-def _document(evaluation: Evaluation) -> dict[str, Any]:
-    scores = {"test_accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
-    return {
-        **{name: score if isfinite(score) else None for name, score in scores.items()},
-        "per_class_accuracy": list(evaluation.per_class_accuracy),
-    }
-
-
-def _evaluation(images: int, document: dict[str, Any]) -> Evaluation:
-    accuracy, loss = (nan if document[k] is None else document[k] for k in ("test_accuracy", "test_loss"))
-    return Evaluation(images, accuracy, tuple(document.get("per_class_accuracy", ())), loss)
+def _measured(images: int, document: dict[str, Any]) -> Measured:
+    scores = {name: nan if score is None else score for name, score in document.items() if name.startswith("test_")}
+    if "test_accuracy" not in scores:
+        return Scores(images, scores)
+    per_class = tuple(document.get("per_class_accuracy", ()))
+    return Evaluation(images, scores["test_accuracy"], per_class, scores["test_loss"])
 
 
 def versions() -> dict[str, str]:

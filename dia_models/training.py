@@ -1,4 +1,4 @@
-"""The training loop: batches from memory, a Lightning module and what it leaves after each epoch."""
+"""The training loop of every task: batches from memory, what Lightning modules share, what is left after an epoch."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
@@ -20,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dia_models.attention import Attention
 from dia_models.averaging import moving_average
 from dia_models.compiling import compiled
-from dia_models.data import MemoryImages, Preprocessing, shift_and_mirror
+from dia_models.data import MemoryImages, shift_and_mirror
 from dia_models.metrics_file import MetricsFile
 from dia_models.optimisers import make_optimizer, make_schedule
 from dia_models.processes import rank, size, summed
@@ -71,53 +70,31 @@ class Batches:
             pixels = self.images.pixels[chosen]
             if self.augment != "none":
                 pixels = shift_and_mirror(pixels, self.padding, self.augment == "crop_flip", generator)
-            yield _share(pixels, self.images.labels[chosen])
+            yield share(pixels, self.images.labels[chosen])
 
 
-def _share(pixels: Pixels, labels: Labels) -> tuple[Pixels, Labels]:
+def share(pixels: Pixels, labels: Labels) -> tuple[Pixels, Labels]:
     """This process' part of a batch. One that gets nothing computes on another's image, but without its label."""
     mine = slice(rank(), None, size())
     return (pixels[mine] if rank() < len(labels) else pixels[:1]), labels[mine]
 
 
-class TrainingData(L.LightningDataModule):
-    """Training batches that depend on nothing but the seed and the epoch; validation batches in fixed order."""
-
-    def __init__(self, train: MemoryImages, validation: MemoryImages | None, recipe: Recipe, seed: int):
-        super().__init__()
-        self.train, self.validation, self.recipe, self.seed = train, validation, recipe, seed
-
-    def setup(self, stage: str) -> None:
-        """Move the images to the device."""
-        assert self.trainer is not None
-        device = self.trainer.strategy.root_device
-        self.train = self.train.to(device)
-        self.validation = None if self.validation is None else self.validation.to(device)
-
-    def train_dataloader(self) -> Batches:
-        """This epoch's batches."""
-        assert self.trainer is not None
-        seed = epoch_seed(self.seed, self.trainer.current_epoch)
-        return Batches(self.train, self.recipe.batch_size, seed, self.recipe.augment, self.recipe.padding)
-
-    def val_dataloader(self) -> Batches | list[Any]:
-        """The images held out from training."""
-        return [] if self.validation is None else Batches(self.validation, self.recipe.batch_size)
-
-
 class Training(L.LightningModule):
-    """Cross-entropy classification, as a recipe says; attention modules may add to the loss.
+    """What every kind of training shares: the recipe's optimizer, the moving average, and means over each epoch.
 
-    Of several processes, each has its share of a batch; the loss is that of the whole batch, divided by its size.
+    A subclass says in `measured` what it sums over images beside their number; its steps add to `tally`. Of several
+    processes, each has its share of a batch; the loss is that of the whole batch, divided by its size.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, preprocessing: Preprocessing, images: int, seed: int):
+    measured: tuple[str, ...] = ("loss",)
+
+    def __init__(self, model: nn.Module, recipe: Recipe, images: int, seed: int):
         super().__init__()
-        self.model, self.recipe, self.preprocessing, self.seed = model, recipe, preprocessing, seed
+        self.model, self.recipe, self.seed = model, recipe, seed
         self.average = moving_average(model, recipe.ema) if recipe.ema else None
         self.run_model = compiled(model) if recipe.compile else model.__call__
         self.steps_per_epoch = -(-images // recipe.batch_size)
-        self.tally = torch.zeros(3)  # this epoch's summed loss, hits and images
+        self.tally = self._nothing()  # this epoch's sums, the number of images last
 
     @property
     def network(self) -> nn.Module:
@@ -127,19 +104,7 @@ class Training(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Whatever else draws random numbers in this epoch (dropout) also depends on seed and epoch alone."""
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch) + rank())
-        self.tally = torch.zeros(3, device=self.device)
-
-    def training_step(self, batch: tuple[Pixels, Labels]) -> Float[Tensor, ""]:
-        """The loss of one batch. Raises NotFiniteError."""
-        pixels, labels = batch
-        entropy, seen = _seen(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
-        penalties = [p for a in self._attention() if (p := a.penalty()) is not None]
-        penalty = sum(penalties, start=entropy.new_zeros(()))
-        seen[0] += seen[2] * penalty.detach()
-        if not seen[0].isfinite():
-            raise NotFiniteError(self.current_epoch + 1)
-        self.tally = self.tally + seen
-        return entropy * size() / seen[2] + penalty  # the gradient is the processes' mean
+        self.tally = self._nothing()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the average after the step, and finish the epoch."""
@@ -151,12 +116,7 @@ class Training(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Count from nothing."""
-        self.tally = torch.zeros(3, device=self.device)
-
-    def validation_step(self, batch: tuple[Pixels, Labels]) -> None:
-        """Measure one batch."""
-        pixels, labels = batch
-        self.tally = self.tally + _seen(self.network(self.preprocessing(pixels)), labels)[1]
+        self.tally = self._nothing()
 
     def on_validation_epoch_end(self) -> None:
         """Give the means."""
@@ -168,12 +128,26 @@ class Training(L.LightningModule):
         schedule = make_schedule(optimizer, self.recipe, self.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def penalty(self) -> Float[Tensor, ""]:
+        """What the attention modules add to the loss."""
+        penalties = [p for a in self._attention() if (p := a.penalty()) is not None]
+        return sum(penalties, start=next(self.model.parameters()).new_zeros(()))
+
+    def count(self, sums: Float[Tensor, "sum"]) -> None:
+        """Add a training step's sums over all processes. Raises NotFiniteError if its loss is not finite."""
+        if not sums[0].isfinite():
+            raise NotFiniteError(self.current_epoch + 1)
+        self.tally = self.tally + sums
+
     def _attention(self) -> list[Attention]:
         return [module for module in self.model.modules() if isinstance(module, Attention)]
 
+    def _nothing(self) -> Float[Tensor, "sum"]:
+        return torch.zeros(len(self.measured) + 1, device=self.device)
+
     def _log(self, part: str) -> None:
-        loss, hits, images = self.tally
-        means = {f"{part}_loss": loss / images, f"{part}_accuracy": hits / images}
+        *sums, images = self.tally
+        means = {f"{part}_{name}": value / images for name, value in zip(self.measured, sums, strict=True)}
         self.log_dict(means, on_step=False, on_epoch=True, sync_dist=size() > 1)  # equal in all processes as it is
 
     def _agree(self) -> None:
@@ -181,16 +155,6 @@ class Training(L.LightningModule):
         for buffer in self.buffers() if size() > 1 else ():
             if buffer.is_floating_point():
                 summed(buffer).div_(size())
-
-
-def _seen(
-    logits: Float[Tensor, "shown class"], labels: Labels, smoothing: float = 0.0
-) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
-    """This process' summed cross-entropy; and over all processes the summed cross-entropy, hits and images."""
-    logits = logits[: len(labels)].float()
-    entropy = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
-    hits = (logits.detach().argmax(1) == labels).sum()
-    return entropy, summed(torch.stack([entropy.detach(), hits.float(), hits.new_tensor(len(labels)).float()]))
 
 
 class KeptEpochs(Callback):
@@ -215,25 +179,32 @@ class KeptEpochs(Callback):
 
 
 class BestEpoch(Callback):
-    """Calls `save` after each epoch whose network is better on the validation images than all before it."""
+    """Calls `save` after each epoch whose network is better on the validation images than all before it.
 
-    def __init__(self, save: Callable[[], None]):
-        self.save = save
-        self.accuracy = -1.0
+    `metric` is what is compared; of a loss, less is better, of anything else more.
+    """
+
+    def __init__(self, save: Callable[[], None], metric: str):
+        self.save, self.metric = save, metric
+        self.best: float | None = None
+
+    @property
+    def _key(self) -> str:
+        return self.metric.removeprefix("val_")
 
     def state_dict(self) -> dict[str, Any]:
-        """The best accuracy so far."""
-        return {"accuracy": self.accuracy}
+        """The best value so far."""
+        return {self._key: self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go back to the best of the epochs before the one that is resumed."""
-        self.accuracy = state_dict["accuracy"]
+        self.best = state_dict[self._key]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compare this epoch's network."""
-        accuracy = float(trainer.callback_metrics["val_accuracy"])
-        if accuracy > self.accuracy:
-            self.accuracy = accuracy
+        value = float(trainer.callback_metrics[self.metric])
+        if self.best is None or (value < self.best if self._key == "loss" else value > self.best):
+            self.best = value
             self.save()
 
 

@@ -239,13 +239,13 @@ def test_sharing_srm_saves_what_the_paper_leaves_out():
 
 
 def test_mix_pooling_adds_its_penalty_to_the_training_loss():
+    from dia_models.classification import ClassifierTraining
     from dia_models.data import Preprocessing
     from dia_models.recipe import load_recipe
-    from dia_models.training import Training
 
     model = create_model("cifar_resnet20_spem").eval()
     preprocessing = Preprocessing(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
-    training = Training(model, load_recipe("paper"), preprocessing, 4, 0)
+    training = ClassifierTraining(model, load_recipe("paper"), preprocessing, 4, 0)
     training.log = lambda *_, **__: None
     pixels, labels = torch.randint(0, 255, (4, 16, 16, 3), dtype=torch.uint8), torch.tensor([0, 1, 2, 3])
     loss = training.training_step((pixels, labels))
@@ -254,13 +254,13 @@ def test_mix_pooling_adds_its_penalty_to_the_training_loss():
 
 
 def test_style_weights_have_no_weight_decay():
+    from dia_models.classification import ClassifierTraining
     from dia_models.data import Preprocessing
     from dia_models.recipe import load_recipe
-    from dia_models.training import Training
 
     model = create_model("cifar_resnet20_srm")
     preprocessing = Preprocessing(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
-    optimizer = Training(model, load_recipe("paper"), preprocessing, 4, 0).configure_optimizers()["optimizer"]
+    optimizer = ClassifierTraining(model, load_recipe("paper"), preprocessing, 4, 0).configure_optimizers()["optimizer"]
     decayed, undecayed = optimizer.param_groups
     assert (decayed["weight_decay"], undecayed["weight_decay"]) == (1e-4, 0.0)
     assert len(undecayed["params"]) == 6

@@ -13,11 +13,12 @@ from xray_data import chest_xray, network
 
 from dia_analysis.diagnostics import best_threshold, diagnose
 from dia_models import Checkpoint
+from dia_models.classification import divided, read_classes
 from dia_models.data import hold_out, open_data
 from dia_models.data.chest_xray import TABLE_XI, patient
 from dia_models.evaluation import held_out
 from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, _divided, fit, read_parts
+from dia_models.run import RunConfig, fit
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_the_validation_images_are_those_of_the_run(tmp_path, data):
     fit(config, tmp_path / "run", torch.device("cpu"), data_dir=data)
     info = Checkpoint.read(tmp_path / "run" / "model.safetensors").info
     held = held_out(info, lambda: open_data("chest-xray", "train", data).load((16, 16), 1))
-    own = _divided(config, *read_parts("chest-xray", 16, 1, data_dir=data)).validation
+    own = divided(config, read_classes("chest-xray", 16, 1, data_dir=data)[0])[1]
     assert held.names == own.names
     assert torch.equal(held.pixels, own.pixels)
     assert 0 < len(held) < 24

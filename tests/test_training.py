@@ -13,11 +13,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dia_models import Checkpoint, ModelInputError, load
+from dia_models.classification import ClassifierTraining
 from dia_models.data import Batch, Preprocessing, open_data
 from dia_models.evaluation import evaluate
 from dia_models.recipe import list_recipes, load_recipe
 from dia_models.run import RunConfig, fit, kept_epochs
-from dia_models.training import Batches, Training, epoch_seed
+from dia_models.training import Batches, epoch_seed
 
 CPU = torch.device("cpu")
 
@@ -144,7 +145,7 @@ def rates(recipe_name, epochs, images=256, **changes):
     """The learning rate of every step."""
     recipe = load_recipe(recipe_name, epochs=epochs, batch_size=128, **changes)
     plain = Preprocessing(height=8, width=8, mean=(0.0,), std=(1.0,))
-    training = Training(torch.nn.Linear(1, 1), recipe, plain, images, 0)
+    training = ClassifierTraining(torch.nn.Linear(1, 1), recipe, plain, images, 0)
     made = training.configure_optimizers()
     optimizer, plan = made["optimizer"], made["lr_scheduler"]
     assert plan["interval"] == "step"

@@ -12,12 +12,12 @@ from lightning.pytorch.callbacks import Callback
 
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.averaging import moving_average
+from dia_models.classification import ClassifierTraining
 from dia_models.data import MemoryImages, Preprocessing, hold_out, open_data
 from dia_models.evaluation import evaluate
 from dia_models.recipe import load_recipe
 from dia_models.run import RunConfig, fit
 from dia_models.subset import balanced_subset
-from dia_models.training import Training
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(height=8, width=8, mean=(0.5,), std=(0.5,))
@@ -31,7 +31,7 @@ def config(epochs=2, model="cifar_resnet11", **changes):
 
 def step(model, **changes):
     """A training step's loss on four images, and their logits and labels."""
-    training = Training(model, load_recipe("paper", **changes), PREPROCESSING, 4, 0)
+    training = ClassifierTraining(model, load_recipe("paper", **changes), PREPROCESSING, 4, 0)
     pixels, labels = torch.randint(0, 255, (4, 8, 8, 1), dtype=torch.uint8), torch.tensor([0, 1, 2, 3])
     return training.training_step((pixels, labels)), model(PREPROCESSING(pixels)), labels
 
@@ -163,7 +163,7 @@ def test_adamw_takes_momentum_as_its_first_beta_and_decays_apart_from_the_gradie
     model = torch.nn.Linear(2, 2, bias=False)
     before = model.weight.detach().clone()
     recipe = load_recipe("paper", optimizer="adamw", learning_rate=0.01, momentum=0.8, weight_decay=0.1)
-    optimizer = Training(model, recipe, PREPROCESSING, 4, 0).configure_optimizers()["optimizer"]
+    optimizer = ClassifierTraining(model, recipe, PREPROCESSING, 4, 0).configure_optimizers()["optimizer"]
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
     model.weight.grad = torch.tensor([[1.0, -2.0], [3.0, -4.0]])
     optimizer.step()

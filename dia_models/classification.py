@@ -1,0 +1,184 @@
+"""Train classifiers: their data, the loss, and what they are tested on."""
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dia_models.data import ImageSource, MemoryImages, Preprocessing, hold_out, open_data, suited
+from dia_models.data.images import fitted
+from dia_models.errors import ModelInputError
+from dia_models.evaluation import Evaluation, evaluate, undefined
+from dia_models.models import create_model
+from dia_models.network import Network
+from dia_models.processes import size, summed
+from dia_models.recipe import Recipe
+from dia_models.run_config import RunConfig
+from dia_models.subset import balanced_subset
+from dia_models.training import Batches, Labels, Pixels, Training, epoch_seed
+
+Parts = tuple[MemoryImages, MemoryImages]  # to train on, and to test on
+
+
+def read_images(
+    data: str,
+    image_size: int | None = None,
+    channels: int = 3,
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    strict: bool = False,
+) -> Parts:
+    """Read the training and the test images of a data set into memory, files at `image_size` pixels."""
+    train, test = (
+        _in_memory(open_data(data, part, data_dir, strict=strict, download=download), image_size, channels)
+        for part in ("train", "test")
+    )
+    return train, test
+
+
+def read_classes(data: str, image_size: int | None = None, channels: int = 3, **where: Any) -> Parts:
+    """As `read_images`. Raises ModelInputError for data without classes, and if the two parts' are not the same."""
+    train, test = read_images(data, image_size, channels, **where)
+    if not train.classes:
+        raise ModelInputError("data", f"{data} has no classes to train on; put each class in a folder of its own")
+    if test.classes != train.classes:
+        raise ModelInputError("data", f"{data}: the test classes are not the training classes")
+    return train, test
+
+
+def divided(config: RunConfig, train: MemoryImages) -> tuple[MemoryImages, MemoryImages | None]:
+    """The images to train on and, if the recipe has any, those to validate on."""
+    kept, validation = hold_out(train, config.recipe.validation, config.seed)
+    if config.recipe.training_images is not None:
+        kept = balanced_subset(kept, config.recipe.training_images, config.seed)
+    return kept, validation
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A classifier's run: the images, and what is made of them."""
+
+    config: RunConfig
+    train: MemoryImages
+    validation: MemoryImages | None
+    held_for_test: MemoryImages
+    preprocessing: Preprocessing
+
+    @classmethod
+    def plan(cls, config: RunConfig, parts: Parts) -> "Classification":
+        """Divide the images as the recipe says."""
+        train, test = parts
+        kept, validation = divided(config, train)
+        return cls(config, kept, validation, test, suited(config.data, kept.pixels))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names."""
+        return self.train.classes
+
+    @property
+    def best_by(self) -> str | None:
+        """The best epoch has the greatest accuracy."""
+        return None if self.validation is None else "val_accuracy"
+
+    def build(self) -> Network:
+        """The network, with random weights."""
+        channels = self.train.pixels.shape[3]
+        return create_model(
+            self.config.model, num_classes=len(self.classes), in_channels=channels, **self.config.options
+        )
+
+    def training(self, model: Network) -> "ClassifierTraining":
+        """Its training."""
+        return ClassifierTraining(model, self.config.recipe, self.preprocessing, len(self.train), self.config.seed)
+
+    def data(self) -> "TrainingData":
+        """The batches."""
+        return TrainingData(self.train, self.validation, self.config.recipe, self.config.seed)
+
+    def test(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Accuracy and loss on the test images."""
+        test = self.held_for_test
+        batches = test.batches(range(len(test)), self.config.recipe.batch_size, None, test.pixels.shape[3])
+        return evaluate(model, batches, self.preprocessing, len(test.classes), device)
+
+    def undefined(self) -> Evaluation:
+        """The scores of a network that computes no numbers."""
+        return undefined(len(self.held_for_test), len(self.held_for_test.classes))
+
+
+def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> MemoryImages:
+    size = None if image_size is None else (image_size, image_size)
+    if isinstance(source, MemoryImages):
+        return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
+    images = source.load(size, channels)
+    if source.unreadable:
+        names = ", ".join(sorted(source.unreadable))
+        warnings.warn(f"{len(source.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
+    return images
+
+
+class TrainingData(L.LightningDataModule):
+    """Training batches that depend on nothing but the seed and the epoch; validation batches in fixed order."""
+
+    def __init__(self, train: MemoryImages, validation: MemoryImages | None, recipe: Recipe, seed: int):
+        super().__init__()
+        self.train, self.validation, self.recipe, self.seed = train, validation, recipe, seed
+
+    def setup(self, stage: str) -> None:
+        """Move the images to the device."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        self.train = self.train.to(device)
+        self.validation = None if self.validation is None else self.validation.to(device)
+
+    def train_dataloader(self) -> Batches:
+        """This epoch's batches."""
+        assert self.trainer is not None
+        seed = epoch_seed(self.seed, self.trainer.current_epoch)
+        return Batches(self.train, self.recipe.batch_size, seed, self.recipe.augment, self.recipe.padding)
+
+    def val_dataloader(self) -> Batches | list[Any]:
+        """The images held out from training."""
+        return [] if self.validation is None else Batches(self.validation, self.recipe.batch_size)
+
+
+class ClassifierTraining(Training):
+    """Cross-entropy, as a recipe says; attention modules may add to the loss."""
+
+    measured = ("loss", "accuracy")
+
+    def __init__(self, model: nn.Module, recipe: Recipe, preprocessing: Preprocessing, images: int, seed: int):
+        super().__init__(model, recipe, images, seed)
+        self.preprocessing = preprocessing
+
+    def training_step(self, batch: tuple[Pixels, Labels]) -> Float[Tensor, ""]:
+        """The loss of one batch. Raises NotFiniteError."""
+        pixels, labels = batch
+        entropy, seen = _seen(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
+        penalty = self.penalty()
+        seen[0] += seen[2] * penalty.detach()
+        self.count(seen)
+        return entropy * size() / seen[2] + penalty  # the gradient is the processes' mean
+
+    def validation_step(self, batch: tuple[Pixels, Labels]) -> None:
+        """Measure one batch."""
+        pixels, labels = batch
+        self.tally = self.tally + _seen(self.network(self.preprocessing(pixels)), labels)[1]
+
+
+def _seen(
+    logits: Float[Tensor, "shown class"], labels: Labels, smoothing: float = 0.0
+) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
+    """This process' summed cross-entropy; and over all processes the summed cross-entropy, hits and images."""
+    logits = logits[: len(labels)].float()
+    entropy = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+    hits = (logits.detach().argmax(1) == labels).sum()
+    return entropy, summed(torch.stack([entropy.detach(), hits.float(), hits.new_tensor(len(labels)).float()]))

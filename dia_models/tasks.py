@@ -1,0 +1,69 @@
+"""What networks are trained for: the few things that differ between the tasks, chosen by the network's name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from torch import nn
+
+from dia_models.backbones import Task
+from dia_models.classification import Classification, read_classes
+from dia_models.data import Preprocessing
+from dia_models.errors import ModelInputError
+from dia_models.evaluation import Measured
+from dia_models.models import task_of
+from dia_models.network import Network
+from dia_models.run_config import RunConfig
+from dia_models.training import Training
+
+
+@runtime_checkable
+class Job(Protocol):
+    """One run's data and what is made of them.
+
+    `classes` and `preprocessing` go into the checkpoints' header. `best_by` is the metric that tells the best epoch
+    (see `dia_models.training.BestEpoch`), None if nothing is held out for validation.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+    @property
+    def best_by(self) -> str | None: ...  # noqa: D102
+
+    def build(self) -> Network:
+        """The network with random weights, drawn from torch's global generator."""
+
+    def training(self, model: Network) -> Training:
+        """The Lightning module that trains it."""
+
+    def data(self) -> L.LightningDataModule:
+        """The batches, which depend on nothing but the seed and the epoch; `len(batch[1])` is a batch's images."""
+
+    def test(self, model: nn.Module, device: torch.device) -> Measured:
+        """What is measured at the end, by the best network and the last one."""
+
+    def undefined(self) -> Measured:
+        """The same of a network whose loss was not finite."""
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """How the data of a task are read, which the runs of a sweep share, and how a run's job is made of them."""
+
+    read: Callable[..., Any]
+    plan: Callable[[RunConfig, Any], Job]
+
+
+TASKS: dict[Task, TaskKind] = {"classification": TaskKind(read_classes, Classification.plan)}
+
+
+def task_for(model: str) -> TaskKind:
+    """What a network of this name is trained for. Raises ModelInputError for an unknown name, and an untrained task."""
+    task = task_of(model)
+    if task not in TASKS:
+        raise ModelInputError("model", f"{model} is a network for {task}; accepted: networks for {', '.join(TASKS)}")
+    return TASKS[task]
