@@ -20,7 +20,9 @@ app = typer.Typer(
 @app.command()
 def fit(
     model: Annotated[str | None, typer.Option("--model", help="A name that dia-train models lists.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="A name that dia-train recipes lists.")] = None,
     changes: o.Set = None,
     out: o.Out = None,
@@ -89,12 +91,14 @@ def evaluate(
     workers: o.Workers = 2,
     strict: o.Strict = False,
 ) -> None:
-    """How well do networks classify the test images of a data set? For two classes, how good a test are they?"""
+    """How well do networks classify the test images of a data set, or find the objects in them?"""
+    from cli.detecting import are_detectors, evaluate_detectors
     from cli.evaluation import evaluate_checkpoints
     from cli.testing import Options
 
     options = Options(data_dir, download, device, batch_size, workers, strict)
-    evaluate_checkpoints(ckpts, data, options, out=out, overwrite=overwrite, as_json=as_json)
+    score = evaluate_detectors if are_detectors(ckpts) else evaluate_checkpoints
+    score(ckpts, data, options, out=out, overwrite=overwrite, as_json=as_json)
 
 
 @app.command(name="import")

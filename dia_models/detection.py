@@ -81,9 +81,7 @@ def fasterrcnn(
     scaled = _checked(in_channels, sizes)
     pyramid = _pyramid(plan, depth, from_scratch, (1, 2, 3, 4), LastLevelMaxPool())
     anchors = _anchors([(side,) for side in ANCHOR_SIDES])
-    detector = FasterRCNNDetector(
-        pyramid, num_classes, scaled.min_size, scaled.max_size, rpn_anchor_generator=anchors
-    )
+    detector = FasterRCNNDetector(pyramid, num_classes, scaled.min_size, scaled.max_size, rpn_anchor_generator=anchors)
     detector.from_scratch = from_scratch
     return detector
 

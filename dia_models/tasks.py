@@ -11,6 +11,7 @@ from torch import nn
 from dia_models.backbones import Task
 from dia_models.classification import Classification, read_classes
 from dia_models.data import Preprocessing
+from dia_models.detection_training import Detection, read_scenes
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Measured
 from dia_models.models import task_of
@@ -58,7 +59,10 @@ class TaskKind:
     plan: Callable[[RunConfig, Any], Job]
 
 
-TASKS: dict[Task, TaskKind] = {"classification": TaskKind(read_classes, Classification.plan)}
+TASKS: dict[Task, TaskKind] = {
+    "classification": TaskKind(read_classes, Classification.plan),
+    "detection": TaskKind(read_scenes, Detection.plan),
+}
 
 
 def task_for(model: str) -> TaskKind:

@@ -148,7 +148,8 @@ class Training(L.LightningModule):
     def _log(self, part: str) -> None:
         *sums, images = self.tally
         means = {f"{part}_{name}": value / images for name, value in zip(self.measured, sums, strict=True)}
-        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=size() > 1)  # equal in all processes as it is
+        # Once an epoch, so that nothing is weighed; equal in all processes as it is.
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=size() > 1, batch_size=1)
 
     def _agree(self) -> None:
         """Give every process the mean of the batch norms' running statistics, each having seen its share of images."""
