@@ -52,7 +52,7 @@ class DetectionScores:
 
 def undefined_scores(images: int, classes: int) -> DetectionScores:
     """Those of a detector that computes no numbers."""
-    return DetectionScores(images, *(nan,) * len(NAMES), per_class_ap=(nan,) * (classes - 1))
+    return DetectionScores(images, nan, nan, nan, nan, nan, nan, (nan,) * (classes - 1))
 
 
 def detect(model: nn.Module, scenes: Scenes, batch_size: int, device: torch.device) -> Iterator[list[Detected]]:
@@ -84,11 +84,9 @@ def average_precision(detected: Sequence[Detected], objects: Sequence[Objects], 
         found = metric.compute()
     labels, precisions = (found[name].reshape(-1).tolist() for name in ("classes", "map_per_class"))
     of_class = dict(zip(labels, precisions, strict=True))
-    return DetectionScores(
-        len(detected),
-        *(_defined(float(found[name])) for name in NAMES.values()),
-        per_class_ap=tuple(_defined(of_class.get(label, nan)) for label in range(1, classes)),
-    )
+    scores = {ours: _defined(float(found[theirs])) for ours, theirs in NAMES.items()}
+    per_class = tuple(_defined(of_class.get(label, nan)) for label in range(1, classes))
+    return DetectionScores(images=len(detected), per_class_ap=per_class, **scores)
 
 
 def _metric() -> Any:

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -40,6 +41,8 @@ class Detector(Network):
     """
 
     from_scratch = False
+    backbone: BackboneWithFPN
+    transform: GeneralizedRCNNTransform
 
     def train(self, mode: bool = True) -> "Detector":
         """Set the mode. The batch norms of attention modules keep their statistics: a step has too few images."""

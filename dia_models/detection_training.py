@@ -94,7 +94,7 @@ class Detection:
 
     def build(self) -> Network:
         """The network, with random weights."""
-        return create_model(self.config.model, num_classes=len(self.classes), **self.config.options)
+        return create_model(self.config.model, num_classes=len(self.classes), in_channels=3, **self.config.options)
 
     def training(self, model: Network) -> "DetectorTraining":
         """Its training."""
@@ -160,7 +160,7 @@ class DetectorTraining(Training):
     def training_step(self, batch: SceneBatch) -> Float[Tensor, ""]:
         """The loss of one batch. Raises NotFiniteError."""
         images, targets, part = batch
-        losses = self.run_model([image.float() / 255 for image in images], targets)
+        losses = self.model([image.float() / 255 for image in images], targets)
         loss, penalty = torch.stack(list(losses.values())).sum(), self.penalty()
         total = (loss + penalty).detach()
         seen = total.new_tensor(len(images) if part else 0)

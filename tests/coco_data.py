@@ -10,8 +10,8 @@ COLOURS = {7: (200, 30, 30), 3: (30, 30, 200)}
 
 
 def annotation(number, image, category, box, **more):
-    return {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": abs(box[2] * box[3]), "iscrowd": 0,
-            "segmentation": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], **more}  # fmt: skip
+    written = {"bbox": box, "area": abs(box[2] * box[3]), "segmentation": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]}
+    return {"id": number, "image_id": image, "category_id": category, "iscrowd": 0, **written, **more}
 
 
 def coco(folder, train=6, test=4, size=(80, 64), **changes):

@@ -179,11 +179,15 @@ def test_order_and_mirroring_depend_on_the_seed_alone(folder):
         assert part == 1.0
         for pixels, target in zip(images, targets, strict=True):
             for (x1, y1, x2, y2), label in zip(target["boxes"].long().tolist(), target["labels"].tolist(), strict=True):
-                assert pixels[:, y1, x1].tolist() == pixels[:, y2 - 1, x2 - 1].tolist() == [
-                    [],
-                    [30, 30, 200],
-                    [200, 30, 30],
-                ][label]
+                assert (
+                    pixels[:, y1, x1].tolist()
+                    == pixels[:, y2 - 1, x2 - 1].tolist()
+                    == [
+                        [],
+                        [30, 30, 200],
+                        [200, 30, 30],
+                    ][label]
+                )
     still = [image for images, _, _ in SceneBatches(found, 4, 5, mirror=False) for image in images]
     assert all(image.numpy().tobytes() in plain for image in still)
 
