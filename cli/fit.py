@@ -12,6 +12,7 @@ from rich.progress import TaskID
 from cli.console import note, progress_bar, say, say_json
 from cli.settings import parse_setting
 from dia_models import ModelInputError
+from dia_models.data.digit_scenes import SIDE
 from dia_models.device import choose_device
 from dia_models.evaluation import Evaluation, Measured
 from dia_models.models import task_of
@@ -22,7 +23,7 @@ from dia_models.tensorboard import TensorBoardLog
 DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {  # mirrored digits are none
     "digits": {"augment": "crop", "padding": 1},
-    "digit-scenes": {"augment": "none"},
+    "digit-scenes": {"augment": "none", "min_size": SIDE},
 }
 TOLD = (
     ("train_loss", "loss", ".3f"),

@@ -40,6 +40,7 @@ def sweep(
     out: Path | None,
     jobs: int | None,
     executor: str,
+    start_from: Path | None,
     data_dir: Path | None,
     strict: bool,
     device: str,
@@ -48,7 +49,7 @@ def sweep(
     """Train every run of a sweep that is not finished, and compare the variants."""
     plan = load_sweep(name)
     chosen = list(range(plan.scale(scale).seeds)) if seeds is None else parse_seeds(seeds)
-    runs = plan.runs(scale, chosen, _recipe_changes(changes))
+    runs = plan.started(scale, plan.runs(scale, chosen, _recipe_changes(changes)), start_from)
     out = out or Path("dia-out") / f"{plan.name}-{scale}"
     with _alone(out):
         for run in runs:

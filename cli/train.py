@@ -152,6 +152,10 @@ def sweep(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: a field of the recipe, for every run.")
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", help="A folder of checkpoints, each named for the network or classifier that starts."),
+    ] = None,
     out: o.Out = None,
     data_dir: o.DataDir = None,
     strict: o.Strict = False,
@@ -169,6 +173,7 @@ def sweep(
         out=out,
         jobs=jobs,
         executor=executor,
+        start_from=start_from,
         data_dir=data_dir,
         strict=strict,
         device=device,

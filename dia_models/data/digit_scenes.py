@@ -61,7 +61,7 @@ def _scene(
 def _scaled(digit: UInt8[np.ndarray, "8 8"], side: int) -> UInt8[np.ndarray, "height width"]:
     """The digit at another size, without the empty rows and columns around it."""
     large = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BILINEAR))
-    rows, columns = ((large >= INK).any(axis).nonzero()[0] for axis in (1, 0))
+    rows, columns = (np.flatnonzero((large >= INK).any(axis)) for axis in (1, 0))
     return large[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
