@@ -64,15 +64,16 @@ def open_coco(folder: Path, request: Request) -> Scenes:
         lacks = path if not path.is_file() else f"{folder / part}/"
         raise ModelInputError("data", f"{lacks} is missing: put {LAYOUT} into {folder}")
     content = _read(path)
-    _check_images(path, content.images)
-    names = tuple(image.file_name for image in content.images)
+    images = content.images  # without the annotations, whose memory is freed
+    _check_images(path, images)
+    names = tuple(image.file_name for image in images)
     _check_files(folder / part, names)
     classes, labels = _classes(path, content.categories)
     return Scenes(
         classes,
         names,
         _objects(path, content, labels),
-        lambda index: _pixels(folder / part, content.images[index]),
+        lambda index: _pixels(folder / part, images[index]),
         request.strict,
     )
 
