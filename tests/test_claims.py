@@ -54,6 +54,14 @@ def test_the_verdict_follows_the_sign_and_the_interval():
     assert verdicts(Mine=WORSE, **{"DIA-LSTM": BETTER})["Mine"] == "the paper gives no number"
 
 
+def test_a_detector_of_scenes_is_beside_the_papers_retinanet_on_coco():
+    org, se, lstm = claims(result("table10", Org=WORSE, SE=SIMILAR, **{"DIA-LSTM": BETTER}))
+    assert (org.printed.data, org.printed.backbone) == ("coco", "retinanet_resnet50_fpn")
+    assert (org.printed.accuracy, se.printed.accuracy, lstm.printed.accuracy) == (35.5, 37.4, 38.8)
+    assert org.printed_difference == pytest.approx(-3.3)  # the paper's column of improvements says 3.3
+    assert (org.verdict, se.verdict, lstm.verdict) == ("holds", "not enough runs", None)
+
+
 @pytest.mark.parametrize(
     ("org", "lstm", "verdict"),
     [
