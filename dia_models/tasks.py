@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from dia_models.backbones import Task
-from dia_models.classification import Classification, read_classes
+from dia_models.classification import Classification, read_classes, read_images
 from dia_models.data import Preprocessing
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Measured
 from dia_models.models import task_of
 from dia_models.network import Network
+from dia_models.noise_prediction import NoisePrediction
 from dia_models.run_config import RunConfig
 from dia_models.training import Training
 
@@ -58,7 +59,10 @@ class TaskKind:
     plan: Callable[[RunConfig, Any], Job]
 
 
-TASKS: dict[Task, TaskKind] = {"classification": TaskKind(read_classes, Classification.plan)}
+TASKS: dict[Task, TaskKind] = {
+    "classification": TaskKind(read_classes, Classification.plan),
+    "noise prediction": TaskKind(read_images, NoisePrediction.plan),
+}
 
 
 def task_for(model: str) -> TaskKind:
