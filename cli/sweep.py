@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cli.console import note, say, say_json
 from cli.settings import parse_setting
-from dia_analysis.sweep_result import SweepResult, TrainedRun
+from dia_analysis.sweep_result import Metric, SweepResult, TrainedRun
 from dia_models import ModelInputError
 from dia_models.checkpoint import Checkpoint, write_atomically
 from dia_models.counting import ParameterCounter
@@ -116,8 +116,8 @@ def _reasons(failed: Mapping[Path, str]) -> str:
 
 def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> SweepResult:
     """The runs that have ended."""
-    count = ParameterCounter()
-    ended = [_ended(run, out / run.directory, count) for run in runs if (out / run.directory / RESULT).exists()]
+    count, metric = ParameterCounter(), Metric(**plan.metric.model_dump())
+    ended = [_ended(run, out / run.directory, count, metric) for run in runs if (out / run.directory / RESULT).exists()]
     recipes = {run.backbone: run.config.recipe.model_dump() for run in runs}
     return SweepResult(
         name=plan.name,
@@ -134,10 +134,11 @@ def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> Sweep
             "recipes": recipes,
             "versions": versions(),
         },
+        metric=metric,
     )
 
 
-def _ended(run: PlannedRun, directory: Path, count: ParameterCounter) -> TrainedRun:
+def _ended(run: PlannedRun, directory: Path, count: ParameterCounter, metric: Metric) -> TrainedRun:
     document = json.loads((directory / RESULT).read_text())
     last, best, outcome = document["last"] or {}, document["best"] or {}, document["outcome"]
     checkpoint = Checkpoint.read(str(directory / MODEL))
@@ -151,9 +152,10 @@ def _ended(run: PlannedRun, directory: Path, count: ParameterCounter) -> Trained
         parameters=count(checkpoint.info.model),
         sha256=checkpoint.sha256,
         outcome=outcome,
-        accuracy=last.get("test_accuracy") if outcome == "finished" else None,
-        best_accuracy=best.get("test_accuracy") if outcome == "finished" else None,
+        score=last.get(f"test_{metric.key}") if outcome == "finished" else None,
+        best_score=best.get(f"test_{metric.key}") if outcome == "finished" else None,
         epochs=tuple(_epochs(directory)),
+        details=last.get(metric.key, {}),
     )
 
 
@@ -216,6 +218,9 @@ class Board:
             return "failed"
         if (directory / RESULT).exists():
             document = json.loads((directory / RESULT).read_text())
-            return "nan" if document["outcome"] == "nan" else f"{document['last']['test_accuracy']:.2%}"
+            score = document["last"].get(f"test_{self.plan.metric.key}")
+            if document["outcome"] == "nan" or score is None:
+                return "nan"
+            return f"{score:.2%}" if self.plan.metric.unit else f"{score:.2f}"
         epochs = len(_epochs(directory))
         return f"{epochs}/{run.config.recipe.epochs}" if epochs else "·"

@@ -101,6 +101,43 @@ def evaluate(
     score(ckpts, data, options, out=out, overwrite=overwrite, as_json=as_json)
 
 
+@app.command()
+def generate(
+    ckpt: Annotated[str, typer.Option("--ckpt", help="A network that predicts noise, as dia-train fit writes it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the images; it must not exist.")],
+    images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 64,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Times that the network is asked for each image.")] = 50,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            help="Also give the Fréchet distance to the training images in the features of a classifier (a path or a "
+            "bundled name), or of inception: the FID.",
+        ),
+    ] = None,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = 256,
+    seed: o.Seed = 0,
+    as_json: o.Json = False,
+) -> None:
+    """Make images out of noise; the same seed makes the same images."""
+    from cli.generation import generate_images
+
+    generate_images(
+        ckpt,
+        images,
+        steps=steps,
+        features=features,
+        out=out,
+        data_dir=data_dir,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        as_json=as_json,
+    )
+
+
 @app.command(name="import")
 def import_(
     source: Annotated[Path, typer.Argument(help="A pickled state dict (.pth) of public code.")],

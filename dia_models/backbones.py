@@ -16,7 +16,7 @@ from dia_models.residual import BlockOptions
 from dia_models.resnet import imagenet_resnet
 from dia_models.stage import AttentionPlan
 from dia_models.tokens import suits_tokens
-from dia_models.uvit import uvit_small
+from dia_models.uvit import SMALL, TINY, uvit
 from dia_models.vit import vit
 
 Task = Literal["classification", "detection", "noise prediction"]
@@ -84,7 +84,10 @@ BACKBONES = (
         Backbone(name, partial(vit, width=width), (name,), {"image_size": 224}, suits_tokens)
         for name, width in (("vit_small_patch16", 384), ("vit_base_patch16", 768))
     ),
-    Backbone("uvit_small", uvit_small, ("uvit_small",), {"image_size": 32}, suits_tokens, "noise prediction"),
+    *(
+        Backbone(name, partial(uvit, size=size), (name,), {"image_size": side}, suits_tokens, "noise prediction")
+        for name, size, side in (("uvit_small", SMALL, 32), ("uvit_tiny", TINY, 8))
+    ),
     *(
         Backbone(
             rf"{name}_resnet(?P<depth>18|50|101)_fpn",

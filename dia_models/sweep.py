@@ -61,6 +61,15 @@ class Scale(_Table):
     hours: dict[str, float] = {}
 
 
+class Metric(_Table):
+    """What runs are compared by: `test_<key>` of their results, its name in words, and which way is better."""
+
+    key: str = "accuracy"
+    words: str = "accuracy"
+    unit: Literal["percent", ""] = "percent"
+    higher_is_better: bool = True
+
+
 class Sweep(_Table):
     """A question, and the runs that answer it: every variant of every backbone on all data, with several seeds."""
 
@@ -69,6 +78,7 @@ class Sweep(_Table):
     source: str
     question: str
     reference: str
+    metric: Metric = Metric()
     variants: dict[str, Variant] = Field(min_length=1)
     scales: dict[ScaleName, Scale] = Field(min_length=1)
 
@@ -221,6 +231,8 @@ def _first(error: ValidationError) -> str:
 def _keys(parents: list[str]) -> Iterable[str]:
     if "variants" in parents:
         return Variant.model_fields
+    if "metric" in parents:
+        return Metric.model_fields
     return Scale.model_fields if parents else Sweep.model_fields
 
 

@@ -23,8 +23,8 @@ def run(variant, seed, accuracy, *, backbone="cifar_resnet164", data="cifar100",
         parameters=1_234,
         sha256="0" * 64,
         outcome="nan" if accuracy is None else "finished",
-        accuracy=accuracy,
-        best_accuracy=accuracy,
+        score=accuracy,
+        best_score=accuracy,
         epochs=tuple(epochs),
     )
 

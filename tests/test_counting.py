@@ -66,14 +66,6 @@ def failure(capsys, code):
     return capsys.readouterr().err
 
 
-def test_what_is_no_classifier_is_not_trained_as_one(capsys, tmp_path):
-    arguments = ["fit", "--data", "digits", "--out", str(tmp_path / "run"), "--model"]
-    error = failure(capsys, cli.main.run(cli.train.app, [*arguments, "uvit_small"]))
-    assert "uvit_small is a network for noise prediction; accepted: networks for classification, detection" in error
-    assert "--model" in error
-    assert not (tmp_path / "run").exists()
-
-
 def test_what_is_no_classifier_is_not_evaluated_as_one(capsys, tmp_path):
     model = create_model("uvit_small_dia_lstm", image_size=8)
     preprocessing = Preprocessing(height=8, width=8, mean=(0.5,) * 3, std=(0.5,) * 3)

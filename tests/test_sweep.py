@@ -159,10 +159,10 @@ def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
     result = SweepResult.from_dict(document)
     assert result.to_dict() == document
     plain, se = result.cells()
-    assert (plain.variant, plain.versus, plain.accuracy.runs) == ("Org", "SE", 2)
+    assert (plain.variant, plain.versus, plain.score.runs) == ("Org", "SE", 2)
     assert (se.variant, se.versus, se.difference) == ("SE", None, None)
     scores = [json.loads(path.read_text())["last"]["test_accuracy"] for path in sorted(out.glob("*-org-*/result.json"))]
-    assert plain.accuracy.mean == pytest.approx(100 * sum(scores) / 2)
+    assert plain.score.mean == pytest.approx(100 * sum(scores) / 2)
     assert train(*arguments) == 0
     assert "4 of 4 runs are finished already" in capsys.readouterr().err
     assert train(*arguments, "--set", "epochs=3") == 1
