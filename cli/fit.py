@@ -12,14 +12,19 @@ from rich.progress import TaskID
 from cli.console import note, progress_bar, say, say_json
 from cli.settings import parse_setting
 from dia_models import ModelInputError
+from dia_models.data.digit_scenes import SIDE
 from dia_models.device import choose_device
 from dia_models.evaluation import Evaluation, Measured
+from dia_models.models import task_of
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
 from dia_models.tensorboard import TensorBoardLog
 
 DEFAULT_RECIPE = "one_cycle"
-SUITED: dict[str, dict[str, Any]] = {"digits": {"augment": "crop", "padding": 1}}  # mirrored digits are none
+SUITED: dict[str, dict[str, Any]] = {  # mirrored digits are none
+    "digits": {"augment": "crop", "padding": 1},
+    "digit-scenes": {"augment": "none", "min_size": SIDE},
+}
 TOLD = (
     ("train_loss", "loss", ".3f"),
     ("train_accuracy", "accuracy", ".2%"),
@@ -147,7 +152,7 @@ def _new_config(
         )
     if channels not in (1, 3):
         raise ModelInputError("channels", f"{channels} given; accepted: 1 or 3")
-    name = recipe or DEFAULT_RECIPE
+    name = recipe or _default_recipe(model)
     values = {**SUITED.get(data, {}), **dict(parse_setting(change) for change in changes)}
     recipe_values = {key: value for key, value in values.items() if key in Recipe.model_fields}
     options = {key: value for key, value in values.items() if key not in recipe_values}
@@ -163,6 +168,12 @@ def _new_config(
         start_from=start_from,
         keep_every=keep_every,
     )
+
+
+def _default_recipe(model: str) -> str:
+    if task_of(model) == "detection":
+        return "paper_retinanet" if model.startswith("retinanet") else "paper_detection"
+    return DEFAULT_RECIPE
 
 
 def _check_same(config: RunConfig, **given: str | int | None) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cli.console import note, say, say_json
 from cli.settings import parse_setting
-from dia_analysis.sweep_result import SweepResult, TrainedRun
+from dia_analysis.sweep_result import Metric, SweepResult, TrainedRun
 from dia_models import ModelInputError
 from dia_models.checkpoint import Checkpoint, write_atomically
 from dia_models.counting import ParameterCounter
@@ -40,6 +40,7 @@ def sweep(
     out: Path | None,
     jobs: int | None,
     executor: str,
+    start_from: Path | None,
     data_dir: Path | None,
     strict: bool,
     device: str,
@@ -48,7 +49,7 @@ def sweep(
     """Train every run of a sweep that is not finished, and compare the variants."""
     plan = load_sweep(name)
     chosen = list(range(plan.scale(scale).seeds)) if seeds is None else parse_seeds(seeds)
-    runs = plan.runs(scale, chosen, _recipe_changes(changes))
+    runs = plan.started(scale, plan.runs(scale, chosen, _recipe_changes(changes)), start_from)
     out = out or Path("dia-out") / f"{plan.name}-{scale}"
     with _alone(out):
         for run in runs:
@@ -115,8 +116,8 @@ def _reasons(failed: Mapping[Path, str]) -> str:
 
 def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> SweepResult:
     """The runs that have ended."""
-    count = ParameterCounter()
-    ended = [_ended(run, out / run.directory, count) for run in runs if (out / run.directory / RESULT).exists()]
+    count, metric = ParameterCounter(), Metric(**plan.metric.model_dump())
+    ended = [_ended(run, out / run.directory, count, metric) for run in runs if (out / run.directory / RESULT).exists()]
     recipes = {run.backbone: run.config.recipe.model_dump() for run in runs}
     return SweepResult(
         name=plan.name,
@@ -133,10 +134,11 @@ def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> Sweep
             "recipes": recipes,
             "versions": versions(),
         },
+        metric=metric,
     )
 
 
-def _ended(run: PlannedRun, directory: Path, count: ParameterCounter) -> TrainedRun:
+def _ended(run: PlannedRun, directory: Path, count: ParameterCounter, metric: Metric) -> TrainedRun:
     document = json.loads((directory / RESULT).read_text())
     last, best, outcome = document["last"] or {}, document["best"] or {}, document["outcome"]
     checkpoint = Checkpoint.read(str(directory / MODEL))
@@ -150,9 +152,10 @@ def _ended(run: PlannedRun, directory: Path, count: ParameterCounter) -> Trained
         parameters=count(checkpoint.info.model),
         sha256=checkpoint.sha256,
         outcome=outcome,
-        accuracy=last.get("test_accuracy") if outcome == "finished" else None,
-        best_accuracy=best.get("test_accuracy") if outcome == "finished" else None,
+        score=last.get(f"test_{metric.key}") if outcome == "finished" else None,
+        best_score=best.get(f"test_{metric.key}") if outcome == "finished" else None,
         epochs=tuple(_epochs(directory)),
+        details=last.get(metric.key, {}),
     )
 
 
@@ -215,6 +218,9 @@ class Board:
             return "failed"
         if (directory / RESULT).exists():
             document = json.loads((directory / RESULT).read_text())
-            return "nan" if document["outcome"] == "nan" else f"{document['last']['test_accuracy']:.2%}"
+            score = document["last"].get(f"test_{self.plan.metric.key}")
+            if document["outcome"] == "nan" or score is None:
+                return "nan"
+            return f"{score:.2%}" if self.plan.metric.unit else f"{score:.2f}"
         epochs = len(_epochs(directory))
         return f"{epochs}/{run.config.recipe.epochs}" if epochs else "·"

@@ -16,6 +16,7 @@ from figures.style import save_figure
 SUMMARY = "sweep.json"
 LARGEST_BYTES = 64 * 2**20
 DRAWN: dict[str, Callable[[SweepResult], Figure]] = {
+    "figure08": sweeps.by_batch_size,
     "figure10": sweeps.by_blocks,
     "figure14": sweeps.along_training,
     "figure15": sweeps.along_training,

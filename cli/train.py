@@ -20,7 +20,9 @@ app = typer.Typer(
 @app.command()
 def fit(
     model: Annotated[str | None, typer.Option("--model", help="A name that dia-train models lists.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="A name that dia-train recipes lists.")] = None,
     changes: o.Set = None,
     out: o.Out = None,
@@ -89,12 +91,51 @@ def evaluate(
     workers: o.Workers = 2,
     strict: o.Strict = False,
 ) -> None:
-    """How well do networks classify the test images of a data set? For two classes, how good a test are they?"""
+    """How well do networks classify the test images of a data set, or find the objects in them?"""
+    from cli.detecting import are_detectors, evaluate_detectors
     from cli.evaluation import evaluate_checkpoints
     from cli.testing import Options
 
     options = Options(data_dir, download, device, batch_size, workers, strict)
-    evaluate_checkpoints(ckpts, data, options, out=out, overwrite=overwrite, as_json=as_json)
+    score = evaluate_detectors if are_detectors(ckpts) else evaluate_checkpoints
+    score(ckpts, data, options, out=out, overwrite=overwrite, as_json=as_json)
+
+
+@app.command()
+def generate(
+    ckpt: Annotated[str, typer.Option("--ckpt", help="A network that predicts noise, as dia-train fit writes it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the images; it must not exist.")],
+    images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 64,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Times that the network is asked for each image.")] = 50,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            help="Also give the Fréchet distance to the training images in the features of a classifier (a path or a "
+            "bundled name), or of inception: the FID.",
+        ),
+    ] = None,
+    data_dir: o.DataDir = None,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = 256,
+    seed: o.Seed = 0,
+    as_json: o.Json = False,
+) -> None:
+    """Make images out of noise; the same seed makes the same images."""
+    from cli.generation import generate_images
+
+    generate_images(
+        ckpt,
+        images,
+        steps=steps,
+        features=features,
+        out=out,
+        data_dir=data_dir,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        as_json=as_json,
+    )
 
 
 @app.command(name="import")
@@ -148,6 +189,10 @@ def sweep(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: a field of the recipe, for every run.")
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", help="A folder of checkpoints, each named for the network or classifier that starts."),
+    ] = None,
     out: o.Out = None,
     data_dir: o.DataDir = None,
     strict: o.Strict = False,
@@ -165,6 +210,7 @@ def sweep(
         out=out,
         jobs=jobs,
         executor=executor,
+        start_from=start_from,
         data_dir=data_dir,
         strict=strict,
         device=device,

@@ -91,7 +91,7 @@ def _all_or_none(cell: Cell) -> bool | None:
     """True if every run exploded, False if none did."""
     if cell.nan_runs == 0:
         return False
-    return True if cell.accuracy.runs == 0 else None
+    return True if cell.score.runs == 0 else None
 
 
 def _printed(sweep: str, cell: Cell, variant: str | None) -> Printed | None:

@@ -1,7 +1,7 @@
-"""What a sweep found: the accuracies of its runs, and whether the variants differ by more than chance."""
+"""What a sweep found: the scores of its runs, and whether the variants differ by more than chance."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isnan, nan
 from typing import Any, Literal
 
@@ -12,14 +12,39 @@ from dia_analysis.significance import Difference, Spread, difference, holm, spre
 
 SCHEMA = "dia.sweep/1"
 Outcome = Literal["finished", "nan"]
+Unit = Literal["percent", ""]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What the runs of a sweep are compared by: its key in a run's result (after `test_`), and its name in words.
+
+    A fraction whose unit is percent is given times 100.
+    """
+
+    key: str = "accuracy"
+    words: str = "accuracy"
+    unit: Unit = "percent"
+    higher_is_better: bool = True
+
+    @property
+    def reading(self) -> str:
+        """How to read its values."""
+        return (" in percent" if self.unit else "") + ("" if self.higher_is_better else " (less is better)")
+
+    def shown(self, scores: Iterable[float | None]) -> list[float]:
+        """Those that there are, in the metric's unit."""
+        factor = 100 if self.unit == "percent" else 1
+        return [factor * score for score in scores if score is not None]
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that has ended. `accuracy` is the last epoch's on all test images, a fraction of 1, None if the loss was
-    not finite (outcome `nan`); `best_accuracy` that of the epoch that was best on validation images.
+    """A run that has ended. `score` is the last epoch's network's by the sweep's metric, None if the loss was not
+    finite (outcome `nan`); `best_score` that of the epoch that was best on validation images.
 
     `epochs` has a row for each epoch: train_loss, train_accuracy and, with validation images, val_loss, val_accuracy.
+    `details` say what the score depends on, where that is more than the test images.
     """
 
     data: str
@@ -31,14 +56,15 @@ class TrainedRun:
     parameters: int
     sha256: str
     outcome: Outcome
-    accuracy: float | None
-    best_accuracy: float | None
+    score: float | None
+    best_score: float | None
     epochs: tuple[Mapping[str, float | None], ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one variant of a backbone on one set of data; accuracies in percent.
+    """The runs of one variant of a backbone on one set of data; scores in the metric's unit.
 
     `difference` is to the variant `versus`, and `holm_p` its Welch p corrected for all comparisons of the sweep.
     """
@@ -48,8 +74,8 @@ class Cell:
     variant: str
     versus: str | None
     parameters: int
-    accuracy: Spread
-    best_accuracy: Spread
+    score: Spread
+    best_score: Spread
     nan_runs: int
     difference: Difference | None
     holm_p: float
@@ -72,6 +98,7 @@ class SweepResult:
     planned: int
     runs: tuple[TrainedRun, ...]
     provenance: Mapping[str, Any]
+    metric: Metric = Metric()
 
     def cells(self) -> list[Cell]:
         """One for every variant, backbone and data that has a run."""
@@ -87,8 +114,8 @@ class SweepResult:
         for name, own in by_variant.items():
             if own:
                 against = self.versus[name]
-                other = [] if against is None else _percent(run.accuracy for run in by_variant[against])
-                yield _cell(own, against, other)
+                other = [] if against is None else self.metric.shown(r.score for r in by_variant[against])
+                yield _cell(own, against, other, self.metric)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.sweep/1; what is not defined is null."""
@@ -98,10 +125,16 @@ class SweepResult:
             "sweep": self.name,
             **head,
             "versus": dict(self.versus),
-            "cells": [_plain(asdict(cell)) for cell in self.cells()],
-            "runs": [_plain(asdict(run)) for run in self.runs],
+            **({} if self.metric == Metric() else {"metric": asdict(self.metric)}),
+            "cells": [self._named(asdict(cell)) for cell in self.cells()],
+            "runs": [self._named(asdict(run)) for run in self.runs],
             "provenance": dict(self.provenance),
         }
+
+    def _named(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """With the metric's key for `score`, and without what is empty because it does not apply."""
+        names = _names(self.metric)
+        return {names.get(key, key): _plain(value) for key, value in fields.items() if key != "details" or value}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "SweepResult":
@@ -109,10 +142,13 @@ class SweepResult:
         try:
             if document["schema"] != SCHEMA:
                 raise AnalysisInputError("runs", f"schema {document['schema']!r} given; accepted: {SCHEMA}")
-            runs = TypeAdapter(tuple[TrainedRun, ...]).validate_python(document["runs"])
+            metric = TypeAdapter(Metric).validate_python(document.get("metric", {}))
+            names = {given: name for name, given in _names(metric).items()}
+            fields = [{names.get(key, key): value for key, value in run.items()} for run in document["runs"]]
+            runs = TypeAdapter(tuple[TrainedRun, ...]).validate_python(fields)
             head = {key: document[key] for key in ("title", "source", "question", "scale", "versus", "planned")}
-            return cls(name=document["sweep"], runs=runs, provenance=document["provenance"], **head)
-        except (KeyError, TypeError) as error:
+            return cls(name=document["sweep"], runs=runs, provenance=document["provenance"], metric=metric, **head)
+        except (KeyError, TypeError, AttributeError) as error:
             raise AnalysisInputError("runs", f"this is no result of a sweep: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
@@ -121,8 +157,8 @@ class SweepResult:
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table as text, its first row the names of the columns."""
-        head = ("data", "backbone", "variant", "parameters", "runs", "accuracy", "best on validation", "difference",
-                "against", "t-test p", "Welch p", "Holm p", "Hedges g")  # fmt: skip
+        head = ("data", "backbone", "variant", "parameters", "runs", self.metric.words, "best on validation",
+                "difference", "against", "t-test p", "Welch p", "Holm p", "Hedges g")  # fmt: skip
         return [head, *(_row(cell) for cell in self.cells())]
 
     def summary(self) -> str:
@@ -131,11 +167,13 @@ class SweepResult:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(0, f"{self.title} ({self.source}, {self.scale} scale): {len(self.runs)} of {self.planned} runs")
-        return "\n".join([*lines, "Test accuracy in percent, mean ± standard deviation over seeds."])
+        return "\n".join(
+            [*lines, f"Test {self.metric.words}{self.metric.reading}, mean ± standard deviation over seeds."]
+        )
 
 
-def _cell(runs: list[TrainedRun], against: str | None, other: list[float]) -> Cell:
-    first, scores = runs[0], _percent(run.accuracy for run in runs)
+def _cell(runs: list[TrainedRun], against: str | None, other: list[float], metric: Metric) -> Cell:
+    first, scores = runs[0], metric.shown(run.score for run in runs)
     return Cell(
         first.data,
         first.backbone,
@@ -143,21 +181,22 @@ def _cell(runs: list[TrainedRun], against: str | None, other: list[float]) -> Ce
         against,
         first.parameters,
         spread(scores),
-        spread(_percent(run.best_accuracy for run in runs)),
+        spread(metric.shown(run.best_score for run in runs)),
         sum(run.outcome == "nan" for run in runs),
         difference(scores, other) if scores and other else None,
         nan,
     )
 
 
-def _percent(fractions: Iterable[float | None]) -> list[float]:
-    return [100 * fraction for fraction in fractions if fraction is not None]
+def _names(metric: Metric) -> dict[str, str]:
+    """What the document calls a run's scores."""
+    return {"score": metric.key, "best_score": f"best_{metric.key}"}
 
 
 def _row(cell: Cell) -> tuple[str, ...]:
-    runs = str(cell.accuracy.runs + cell.nan_runs) + (f" ({cell.nan_runs} nan)" if cell.nan_runs else "")
+    runs = str(cell.score.runs + cell.nan_runs) + (f" ({cell.nan_runs} nan)" if cell.nan_runs else "")
     own = (cell.data, cell.backbone, cell.variant, f"{cell.parameters:,}", runs)
-    scores = (shown(cell.accuracy), shown(cell.best_accuracy))
+    scores = (shown(cell.score), shown(cell.best_score))
     if cell.difference is None:
         return (*own, *scores, *("" for _ in range(6)))
     d = cell.difference

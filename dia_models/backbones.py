@@ -16,7 +16,7 @@ from dia_models.residual import BlockOptions
 from dia_models.resnet import imagenet_resnet
 from dia_models.stage import AttentionPlan
 from dia_models.tokens import suits_tokens
-from dia_models.uvit import uvit_small
+from dia_models.uvit import SMALL, TINY, uvit
 from dia_models.vit import vit
 
 Task = Literal["classification", "detection", "noise prediction"]
@@ -61,7 +61,7 @@ def residual(build: Callable[..., Network]) -> Callable[..., Network]:
 
 
 BLOCK_OPTIONS: dict[str, Option] = {"skip": True, "batch_norm": True}
-DETECTOR_OPTIONS: dict[str, Option] = {"min_size": 800, "max_size": 1333}
+DETECTOR_OPTIONS: dict[str, Option] = {"min_size": 800, "max_size": 1333, "from_scratch": False}
 DEPTHS = (20, 29, 56, 83, 110, 164, 245, 326, 407)
 
 BACKBONES = (
@@ -84,12 +84,15 @@ BACKBONES = (
         Backbone(name, partial(vit, width=width), (name,), {"image_size": 224}, suits_tokens)
         for name, width in (("vit_small_patch16", 384), ("vit_base_patch16", 768))
     ),
-    Backbone("uvit_small", uvit_small, ("uvit_small",), {"image_size": 32}, suits_tokens, "noise prediction"),
+    *(
+        Backbone(name, partial(uvit, size=size), (name,), {"image_size": side}, suits_tokens, "noise prediction")
+        for name, size, side in (("uvit_small", SMALL, 32), ("uvit_tiny", TINY, 8))
+    ),
     *(
         Backbone(
-            rf"{name}_resnet(?P<depth>50|101)_fpn",
+            rf"{name}_resnet(?P<depth>18|50|101)_fpn",
             build,
-            tuple(f"{name}_resnet{depth}_fpn" for depth in (50, 101)),
+            tuple(f"{name}_resnet{depth}_fpn" for depth in (18, 50, 101)),
             DETECTOR_OPTIONS,
             task="detection",
         )

@@ -1,16 +1,20 @@
 """Detectors on residual networks with attention: torchvision's Faster R-CNN and RetinaNet with feature pyramids.
 
 As in torchvision's detectors on pretrained networks, the stem and stage 1 (its attention too) are not trained, and
-the batch norms are fixed. All parts have torchvision's names, so that its weights load as they are (`load_backbone`).
+the batch norms are fixed, unless a detector is trained `from_scratch`. All parts have torchvision's names, so that its
+weights load as they are (`load_backbone`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -36,11 +40,15 @@ class Detector(Network):
     is the background and counts as a class.
     """
 
+    from_scratch = False
+    backbone: BackboneWithFPN
+    transform: GeneralizedRCNNTransform
+
     def train(self, mode: bool = True) -> "Detector":
         """Set the mode. The batch norms of attention modules keep their statistics: a step has too few images."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm) and not self.from_scratch:
                 module.eval()
         return self
 
@@ -53,30 +61,53 @@ class RetinaNetDetector(Detector, RetinaNet):  # type: ignore[misc]
     """Classifies every anchor at once, with the focal loss (Lin et al. 2017b)."""
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How images are scaled: the shorter side to `min_size`, or the longer to `max_size` if that is less."""
+
+    min_size: int
+    max_size: int
+
+    def __post_init__(self) -> None:
+        if not SMALLEST_SIDE <= self.min_size <= self.max_size <= LARGEST_SIDE:
+            raise ModelInputError(
+                "set",
+                f"min_size {self.min_size} and max_size {self.max_size} must be in this order from {SMALLEST_SIDE} "
+                f"to {LARGEST_SIDE}",
+            )
+
+
 def fasterrcnn(
-    plan: AttentionPlan, num_classes: int, in_channels: int, *, depth: int, min_size: int, max_size: int
+    plan: AttentionPlan, num_classes: int, in_channels: int, *, depth: int, from_scratch: bool, **sizes: int
 ) -> FasterRCNNDetector:
-    """Faster R-CNN; an image's shorter side is scaled to `min_size`, or its longer to `max_size` if that is less."""
-    _check(in_channels, min_size, max_size)
-    pyramid = _pyramid(plan, depth, (1, 2, 3, 4), LastLevelMaxPool())
+    """Faster R-CNN. `from_scratch` also trains the stem, stage 1 and the batch norms."""
+    scaled = _checked(in_channels, sizes)
+    pyramid = _pyramid(plan, depth, from_scratch, (1, 2, 3, 4), LastLevelMaxPool())
     anchors = _anchors([(side,) for side in ANCHOR_SIDES])
-    return FasterRCNNDetector(pyramid, num_classes, min_size, max_size, rpn_anchor_generator=anchors)
+    detector = FasterRCNNDetector(pyramid, num_classes, scaled.min_size, scaled.max_size, rpn_anchor_generator=anchors)
+    detector.from_scratch = from_scratch
+    return detector
 
 
 def retinanet(
-    plan: AttentionPlan, num_classes: int, in_channels: int, *, depth: int, min_size: int, max_size: int
+    plan: AttentionPlan, num_classes: int, in_channels: int, *, depth: int, from_scratch: bool, **sizes: int
 ) -> RetinaNetDetector:
-    """RetinaNet, with images scaled as in `fasterrcnn`."""
-    _check(in_channels, min_size, max_size)
-    pyramid = _pyramid(plan, depth, (2, 3, 4), LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
+    """RetinaNet, likewise."""
+    scaled = _checked(in_channels, sizes)
+    pyramid = _pyramid(plan, depth, from_scratch, (2, 3, 4), LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
     anchors = _anchors([tuple(int(side * 2 ** (third / 3)) for third in range(3)) for side in ANCHOR_SIDES])
-    return RetinaNetDetector(pyramid, num_classes, min_size, max_size, anchor_generator=anchors)
+    detector = RetinaNetDetector(pyramid, num_classes, scaled.min_size, scaled.max_size, anchor_generator=anchors)
+    detector.from_scratch = from_scratch
+    return detector
 
 
-def _pyramid(plan: AttentionPlan, depth: int, stages: Sequence[int], top: ExtraFPNBlock) -> BackboneWithFPN:
-    body = ImageNetResNet(depth, plan, BlockOptions(), 1, 3, FrozenBatchNorm2d)
+def _pyramid(
+    plan: AttentionPlan, depth: int, from_scratch: bool, stages: Sequence[int], top: ExtraFPNBlock
+) -> BackboneWithFPN:
+    norm = nn.BatchNorm2d if from_scratch else FrozenBatchNorm2d
+    body = ImageNetResNet(depth, plan, BlockOptions(), 1, 3, norm)
     for name, parameter in body.named_parameters():
-        if name.startswith(FROZEN):
+        if name.startswith(FROZEN) and not from_scratch:
             parameter.requires_grad_(False)
     returned = {f"layer{stage}": str(place) for place, stage in enumerate(stages)}
     channels = [body.channels[stage - 1] for stage in stages]
@@ -88,11 +119,7 @@ def _anchors(sides: list[tuple[int, ...]]) -> AnchorGenerator:
         return AnchorGenerator(tuple(sides), (ASPECT_RATIOS,) * len(sides))
 
 
-def _check(in_channels: int, min_size: int, max_size: int) -> None:
+def _checked(in_channels: int, sizes: dict[str, int]) -> Sizes:
     if in_channels != 3:
         raise ModelInputError("in_channels", f"{in_channels} given; a detector takes images of 3 channels")
-    if not SMALLEST_SIDE <= min_size <= max_size <= LARGEST_SIDE:
-        raise ModelInputError(
-            "set",
-            f"min_size {min_size} and max_size {max_size} must be in this order from {SMALLEST_SIDE} to {LARGEST_SIDE}",
-        )
+    return Sizes(**sizes)

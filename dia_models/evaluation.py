@@ -1,8 +1,9 @@
 """How well a network classifies images, and the scores of other networks."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,10 +31,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured of a network that is no classifier, by names that begin with `test_`; nan if undefined."""
+    """What was measured of a network that is no classifier, by names that begin with `test_`; nan if undefined.
+
+    `details` say what the scores depend on, for the result's document.
+    """
 
     images: int
     scores: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 Measured = Evaluation | Scores

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dia_models.attention import AttentionKind, attention_kind, attention_names
 from dia_models.attention.registry import check_options
-from dia_models.backbones import BACKBONES, DEFAULT_CLASSES, Backbone, Task
+from dia_models.backbones import BACKBONES, DEFAULT_CLASSES, DETECTOR_OPTIONS, Backbone, Task
 from dia_models.errors import ModelInputError, unknown
 from dia_models.network import ModelSpec, Network, Option
 from dia_models.stage import AttentionPlan
@@ -98,6 +98,13 @@ def without_attention(spec: ModelSpec) -> ModelSpec:
     gone = {*kind.options(), "attention_stages", "attention_blocks"}
     options = {key: value for key, value in spec.options.items() if key not in gone}
     return spec.model_copy(update={"name": spec.name.removesuffix(f"_{kind.name}"), "options": options})
+
+
+def classifier_of(spec: ModelSpec) -> ModelSpec:
+    """The description of the classifier that a detector has inside, with as many classes."""
+    body = re.sub(r"^[a-z]+_(resnet\d+)_fpn", r"\1", spec.name)
+    options = {key: value for key, value in spec.options.items() if key not in DETECTOR_OPTIONS}
+    return spec.model_copy(update={"name": body, "options": options})
 
 
 def task_of(name: str) -> Task:

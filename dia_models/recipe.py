@@ -40,6 +40,8 @@ class Recipe(BaseModel):
     training_images: int | None = Field(default=None, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+    frechet_features: str | None = None
+    frechet_images: int | None = Field(default=None, ge=2)
 
     @property
     def streams(self) -> bool:

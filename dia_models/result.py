@@ -75,14 +75,14 @@ class RunResult:
 def _document(measured: Measured) -> dict[str, Any]:
     document: dict[str, Any] = {name: score if isfinite(score) else None for name, score in measured.scores.items()}
     if isinstance(measured, Evaluation):
-        document["per_class_accuracy"] = list(measured.per_class_accuracy)
-    return document
+        return {**document, "per_class_accuracy": list(measured.per_class_accuracy)}
+    return document | measured.details
 
 
 def _measured(images: int, document: dict[str, Any]) -> Measured:
     scores = {name: nan if score is None else score for name, score in document.items() if name.startswith("test_")}
     if "test_accuracy" not in scores:
-        return Scores(images, scores)
+        return Scores(images, scores, {name: value for name, value in document.items() if name not in scores})
     per_class = tuple(document.get("per_class_accuracy", ()))
     return Evaluation(images, scores["test_accuracy"], per_class, scores["test_loss"])
 

@@ -19,6 +19,7 @@ from dia_models.processes import first_first, joined, rank, wait
 from dia_models.result import RunResult, versions
 from dia_models.run_config import RunConfig
 from dia_models.saving import CONFIG, leftover, save, writing
+from dia_models.starting import start_from
 from dia_models.tasks import Job, task_for
 from dia_models.training import LAST, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
 
@@ -93,18 +94,8 @@ def _start(config: RunConfig, job: Job) -> Network:
     torch.manual_seed(config.seed)
     model = job.build()
     if config.start_from is not None:
-        _copy_weights(Checkpoint.read(config.start_from), model)
+        start_from(Checkpoint.read(config.start_from), model)
     return model.to(memory_format=torch.channels_last)
-
-
-def _copy_weights(checkpoint: Checkpoint, model: Network) -> None:
-    if checkpoint.info.model != model.spec:
-        raise ModelInputError(
-            "from",
-            f"{checkpoint.name} holds {checkpoint.info.model.name} of {checkpoint.info.model.num_classes} "
-            f"classes, which cannot start {model.spec.name} of {model.spec.num_classes}",
-        )
-    model.load_state_dict(checkpoint.weights)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -11,13 +11,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dia_models.checkpoint import SUFFIX
 from dia_models.errors import ModelInputError, unknown
-from dia_models.network import Option
+from dia_models.models import classifier_of
+from dia_models.network import ModelSpec, Option
 from dia_models.recipe import load_recipe
 from dia_models.run import RunConfig
 
 ScaleName = Literal["paper", "laptop"]
 SCALES: tuple[ScaleName, ...] = ("paper", "laptop")
+_START = (
+    "{sweep} at {scale} scale starts every network from a classifier with the same attention: --from DIR, where "
+    f"resnet50_se{SUFFIX} and so on are what dia-train fit --model resnet50_se --data imagenet leaves"
+)
 
 
 class _Table(BaseModel):
@@ -39,8 +45,8 @@ class Variant(_Table):
 class Scale(_Table):
     """On what and how large. `backbones` says for each backbone the recipe that it is trained with.
 
-    `variants` replaces the sweep's; `options` adds to them, by backbone and variant. `hours` are estimates of the
-    time for all runs, by machine.
+    `variants` replaces the sweep's; `options` adds to them, by backbone and variant. `needs_start` says that every
+    network starts from a checkpoint. `hours` are estimates of the time for all runs, by machine.
     """
 
     data: tuple[str, ...] = Field(min_length=1)
@@ -48,10 +54,20 @@ class Scale(_Table):
     seeds: int = Field(ge=1)
     image_size: int | None = Field(default=None, ge=8)
     channels: int = Field(default=3, ge=1, le=3)
+    needs_start: bool = False
     set: dict[str, Any] = {}
     variants: dict[str, Variant] | None = None
     options: dict[str, dict[str, dict[str, Option]]] = {}
     hours: dict[str, float] = {}
+
+
+class Metric(_Table):
+    """What runs are compared by: `test_<key>` of their results, its name in words, and which way is better."""
+
+    key: str = "accuracy"
+    words: str = "accuracy"
+    unit: Literal["percent", ""] = "percent"
+    higher_is_better: bool = True
 
 
 class Sweep(_Table):
@@ -62,6 +78,7 @@ class Sweep(_Table):
     source: str
     question: str
     reference: str
+    metric: Metric = Metric()
     variants: dict[str, Variant] = Field(min_length=1)
     scales: dict[ScaleName, Scale] = Field(min_length=1)
 
@@ -95,10 +112,25 @@ class Sweep(_Table):
         """Every run, seed by seed, so that a sweep which is interrupted has compared all variants.
 
         `changes` are fields of the recipe that override everything. Raises ModelInputError for what cannot be run.
+        Where the scale `needs_start`, the runs are to be `started`.
         """
         size = self.scale(scale)
         cells = list(product(size.data, size.backbones, self.variants_at(scale)))
         return [self._run(scale, *cell, seed, changes or {}) for seed in seeds for cell in cells]
+
+    def started(self, scale: str, runs: list["PlannedRun"], folder: Path | None) -> list["PlannedRun"]:
+        """The runs, each starting from the checkpoint in `folder` that is named for its network or its classifier.
+
+        Raises ModelInputError if one is missing, and if there is no folder where the scale needs one.
+        """
+        if folder is None and not self.scale(scale).needs_start:
+            return runs
+        if folder is None:
+            raise ModelInputError("from", f"none given, but {_START.format(sweep=self.name, scale=scale)}")
+        paths = {run.config.model: folder.expanduser().absolute() / f"{run.start}{SUFFIX}" for run in runs}
+        if missing := sorted({path.name for path in paths.values() if not path.is_file()}):
+            raise ModelInputError("from", f"{folder} lacks {', '.join(missing)}")
+        return [run.starting_from(paths[run.config.model]) for run in runs]
 
     def _run(self, scale: str, data: str, backbone: str, name: str, seed: int, changes: dict[str, Any]) -> "PlannedRun":
         size, variant = self.scale(scale), self.variants_at(scale)[name]
@@ -125,6 +157,15 @@ class PlannedRun:
     variant: str
     seed: int
     config: RunConfig
+
+    @property
+    def start(self) -> str:
+        """The name of the network whose weights it can start from: itself or, for a detector, its classifier."""
+        return classifier_of(ModelSpec(name=self.config.model)).name
+
+    def starting_from(self, checkpoint: Path) -> "PlannedRun":
+        """The same run from the weights of a checkpoint."""
+        return replace(self, config=self.config.model_copy(update={"start_from": str(checkpoint)}))
 
     @property
     def directory(self) -> str:
@@ -190,6 +231,8 @@ def _first(error: ValidationError) -> str:
 def _keys(parents: list[str]) -> Iterable[str]:
     if "variants" in parents:
         return Variant.model_fields
+    if "metric" in parents:
+        return Metric.model_fields
     return Scale.model_fields if parents else Sweep.model_fields
 
 

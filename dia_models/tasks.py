@@ -1,6 +1,6 @@
 """What networks are trained for: the few things that differ between the tasks, chosen by the network's name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from dia_models.backbones import Task
-from dia_models.classification import Classification, read_classes
+from dia_models.classification import Classification, read_classes, read_images
 from dia_models.data import Preprocessing
-from dia_models.errors import ModelInputError
+from dia_models.detection_training import Detection, read_scenes
 from dia_models.evaluation import Measured
 from dia_models.models import task_of
 from dia_models.network import Network
+from dia_models.noise_prediction import NoisePrediction
 from dia_models.run_config import RunConfig
 from dia_models.training import Training
 
@@ -58,12 +59,13 @@ class TaskKind:
     plan: Callable[[RunConfig, Any], Job]
 
 
-TASKS: dict[Task, TaskKind] = {"classification": TaskKind(read_classes, Classification.plan)}
+TASKS: Mapping[Task, TaskKind] = {
+    "classification": TaskKind(read_classes, Classification.plan),
+    "detection": TaskKind(read_scenes, Detection.plan),
+    "noise prediction": TaskKind(read_images, NoisePrediction.plan),
+}
 
 
 def task_for(model: str) -> TaskKind:
-    """What a network of this name is trained for. Raises ModelInputError for an unknown name, and an untrained task."""
-    task = task_of(model)
-    if task not in TASKS:
-        raise ModelInputError("model", f"{model} is a network for {task}; accepted: networks for {', '.join(TASKS)}")
-    return TASKS[task]
+    """What a network of this name is trained for. Raises ModelInputError for an unknown name."""
+    return TASKS[task_of(model)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -29,6 +29,7 @@ from dia_models.saving import AtomicCheckpointIO
 LAST, METRICS = "last.ckpt", "metrics.csv"
 Pixels = UInt8[Tensor, "shown height width channel"]
 Labels = Int64[Tensor, "batch"]
+Shared = Shaped[Tensor, "batch ..."]
 
 
 class NotFiniteError(ArithmeticError):
@@ -58,25 +59,28 @@ class Batches:
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Pixels, Labels]]:
-        device = self.images.pixels.device
-        generator = torch.Generator(device)
-        count = len(self.images)
+        for pixels, labels in self.whole(torch.Generator(self.images.pixels.device)):
+            yield share(pixels), labels[rank() :: size()]
+
+    def whole(self, generator: torch.Generator) -> Iterator[tuple[Pixels, Labels]]:
+        """The batches of all processes together; what is random comes from `generator`, seeded."""
+        device, count = self.images.pixels.device, len(self.images)
+        generator.manual_seed(self.seed or 0)
         if self.seed is None:
             order = torch.arange(count, device=device)
         else:
-            order = torch.randperm(count, generator=generator.manual_seed(self.seed), device=device)
+            order = torch.randperm(count, generator=generator, device=device)
         for start in range(0, count, self.batch_size):
             chosen = order[start : start + self.batch_size]
             pixels = self.images.pixels[chosen]
             if self.augment != "none":
                 pixels = shift_and_mirror(pixels, self.padding, self.augment == "crop_flip", generator)
-            yield share(pixels, self.images.labels[chosen])
+            yield pixels, self.images.labels[chosen]
 
 
-def share(pixels: Pixels, labels: Labels) -> tuple[Pixels, Labels]:
-    """This process' part of a batch. One that gets nothing computes on another's image, but without its label."""
-    mine = slice(rank(), None, size())
-    return (pixels[mine] if rank() < len(labels) else pixels[:1]), labels[mine]
+def share(pixels: Shared) -> Shared:
+    """This process' part of a batch's images. One that gets none computes on another's, which is not counted."""
+    return pixels[rank() :: size()] if rank() < len(pixels) else pixels[:1]
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ class Training(L.LightningModule):
     def _log(self, part: str) -> None:
         *sums, images = self.tally
         means = {f"{part}_{name}": value / images for name, value in zip(self.measured, sums, strict=True)}
-        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=size() > 1)  # equal in all processes as it is
+        # Once an epoch, so that nothing is weighed; equal in all processes as it is.
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=size() > 1, batch_size=1)
 
     def _agree(self) -> None:
         """Give every process the mean of the batch norms' running statistics, each having seen its share of images."""

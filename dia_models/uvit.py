@@ -1,5 +1,6 @@
 """U-ViT (Bao et al. 2023): a vision transformer with long skip connections that predicts noise."""
 
+from dataclasses import dataclass
 from math import log
 from typing import Any
 
@@ -13,22 +14,36 @@ from dia_models.network import Network
 from dia_models.stage import AttentionPlan, Walk
 from dia_models.tokens import EXTRA, Tokens, check_image_size, check_images, scale_tokens
 
-WIDTH, HEADS, HALF, PATCH = 512, 8, 6, 2
+PATCH = 2
 MLP_RATIO = 4
 LONGEST_PERIOD = 10_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """How wide the tokens are, into how many heads self-attention is divided, and the blocks before the middle one."""
+
+    width: int
+    heads: int
+    half: int
+
+
+SMALL = Size(512, 8, 6)  # U-ViT-S/2
+TINY = Size(64, 4, 2)  # ours, for images of 8 to 16 pixels on a laptop
 
 
 class SelfAttention(nn.Module):
     """Softmax attention among tokens; queries, keys and values have no bias."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, heads: int):
         super().__init__()
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.proj = nn.Linear(WIDTH, WIDTH)
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Mix the tokens."""
-        queries, keys, values = self.qkv(tokens).unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys, values = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed: Tensor = self.proj(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2))
         return mixed
 
@@ -36,10 +51,10 @@ class SelfAttention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with GELU in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int):
         super().__init__()
-        self.fc1 = nn.Linear(WIDTH, MLP_RATIO * WIDTH)
-        self.fc2 = nn.Linear(MLP_RATIO * WIDTH, WIDTH)
+        self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Change each token by itself."""
@@ -53,13 +68,13 @@ class UViTBlock(nn.Module):
     A block with a long skip first reduces x and the skipped tokens, side by side, to one width.
     """
 
-    def __init__(self, long_skip: bool = False):
+    def __init__(self, size: Size, long_skip: bool = False):
         super().__init__()
-        self.norm1 = nn.LayerNorm(WIDTH)
-        self.attn = SelfAttention()
-        self.norm2 = nn.LayerNorm(WIDTH)
-        self.mlp = MLP()
-        self.skip_linear = nn.Linear(2 * WIDTH, WIDTH) if long_skip else None
+        self.norm1 = nn.LayerNorm(size.width)
+        self.attn = SelfAttention(size.width, size.heads)
+        self.norm2 = nn.LayerNorm(size.width)
+        self.mlp = MLP(size.width)
+        self.skip_linear = nn.Linear(2 * size.width, size.width) if long_skip else None
         self.output = nn.Identity()
 
     def forward(
@@ -83,9 +98,9 @@ class UViTBlock(nn.Module):
 class PatchEmbedding(nn.Module):
     """A convolution that sees each patch once."""
 
-    def __init__(self, in_channels: int):
+    def __init__(self, in_channels: int, width: int):
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, WIDTH, PATCH, PATCH)
+        self.proj = nn.Conv2d(in_channels, width, PATCH, PATCH)
 
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token feature"]:
         """A token per patch, row by row."""
@@ -96,24 +111,25 @@ class PatchEmbedding(nn.Module):
 class UViT(Network):
     """Takes noisy images (batch, in_channels, image_size, image_size) and times (batch), gives the predicted noise.
 
-    The parts are called as in the published code, so that its weights load as they are (`load_backbone`). All 13
+    The parts are called as in the published code, so that its weights load as they are (`load_backbone`). All
     blocks have one width and are one stage: `attention` serves them in order, the long skips change nothing of that.
     """
 
-    def __init__(self, plan: AttentionPlan, in_channels: int, image_size: int):
+    def __init__(self, plan: AttentionPlan, size: Size, in_channels: int, image_size: int):
         super().__init__()
-        plan.check([2 * HALF + 1])
+        width, blocks = size.width, 2 * size.half + 1
+        plan.check([blocks])
         self.image_size = image_size
-        self.patch_embed = PatchEmbedding(in_channels)
-        self.pos_embed = nn.Parameter(torch.zeros(1, check_image_size(image_size, PATCH), WIDTH))
-        self.in_blocks = nn.ModuleList(UViTBlock() for _ in range(HALF))
-        self.mid_block = UViTBlock()
-        self.out_blocks = nn.ModuleList(UViTBlock(long_skip=True) for _ in range(HALF))
-        self.norm = nn.LayerNorm(WIDTH)
-        self.decoder_pred = nn.Linear(WIDTH, PATCH**2 * in_channels)
+        self.patch_embed = PatchEmbedding(in_channels, width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, check_image_size(image_size, PATCH), width))
+        self.in_blocks = nn.ModuleList(UViTBlock(size) for _ in range(size.half))
+        self.mid_block = UViTBlock(size)
+        self.out_blocks = nn.ModuleList(UViTBlock(size, long_skip=True) for _ in range(size.half))
+        self.norm = nn.LayerNorm(width)
+        self.decoder_pred = nn.Linear(width, PATCH**2 * in_channels)
         self.final_layer = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self._start()
-        self.attention, self.connected = plan.layers(1, 2 * HALF + 1, WIDTH)
+        self.attention, self.connected = plan.layers(1, blocks, width)
 
     def _start(self) -> None:
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -131,7 +147,8 @@ class UViT(Network):
         Diffusion times from 0 to 1 are given as 999 times their value, as in the published code.
         """
         check_images(images, self.image_size)
-        tokens = torch.cat([time_embedding(times, WIDTH)[:, None].to(images.dtype), self.patch_embed(images)], dim=1)
+        patches = self.patch_embed(images)
+        tokens = torch.cat([time_embedding(times, patches.shape[2])[:, None].to(images.dtype), patches], dim=1)
         tokens = self.norm(self._blocks(tokens + self.pos_embed))
         noise: Tensor = self.final_layer(_picture(self.decoder_pred(tokens)[:, EXTRA:], images.shape))
         return noise
@@ -154,9 +171,9 @@ def time_embedding(times: Float[Tensor, "batch"], width: int) -> Float[Tensor, "
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def uvit_small(plan: AttentionPlan, num_classes: None, in_channels: int, *, image_size: int) -> UViT:
-    """U-ViT-S/2: 6 + 1 + 6 blocks of width 512 with 8 heads, on patches of 2x2 pixels."""
-    return UViT(plan, in_channels, image_size)
+def uvit(plan: AttentionPlan, num_classes: None, in_channels: int, *, size: Size, image_size: int) -> UViT:
+    """U-ViT on patches of 2x2 pixels."""
+    return UViT(plan, size, in_channels, image_size)
 
 
 def _picture(

@@ -1,7 +1,9 @@
-"""Figures of trained networks: accuracy by number of blocks (Fig. 10), and along training (Figs. 14 and 15)."""
+"""Figures of trained networks: by batch size (Fig. 8) and number of blocks (Fig. 10), along training (14 and 15)."""
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +15,43 @@ from figures.style import COLOURS, COLUMN, styled
 
 DODGE = 0.06
 COUNTED = re.compile(r"(.+), (\d+) blocks?")
+BATCHED = re.compile(r"(.+), batch (\d+)")
+INCEPTION = "inception"
+
+
+@styled
+def by_batch_size(result: SweepResult) -> Figure:
+    """Draw the Fréchet distance of generated images against the batch size (Fig. 8), mean and standard deviation.
+
+    Variants are called `KIND, batch N`. The dashed line is the distance of the real test images, which are fewer.
+    """
+    figure = Figure(figsize=(COLUMN, 0.65 * COLUMN), layout="constrained")
+    ax = figure.subplots()
+    kinds: defaultdict[str, list[tuple[int, Cell]]] = defaultdict(list)
+    for cell in result.cells():
+        if match := BATCHED.fullmatch(cell.variant):
+            kinds[match[1]].append((int(match[2]), cell))
+    details = next((run.details for run in result.runs if run.details), {})
+    for place, (colour, marker, (kind, points)) in enumerate(zip(COLOURS, "osD^v", kinds.items(), strict=False)):
+        sizes, cells = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+        means, stds = zip(*((c.score.mean, np.nan_to_num(c.score.std)) for c in cells), strict=True)
+        beside = np.array(sizes) * (1 + DODGE * place)  # so that no bar hides another
+        ax.errorbar(beside, means, stds, color=colour, marker=marker, ms=3, capsize=2, label=kind)
+    if (floor := details.get("of_test_images")) is not None:
+        ax.axhline(floor, color="0.5", ls="--", lw=0.8, label="real test images")
+    ticks = sorted({size for points in kinds.values() for size, _ in points})
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, labels=[str(size) for size in ticks], minor=False)
+    ax.set(xlabel="Batch size", ylabel=_distance(details), ylim=(0, None))
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def _distance(details: Mapping[str, Any]) -> str:
+    """FID is the name of the distance in Inception's features only."""
+    features = details.get("features", "a classifier")
+    name = "FID" if features == INCEPTION else f"Fréchet distance in the\nfeatures of {features}"
+    return f"{name} ({details['images']} images)" if "images" in details else name
 
 
 @styled
@@ -28,10 +67,10 @@ def by_blocks(result: SweepResult) -> Figure:
         if match := COUNTED.fullmatch(cell.variant):
             kinds[match[1]].append((int(match[2]), cell))
         else:
-            ax.axhline(cell.accuracy.mean, color="0.5", ls="--", lw=0.8, label=cell.variant)
+            ax.axhline(cell.score.mean, color="0.5", ls="--", lw=0.8, label=cell.variant)
     for place, (colour, marker, (kind, points)) in enumerate(zip(COLOURS, "osD^v", kinds.items(), strict=False)):
         counts, cells = zip(*sorted(points, key=lambda point: point[0]), strict=True)
-        means, stds = zip(*((c.accuracy.mean, np.nan_to_num(c.accuracy.std)) for c in cells), strict=True)
+        means, stds = zip(*((c.score.mean, np.nan_to_num(c.score.std)) for c in cells), strict=True)
         beside = np.array(counts) + DODGE * place  # so that no bar hides another
         ax.errorbar(beside, means, stds, color=colour, marker=marker, ms=3, capsize=2, label=kind)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -56,7 +95,7 @@ def along_training(result: SweepResult) -> Figure:
     accuracy, loss = figure.subplots(1, 2)
     for colour, (variant, cell) in zip(COLOURS, cells.items(), strict=False):
         own = [run for run in runs if run.variant == variant]
-        _curve(accuracy, own, "val_accuracy", 100, colour, f"{variant} (test {shown(cell.accuracy)})")
+        _curve(accuracy, own, "val_accuracy", 100, colour, f"{variant} (test {shown(cell.score)})")
         _curve(loss, own, "train_loss", 1, colour, None)
     accuracy.set(xlabel="Epoch", ylabel="Validation accuracy (%)")
     loss.set(xlabel="Epoch", ylabel="Training loss")

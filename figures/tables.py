@@ -16,7 +16,7 @@ LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{",
 
 
 def rows(result: SweepResult) -> list[tuple[str, ...]]:
-    """The table as text, its first row the names of the columns; accuracies in percent."""
+    """The table as text, its first row the names of the columns."""
     return [HEAD, *map(_row, claims(result))]
 
 
@@ -59,10 +59,10 @@ def latex(result: SweepResult) -> str:
 
 def _row(claim: Claim) -> tuple[str, ...]:
     cell, d = claim.cell, claim.cell.difference
-    runs = str(cell.accuracy.runs + cell.nan_runs) + (f" ({cell.nan_runs} nan)" if cell.nan_runs else "")
+    runs = str(cell.score.runs + cell.nan_runs) + (f" ({cell.nan_runs} nan)" if cell.nan_runs else "")
     theirs = claim.printed_difference
     own = (cell.data, cell.backbone, cell.variant, f"{cell.parameters:,}", runs)
-    accuracies = ("" if claim.printed is None else str(claim.printed), shown(cell.accuracy))
+    accuracies = ("" if claim.printed is None else str(claim.printed), shown(cell.score))
     differences = ("" if theirs is None else f"{theirs:+.2f}", "" if d is None else _interval(d.value, d.low, d.high))
     tests = ("",) * 4 if d is None else tuple(map(_number, (d.t_p, d.welch_p, cell.holm_p, d.hedges_g)))
     return (*own, *accuracies, *differences, cell.versus or "", *tests, claim.verdict or "")
@@ -84,8 +84,10 @@ def _notes(result: SweepResult) -> str:
     """What the columns are, and which of the paper's networks ours are beside."""
     printed = {(c.printed.data, c.printed.backbone) for c in claims(result) if c.printed is not None}
     beside = ", ".join(f"{backbone} on {data}" for data, backbone in sorted(printed)) or "none: it prints no numbers"
+    metric = result.metric
     return (
-        f"Paper: {beside}. Ours: test accuracy after the last epoch in percent, mean ± standard deviation over seeds; "
+        f"Paper: {beside}. Ours: test {metric.words} after the last epoch{metric.reading}, mean ± standard deviation "
+        "over seeds; "
         "differences with the 95 % interval of Welch's test; Holm's p is Welch's corrected for all rows."
     )
 

@@ -23,8 +23,8 @@ def run(variant, seed, accuracy, *, backbone="cifar_resnet164", data="cifar100",
         parameters=1_234,
         sha256="0" * 64,
         outcome="nan" if accuracy is None else "finished",
-        accuracy=accuracy,
-        best_accuracy=accuracy,
+        score=accuracy,
+        best_score=accuracy,
         epochs=tuple(epochs),
     )
 
@@ -52,6 +52,14 @@ def test_the_verdict_follows_the_sign_and_the_interval():
     assert verdicts(SE=SIMILAR, **{"DIA-LSTM": BETTER})["SE"] == "not enough runs"
     assert verdicts(SE=[60.0], **{"DIA-LSTM": [70.0]})["SE"] == "not enough runs"
     assert verdicts(Mine=WORSE, **{"DIA-LSTM": BETTER})["Mine"] == "the paper gives no number"
+
+
+def test_a_detector_of_scenes_is_beside_the_papers_retinanet_on_coco():
+    org, se, lstm = claims(result("table10", Org=WORSE, SE=SIMILAR, **{"DIA-LSTM": BETTER}))
+    assert (org.printed.data, org.printed.backbone) == ("coco", "retinanet_resnet50_fpn")
+    assert (org.printed.accuracy, se.printed.accuracy, lstm.printed.accuracy) == (35.5, 37.4, 38.8)
+    assert org.printed_difference == pytest.approx(-3.3)  # the paper's column of improvements says 3.3
+    assert (org.verdict, se.verdict, lstm.verdict) == ("holds", "not enough runs", None)
 
 
 @pytest.mark.parametrize(

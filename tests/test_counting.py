@@ -66,15 +66,6 @@ def failure(capsys, code):
     return capsys.readouterr().err
 
 
-def test_what_is_no_classifier_is_not_trained_as_one(capsys, tmp_path):
-    arguments = ["fit", "--data", "digits", "--out", str(tmp_path / "run"), "--model"]
-    for name, task in (("uvit_small", "noise prediction"), ("fasterrcnn_resnet50_fpn", "detection")):
-        error = failure(capsys, cli.main.run(cli.train.app, [*arguments, name]))
-        assert f"{name} is a network for {task}; accepted: networks for classification" in error
-        assert "--model" in error
-    assert not (tmp_path / "run").exists()
-
-
 def test_what_is_no_classifier_is_not_evaluated_as_one(capsys, tmp_path):
     model = create_model("uvit_small_dia_lstm", image_size=8)
     preprocessing = Preprocessing(height=8, width=8, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -26,7 +26,7 @@ def theirs(family, depth, classes):
 
 
 @pytest.mark.parametrize("family", LOSSES)
-@pytest.mark.parametrize("depth", [50, 101])
+@pytest.mark.parametrize("depth", [18, 50, 101])
 def test_tensors_and_what_is_trained_are_torchvisions(family, depth):
     with torch.device("meta"):
         ours, public = create_model(f"{family}_resnet{depth}_fpn"), theirs(family, depth, 91)
@@ -37,6 +37,15 @@ def test_tensors_and_what_is_trained_are_torchvisions(family, depth):
         attentive = create_model(f"{family}_resnet{depth}_fpn_se")
     frozen = {n.split(".")[2] for n, p in attentive.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "layer1"}
+
+
+@pytest.mark.parametrize("family", LOSSES)
+def test_from_scratch_nothing_is_fixed(family):
+    model = create_model(f"{family}_resnet18_fpn_srm", num_classes=3, from_scratch=True, **SIZES).train()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training for module in model.modules())
+    fixed = create_model(f"{family}_resnet18_fpn_srm", num_classes=3, **SIZES).train()
+    assert not any(module.training for module in fixed.modules() if isinstance(module, torch.nn.BatchNorm2d))
 
 
 @pytest.mark.parametrize("family", LOSSES)

@@ -72,11 +72,10 @@ def test_every_run_of_every_sweep_is_one_that_can_be_trained(name, scale):
     assert all(size.hours[machine] > 0 for machine in {"paper": ("H100", "two cores"), "laptop": ("two cores",)}[scale])
 
 
-def test_there_is_a_sweep_for_every_table_of_trained_classifiers():
+def test_there_is_a_sweep_for_every_table_of_trained_networks():
     sources = {load_sweep(name).source for name in list_sweeps()}
-    assert sources >= {
-        f"Table {n}" for n in ["III", "IV", "VI", "VII", "VIII", "IX", "XI", "XII", "XIII", "XIV", "XV", "XVI", "XVII"]
-    }
+    assert sources >= {f"Table {n}" for n in ("III", "IV", "VI", "VII", "VIII", "IX", "X")}
+    assert sources >= {f"Table {n}" for n in ("XI", "XII", "XIII", "XIV", "XV", "XVI", "XVII")}
     assert sources >= {"Figure 10", "Figures 13 and 14", "Figure 15"}
 
 
@@ -84,6 +83,26 @@ def test_the_networks_of_table_4_have_the_parameters_that_the_paper_prints():
     sweep = load_sweep("table04")
     ours = {(run.config.model, frozenset(run.config.options.items())) for run in sweep.runs("paper", [0])}
     assert ours == {(v.entry.model, frozenset(v.entry.options.items())) for v in audit() if v.entry.table == "IV"}
+
+
+def test_detectors_of_the_paper_start_from_classifiers_with_the_same_attention(tmp_path, capsys):
+    sweep = load_sweep("table10")
+    runs = sweep.runs("paper", [0])
+    with pytest.raises(ModelInputError, match="table10 at paper scale starts every network from a classifier"):
+        sweep.started("paper", runs, None)
+    with pytest.raises(ModelInputError, match="lacks resnet101.safetensors, resnet101_dia_lstm.safetensors, "):
+        sweep.started("paper", runs, tmp_path)
+    kinds = ("", "_se", "_eca", "_sge", "_dia_lstm", "_dia_lstm_light")
+    for name in (f"resnet{depth}{kind}.safetensors" for depth in (50, 101) for kind in kinds):
+        (tmp_path / name).touch()
+    started = sweep.started("paper", runs, tmp_path)
+    assert {Path(run.config.start_from).name for run in started} == {path.name for path in tmp_path.iterdir()}
+    for run in started:
+        assert run.config.model.split("_", 1)[1].replace("_fpn", "") == Path(run.config.start_from).stem
+    laptop = sweep.runs("laptop", [0])
+    assert sweep.started("laptop", laptop, None) == laptop
+    assert train("sweep", "table10", "--out", tmp_path / "out") == 1
+    assert "--from" in capsys.readouterr().err
 
 
 def test_seeds():
@@ -139,10 +158,10 @@ def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
     result = SweepResult.from_dict(document)
     assert result.to_dict() == document
     plain, se = result.cells()
-    assert (plain.variant, plain.versus, plain.accuracy.runs) == ("Org", "SE", 2)
+    assert (plain.variant, plain.versus, plain.score.runs) == ("Org", "SE", 2)
     assert (se.variant, se.versus, se.difference) == ("SE", None, None)
     scores = [json.loads(path.read_text())["last"]["test_accuracy"] for path in sorted(out.glob("*-org-*/result.json"))]
-    assert plain.accuracy.mean == pytest.approx(100 * sum(scores) / 2)
+    assert plain.score.mean == pytest.approx(100 * sum(scores) / 2)
     assert train(*arguments) == 0
     assert "4 of 4 runs are finished already" in capsys.readouterr().err
     assert train(*arguments, "--set", "epochs=3") == 1

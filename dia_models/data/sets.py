@@ -6,6 +6,7 @@ import dia_models.data.published  # noqa: F401  (registers the data sets)
 from dia_models.data.folder import SPLITS, open_folder
 from dia_models.data.images import ImageSource
 from dia_models.data.request import SETS, Request, data_root
+from dia_models.data.scene_sets import is_scenes
 from dia_models.errors import ModelInputError, unknown
 
 
@@ -40,6 +41,10 @@ def open_data(
             return open_folder(Path(path).expanduser(), request)
         except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
             raise ModelInputError("data", f"{name} cannot be opened: {error}") from error
+    if is_scenes(name):
+        raise ModelInputError(
+            "data", f"{name} has objects in boxes, for detectors; accepted here: {', '.join([*SETS, 'folder:PATH'])}"
+        )
     if name not in SETS:
         raise unknown("data", name, [*SETS, "folder:PATH"])
     return SETS[name](request)

@@ -1,0 +1,90 @@
+"""dia-train generate: images out of noise, and how far they are from real ones."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cli.console import note, say, say_json, tracked
+from dia_analysis import Provenance
+from dia_analysis.output import check_free, new_directory, write_json
+from dia_models import Checkpoint, ModelInputError
+from dia_models.classification import read_images
+from dia_models.device import choose_device
+from dia_models.features import INCEPTION, feature_network
+from dia_models.generation import generate, grid, save_pictures
+from dia_models.image_score import score_images
+from dia_models.models import task_of
+
+GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 512
+
+
+def generate_images(
+    ckpt: str,
+    images: int,
+    *,
+    steps: int,
+    features: str | None,
+    out: Path,
+    data_dir: Path | None,
+    device: str,
+    batch_size: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Write numbered PNG files, a grid of the first ones and, if `features` is given, their Fréchet distance."""
+    check_free(out, overwrite=False)
+    checkpoint, where = _generator(ckpt), choose_device(device)
+    info = checkpoint.info
+    network = None if features is None else feature_network(features)
+    real = None if network is None else _real(checkpoint, data_dir)
+    shape = (info.model.in_channels, *info.preprocessing.size)
+    options: dict[str, Any] = {"seed": seed, "steps": steps, "batch_size": batch_size}
+    batches = generate(checkpoint.build().to(where), shape, range(images), where, **options)
+    about = replace(Provenance(), data=info.data, seed=seed).to_dict()
+    models = [{"name": checkpoint.name, "checkpoint_sha256": checkpoint.sha256}]
+    with new_directory(out, {**about, "models": models, "steps": steps}) as folder:
+        made: list[torch.Tensor] = []
+        for pixels in tracked(batches, -(-images // batch_size), checkpoint.name):
+            save_pictures(pixels, folder, sum(map(len, made)))
+            made.append(pixels)
+        first = torch.cat(made)[:GRID]
+        grid(first, GRID_COLUMNS, max(1, GRID_PIXELS // (GRID_COLUMNS * first.shape[1]))).save(folder / "grid.png")
+        score = None if network is None or real is None else score_images(made, real, network, where)
+        document = {
+            "schema": "dia.generate/1",
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": checkpoint.sha256,
+            "images": images,
+            "steps": steps,
+            "seed": seed,
+            "frechet": None if score is None else score.to_dict(),
+        }
+        write_json(folder / "generate.json", document)
+    if as_json:
+        say_json(document)
+    else:
+        say(f"{images} images of {checkpoint.name}, {steps} steps each")
+        if score is not None:
+            say(
+                f"  {'FID' if score.features == INCEPTION else 'Fréchet distance'} {score.distance:.2f} to "
+                f"{score.reference_images} training images of {info.data}, in the features of {score.features}"
+            )
+    note(f"written to {out}/")
+
+
+def _generator(ckpt: str) -> Checkpoint:
+    checkpoint = Checkpoint.read(ckpt)
+    name = checkpoint.info.model.name
+    if (task := task_of(name)) != "noise prediction":
+        raise ModelInputError(
+            "ckpt",
+            f"{name} is a network for {task}; one for noise prediction is needed here: dia-train fit --model uvit_tiny",
+        )
+    return checkpoint
+
+
+def _real(checkpoint: Checkpoint, data_dir: Path | None) -> Any:
+    info = checkpoint.info
+    return read_images(info.data, info.preprocessing.height, info.model.in_channels, data_dir=data_dir)[0]
