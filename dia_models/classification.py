@@ -24,13 +24,14 @@ from dia_models.data import (
     suited,
 )
 from dia_models.data.images import fitted
+from dia_models.data.splits import Images as Some
 from dia_models.device import usable_cores
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate, undefined
 from dia_models.models import create_model
 from dia_models.network import Network
 from dia_models.processes import size, summed
-from dia_models.recipe import Recipe
+from dia_models.recipe import Recipe, refuse_streaming
 from dia_models.run_config import RunConfig
 from dia_models.subset import balanced_subset
 from dia_models.training import Batches, Labels, Pixels, StreamedBatches, Training, epoch_seed
@@ -46,26 +47,40 @@ def read_images(
     channels: int = 3,
     *,
     data_dir: Path | None = None,
-    download: bool = False,
-    strict: bool = False,
     stream: bool = False,
-) -> Parts:
+    **how: Any,
+) -> tuple[MemoryImages, MemoryImages]:
     """Read the training and the test images of a data set into memory, files at `image_size` pixels.
 
-    With `stream`, files are read when they are needed. Raises ModelInputError for data that are no files then.
+    `how` are options of `open_data`. Raises ModelInputError for `stream`: these do not lie in files.
     """
-    found = [
-        open_data(data, part, data_dir, workers=len(usable_cores()) if stream else 2, strict=strict, download=download)
-        for part in ("train", "test")
-    ]
+    refuse_streaming(stream)
+    train, test = (open_data(data, part, data_dir, **how) for part in ("train", "test"))
+    return _in_memory(train, image_size, channels), _in_memory(test, image_size, channels)
+
+
+def read_classes(
+    data: str,
+    image_size: int | None = None,
+    channels: int = 3,
+    *,
+    data_dir: Path | None = None,
+    stream: bool = False,
+    **how: Any,
+) -> Parts:
+    """As `read_images`; with `stream` the files are read when they are needed.
+
+    Raises ModelInputError for data without classes, if the two parts' are not the same, and for data that are no files
+    if they are to be streamed.
+    """
     if stream:
-        return _streamed(data, found[0], image_size, channels), _streamed(data, found[1], image_size, channels)
-    return _in_memory(found[0], image_size, channels), _in_memory(found[1], image_size, channels)
+        found = (open_data(data, part, data_dir, workers=len(usable_cores()), **how) for part in ("train", "test"))
+        train, test = (_streamed(data, source, image_size, channels) for source in found)
+        return _with_classes(data, train, test)
+    return _with_classes(data, *read_images(data, image_size, channels, data_dir=data_dir, **how))
 
 
-def read_classes(data: str, image_size: int | None = None, channels: int = 3, **where: Any) -> Parts:
-    """As `read_images`. Raises ModelInputError for data without classes, and if the two parts' are not the same."""
-    train, test = read_images(data, image_size, channels, **where)
+def _with_classes(data: str, train: Images, test: Images) -> Parts:
     if not train.classes:
         raise ModelInputError("data", f"{data} has no classes to train on; put each class in a folder of its own")
     if test.classes != train.classes:
@@ -73,7 +88,7 @@ def read_classes(data: str, image_size: int | None = None, channels: int = 3, **
     return train, test
 
 
-def divided(config: RunConfig, train: Images) -> tuple[Images, Images | None]:
+def divided(config: RunConfig, train: Some) -> tuple[Some, Some | None]:
     """The images to train on and, if the recipe has any, those to validate on."""
     kept, validation = hold_out(train, config.recipe.validation, config.seed)
     if config.recipe.training_images is not None:

@@ -18,7 +18,7 @@ from dia_models.evaluation import Scores
 from dia_models.models import create_model
 from dia_models.network import Network
 from dia_models.processes import size, summed
-from dia_models.recipe import Recipe
+from dia_models.recipe import Recipe, refuse_streaming
 from dia_models.run_config import RunConfig
 from dia_models.scene_batches import SceneBatch, SceneBatches
 from dia_models.training import Training, epoch_seed
@@ -37,12 +37,14 @@ def read_scenes(
     data_dir: Path | None = None,
     download: bool = False,
     strict: bool = False,
+    stream: bool = False,
 ) -> Parts:
     """Read what is known of the training and the test images of a data set; the images are read when needed.
 
     Nothing is downloaded. Raises ModelInputError for data without objects, and if the two parts' classes are not the
     same.
     """
+    refuse_streaming(stream)
     require_scoring()  # better now than after twelve epochs
     if image_size is not None:
         raise ModelInputError("image-size", "a detector scales images by itself; accepted: --set min_size=...")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.classification import Parts, TrainingData, divided
+from dia_models.classification import TrainingData, divided
 from dia_models.data import MemoryImages, Preprocessing
 from dia_models.diffusion import TIME_FACTOR, noised
 from dia_models.errors import ModelInputError
@@ -57,7 +57,9 @@ class NoisyData(TrainingData):
 
     def train_dataloader(self) -> NoisyBatches:  # type: ignore[override]
         """This epoch's batches."""
-        return NoisyBatches(super().train_dataloader())
+        batches = super().train_dataloader()
+        assert isinstance(batches, Batches)  # `read_images` refuses to stream
+        return NoisyBatches(batches)
 
     def val_dataloader(self) -> NoisyBatches | list[NoisyBatch]:  # type: ignore[override]
         """The images held out from training."""
@@ -114,7 +116,7 @@ class NoisePrediction:
     held_for_test: MemoryImages
 
     @classmethod
-    def plan(cls, config: RunConfig, parts: Parts) -> "NoisePrediction":
+    def plan(cls, config: RunConfig, parts: tuple[MemoryImages, MemoryImages]) -> "NoisePrediction":
         """Divide the images as the recipe says. Raises ModelInputError for a feature network that is not there."""
         real, test = parts
         job = cls(config, *divided(config, real), real, test)

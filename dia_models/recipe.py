@@ -70,6 +70,14 @@ class Recipe(BaseModel):
         return nesterov
 
 
+def refuse_streaming(stream: bool) -> None:
+    """Raise ModelInputError if images are to be streamed, where only classifiers' can be."""
+    if stream:
+        raise ModelInputError(
+            "set", "augment=resized_crop_flip is for classifiers; accepted for this network: crop_flip, crop, none"
+        )
+
+
 def list_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
     return sorted(path.stem for path in _folder().glob("*.toml"))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dia_models import Checkpoint, ModelInputError
-from dia_models.classification import read_images
+from dia_models.classification import read_classes
 from dia_models.data.folder import image_folder
 from dia_models.data.random_part import random_part
 from dia_models.data.request import Request
@@ -121,6 +121,15 @@ def test_a_network_trains_on_parts_and_again_to_the_same_weights(streamed, tmp_p
 
 def test_parts_of_what_is_no_file_and_of_no_size_are_refused(streamed):
     with pytest.raises(ModelInputError, match="digits has none; accepted: crop_flip"):
-        read_images("digits", 16, 1, stream=True)
+        read_classes("digits", 16, 1, stream=True)
     with pytest.raises(ModelInputError, match="--image-size 224"):
-        read_images(f"folder:{streamed.files.root}", None, 3, stream=True)
+        read_classes(f"folder:{streamed.files.root}", None, 3, stream=True)
+
+
+@pytest.mark.parametrize("model", ["uvit_tiny", "retinanet_resnet50_fpn"])
+def test_only_classifiers_are_streamed(model, tmp_path):
+    config = RunConfig(
+        model=model, data="digits", recipe_name="paper_vit", recipe=load_recipe("paper_vit", validation=0), channels=3
+    )
+    with pytest.raises(ModelInputError, match="augment=resized_crop_flip is for classifiers"):
+        fit(config, tmp_path / "run", torch.device("cpu"))
