@@ -15,9 +15,9 @@ from dia_analysis import (
     GradCAMResult,
     TrustChecks,
     agreement,
-    deletion_check,
     gradcam,
     randomisation_check,
+    road_check,
 )
 from dia_analysis.verdict import warnings
 
@@ -62,9 +62,9 @@ class Trust:
         """Write the figures and the raw values."""
         for check in self.checks:
             name = file_name(check.name)
-            figures.save_figure(figures.trust(check.randomisation, check.deletion), folder / f"trust-{name}")
+            figures.save_figure(figures.trust(check.randomisation, check.road), folder / f"trust-{name}")
             check.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
-            check.deletion.to_xarray().to_netcdf(folder / f"deletion-{name}.nc", engine="scipy")
+            check.road.to_xarray().to_netcdf(folder / f"road-{name}.nc", engine="scipy")
         for number, found in enumerate(self.agreements):
             end = f"-{number + 1}" if number else ""
             found.to_xarray().to_netcdf(folder / f"agreement{end}.nc", engine="scipy")
@@ -80,7 +80,7 @@ def check_maps(
     return TrustChecks(
         result.name,
         randomisation_check(inputs.model, batch, provenance=result.provenance, **given),
-        deletion_check(inputs.model, batch, provenance=result.provenance, **given),
+        road_check(inputs.model, batch, provenance=result.provenance, **given),
     )
 
 

@@ -21,7 +21,6 @@ from dia_analysis.cost import (
     count_parameters,
     measure_cost,
 )
-from dia_analysis.deletion import DeletionResult, deletion_check
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.gini import GiniCollector, GiniResult, StageGini, gini_importance
 from dia_analysis.gradcam import gradcam, stream_gradcam
@@ -32,6 +31,7 @@ from dia_analysis.points import find_points, match_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.randomisation import RandomisationResult, randomisation_check
 from dia_analysis.regions import NetworkShares, RegionsResult
+from dia_analysis.road import RoadResult, road_check
 from dia_analysis.stages import StageMaps, group_stages
 from dia_analysis.store import CaptureStore, stream_store
 from dia_analysis.store_writer import ImageList, write_store
@@ -43,7 +43,6 @@ __all__ = [
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
-    "DeletionResult",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
@@ -61,6 +60,7 @@ __all__ = [
     "Record",
     "Records",
     "RegionsResult",
+    "RoadResult",
     "StageCorrelation",
     "StageGini",
     "StageMaps",
@@ -73,7 +73,6 @@ __all__ = [
     "count_attention_parameters",
     "count_flops",
     "count_parameters",
-    "deletion_check",
     "find_points",
     "gini_importance",
     "gradcam",
@@ -85,6 +84,7 @@ __all__ = [
     "network_gradients",
     "pearson",
     "randomisation_check",
+    "road_check",
     "stream_gradcam",
     "stream_store",
     "write_store",

@@ -119,7 +119,7 @@ def _trusted(checks: Sequence[TrustChecks] | None, agreements: Sequence[Agreemen
 
 
 def _passes(check: TrustChecks) -> bool:
-    return bool(check.randomisation.depends_on_weights and check.deletion.better_than_random)
+    return bool(check.randomisation.depends_on_weights and check.road.better_than_random)
 
 
 def _as_sentence(warning: str) -> str:

@@ -1,4 +1,4 @@
-"""Remove or restore the most relevant part of images, step by step, and see what becomes of the score."""
+"""Remove the most or least relevant part of images, step by step, and see what becomes of the score."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
+
+from dia_analysis.impute import NOISE, impute
 
 Images = Float[Tensor, "image channel height width"]
 Maps = Float[np.ndarray, "image height width"]
 Scores = Callable[[Images], Float[np.ndarray, "image"]]
-
-
-def blurred(images: Images) -> Images:
-    """The images without their details: a Gaussian blur whose width is an eighth of the shorter side."""
-    shorter = min(images.shape[2:])
-    result: Tensor = gaussian_blur(images, [2 * (shorter // 2) - 1] * 2, [shorter / 8] * 2)
-    return result
 
 
 def ranks(maps: Maps, random: np.random.Generator) -> Float[np.ndarray, "image height width"]:
@@ -29,22 +23,17 @@ def ranks(maps: Maps, random: np.random.Generator) -> Float[np.ndarray, "image h
     return places.reshape(maps.shape)
 
 
-def curves(
+def curve(
     score: Scores, images: Images, maps: Maps, steps: int, random: np.random.Generator
-) -> Float[np.ndarray, "2 image step"]:
-    """The scores while the most relevant 0/steps, 1/steps, ... of an image are blurred (deletion), and while they are
-    brought back into a blurred image (insertion; Petsiuk et al. 2018)."""
+) -> Float[np.ndarray, "image step"]:
+    """The scores while 0/steps, 1/steps, ... (steps - 1)/steps of an image, the highest of the map first, are removed
+    and imputed from the rest (Rong et al. 2022)."""
     places = torch.from_numpy(ranks(maps, random)).to(images.device)[:, None]
-    blank = blurred(images)
-    found = np.empty((2, len(images), steps + 1))
-    for step in range(steps + 1):
-        relevant = places < step / steps
-        found[0, :, step] = score(torch.where(relevant, blank, images))
-        found[1, :, step] = score(torch.where(relevant, images, blank))
-    return found
+    noise = torch.Generator().manual_seed(int(random.integers(2**63)))
+    removed = [impute(images, places < step / steps, NOISE, noise) for step in range(1, steps)]
+    return np.stack([score(images), *map(score, removed)], 1)
 
 
-def area(curve: Float[np.ndarray, "*shape step"]) -> np.ndarray:
-    """The area under each curve, over fractions 0 to 1: the mean score along the way."""
-    result: np.ndarray = (curve[..., 1:] + curve[..., :-1]).mean(-1) / 2
-    return result
+def removed_mean(curve: Float[np.ndarray, "*shape step"]) -> np.ndarray:
+    """The mean score over all steps at which something is removed."""
+    return np.asarray(curve[..., 1:].mean(-1))

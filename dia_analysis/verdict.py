@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dia_analysis.agreement import AgreementResult
-from dia_analysis.deletion import DeletionResult
 from dia_analysis.randomisation import RandomisationResult
+from dia_analysis.road import RoadResult
 
 
 @dataclass(frozen=True)
@@ -14,31 +14,31 @@ class TrustChecks:
     """The checks of the maps of the network `name`.
 
     A check fails if it says no; one that is uncertain fails nothing. The limits: a rank correlation of 0.5 or more
-    with the intact network's maps when every weight is noise (`RandomisationResult.depends_on_weights`); removing and
-    bringing back what the maps mark is no better than at random (`DeletionResult.better_than_random`).
+    with the intact network's maps when every weight is noise (`RandomisationResult.depends_on_weights`); removing
+    what the maps mark lowers the score no more than removing the rest (`RoadResult.better_than_random`).
     """
 
     name: str
     randomisation: RandomisationResult
-    deletion: DeletionResult
+    road: RoadResult
 
     def failures(self) -> list[str]:
         """What the maps fail, in words."""
         failed = []
         if self.randomisation.depends_on_weights is False:
             failed.append("they stay the same when the weights are destroyed")
-        if self.deletion.better_than_random is False:
-            failed.append("removing what they mark changes the score no more than removing at random")
+        if self.road.better_than_random is False:
+            failed.append("removing what they mark lowers the score no more than removing the rest")
         return failed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        checks = {"randomisation": self.randomisation.to_dict(), "deletion": self.deletion.to_dict()}
+        checks = {"randomisation": self.randomisation.to_dict(), "road": self.road.to_dict()}
         return {"name": self.name, **checks, "failures": self.failures()}
 
     def summary(self) -> str:
         """What came out, in words."""
-        return f"{self.randomisation.summary()}\n{self.deletion.summary()}"
+        return f"{self.randomisation.summary()}\n{self.road.summary()}"
 
 
 def warnings(checks: Sequence[TrustChecks], agreements: Sequence[AgreementResult]) -> list[str]:

@@ -268,7 +268,7 @@ def _gradcam(found: Heatmaps) -> dict[str, object]:
 def _check(check: TrustChecks, images: int) -> dict[str, object]:
     alt = f"Checks of the maps of {check.name}. {check.summary()}"
     figure = _Figure(
-        embed(trust(check.randomisation, check.deletion), alt),
+        embed(trust(check.randomisation, check.road), alt),
         f"{check.name}: how alike its maps stay when weights are destroyed, and its score when evidence is removed.",
     )
     return {"name": check.name, "images": images, "summary": check.summary(), "figure": figure}

@@ -9,12 +9,12 @@ from test_correlation import of_maps
 
 from dia_analysis import (
     CostResult,
-    DeletionResult,
     GiniResult,
     GradCAMResult,
     NetworkCost,
     Provenance,
     RandomisationResult,
+    RoadResult,
     StageGini,
     TrustChecks,
 )
@@ -145,12 +145,12 @@ def test_maps_are_compared_where_both_say_something():
     assert "different sizes" in cam_finding([maps("a", [ramp]), maps("b", [ramp], (8, 8))], ()).text
 
 
-def checked(name, gains):
-    """Maps that depend on the weights; `gains` are how much better than at random removing what they mark is."""
-    rho = np.zeros((2, 1, len(gains)))
+def checked(name, scores):
+    """Maps that depend on the weights; `scores` are the combined ROAD scores."""
+    rho = np.zeros((2, 1, len(scores)))
     randomisation = RandomisationResult(("m",), (1.0,), rho, rho, None, 0)
-    found, random = np.zeros((len(gains), 2)), np.repeat(np.array(gains)[None, :, None], 2, axis=2)
-    return TrustChecks(name, randomisation, DeletionResult(found, found, random, 0 * random, 0))
+    morf, lerf = np.zeros((len(scores), 2)), np.repeat(2 * np.array(scores)[:, None], 2, axis=1)
+    return TrustChecks(name, randomisation, RoadResult(morf, lerf, lerf[None], 0))
 
 
 def test_only_maps_that_pass_are_said_to_pass():
@@ -159,7 +159,7 @@ def test_only_maps_that_pass_are_said_to_pass():
     text = cam_finding([maps("a", [np.eye(2)])], checks).text
     assert "The maps of a and d pass both checks." in text
     assert "For the maps of b the checks do not decide." in text
-    assert "Do not rely on the maps of c: removing what they mark changes the score no more" in text
+    assert "Do not rely on the maps of c: removing what they mark lowers the score no more" in text
 
 
 def test_self_attention_is_not_held_against_the_papers_number():

@@ -15,9 +15,9 @@ from test_gradcam import SQUARE, Tiny, spread, state
 from torch import nn
 
 import figures
-from dia_analysis import AnalysisInputError, agreement, deletion_check, gradcam, randomisation_check
+from dia_analysis import AnalysisInputError, agreement, gradcam, randomisation_check, road_check
 from dia_analysis.destroy import cascade, parameter_modules
-from dia_analysis.perturb import area, blurred, curves, ranks
+from dia_analysis.perturb import curve, ranks, removed_mean
 from dia_analysis.similarity import spearman, ssim
 from dia_models import create_model
 
@@ -205,71 +205,76 @@ def test_ranks_fall_with_relevance_and_ties_are_broken_at_random():
     assert not np.array_equal(*ties)
 
 
-def test_curves_by_hand():
-    """The score is the brightness of the patch's place; all else is 0. A quarter of the image is the patch."""
-    images = torch.zeros(1, 1, 8, 8)
-    images[..., :4, :4] = 1
-    good = np.asarray(images[:, 0])
+def test_the_curve_by_hand():
+    """The score is the value of one pixel in a picture whose left half is 1 and right half 0."""
+    images = torch.zeros(1, 1, 4, 8)
+    images[..., :4] = 1
 
     def score(changed):
         return changed[:, 0, 1, 1].numpy()
 
-    found = curves(score, images, good, 4, np.random.default_rng(0))
-    blank = blurred(images)[0, 0, 1, 1].item()
-    np.testing.assert_allclose(found[0, 0], [1, blank, blank, blank, blank], atol=1e-6)
-    np.testing.assert_allclose(found[1, 0], [blank, 1, 1, 1, 1], atol=1e-6)
-    assert area(np.array([[0.0, 1.0, 1.0]]))[0] == pytest.approx(0.75)
+    left = np.asarray(images[:, 0])
+    first = curve(score, images, left, 4, np.random.default_rng(0))[0]
+    np.testing.assert_allclose(first[[0, 2, 3]], [1, 0, 0], atol=0.05)  # with half removed there are zeros only
+    last = curve(score, images, -left, 4, np.random.default_rng(0))[0]
+    np.testing.assert_allclose(last, [1, 1, 1, 1], atol=0.05)
+    assert removed_mean(np.array([[9.0, 1.0, 0.0]]))[0] == pytest.approx(0.5)
 
 
-def test_deletion_tells_the_relevant_patch_from_another_place():
+def test_road_tells_the_relevant_patch_from_another_place():
     images, where = patches()
     model = Finder()
-    relevant = deletion_check(model, images, maps=where, target=1)
-    elsewhere = deletion_check(model, images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
-    assert relevant.deletion[:, 0].min() > 0.9  # intact, the patch is seen
-    assert relevant.deletion[:, -1].max() < 0.2  # blurred, it is not
-    assert relevant.deletion_gain.min() > 0.2
-    assert relevant.insertion_gain.min() > 0.1
-    assert elsewhere.deletion_gain.mean() < 0
-    assert elsewhere.insertion_gain.mean() < 0
-    assert "in 6 of 6 images" in relevant.summary()
-    real = deletion_check(model, images, target=1)
-    assert real.deletion_gain.mean() > 0.1
-    assert real.insertion_gain.mean() > 0.1
+    relevant = road_check(model, images, maps=where, target=1)
+    inverted = road_check(model, images, maps=1 - where, target=1)
+    assert relevant.morf[:, 0].min() > 0.9  # intact, the patch is seen
+    assert relevant.morf[:, 1].max() < 0.2  # imputed, it is not: the patch is 6 % of the image
+    np.testing.assert_array_equal(relevant.morf[:, 0], relevant.lerf[:, 0])
+    assert relevant.score.min() > 0.2
+    assert relevant.morf_gain.min() > 0.1
+    assert relevant.lerf_gain.min() > 0.05
+    assert relevant.better_than_random is True
+    assert "above 0 in 6 of 6 images" in relevant.summary()
+    assert inverted.score.max() < 0
+    assert inverted.better_than_random is False
+    real = road_check(model, images, target=1)
+    assert real.score.mean() > 0.1
+    assert real.better_than_random is True
 
 
-def test_random_maps_gain_nothing():
+def test_random_maps_score_nothing():
     images, _ = patches(12)
     noise = np.random.default_rng(7).random((12, 7, 7), dtype=np.float32).repeat(3, 1).repeat(3, 2)[:, :20, :20]
-    result = deletion_check(Finder(), images, maps=noise, target=1, draws=6)
-    for gain in (result.deletion_gain, result.insertion_gain):
+    result = road_check(Finder(), images, maps=noise, target=1, draws=6)
+    assert result.random[:, :, 1].std() > 0.01  # the problem is not trivial: it matters what is removed
+    for gain in (result.morf_gain, result.lerf_gain, result.score):
         assert abs(gain.mean()) < 3 * gain.std(ddof=1) / np.sqrt(12)
 
 
 def test_images_whose_map_is_constant_are_left_out():
     images, where = patches(3)
     where[1] = 0
-    result = deletion_check(Finder(), images, maps=where, target=1)
+    result = road_check(Finder(), images, maps=where, target=1)
     assert result.left_out.tolist() == [False, True, False]
-    assert np.isnan(result.deletion_gain).tolist() == [False, True, False]
+    assert np.isnan(result.score).tolist() == [False, True, False]
     assert (result.to_dict()["images"], result.to_dict()["left_out"]) == (2, 1)
     assert "1 images whose map is constant are left out" in result.summary()
-    nothing = deletion_check(Finder(), images, maps=0 * where, target=1)
+    nothing = road_check(Finder(), images, maps=0 * where, target=1)
     assert "there is no image whose map marks anything" in nothing.summary()
     json.dumps(nothing.to_dict(), allow_nan=False)
     assert nothing.plot(Figure().subplots()).get_ylabel() == "Score of the class"
 
 
-def test_deletion_is_repeatable_and_leaves_the_network_alone():
+def test_road_is_repeatable_and_leaves_the_network_alone():
     images, _ = patches(2)
     model = Finder().train()
     before = state(model)
-    first, second = (deletion_check(model, images, seed=3) for _ in range(2))
+    first, second = (road_check(model, images, seed=3) for _ in range(2))
     assert state(model) == before
-    np.testing.assert_array_equal(first.random_deletion, second.random_deletion)
+    np.testing.assert_array_equal(first.morf, second.morf)
+    np.testing.assert_array_equal(first.random, second.random)
 
 
-@pytest.mark.parametrize("check", [randomisation_check, deletion_check])
+@pytest.mark.parametrize("check", [randomisation_check, road_check])
 def test_impossible_numbers_of_steps_and_draws_are_refused(check):
     with pytest.raises(AnalysisInputError, match="steps and 0 draws given"):
         check(Finder(), patches(1)[0], draws=0)
@@ -277,7 +282,7 @@ def test_impossible_numbers_of_steps_and_draws_are_refused(check):
 
 def test_maps_of_another_size_than_the_images_are_refused():
     with pytest.raises(AnalysisInputError, match=r"\(2, 7, 7\) given for images \(2, 1, 20, 20\)"):
-        deletion_check(Finder(), patches(2)[0], maps=np.zeros((2, 7, 7), dtype=np.float32))
+        road_check(Finder(), patches(2)[0], maps=np.zeros((2, 7, 7), dtype=np.float32))
 
 
 def test_a_network_without_parameters_cannot_be_randomised():
@@ -320,7 +325,7 @@ def results():
     images, _ = patches(4)
     one = gradcam(Finder(), images, target=1, name="a")
     yield randomisation_check(Finder(), images, target=1, steps=2, draws=4)
-    yield deletion_check(Finder(), images, target=1, steps=2)
+    yield road_check(Finder(), images, target=1, steps=3)
     yield agreement([one, one])
 
 
@@ -330,19 +335,21 @@ def test_results_are_saved_drawn_and_shown(tmp_path):
         document = json.loads((folder / f"{result.file}.json").read_text())
         assert document == json.loads(json.dumps(result.to_dict(), allow_nan=False))
         with xr.open_dataset(folder / f"{result.file}.nc") as arrays:
-            assert set(arrays.data_vars) & {"spearman", "deletion"}
+            assert set(arrays.data_vars) & {"spearman", "morf"}
         assert result.plot(Figure().subplots()).get_children()
         assert result._repr_html_().startswith(f"<pre>{result.summary()}</pre>")
 
 
 def test_the_figure_of_both_checks_shows_their_curves():
-    randomisation, deletion, _ = results()
-    figure = figures.trust(randomisation, deletion)
+    randomisation, road, _ = results()
+    figure = figures.trust(randomisation, road)
     left, right = figure.axes
     assert left.lines[0].get_ydata()[0] == 1
     means = [step[np.isfinite(step)].mean() for step in randomisation.spearman.swapaxes(0, 1)]
     np.testing.assert_allclose(left.lines[0].get_ydata()[1:], means)
-    np.testing.assert_allclose(right.lines[0].get_ydata(), deletion.deletion.mean(0))
+    for line, curves in zip(right.lines, (road.morf, road.lerf, road.random.mean(0)), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), curves.mean(0))
+        np.testing.assert_allclose(line.get_xdata(), [0, 1 / 3, 2 / 3])
     assert len(figure.legends) == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 from test_trust import Finder, edges, maps, patches, take_maps
 
 from cli.trust import Trust
-from dia_analysis import TrustChecks, agreement, deletion_check, gradcam, randomisation_check
+from dia_analysis import TrustChecks, agreement, gradcam, randomisation_check, road_check
 from dia_analysis.verdict import warnings
 
 
@@ -17,13 +17,13 @@ def sound():
     return TrustChecks(
         "net",
         randomisation_check(Finder(), images, target=1, steps=3, draws=8),
-        deletion_check(Finder(), images, maps=where, target=1),
+        road_check(Finder(), images, maps=where, target=1),
     )
 
 
 def test_sound_maps_bring_no_warning(sound):
     assert sound.randomisation.depends_on_weights is True
-    assert sound.deletion.better_than_random is True
+    assert sound.road.better_than_random is True
     assert sound.failures() == []
     assert warnings([sound], []) == []
 
@@ -39,23 +39,17 @@ def test_an_edge_detector_is_warned_of(sound):
 
 def test_maps_of_the_wrong_place_are_warned_of(sound):
     images, where = patches()
-    elsewhere = deletion_check(Finder(), images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
+    elsewhere = road_check(Finder(), images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
     assert elsewhere.better_than_random is False
-    (line,) = warnings([replace(sound, deletion=elsewhere)], [])
-    assert "removing what they mark changes the score no more than removing at random" in line
+    (line,) = warnings([replace(sound, road=elsewhere)], [])
+    assert "removing what they mark lowers the score no more than removing the rest" in line
 
 
 def test_what_is_undecided_fails_nothing(sound):
-    deletion = sound.deletion
-    alone = replace(
-        deletion,
-        deletion=deletion.deletion[:1],
-        insertion=deletion.insertion[:1],
-        random_deletion=deletion.random_deletion[:, :1],
-        random_insertion=deletion.random_insertion[:, :1],
-    )
+    road = sound.road
+    alone = replace(road, morf=road.morf[:1], lerf=road.lerf[:1], random=road.random[:, :1])
     assert alone.better_than_random is None  # one image, better than random: there is no telling by how much
-    nothing = replace(deletion, **{key: np.full_like(getattr(deletion, key), np.nan) for key in CURVES})
+    nothing = replace(road, **{key: np.full_like(getattr(road, key), np.nan) for key in ("morf", "lerf", "random")})
     assert nothing.better_than_random is None
     found = sound.randomisation
     one = replace(found, spearman=found.spearman[:1, :, :1], ssim=found.ssim[:1, :, :1])
@@ -64,24 +58,22 @@ def test_what_is_undecided_fails_nothing(sound):
     assert warnings([undecided], []) == []
 
 
-CURVES = ("deletion", "insertion", "random_deletion", "random_insertion")
-
-
-def test_the_gain_that_decides_by_hand(sound):
-    """Deletion gains 0.2 and 0.1, insertion gains 0 and 0.1: means 0.1 and 0.1, above zero with no spread."""
-    flat = np.ones((1, 2, 3))
+def test_the_score_that_decides_by_hand(sound):
+    """(LeRF - MoRF) / 2 is 0.1 for both images: above zero with no spread. The first step removes nothing."""
     planted = replace(
-        sound.deletion,
-        deletion=np.array([[0.8] * 3, [0.9] * 3]),
-        insertion=np.array([[1.0] * 3, [1.1] * 3]),
-        random_deletion=flat,
-        random_insertion=flat,
+        sound.road,
+        morf=np.array([[1.0, 0.7, 0.5], [1.0, 0.6, 0.6]]),
+        lerf=np.array([[1.0, 0.9, 0.7], [1.0, 0.8, 0.8]]),
+        random=np.array([[[1.0, 0.9, 0.7], [1.0, 0.5, 0.7]]]),
     )
+    np.testing.assert_allclose(planted.score, [0.1, 0.1])
+    np.testing.assert_allclose(planted.morf_gain, [0.2, 0])
+    np.testing.assert_allclose(planted.lerf_gain, [0, 0.2])
     assert planted.better_than_random is True
-    worse = replace(planted, deletion=np.array([[1.2] * 3, [1.1] * 3]), insertion=np.array([[1.0] * 3, [0.9] * 3]))
+    worse = replace(planted, morf=planted.lerf, lerf=planted.morf)
     assert worse.better_than_random is False
-    mixed = replace(planted, deletion=np.array([[0.2] * 3, [1.5] * 3]))
-    assert mixed.better_than_random is None  # gains 0.4 and -0.2: above zero on average, but not surely
+    mixed = replace(planted, morf=np.array([[1.0, 0.1, 0.1], [1.0, 0.9, 0.9]]))
+    assert mixed.better_than_random is None  # 0.35 and -0.05: above zero on average, but not surely
 
 
 def test_runs_that_look_at_different_things_are_warned_of(sound):

@@ -1,0 +1,210 @@
+"""Does the score depend on what a heatmap marks? ROAD: Remove And Debias (Rong et al. 2022)"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from dia_analysis.cam_result import upsample
+from dia_analysis.display import axes
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.gradcam import gradcam
+from dia_analysis.heads import Target, as_logits, probabilities
+from dia_analysis.modes import evaluating
+from dia_analysis.perturb import curve, removed_mean
+from dia_analysis.provenance import Provenance
+from dia_analysis.trust import TrustResult, error, mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RANDOM_GRID = (7, 7)  # the coarseness of random maps beside maps from elsewhere
+
+
+@dataclass(frozen=True)
+class RoadResult(TrustResult):
+    """The class's probability while the image is removed and imputed, most (`morf`) or least relevant first (`lerf`).
+
+    Both (image, step): 0, 1/steps, ... (steps - 1)/steps of the image are removed. `random` (draw, image, step) is the
+    same for random maps of the same coarseness. Images whose map is constant are left out: their curves are NaN.
+    """
+
+    file = "road"
+    morf: Float[np.ndarray, "image step"]
+    lerf: Float[np.ndarray, "image step"]
+    random: Float[np.ndarray, "draw image step"]
+    seed: int
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def left_out(self) -> Bool[np.ndarray, "image"]:
+        """Which images have no curves, because their map is constant."""
+        return np.asarray(np.isnan(self.morf[:, 0]))
+
+    @property
+    def removed(self) -> Float[np.ndarray, "step"]:
+        """The share of the image that is removed at each step."""
+        return np.linspace(0, 1, self.morf.shape[1], endpoint=False)
+
+    @property
+    def morf_gain(self) -> Float[np.ndarray, "image"]:
+        """By how much the mean score is lower than when random parts are removed."""
+        return np.asarray(removed_mean(self.random).mean(0) - removed_mean(self.morf))
+
+    @property
+    def lerf_gain(self) -> Float[np.ndarray, "image"]:
+        """By how much the mean score is higher than when random parts are removed."""
+        return np.asarray(removed_mean(self.lerf) - removed_mean(self.random).mean(0))
+
+    @property
+    def score(self) -> Float[np.ndarray, "image"]:
+        """ROAD's combined score, (LeRF - MoRF) / 2 averaged over the removed shares; that of random maps is 0.
+
+        (A random order read backwards is as random: removing the least or the most of it comes to the same.)
+        """
+        return np.asarray((removed_mean(self.lerf) - removed_mean(self.morf)) / 2)
+
+    @property
+    def better_than_random(self) -> bool | None:
+        """Whether the score depends on what the maps mark more than on random parts, by the combined score.
+
+        True if its mean is above 0 by two standard errors, false if it is not above 0, and None, which is undecided,
+        in between and where no map marks anything.
+        """
+        score, uncertain = mean(self.score), error(self.score)
+        if score is None:
+            return None
+        if score <= 0:
+            return False
+        return True if uncertain is not None and score > 2 * uncertain else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: means over images and removed shares, with standard errors over images."""
+        return {
+            "images": int((~self.left_out).sum()),
+            "left_out": int(self.left_out.sum()),
+            "draws": len(self.random),
+            "seed": self.seed,
+            "removed": self.removed[1:].tolist(),
+            "random": mean(removed_mean(self.random)),
+            "morf": mean(removed_mean(self.morf)),
+            "morf_gain": mean(self.morf_gain),
+            "morf_gain_error": error(self.morf_gain),
+            "lerf": mean(removed_mean(self.lerf)),
+            "lerf_gain": mean(self.lerf_gain),
+            "lerf_gain_error": error(self.lerf_gain),
+            "score": mean(self.score),
+            "score_error": error(self.score),
+            "better_than_random": self.better_than_random,
+        }
+
+    def to_xarray(self) -> xr.Dataset:
+        """The raw curves."""
+        one = ("image", "removed")
+        curves = {"morf": (one, self.morf), "lerf": (one, self.lerf), "random": (("draw", *one), self.random)}
+        return xr.Dataset(curves, coords={"removed": self.removed})
+
+    def summary(self) -> str:
+        """What came out, in words."""
+        if self.left_out.all():
+            return "ROAD: there is no image whose map marks anything."
+        found = self.to_dict()
+        left = f" {found['left_out']} images whose map is constant are left out." if found["left_out"] else ""
+        return (
+            f"ROAD: with the most relevant part removed the mean score is {found['morf']:.2f}, with the least relevant "
+            f"{found['lerf']:.2f}, with a random one {found['random']:.2f}.\n"
+            f"Combined: {_spread(self.score)} (random maps: 0), above 0 in {(self.score > 0).sum()} of "
+            f"{found['images']} images.{left}"
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the mean curves against the removed share of the image."""
+        ax = axes(ax)
+        curves = (
+            ("most relevant first (MoRF)", self.morf, "C0", "-"),
+            ("least relevant first (LeRF)", self.lerf, "C1", "-"),
+            ("random", self.random.mean(0), "0.4", "--"),
+        )
+        for label, values, colour, line in curves:
+            ax.plot(self.removed, _curve(values[~self.left_out]), color=colour, ls=line, label=label)
+        ax.set(xlabel="Share of the image\nremoved and imputed", ylabel="Score of the class", xlim=(0, 1), ylim=(0, 1))
+        ax.legend()
+        return ax
+
+
+def road_check(
+    model: nn.Module,
+    images: Float[Tensor, "image channel height width"],
+    *,
+    maps: Float[np.ndarray, "map rows columns"] | None = None,
+    target: Target | None = None,
+    layer: str | None = None,
+    call: int | None = None,
+    method: str = "gradcam",
+    steps: int = 10,
+    draws: int = 3,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+) -> RoadResult:
+    """Does the score fall sooner when the most relevant part is removed than when the least relevant is?
+
+    What is removed is imputed from what is left, with noise (Rong et al. 2022): a blur or a plain colour would show
+    what was removed, which can itself tell the class. `maps` (image, height, width) are the maps to judge, by default
+    those of `gradcam` with the options. The network is left as it was. Raises AnalysisInputError as `gradcam` does,
+    for maps of another size than the images, and for fewer than 2 steps or 1 draw.
+    """
+    if steps < 2 or draws < 1:
+        raise AnalysisInputError("steps", f"{steps} steps and {draws} draws given; at least 2 and 1 are needed")
+    model = getattr(model, "_orig_mod", model)
+    result = gradcam(model, images, target=target, layer=layer, call=call, method=method)
+    grid = result.layer_maps.shape[1:] if maps is None else RANDOM_GRID
+    judged = result.maps if maps is None else maps
+    if judged.shape != (len(images), *images.shape[2:]):
+        raise AnalysisInputError("maps", f"{judged.shape} given for images {tuple(images.shape)}")
+    marks = np.flatnonzero(np.ptp(judged, axis=(1, 2)) > 0)
+    curves = np.full((2 + draws, len(images), steps), np.nan)
+    if len(marks):
+        wanted, shape = result.target[marks], (grid[0], grid[1])
+        curves[:, marks] = _measure(model, images[marks], judged[marks], wanted, shape, steps, draws, seed)
+    return RoadResult(curves[0], curves[1], curves[2:], seed, provenance or Provenance())
+
+
+def _measure(
+    model: nn.Module,
+    images: Float[Tensor, "image channel height width"],
+    maps: Float[np.ndarray, "image height width"],
+    targets: np.ndarray,
+    grid: tuple[int, int],
+    steps: int,
+    draws: int,
+    seed: int,
+) -> Float[np.ndarray, "map image step"]:
+    """The curves for the maps, for the same turned round, and for `draws` random maps of `grid` positions."""
+    device = next(model.parameters(), torch.empty(0)).device
+    images, wanted = images.to(device), torch.from_numpy(targets).to(device)
+    random = np.random.default_rng(seed)
+    size = (images.shape[2], images.shape[3])
+    drawn = [random.random((len(images), *grid), dtype=np.float32) for _ in range(draws)]
+
+    def score(changed: Tensor) -> Float[np.ndarray, "image"]:
+        shares = probabilities(as_logits(model(changed)))
+        return shares.gather(1, wanted[:, None])[:, 0].cpu().numpy()
+
+    with evaluating(model), torch.no_grad():
+        every = [maps, -maps, *(upsample(one, size) for one in drawn)]
+        return np.stack([curve(score, images, one, steps, random) for one in every])
+
+
+def _curve(curves: Float[np.ndarray, "image step"]) -> Float[np.ndarray, "step"]:
+    """The mean curve; NaN without images."""
+    return np.asarray(curves.mean(0)) if len(curves) else np.full(curves.shape[1], np.nan)
+
+
+def _spread(values: np.ndarray) -> str:
+    """The mean with its standard error."""
+    uncertain = error(values)
+    return f"{mean(values):.3f}" + ("" if uncertain is None else f" ± {uncertain:.3f}")
