@@ -1,6 +1,5 @@
 """How well a detector finds objects: COCO's average precision."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -79,9 +78,7 @@ def average_precision(detected: Sequence[Detected], objects: Sequence[Objects], 
         raise ModelInputError("data", "there is no image that can be read to score a detector on")
     metric = _metric()
     metric.update([each.found for each in detected], [_target(objects[each.index]) for each in detected])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of pycocotools' own use of NumPy
-        found = metric.compute()
+    found = metric.compute()
     labels, precisions = (found[name].reshape(-1).tolist() for name in ("classes", "map_per_class"))
     of_class = dict(zip(labels, precisions, strict=True))
     scores = {ours: _defined(float(found[theirs])) for ours, theirs in NAMES.items()}

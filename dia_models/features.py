@@ -22,7 +22,7 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 BATCH = 256
 
-Pixels = UInt8[Tensor, "image height width channel"]
+Pixels = UInt8[Tensor, "_ height width channel"]
 Features = Float[np.ndarray, "described feature"]
 
 

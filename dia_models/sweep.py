@@ -33,7 +33,7 @@ class _Table(BaseModel):
 class Variant(_Table):
     """One kind of network: its attention (empty: none), options of the network and changes of the recipe (`set`).
 
-    `versus` names the variant that it is compared with; by default the sweep's reference.
+    `versus` names the variant that it is compared with; by default the sweep's reference, if it has one.
     """
 
     attention: str = ""
@@ -77,7 +77,7 @@ class Sweep(_Table):
     title: str
     source: str
     question: str
-    reference: str
+    reference: str | None = None
     metric: Metric = Metric()
     variants: dict[str, Variant] = Field(min_length=1)
     scales: dict[ScaleName, Scale] = Field(min_length=1)
@@ -86,7 +86,7 @@ class Sweep(_Table):
     def _names_exist(self) -> "Sweep":
         for scale in self.scales:
             variants = self.variants_at(scale)
-            named = [self.reference, *(v.versus for v in variants.values() if v.versus is not None)]
+            named = [v.versus or self.reference for v in variants.values() if v.versus or self.reference]
             named += [name for options in self.scales[scale].options.values() for name in options]
             if missing := [name for name in named if name not in variants]:
                 raise ValueError(f"{missing[0]!r} is not a variant; there are {', '.join(variants)}")

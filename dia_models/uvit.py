@@ -21,15 +21,20 @@ LONGEST_PERIOD = 10_000
 
 @dataclass(frozen=True)
 class Size:
-    """How wide the tokens are, into how many heads self-attention is divided, and the blocks before the middle one."""
+    """How wide the tokens are, into how many heads self-attention is divided, and the blocks before the middle one.
+
+    The standard deviations are those that the weights and the positions' embeddings start with.
+    """
 
     width: int
     heads: int
     half: int
+    weight_std: float = 0.02
+    position_std: float = 0.02
 
 
 SMALL = Size(512, 8, 6)  # U-ViT-S/2
-TINY = Size(64, 4, 2)  # ours, for images of 8 to 16 pixels on a laptop
+TINY = Size(128, 4, 1, 0.06, 0.5)  # ours, for images of 8 to 16 pixels; it starts further from doing nothing
 
 
 class SelfAttention(nn.Module):
@@ -128,14 +133,14 @@ class UViT(Network):
         self.norm = nn.LayerNorm(width)
         self.decoder_pred = nn.Linear(width, PATCH**2 * in_channels)
         self.final_layer = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        self._start()
+        self._start(size)
         self.attention, self.connected = plan.layers(1, blocks, width)
 
-    def _start(self) -> None:
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+    def _start(self, size: Size) -> None:
+        nn.init.trunc_normal_(self.pos_embed, std=size.position_std)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=size.weight_std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -53,7 +53,7 @@ def test_the_paper_recipe_takes_the_published_number_of_steps():
 def test_each_image_of_a_batch_has_its_own_noise_and_time_which_depend_on_the_seed_alone():
     images = open_data("digits", "train").take(torch.arange(40))
     first, again, other = (list(NoisyBatches(Batches(images, 16, seed))) for seed in (5, 5, 6))
-    assert [len(times) for _, times, _ in first] == [16, 16, 8] == [16, 16, len(first) * 8 // 3]
+    assert [len(times) for _, times, _ in first] == [16, 16, 8]
     assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
     assert not torch.equal(first[0][2], other[0][2])
     times = torch.cat([times for _, times, _ in first])
@@ -123,7 +123,7 @@ def test_training_reduces_the_loss(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"frechet_features": None}, "frechet_images needs frechet_features: a classifier's checkpoint, or inception"),
+        ({"frechet_features": None}, "frechet_images needs frechet_features: a classifier's checkpoint or inception"),
         ({"frechet_features": "digits-resnet56"}, "did you mean 'digits-resnet56-se'"),
         ({"frechet_features": "inception"}, "inception needs"),
     ],
@@ -188,8 +188,8 @@ def test_the_command_writes_pictures_a_grid_and_a_manifest(run, tmp_path, capsys
     assert "FID" not in printed
     names = ["000000.png", "000001.png", "000002.png", "000003.png", "000004.png"]
     assert sorted(p.name for p in out.iterdir()) == [*names, "generate.json", "grid.png", "manifest.json"]
-    assert {Image.open(out / name).size for name in names} == {(8, 8)}
-    assert Image.open(out / "grid.png").width == 8 * 9 * 8
+    assert {picture_size(out / name) for name in names} == {(8, 8)}
+    assert picture_size(out / "grid.png")[0] == 8 * 9 * 8
     document = json.loads((out / "generate.json").read_text())
     assert (document["schema"], document["images"], document["frechet"]["images"]) == ("dia.generate/1", 5, 5)
     assert json.loads((out / "manifest.json").read_text())["files"].keys() == {*names, "generate.json", "grid.png"}
@@ -199,6 +199,11 @@ def test_the_command_writes_pictures_a_grid_and_a_manifest(run, tmp_path, capsys
     assert command(*arguments[:4], "--out", tmp_path / "again", "--steps", 3, "--json", "--batch-size", 2) == 0
     assert json.loads(capsys.readouterr().out)["frechet"] is None
     assert (tmp_path / "again" / "grid.png").read_bytes() == before
+
+
+def picture_size(path):
+    with Image.open(path) as picture:
+        return picture.size
 
 
 def test_what_generates_no_images(tmp_path, capsys):
