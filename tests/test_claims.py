@@ -1,6 +1,7 @@
 """What holds of the paper: verdicts by construction, tables to the letter, figures by what is in them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import cli.analyze
 import cli.main
 from dia_analysis.claims import claims
-from dia_analysis.sweep_result import SweepResult, TrainedRun
+from dia_analysis.sweep_result import Metric, SweepResult, TrainedRun
 from figures import sweeps, tables
 
 
@@ -166,6 +167,51 @@ def test_figure_10_has_a_point_for_every_number_of_blocks():
     assert drawn["SE"][:, 1] == pytest.approx([np.mean(SIMILAR), np.mean(BETTER)])
     assert drawn["DIA-SE"][0, 1] == pytest.approx(np.mean(BETTER))
     assert [line.get_ydata()[0] for line in ax.lines if line.get_label() == "Org"] == pytest.approx([60.1])
+
+
+def of_batches(name="figure08", **scores):
+    details = {"features": "digits-resnet56-se", "images": 500, "of_test_images": 2.5}
+    runs = [
+        replace(run(variant, seed, score, data="digits", backbone="uvit_tiny"), details=details)
+        for variant, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    versus = dict.fromkeys(scores)
+    metric = Metric("frechet", "Fréchet distance", "", False)
+    return SweepResult(name, "t", "Figure 8", "q?", "laptop", versus, len(runs), tuple(runs), {"command": "c"}, metric)
+
+
+def test_figure_8_has_a_point_for_every_batch_size_and_says_what_is_measured():
+    scores = {"Org, batch 16": [20.0, 22.0], "Org, batch 4": [30.0], "DIA-LSTM, batch 4": [28.0, 26.0, 27.0]}
+    ax = sweeps.by_batch_size(of_batches(**scores)).axes[0]
+    drawn = {container.get_label(): container.lines[0].get_xydata() for container in ax.containers}
+    assert drawn["Org"] == pytest.approx(np.array([[4, 30], [16, 21]]))
+    assert drawn["DIA-LSTM"][0, 0] == pytest.approx(4, rel=0.1)
+    assert drawn["DIA-LSTM"][0, 1] == pytest.approx(27)
+    bars = ax.containers[-1].lines[2][0].get_segments()[0][:, 1]
+    assert bars == pytest.approx([26, 28])
+    assert ax.get_ylabel() == "Fréchet distance in the\nfeatures of digits-resnet56-se (500 images)"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["4", "16"]
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_label() == "real test images"] == [2.5]
+
+
+def test_only_in_inceptions_features_it_is_the_fid():
+    made = of_batches(**{"Org, batch 4": [30.0]})
+    inception = replace(made, runs=tuple(replace(r, details={"features": "inception", "images": 9}) for r in made.runs))
+    assert sweeps.by_batch_size(inception).axes[0].get_ylabel() == "FID (9 images)"
+
+
+def test_a_sweep_by_another_metric_says_which_and_reads_itself_again():
+    made = of_batches(**{"Org, batch 4": [30.0, 31.0], "DIA-LSTM, batch 4": [28.0, None]})
+    document = made.to_dict()
+    assert document["runs"][0]["frechet"] == 30.0
+    assert "accuracy" not in document["runs"][0]
+    assert document["metric"]["higher_is_better"] is False
+    assert SweepResult.from_dict(json.loads(json.dumps(document))) == made
+    assert made.cells()[0].score.mean == 30.5
+    assert "Test Fréchet distance (less is better), mean" in made.summary()
+    assert "Ours: test Fréchet distance after the last epoch (less is better), mean" in tables.markdown(made)
+    assert "Paper: none: it prints no numbers" in tables.markdown(made)
 
 
 def test_figure_14_draws_the_mean_curve_and_leaves_epochs_out_that_are_not_finite():

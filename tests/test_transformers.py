@@ -1,6 +1,8 @@
 """Vision transformers and U-ViT: published counts and weights, and attention between the layer norm and the MLP."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import timm
@@ -17,19 +19,21 @@ from dia_models import (
     list_models,
     load,
     load_backbone,
+    models,
     save_checkpoint,
     uvit,
     vit,
 )
 from dia_models.data import Preprocessing
 
-SMALL = {"WIDTH": 64, "HALF": 2}
+SMALL = uvit.Size(64, 8, 2)
 UNPLACED = ("cbam", "sge", "dia_cbam", "dia_sge")
 COUNTS = {  # 1000 classes, images of 224x224
     "vit_small_patch16": 22_050_664,  # timm's
     "vit_base_patch16": 86_567_656,  # torchvision's
     "uvit_small": 44_255_328,
     "uvit_small_dia_lstm": 44_255_328 + 659_712,
+    "uvit_tiny": 3 * (12 * 128**2 + 10 * 128) + 2 * 128**2 + 128 + 17 * 128 + 13 * 128 + 2 * 128 + 129 * 12 + 84,
     "vit_base_patch16_dia_lstm": 86_567_656 + 10 * 768**2 // 4 + 2 * 768 // 4 + 8 * 768,
     "vit_small_patch16_se": 22_050_664 + 12 * (2 * 384**2 // 16 + 384 + 384 // 16),
     "vit_small_patch16_dia_se": 22_050_664 + (2 * 384**2 // 16 + 384 + 384 // 16),
@@ -47,8 +51,10 @@ def test_parameter_counts_are_the_published_ones(name):
 def small(monkeypatch):
     """The same networks with fewer layers, and a narrower U-ViT."""
     monkeypatch.setattr(vit, "LAYERS", 3)
-    for name, value in SMALL.items():
-        monkeypatch.setattr(uvit, name, value)
+    narrow = [
+        replace(b, build=partial(uvit.uvit, size=SMALL)) if b.pattern == "uvit_small" else b for b in models.BACKBONES
+    ]
+    monkeypatch.setattr(models, "BACKBONES", tuple(narrow))
 
 
 def empty(name, **options):
@@ -126,7 +132,7 @@ def plain_vit(x, w, attention):
 
 def plain_uvit(x, t, w, attention):
     size, channels = x.shape[2], x.shape[1]
-    half = uvit.WIDTH // 2
+    half = w["pos_embed"].shape[2] // 2
     k = torch.arange(half) / half
     angles = t[:, None].float() * torch.exp(-math.log(10_000) * k)
     time = torch.cat([angles.cos(), angles.sin()], 1)[:, None].to(x.dtype)
