@@ -68,7 +68,7 @@ def test_every_run_of_every_sweep_is_one_that_can_be_trained(name, scale):
     assert len(runs) == 2 * len(size.data) * len(size.backbones) * len(sweep.variants_at(scale))
     assert len({run.directory for run in runs}) == len(runs)
     for run in runs:
-        blueprint(ModelSpec(name=run.config.model, num_classes=10, options=run.config.options))
+        blueprint(ModelSpec(name=run.config.model, options=run.config.options))
     assert all(size.hours[machine] > 0 for machine in {"paper": ("H100", "two cores"), "laptop": ("two cores",)}[scale])
 
 
