@@ -1,6 +1,6 @@
 """Diffusion: the schedule, and a sampler that is right where the answer is known."""
 
-import itertools
+from itertools import pairwise
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_noise_becomes_samples_of_a_normal_distribution_with_an_error_of_second_
     exact = alpha[1] * mean + spread[1] * (noise - alpha[0] * mean) / spread[0]
     errors = [float((denoise(gaussian(mean, std), noise, steps) - exact).abs().max()) for steps in (40, 80, 160)]
     assert errors[0] < 0.02
-    assert all(3 < coarse / fine < 5 for coarse, fine in itertools.pairwise(errors))
+    assert all(3 < coarse / fine < 5 for coarse, fine in pairwise(errors))
 
 
 def test_one_step_is_of_first_order():
