@@ -1,4 +1,4 @@
-"""Fill in removed pixels from what is left: noisy linear imputation (Rong et al. 2022, section 4.2)."""
+"""Fill in removed pixels from what is left: noisy linear imputation (Rong et al. 2022)."""
 
 from collections.abc import Iterator
 
