@@ -76,7 +76,7 @@ def test_there_is_a_sweep_for_every_table_of_trained_networks():
     sources = {load_sweep(name).source for name in list_sweeps()}
     assert sources >= {f"Table {n}" for n in ("III", "IV", "VI", "VII", "VIII", "IX", "X")}
     assert sources >= {f"Table {n}" for n in ("XI", "XII", "XIII", "XIV", "XV", "XVI", "XVII")}
-    assert sources >= {"Figure 10", "Figures 13 and 14", "Figure 15"}
+    assert sources >= {"Figure 8", "Figure 10", "Figures 13 and 14", "Figure 15"}
 
 
 def test_the_networks_of_table_4_have_the_parameters_that_the_paper_prints():
@@ -118,6 +118,7 @@ def test_seeds():
         (("title =", "titel ="), r"unknown key 'titel'; did you mean 'title'\?"),
         (("image_size = 8", "image_sice = 8"), r"did you mean 'scales.laptop.image_size'\?"),
         (("{ attention =", "{ atention ="), r"did you mean 'variants.SE.attention'\?"),
+        (("[variants]", '[metric]\nky = "ap"\n[variants]'), r"did you mean 'metric.key'\?"),
         (("seeds = 1", 'seeds = "many"'), r"scales.laptop.seeds: .*valid integer"),
         (('reference = "SE"', 'reference = "ES"'), r"'ES' is not a variant; there are Org, SE"),
         (("[variants]", "[variants"), r"cannot be read"),
@@ -175,6 +176,20 @@ def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, capsys):
     printed, told = capsys.readouterr()
     assert "2 of 4 runs" in printed, told
     assert told.splitlines()[-1].startswith("error: --sweep: 2 runs failed; ")
+
+
+def test_a_sweep_by_another_metric(small, tmp_path, capsys):
+    metric = '[metric]\nkey = "loss"\nwords = "cross-entropy"\nunit = ""\nhigher_is_better = false\n\n[variants]'
+    small.write_text(SMALL.replace("[variants]", metric))
+    arguments = ("sweep", small, "--scale", "laptop", "--jobs", 1, "--set", "epochs=1", "--out", tmp_path / "out")
+    assert train(*arguments) == 0
+    printed, told = capsys.readouterr()
+    assert "Test cross-entropy (less is better), mean" in printed
+    assert "%" not in told
+    result = SweepResult.from_dict(json.loads((tmp_path / "out" / "sweep.json").read_text()))
+    losses = [json.loads(p.read_text())["last"]["test_loss"] for p in (tmp_path / "out").glob("*-org-*/result.json")]
+    assert result.cells()[0].score.mean == pytest.approx(losses[0])
+    assert result.cells()[1].versus is None
 
 
 @pytest.fixture
