@@ -83,8 +83,8 @@ def _distances(result: SweepResult) -> str:
         return ""
     return (
         f" Distances are in the features of {details['features']} (SHA-256 {details['features_sha256'][:8]}), of "
-        f"{details['images']} generated images from {details['reference_images']} training images; that of the real test "
-        f"images is {details['of_test_images']:.2f}."
+        f"{details['images']} generated images from {details['reference_images']} training images; that of the real "
+        f"test images is {details['of_test_images']:.2f}."
     )
 
 
