@@ -49,9 +49,8 @@ def by_batch_size(result: SweepResult) -> Figure:
 
 def _distance(details: Mapping[str, Any]) -> str:
     """FID is the name of the distance in Inception's features only."""
-    features = details.get("features", "a classifier")
-    name = "FID" if features == INCEPTION else f"Fréchet distance in the\nfeatures of {features}"
-    return f"{name} ({details['images']} images)" if "images" in details else name
+    features, count = details.get("features", "a classifier"), f"{details.get('images', 'no')} images"
+    return f"FID ({count})" if features == INCEPTION else f"Fréchet distance\n(features of {features},\n{count})"
 
 
 @styled

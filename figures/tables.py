@@ -89,6 +89,19 @@ def _notes(result: SweepResult) -> str:
         f"Paper: {beside}. Ours: test {metric.words} after the last epoch{metric.reading}, mean ± standard deviation "
         "over seeds; "
         "differences with the 95 % interval of Welch's test; Holm's p is Welch's corrected for all rows."
+        f"{_distances(result)}"
+    )
+
+
+def _distances(result: SweepResult) -> str:
+    """In which features generated images are compared with real ones."""
+    details = next((run.details for run in result.runs if "features" in run.details), None)
+    if details is None:
+        return ""
+    return (
+        f" Distances are in the features of {details['features']} (SHA-256 {details['features_sha256'][:8]}), of "
+        f"{details['images']} generated images from {details['reference_images']} training images; that of the real "
+        f"test images is {details['of_test_images']:.2f}."
     )
 
 

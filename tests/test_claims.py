@@ -171,6 +171,7 @@ def test_figure_10_has_a_point_for_every_number_of_blocks():
 
 def of_batches(name="figure08", **scores):
     details = {"features": "digits-resnet56-se", "images": 500, "of_test_images": 2.5}
+    details |= {"features_sha256": "abcdef012345", "reference_images": 1437}
     runs = [
         replace(run(variant, seed, score, data="digits", backbone="uvit_tiny"), details=details)
         for variant, values in scores.items()
@@ -190,7 +191,7 @@ def test_figure_8_has_a_point_for_every_batch_size_and_says_what_is_measured():
     assert drawn["DIA-LSTM"][0, 1] == pytest.approx(27)
     bars = ax.containers[-1].lines[2][0].get_segments()[0][:, 1]
     assert bars == pytest.approx([26, 28])
-    assert ax.get_ylabel() == "Fréchet distance in the\nfeatures of digits-resnet56-se (500 images)"
+    assert ax.get_ylabel() == "Fréchet distance\n(features of digits-resnet56-se,\n500 images)"
     assert [text.get_text() for text in ax.get_xticklabels()] == ["4", "16"]
     assert [line.get_ydata()[0] for line in ax.lines if line.get_label() == "real test images"] == [2.5]
 
@@ -212,6 +213,7 @@ def test_a_sweep_by_another_metric_says_which_and_reads_itself_again():
     assert "Test Fréchet distance (less is better), mean" in made.summary()
     assert "Ours: test Fréchet distance after the last epoch (less is better), mean" in tables.markdown(made)
     assert "Paper: none: it prints no numbers" in tables.markdown(made)
+    assert "features of digits-resnet56-se (SHA-256 abcdef01), of 500 generated images from" in tables.markdown(made)
 
 
 def test_figure_14_draws_the_mean_curve_and_leaves_epochs_out_that_are_not_finite():
