@@ -18,8 +18,8 @@ from sklearn.ensemble import RandomForestRegressor
 
 from dia_analysis.forest import Bootstrap, Columns, grow_forest
 from dia_analysis.layer_forests import TREES, Table, measure, pairs
+from dia_analysis.probes.stream import stream_stages
 from dia_analysis.sample import ImageSample
-from dia_analysis.stream import stream_stages
 from dia_models import create_model
 from dia_models.data import Preprocessing, evenly_spaced, open_data
 

@@ -12,14 +12,13 @@ app = typer.Typer(
     name="dia-analyze",
     help="Look inside attention networks. Try: dia-analyze demo. Add --debug to any command for a traceback.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
 @app.callback()
-def _commands() -> None:
-    """Keep the commands' names, also while there is only one."""
+def _commands(version: o.Version = False) -> None:
+    """What holds for every command."""
 
 
 @app.command()
@@ -44,12 +43,13 @@ def correlation(
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
     o.check_source(ckpt, capture, {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir})
-    from cli.correlation import report, report_store
     from cli.inputs import open_inputs
     from dia_analysis.processes import joined
 
     with joined():
         if capture is not None:
+            from cli.correlation import report_store
+
             default = Path("dia-out") / f"correlation-{capture.stem}"
             report_store(capture, out or default, batch_size=batch_size, overwrite=overwrite, as_json=as_json)
             return
@@ -66,6 +66,8 @@ def correlation(
             strict=strict,
             seed=seed,
         )
+        from cli.correlation import report  # late: it draws
+
         default = Path("dia-out") / f"correlation-{inputs.checkpoint.name}"
         report(inputs, points, out or default, overwrite=overwrite, as_json=as_json)
 
@@ -94,7 +96,6 @@ def capture(
     strict: o.Strict = False,
 ) -> None:
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
-    from cli.capture import capture_to_store
     from cli.inputs import open_inputs
     from dia_analysis.processes import joined
 
@@ -111,6 +112,8 @@ def capture(
             strict=strict,
             seed=seed,
         )
+        from cli.capture import capture_to_store  # late: it loads Zarr
+
         path = out or Path("dia-out") / f"capture-{inputs.checkpoint.name}.zarr"
         capture_to_store(inputs, points, path, dtype=dtype, resume=resume, overwrite=overwrite, as_json=as_json)
 
@@ -119,7 +122,12 @@ def capture(
 def gradcam(
     ckpt: o.CkptsNeeded,
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Image files, and folders of them.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[IMAGES]...",
+            help="Image files, and folders of them.",
+            callback=o.each_checked(o.existing("IMAGES")),
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", help="A class by name or number; by default the predicted one.")
@@ -167,7 +175,11 @@ def regions(
     ckpts: o.CkptsNeeded,
     masks: Annotated[
         Path | None,
-        typer.Option("--masks", help="Lung masks: PNG files named as the images; by default fixed regions."),
+        typer.Option(
+            "--masks",
+            help="Lung masks: PNG files named as the images; by default fixed regions.",
+            callback=o.each_checked(o.existing("masks")),
+        ),
     ] = None,
     layer: Annotated[str | None, typer.Option("--layer", help="A module by name; by default the last block.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Check whether the maps can be trusted.")] = False,
@@ -185,9 +197,7 @@ def regions(
     strict: o.Strict = False,
 ) -> None:
     """Where in chest X-rays do networks look? Shares of the heatmaps in the lungs, the border and elsewhere."""
-    from cli.gradcam import Explanation
     from cli.inputs import open_all
-    from cli.regions import report
 
     everyone = open_all(
         ckpts,
@@ -201,6 +211,9 @@ def regions(
         strict=strict,
         seed=seed,
     )
+    from cli.gradcam import Explanation
+    from cli.regions import report  # late: it draws
+
     default = Path("dia-out") / "-".join(["regions", *(each.checkpoint.name.replace("/", "-") for each in everyone)])
     report(everyone, masks, Explanation(layer=layer), out or default, trust=trust, overwrite=overwrite, as_json=as_json)
 
@@ -232,7 +245,6 @@ def gini(
     """Which earlier layers tell what a layer's attention will be? (Fig. 11)"""
     given = {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir}
     o.check_source(ckpts, captures, {**given, "--hidden": hidden or None})
-    from cli.gini import hidden_points, of_network, of_store, report
     from cli.inputs import open_inputs
 
     inputs = [
@@ -250,6 +262,8 @@ def gini(
         )
         for ckpt in ckpts or ()
     ]
+    from cli.gini import hidden_points, of_network, of_store, report  # late: it draws
+
     sources = [of_network(each, hidden_points(each, points) if hidden else points) for each in inputs]
     sources += [of_store(capture) for capture in captures or ()]
     default = Path("dia-out") / "-".join(["gini", *(source.name for source in sources)])
@@ -260,9 +274,14 @@ def gini(
 def gradients(
     ckpts: o.Ckpts = None,
     models: o.Models = None,
-    changes: o.Set = None,
+    changes: o.ModelSet = None,
     runs: Annotated[
-        list[Path] | None, typer.Option("--run", help="The folder of a dia-train fit run; several times.")
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="The folder of a dia-train fit run; several times.",
+            callback=o.each_checked(o.existing("run")),
+        ),
     ] = None,
     every_epoch: Annotated[
         bool, typer.Option("--every-epoch", help="All epochs that the runs kept (dia-train fit --keep-every).")
@@ -313,7 +332,7 @@ def gradients(
 def cost(
     ckpts: o.Ckpts = None,
     models: o.Models = None,
-    changes: o.Set = None,
+    changes: o.ModelSet = None,
     classes: Annotated[int, typer.Option("--classes", min=1, help="Classes of the networks of --model.")] = 100,
     image_size: Annotated[int, typer.Option("--image-size", min=8, help="Pixels, for the networks of --model.")] = 32,
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="How often each network is timed.")] = 20,
@@ -343,7 +362,14 @@ def cost(
     )
 
 
-Runs = Annotated[list[Path], typer.Option("--runs", help="A folder that dia-train sweep wrote to; several times.")]
+Runs = Annotated[
+    list[Path],
+    typer.Option(
+        "--runs",
+        help="A folder that dia-train sweep wrote to; several times.",
+        callback=o.each_checked(o.existing("runs")),
+    ),
+]
 
 
 @app.command()
@@ -368,7 +394,11 @@ def report(
     xray: Annotated[bool, typer.Option("--xray", help="Instead, the page on chest X-ray networks.")] = False,
     masks: Annotated[
         Path | None,
-        typer.Option("--masks", help="Lung masks for --xray: PNG files named as the images; else fixed regions."),
+        typer.Option(
+            "--masks",
+            help="Lung masks for --xray: PNG files named as the images; else fixed regions.",
+            callback=o.each_checked(o.existing("masks")),
+        ),
     ] = None,
     data: o.Data = None,
     images: Annotated[

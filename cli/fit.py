@@ -1,86 +1,25 @@
 """dia-train fit."""
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-from lightning.pytorch.callbacks import Callback
-from rich.progress import TaskID
-
-from cli.console import note, progress_bar, say, say_json
+from cli.console import note, say, say_json
 from cli.settings import parse_setting
-from dia_models import ModelInputError
+from dia_models import ModelInputError, ModelSpec
 from dia_models.data.digit_scenes import SIDE
 from dia_models.device import choose_device
+from dia_models.errors import unknown
 from dia_models.evaluation import Evaluation, Measured
-from dia_models.models import task_of
+from dia_models.models import accepted_options, blueprint, task_of
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
-from dia_models.tensorboard import TensorBoardLog
 
 DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {  # mirrored digits are none
     "digits": {"augment": "crop", "padding": 1},
     "digit-scenes": {"augment": "none", "min_size": SIDE},
 }
-TOLD = (
-    ("train_loss", "loss", ".3f"),
-    ("train_accuracy", "accuracy", ".2%"),
-    ("val_accuracy", "validation accuracy", ".2%"),
-)
-
-
-class RunProgress(Callback):
-    """A bar of the whole run with images per second and the time that is left, and a line on stderr per epoch."""
-
-    def __init__(self) -> None:
-        self.bar = progress_bar()
-        self.task: TaskID | None = None
-        self.images = 0
-        self.started = 0.0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the bar in the first epoch, behind those that a resumed run has done."""
-        self.images, self.started = 0, time.perf_counter()
-        epochs, batches = int(trainer.max_epochs or 0), int(trainer.num_training_batches)
-        if self.task is None:
-            done = trainer.current_epoch * batches
-            self.task = self.bar.add_task("", total=epochs * batches, completed=done, detail="")
-            self.bar.start()
-        self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1}/{epochs}")
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Advance it."""
-        self.images += len(batch[1]) * trainer.world_size
-        assert self.task is not None
-        self.bar.update(self.task, advance=1, detail=f"{self._rate():.0f} images/s")
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the epoch's line; above the bar, where there is one."""
-        seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        parts = [f"{words} {seen[name]:{form}}" for name, words, form in TOLD if name in seen]
-        parts.append(f"{self._rate():.0f} images/s")
-        note(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(parts)}")
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the terminal as it was."""
-        self._close()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
-        self._close()
-
-    def _close(self) -> None:
-        if self.task is not None:
-            self.bar.remove_task(self.task)
-        self.bar.stop()
-
-    def _rate(self) -> float:
-        return self.images / (time.perf_counter() - self.started)
 
 
 def fit_or_resume(
@@ -115,7 +54,6 @@ def fit_or_resume(
     else:
         config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from, keep_every)
         out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
-    watchers = (TensorBoardLog(out),) if tensorboard else ()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         result = fit(
@@ -126,12 +64,19 @@ def fit_or_resume(
             download=download,
             strict=strict,
             resume=resume,
-            callbacks=(RunProgress(), *watchers),
+            callbacks=_watchers(out, tensorboard),
         )
     except SystemExit as error:  # Lightning's answer to an interrupt
         note(f"interrupted; to continue: dia-train fit --resume --out {out}")
         raise KeyboardInterrupt from error
     _print(result, as_json)
+
+
+def _watchers(out: Path, tensorboard: bool) -> tuple[Any, ...]:
+    from cli.run_progress import RunProgress  # late: Lightning takes seconds to import
+    from dia_models.tensorboard import TensorBoardLog
+
+    return (RunProgress(), TensorBoardLog(out)) if tensorboard else (RunProgress(),)
 
 
 def _new_config(
@@ -156,6 +101,7 @@ def _new_config(
     values = {**SUITED.get(data, {}), **dict(parse_setting(change) for change in changes)}
     recipe_values = {key: value for key, value in values.items() if key in Recipe.model_fields}
     options = {key: value for key, value in values.items() if key not in recipe_values}
+    _check_options(model, options)
     return RunConfig(
         model=model,
         options=options,
@@ -168,6 +114,14 @@ def _new_config(
         start_from=start_from,
         keep_every=keep_every,
     )
+
+
+def _check_options(model: str, options: dict[str, Any]) -> None:
+    """Raise ModelInputError, before any data are read, for what is neither a field of the recipe nor an option."""
+    accepted = accepted_options(model)
+    for key in options.keys() - accepted.keys():
+        raise unknown("set", key, [*Recipe.model_fields, *accepted], listed_by="docs/training.md")
+    blueprint(ModelSpec(name=model, options=options))
 
 
 def _default_recipe(model: str) -> str:

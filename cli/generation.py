@@ -10,12 +10,12 @@ from cli.console import note, say, say_json, tracked
 from dia_analysis import Provenance
 from dia_analysis.output import check_free, new_directory, write_json
 from dia_models import Checkpoint, ModelInputError
-from dia_models.classification import read_images
 from dia_models.device import choose_device
 from dia_models.features import INCEPTION, feature_network
 from dia_models.generation import generate, grid, save_pictures
 from dia_models.image_score import score_images
 from dia_models.models import task_of
+from dia_models.training_images import read_images
 
 GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 512
 

@@ -15,8 +15,8 @@ from cli.console import note, progress_bar, say, say_json
 from cli.inputs import Inputs
 from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
 from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.probes.stream import Consume, stream_stages
 from dia_analysis.store import stream_store
-from dia_analysis.stream import Consume, stream_stages
 from dia_models import ModelInputError
 from dia_models.attention import Attention
 from dia_models.attention.dia_lstm import StackedLSTM
@@ -172,4 +172,4 @@ def _write_files(folder: Path, results: dict[str, GiniResult], sources: list[Map
     (folder / "images.txt").write_text("\n".join(sources[0].images) + "\n", encoding="utf-8")
     if any(stage.numbers is not None for result in results.values() for stage in result.stages):
         figures.save_figure(figures.triangles(results), folder / "fig11-importance")
-        figures.save_figure(figures.structure(results), folder / "fig12-structure")
+        figures.save_figure(figures.importance_arcs(results), folder / "fig12-structure")

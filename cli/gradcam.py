@@ -17,7 +17,7 @@ from cli.naming import distinct, file_name
 from cli.trust import IMAGES as TRUST_IMAGES
 from cli.trust import Trust, agreements, check_maps
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
-from dia_analysis.cam_result import labelled, side_by_side, summarise
+from dia_analysis.explain.results import labelled, side_by_side, summarise
 from dia_analysis.output import check_free, new_directory, write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data, open_files
@@ -112,7 +112,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What to explain, and how; as `dia_analysis.gradcam` takes it."""
+    """What to explain, and how; as `dia_analysis.explain.gradcam` takes it."""
 
     target: str | None = None
     layer: str | None = None

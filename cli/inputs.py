@@ -5,20 +5,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from cli.console import note, tracked
 from cli.naming import distinct
-from dia_analysis import ImageList, Provenance
+from dia_analysis import Provenance
 from dia_analysis.processes import gathered, share
 from dia_models import Checkpoint, ModelInputError, build_model
 from dia_models.allocator import keep_freed_memory
 from dia_models.data import Batch, FileImages, ImageSource, evenly_spaced, open_data
 from dia_models.device import choose_device
 from dia_models.models import require_classifier
+
+if TYPE_CHECKING:
+    from dia_analysis import ImageList
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ class Inputs:
         unreadable = self.source.unreadable if isinstance(self.source, FileImages) else {}
         return all(self.source.name(index) in unreadable for index in indices)
 
-    def image_list(self) -> ImageList:
+    def image_list(self) -> "ImageList":
         """The chosen images' names and labels, and the names of the classes."""
+        from dia_analysis import ImageList  # late: it loads Zarr
+
         labels = tuple(int(self.source.labels[index]) for index in self.chosen)
         return ImageList(tuple(self.names()), labels, self.source.classes)
 

@@ -1,29 +1,114 @@
 """Options that mean the same in every command."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-CKPT = typer.Option("--ckpt", help="A checkpoint file, or the name of a bundled one.")
+T = TypeVar("T")
+
+
+def each_checked(check: Callable[[Any], object]) -> Callable[[T], T]:
+    """A callback for an option that checks each of its values while the command line is read, before slow imports."""
+
+    def callback(given: T) -> T:
+        for value in given if isinstance(given, list | tuple) else [] if given is None else [given]:
+            check(value)
+        return given
+
+    return callback
+
+
+def existing(argument: str) -> Callable[[Path], None]:
+    """A check that something is at a path. Raises ModelInputError."""
+
+    def check(path: Path) -> None:
+        from dia_models import ModelInputError
+
+        try:
+            found = path.expanduser().exists()
+        except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
+            raise ModelInputError(argument, f"{path} cannot be read: {error}") from error
+        if not found:
+            raise ModelInputError(argument, f"there is no file or folder {path}")
+
+    return check
+
+
+def known_checkpoint(source: str) -> None:
+    """Check that a checkpoint is there. Raises ModelInputError."""
+    from dia_models.checkpoint_files import locate_checkpoint
+
+    locate_checkpoint(source)
+
+
+def known_model(name: str) -> None:
+    """Check a network's name. Raises ModelInputError."""
+    from dia_models.models import task_of
+
+    task_of(name)
+
+
+def known_recipe(name: str) -> None:
+    """Check a recipe's name. Raises ModelInputError."""
+    from dia_models.recipe import load_recipe
+
+    load_recipe(name)
+
+
+def known_sweep(name: str) -> None:
+    """Check a sweep's name. Raises ModelInputError."""
+    from dia_models.sweep import load_sweep
+
+    load_sweep(name)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"dia-analysis {version('dia-analysis')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+]
+CKPT = typer.Option(
+    "--ckpt", help="A checkpoint file, or the name of a bundled one.", callback=each_checked(known_checkpoint)
+)
 Ckpt = Annotated[str, CKPT]
 Capture = Annotated[
-    Path | None, typer.Option("--capture", help="Instead of a checkpoint, a store that dia-analyze capture wrote.")
+    Path | None,
+    typer.Option(
+        "--capture",
+        help="Instead of a checkpoint, a store that dia-analyze capture wrote.",
+        callback=each_checked(existing("capture")),
+    ),
 ]
 Captures = Annotated[
     list[Path] | None,
-    typer.Option("--capture", help="Instead, a store that dia-analyze capture wrote; several times."),
+    typer.Option(
+        "--capture",
+        help="Instead, a store that dia-analyze capture wrote; several times.",
+        callback=each_checked(existing("capture")),
+    ),
 ]
-Ckpts = Annotated[
-    list[str] | None, typer.Option("--ckpt", help="A checkpoint file or the name of a bundled one; several times.")
-]
-CkptsNeeded = Annotated[
-    list[str], typer.Option("--ckpt", help="A checkpoint file or the name of a bundled one; several times.")
-]
+CKPTS = typer.Option(
+    "--ckpt",
+    help="A checkpoint file or the name of a bundled one; several times.",
+    callback=each_checked(known_checkpoint),
+)
+Ckpts = Annotated[list[str] | None, CKPTS]
+CkptsNeeded = Annotated[list[str], CKPTS]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="A network with random weights, as dia-train models lists it; several times."),
+    typer.Option(
+        "--model",
+        help="A network with random weights, as dia-train models lists it; several times.",
+        callback=each_checked(known_model),
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -45,6 +130,9 @@ Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is a
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value: an option of the model or a field of the recipe."),
+]
+ModelSet = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value: an option of the networks that --model names.")
 ]
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from dia_models import ModelInputError
-from dia_models.checkpoint import write_atomically
+from dia_models.files import write_atomically
 
 
 def check_page(out: Path, overwrite: bool) -> None:

@@ -55,7 +55,7 @@ class Outcome:
     def write(self, folder: Path) -> None:
         """Write the numbers, the figure and the checks."""
         self.result.write(folder)
-        figures.save_figure(figures.regions(self.result, self.picture), folder / "regions")
+        figures.save_figure(figures.region_shares(self.result, self.picture), folder / "regions")
         if self.trust is not None:
             write_json(folder / "trust.json", self.trust.to_dict())
             self.trust.write(folder)

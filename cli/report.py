@@ -25,7 +25,7 @@ from dia_analysis import (
 )
 from dia_analysis import gradcam as map_of
 from dia_analysis.beside_untrained import BesideUntrained
-from dia_analysis.cam_result import COARSE
+from dia_analysis.explain.results import COARSE
 from dia_analysis.findings import Attention, Finding, cam_finding, cost_findings, gini_finding
 from dia_analysis.provenance import versions
 from dia_models import ModelInputError

@@ -15,11 +15,12 @@ from cli.console import note, say, say_json
 from cli.settings import parse_setting
 from dia_analysis.sweep_result import Metric, SweepResult, TrainedRun
 from dia_models import ModelInputError
-from dia_models.checkpoint import Checkpoint, write_atomically
+from dia_models.checkpoint import Checkpoint
 from dia_models.counting import ParameterCounter
 from dia_models.device import choose_device
 from dia_models.errors import unknown
 from dia_models.executor import Task, places, train_locally
+from dia_models.files import write_atomically
 from dia_models.ray_executor import train_on_ray
 from dia_models.recipe import Recipe
 from dia_models.run import MODEL, RunConfig, versions

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from cli.console import note, say, say_json
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.sweep_result import SweepResult
-from dia_models.checkpoint import write_atomically
+from dia_models.files import write_atomically
 from figures import sweeps, tables
 from figures.style import save_figure
 

@@ -12,18 +12,28 @@ app = typer.Typer(
     name="dia-train",
     help="Train and test attention networks. Add --debug to any command for a traceback.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
+@app.callback()
+def _commands(version: o.Version = False) -> None:
+    """What holds for every command."""
+
+
 @app.command()
 def fit(
-    model: Annotated[str | None, typer.Option("--model", help="A name that dia-train models lists.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="A name that dia-train models lists.", callback=o.each_checked(o.known_model)),
+    ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="A name that dia-train recipes lists.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="A name that dia-train recipes lists.", callback=o.each_checked(o.known_recipe)),
+    ] = None,
     changes: o.Set = None,
     out: o.Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after an interruption.")] = False,
@@ -33,7 +43,12 @@ def fit(
     ] = None,
     channels: Annotated[int, typer.Option("--channels", help="Read the images of a folder as 1 (grey) or 3.")] = 3,
     start_from: Annotated[
-        str | None, typer.Option("--from", help="Start from a checkpoint's weights, a path or a bundled name.")
+        str | None,
+        typer.Option(
+            "--from",
+            help="Start from a checkpoint's weights, a path or a bundled name.",
+            callback=o.each_checked(o.known_checkpoint),
+        ),
     ] = None,
     keep_every: Annotated[
         int | None,
@@ -103,7 +118,14 @@ def evaluate(
 
 @app.command()
 def generate(
-    ckpt: Annotated[str, typer.Option("--ckpt", help="A network that predicts noise, as dia-train fit writes it.")],
+    ckpt: Annotated[
+        str,
+        typer.Option(
+            "--ckpt",
+            help="A network that predicts noise, as dia-train fit writes it.",
+            callback=o.each_checked(o.known_checkpoint),
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the images; it must not exist.")],
     images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 64,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Times that the network is asked for each image.")] = 50,
@@ -140,8 +162,20 @@ def generate(
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A pickled state dict (.pth) of public code.")],
-    model: Annotated[str, typer.Option("--model", help="The network it belongs to, as dia-train models lists it.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A pickled state dict (.pth) of public code.", callback=o.each_checked(o.existing("SOURCE"))
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="The network it belongs to, as dia-train models lists it.",
+            callback=o.each_checked(o.known_model),
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="The checkpoint to write.")],
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -177,7 +211,14 @@ def models(
 
 @app.command()
 def sweep(
-    name: Annotated[str, typer.Argument(metavar="SWEEP", help="A name that dia-train recipes lists, or a TOML file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SWEEP",
+            help="A name that dia-train recipes lists, or a TOML file.",
+            callback=o.each_checked(o.known_sweep),
+        ),
+    ],
     seeds: Annotated[str | None, typer.Option("--seeds", help="0-4 or 0,7; by default the scale's.")] = None,
     scale: Annotated[str, typer.Option("--scale", help="paper, or laptop: smaller, for two cores.")] = "paper",
     jobs: Annotated[

@@ -19,7 +19,7 @@ from dia_analysis import (
     randomisation_check,
     road_check,
 )
-from dia_analysis.verdict import warnings
+from dia_analysis.trust.checks import warnings
 
 IMAGES = 16
 
@@ -62,7 +62,7 @@ class Trust:
         """Write the figures and the raw values."""
         for check in self.checks:
             name = file_name(check.name)
-            figures.save_figure(figures.trust(check.randomisation, check.road), folder / f"trust-{name}")
+            figures.save_figure(figures.trust_checks(check.randomisation, check.road), folder / f"trust-{name}")
             check.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
             check.road.to_xarray().to_netcdf(folder / f"road-{name}.nc", engine="scipy")
         for number, found in enumerate(self.agreements):

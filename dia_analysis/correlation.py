@@ -16,11 +16,11 @@ from torchmetrics import Metric
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import new_directory, write_json
+from dia_analysis.probes.stages import StageMaps
+from dia_analysis.probes.stream import Consume, stream_stages
 from dia_analysis.processes import gathered
 from dia_analysis.provenance import Provenance
-from dia_analysis.stages import StageMaps
 from dia_analysis.store import CaptureStore, stream_store
-from dia_analysis.stream import Consume, stream_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.modes import evaluating
 from dia_analysis.output import new_directory, write_json
-from dia_analysis.points import find_points
+from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.points import find_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.timing import interleaved_seconds
 

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from dia_analysis.agreement import AgreementResult
-from dia_analysis.cam_result import GradCAMResult
 from dia_analysis.cost import PAPER_RATIOS, CostResult, NetworkCost
+from dia_analysis.explain.results import GradCAMResult
 from dia_analysis.gini import GiniResult
-from dia_analysis.verdict import TrustChecks, warnings
+from dia_analysis.trust.agreement import AgreementResult
+from dia_analysis.trust.checks import TrustChecks, warnings
 
 Verdict = Literal["holds here", "does not hold here", "cannot be told here"]
 Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]

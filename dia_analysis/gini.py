@@ -13,10 +13,10 @@ from torch import nn
 from dia_analysis.display import Displayed, axes
 from dia_analysis.importance import Importance, beyond_two_nearest
 from dia_analysis.output import new_directory, write_json
+from dia_analysis.probes.stages import StageMaps
+from dia_analysis.probes.stream import stream_stages
 from dia_analysis.provenance import Provenance
 from dia_analysis.sample import ImageSample
-from dia_analysis.stages import StageMaps
-from dia_analysis.stream import stream_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dia_analysis.capture import refuse_scripted
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.gradient_results import GradientResult, NetworkGradients, PointGradients
 from dia_analysis.magnitudes import Magnitudes, MagnitudeStatistics
-from dia_analysis.modes import rehearsing
+from dia_analysis.probes.capture import refuse_scripted
+from dia_analysis.probes.modes import rehearsing
 from dia_analysis.provenance import Provenance
 from dia_analysis.trace import StageOutput, find_stages, first_tensor, named_stages, trace
 

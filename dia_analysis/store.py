@@ -10,9 +10,10 @@ import torch
 import zarr
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.stages import StageMaps
+from dia_analysis.probes.stream import Consume
 from dia_analysis.processes import gathered, rank, size
 from dia_analysis.provenance import Provenance
-from dia_analysis.stages import StageMaps
 from dia_analysis.store_format import (
     ABSENT,
     CAPTURED,
@@ -26,7 +27,6 @@ from dia_analysis.store_format import (
     foreign,
     read_layout,
 )
-from dia_analysis.stream import Consume
 
 LARGEST_READ = 16 * 2**30
 MIB = 2**20

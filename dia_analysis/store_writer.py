@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.stages import StageMaps
+from dia_analysis.probes.stream import stream_share
 from dia_analysis.processes import gathered, rank, share, wait
 from dia_analysis.provenance import Provenance
-from dia_analysis.stages import StageMaps
 from dia_analysis.store import CaptureStore
 from dia_analysis.store_format import (
     ABSENT,
@@ -32,7 +33,6 @@ from dia_analysis.store_format import (
     is_store,
     read_layout,
 )
-from dia_analysis.stream import stream_share
 
 Located = Callable[[list[int]], Iterable[tuple[Tensor, Sequence[int]]]]
 # What a capture must have in common with the one that it goes on with, and the argument that each comes from.

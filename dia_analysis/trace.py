@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.modes import evaluating
-from dia_analysis.points import match_points
+from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.points import match_points
 
 BLOCK_WEIGHTS = 2  # a block has at least two convolutions or linear layers
 

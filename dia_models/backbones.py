@@ -3,21 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 from dia_models.attention import AttentionKind, attention_kind, attention_names
 from dia_models.cifar_preresnet import cifar_preresnet
 from dia_models.cifar_resnet import cifar_resnet
 from dia_models.cifar_resnext import cifar_resnext101_8x32
 from dia_models.cifar_wrn import cifar_wrn
-from dia_models.detection import fasterrcnn, retinanet
 from dia_models.network import Network, Option
 from dia_models.residual import BlockOptions
-from dia_models.resnet import imagenet_resnet
 from dia_models.stage import AttentionPlan
 from dia_models.tokens import suits_tokens
 from dia_models.uvit import SMALL, TINY, uvit
-from dia_models.vit import vit
 
 Task = Literal["classification", "detection", "noise prediction"]
 DEFAULT_CLASSES: dict[Task, int | None] = {"classification": 10, "detection": 91, "noise prediction": None}
@@ -48,6 +46,16 @@ class Backbone:
         return [name for name in attention_names() if self.suits(attention_kind(name))]
 
 
+def of_torchvision(module: str, name: str) -> Callable[..., Network]:
+    """A builder whose module is imported when it is used: it needs torchvision, which takes as long as torch."""
+
+    def built(*args: Any, **options: Any) -> Network:
+        network: Network = getattr(import_module(f"dia_models.{module}"), name)(*args, **options)
+        return network
+
+    return built
+
+
 def residual(build: Callable[..., Network]) -> Callable[..., Network]:
     """A builder that takes the block options one by one."""
 
@@ -76,12 +84,12 @@ BACKBONES = (
     Backbone("cifar_resnext101_8x32", residual(cifar_resnext101_8x32), ("cifar_resnext101_8x32",), BLOCK_OPTIONS),
     Backbone(
         r"resnet(?P<depth>18|34|50|101)",
-        residual(imagenet_resnet),
+        residual(of_torchvision("resnet", "imagenet_resnet")),
         ("resnet18", "resnet34", "resnet50", "resnet101"),
         BLOCK_OPTIONS,
     ),
     *(
-        Backbone(name, partial(vit, width=width), (name,), {"image_size": 224}, suits_tokens)
+        Backbone(name, partial(of_torchvision("vit", "vit"), width=width), (name,), {"image_size": 224}, suits_tokens)
         for name, width in (("vit_small_patch16", 384), ("vit_base_patch16", 768))
     ),
     *(
@@ -91,11 +99,11 @@ BACKBONES = (
     *(
         Backbone(
             rf"{name}_resnet(?P<depth>18|50|101)_fpn",
-            build,
+            of_torchvision("detection", name),
             tuple(f"{name}_resnet{depth}_fpn" for depth in (18, 50, 101)),
             DETECTOR_OPTIONS,
             task="detection",
         )
-        for name, build in (("fasterrcnn", fasterrcnn), ("retinanet", retinanet))
+        for name in ("fasterrcnn", "retinanet")
     ),
 )

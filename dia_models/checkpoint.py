@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import struct
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +14,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from dia_models.checkpoint_files import locate_checkpoint
 from dia_models.data import Preprocessing
-from dia_models.errors import ModelInputError, unknown
+from dia_models.errors import ModelInputError
+from dia_models.files import write_atomically
 from dia_models.models import build_model
 from dia_models.network import ModelSpec, Network
 
-SUFFIX = ".safetensors"
 LARGEST_FILE = 8 * 2**30
 LARGEST_HEADER = 16 * 2**20
 _INFO_KEY, _DIGEST_KEY = "dia", "dia.sha256"
@@ -70,9 +69,9 @@ class Checkpoint:
         the file is damaged or is no checkpoint of this library.
         """
         try:
-            path = _locate(source)
+            path = locate_checkpoint(source)
             content = _content(path)
-        except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
+        except OSError as error:  # no permission
             raise ModelInputError("ckpt", f"{source} cannot be read: {error}") from error
         return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest())
 
@@ -101,48 +100,12 @@ def load(source: str | Path) -> Network:
     return Checkpoint.read(source).build()
 
 
-def list_checkpoints() -> list[str]:
-    """The names of the checkpoints that come with the package."""
-    return sorted(entry.name.removesuffix(SUFFIX) for entry in _bundled().iterdir() if entry.name.endswith(SUFFIX))
-
-
 def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
     """Write a network's weights and description to one file, at once or not at all."""
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     description = info.model_dump_json()
     metadata = {_INFO_KEY: description, _DIGEST_KEY: _digest(description, weights)}
     write_atomically(path, _in_fixed_order(save_tensors(weights, metadata)))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content; a reader, or a crash at any moment, finds the old or the new one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _bundled() -> Path:
-    return Path(str(files("dia_models") / "bundled"))
-
-
-def _locate(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if str(source) in list_checkpoints():
-        return _bundled() / f"{source}{SUFFIX}"
-    if path.exists():
-        raise ModelInputError("ckpt", f"{source} is no file; a checkpoint is one {SUFFIX} file")
-    if path.suffix or len(path.parts) > 1:
-        raise ModelInputError("ckpt", f"there is no file {source}")
-    raise unknown("ckpt", str(source), [*list_checkpoints(), f"a path to a {SUFFIX} file"])
 
 
 def _content(path: Path) -> bytes:

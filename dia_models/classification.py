@@ -1,9 +1,7 @@
 """Train classifiers: their data, the loss, and what they are tested on."""
 
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -12,80 +10,19 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from dia_models.data import (
-    Batch,
-    ImageSource,
-    MemoryImages,
-    Preprocessing,
-    StreamedImages,
-    evenly_spaced,
-    hold_out,
-    open_data,
-    suited,
-)
-from dia_models.data.images import fitted
+from dia_models.data import Batch, MemoryImages, Preprocessing, StreamedImages, evenly_spaced, hold_out, suited
 from dia_models.data.splits import Images as Some
-from dia_models.device import usable_cores
-from dia_models.errors import ModelInputError
 from dia_models.evaluation import Evaluation, evaluate, undefined
 from dia_models.models import create_model
 from dia_models.network import Network
 from dia_models.processes import size, summed
-from dia_models.recipe import Recipe, refuse_streaming
+from dia_models.recipe import Recipe
 from dia_models.run_config import RunConfig
 from dia_models.subset import balanced_subset
 from dia_models.training import Batches, Labels, Pixels, StreamedBatches, Training, epoch_seed
+from dia_models.training_images import Images, Parts
 
-Images = MemoryImages | StreamedImages
-Parts = tuple[Images, Images]  # to train on, and to test on
 MEASURED_IMAGES = 2048  # of a set that does not lie in memory, for its mean and deviation
-
-
-def read_images(
-    data: str,
-    image_size: int | None = None,
-    channels: int = 3,
-    *,
-    data_dir: Path | None = None,
-    stream: bool = False,
-    **how: Any,
-) -> tuple[MemoryImages, MemoryImages]:
-    """Read the training and the test images of a data set into memory, files at `image_size` pixels.
-
-    `how` are options of `open_data`. Raises ModelInputError for `stream`: these do not lie in files.
-    """
-    refuse_streaming(stream)
-    train, test = (open_data(data, part, data_dir, **how) for part in ("train", "test"))
-    return _in_memory(train, image_size, channels), _in_memory(test, image_size, channels)
-
-
-def read_classes(
-    data: str,
-    image_size: int | None = None,
-    channels: int = 3,
-    *,
-    data_dir: Path | None = None,
-    stream: bool = False,
-    **how: Any,
-) -> Parts:
-    """As `read_images`; with `stream` the files are read when they are needed.
-
-    Raises ModelInputError for data without classes, if the two parts' are not the same, and for data that are no files
-    if they are to be streamed.
-    """
-    if stream:
-        found = (open_data(data, part, data_dir, workers=len(usable_cores()), **how) for part in ("train", "test"))
-        train, test = (_streamed(data, source, image_size, channels) for source in found)
-        return _with_classes(data, train, test)
-    return _with_classes(data, *read_images(data, image_size, channels, data_dir=data_dir, **how))
-
-
-def _with_classes(data: str, train: Images, test: Images) -> Parts:
-    if not train.classes:
-        raise ModelInputError("data", f"{data} has no classes to train on; put each class in a folder of its own")
-    if test.classes != train.classes:
-        raise ModelInputError("data", f"{data}: the test classes are not the training classes")
-    return train, test
 
 
 def divided(config: RunConfig, train: Some) -> tuple[Some, Some | None]:
@@ -145,27 +82,6 @@ class Classification:
     def undefined(self) -> Evaluation:
         """The scores of a network that computes no numbers."""
         return undefined(len(self.held_for_test), len(self.held_for_test.classes))
-
-
-def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> MemoryImages:
-    size = None if image_size is None else (image_size, image_size)
-    if isinstance(source, MemoryImages):
-        return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
-    images = source.load(size, channels)
-    if source.unreadable:
-        names = ", ".join(sorted(source.unreadable))
-        warnings.warn(f"{len(source.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
-    return images
-
-
-def _streamed(data: str, source: ImageSource, image_size: int | None, channels: int) -> StreamedImages:
-    if isinstance(source, MemoryImages):
-        raise ModelInputError(
-            "set", f"augment=resized_crop_flip cuts parts out of image files, and {data} has none; accepted: crop_flip"
-        )
-    if image_size is None:
-        raise ModelInputError("image-size", "augment=resized_crop_flip needs the size of the parts: --image-size 224")
-    return StreamedImages(source, (image_size, image_size), channels)
 
 
 def _some_pixels(images: Images) -> UInt8[Tensor, "image height width channel"]:

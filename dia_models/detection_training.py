@@ -2,61 +2,28 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.average_precision import average_precision, detect, require_scoring, undefined_scores
+from dia_models.average_precision import average_precision, detect, undefined_scores
 from dia_models.data import Preprocessing
-from dia_models.data.scene_sets import open_scenes
 from dia_models.data.scenes import Scenes
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Scores
 from dia_models.models import create_model
 from dia_models.network import Network
 from dia_models.processes import size, summed
-from dia_models.recipe import Recipe, refuse_streaming
+from dia_models.recipe import Recipe
 from dia_models.run_config import RunConfig
 from dia_models.scene_batches import SceneBatch, SceneBatches
 from dia_models.training import Training, epoch_seed
+from dia_models.training_scenes import Parts
 
 PREPROCESSING = Preprocessing(height=1, width=1, mean=(0.0,) * 3, std=(1.0,) * 3)
 """A detector takes values from 0 to 1 and does the rest by itself."""
-
-Parts = tuple[Scenes, Scenes]  # to train on, and to test on
-
-
-def read_scenes(
-    data: str,
-    image_size: int | None = None,
-    channels: int = 3,
-    *,
-    data_dir: Path | None = None,
-    download: bool = False,
-    strict: bool = False,
-    stream: bool = False,
-) -> Parts:
-    """Read what is known of the training and the test images of a data set; the images are read when needed.
-
-    Nothing is downloaded. Raises ModelInputError for data without objects, and if the two parts' classes are not the
-    same.
-    """
-    refuse_streaming(stream)
-    require_scoring()  # better now than after twelve epochs
-    if image_size is not None:
-        raise ModelInputError("image-size", "a detector scales images by itself; accepted: --set min_size=...")
-    if channels != 3:
-        raise ModelInputError("channels", f"{channels} given; a detector takes images of 3 channels")
-    train, test = (open_scenes(data, part, data_dir, strict=strict) for part in ("train", "test"))
-    if test.classes != train.classes:
-        raise ModelInputError("data", f"{data}: the test classes are not the training classes")
-    train = train.with_objects()
-    if not len(train):
-        raise ModelInputError("data", f"{data}: no image has an object to train on")
-    return train, test
 
 
 @dataclass(frozen=True)

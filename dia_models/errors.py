@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 280
+LONGEST_NAME = 60
+NEAREST = 3
+NOUNS = {"set": "option", "ckpt": "checkpoint"}
+
 
 class ModelInputError(ValueError):
     """A value the user gave cannot be used.
@@ -15,9 +20,20 @@ class ModelInputError(ValueError):
         self.argument = argument
 
 
-def unknown(argument: str, given: str, accepted: Iterable[str]) -> ModelInputError:
-    """The error for a name that is not among the accepted ones: it shows the nearest, then all of them."""
+def unknown(
+    argument: str, given: str, accepted: Iterable[str], *, listed_by: str | None = None, also: str = ""
+) -> ModelInputError:
+    """The error for a name that is not among the accepted ones: the nearest of them, and all where they fit on a line.
+
+    `listed_by` is the command that lists all; `also` is accepted besides, and is no name.
+    """
     names = sorted(accepted)
-    nearest = get_close_matches(given, names, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return ModelInputError(argument, f"unknown {argument} {given!r}{hint} Accepted: {', '.join(names)}")
+    shown = given if len(given) <= LONGEST_NAME else f"{given[:LONGEST_NAME]}..."
+    nearest = get_close_matches(given, names, n=NEAREST)
+    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    start = f"unknown {NOUNS.get(argument, argument)} {shown!r}; {hint}"
+    full = f"{start}accepted: {', '.join([*names, *filter(None, [also])])}"
+    if len(full) <= LONGEST:
+        return ModelInputError(argument, full)
+    listing = f"{listed_by} lists all {len(names)}" if listed_by else f"accepted are {len(names)} names"
+    return ModelInputError(argument, f"{start}{listing}{f'; also accepted: {also}' if also else ''}")

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from torch import nn
-from torchvision.ops import SqueezeExcitation
 
 from dia_models.attention import Attention
 from dia_models.errors import ModelInputError
@@ -36,9 +35,15 @@ def matching_modules(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
 
 
 def _is_attention(module: nn.Module) -> bool:
-    if isinstance(module, (Attention, SqueezeExcitation)):
+    if isinstance(module, Attention) or _is_squeeze_excitation(module):
         return True
     return any(_is_gate(child) for child in _gates(module)) and next(module.parameters(), None) is not None
+
+
+def _is_squeeze_excitation(module: nn.Module) -> bool:
+    """Whether a module is torchvision's; told by name, as torchvision takes seconds to import."""
+    kinds = (f"{kind.__module__}.{kind.__name__}" for kind in type(module).__mro__)
+    return "torchvision.ops.misc.SqueezeExcitation" in kinds
 
 
 def _gates(module: nn.Module) -> Iterator[nn.Module]:

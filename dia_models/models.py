@@ -14,6 +14,7 @@ from dia_models.errors import ModelInputError, unknown
 from dia_models.network import ModelSpec, Network, Option
 from dia_models.stage import AttentionPlan
 
+LISTING = "dia-train models"
 PLAN_OPTIONS: dict[str, Option] = {"attention_stages": (), "attention_blocks": ()}
 
 
@@ -126,7 +127,7 @@ def _parse(name: str) -> tuple[Backbone, dict[str, int], AttentionKind | None]:
         attention = match["attention"]
         parts = {k: int(v) for k, v in match.groupdict().items() if k != "attention"}
         return backbone, parts, None if attention is None else _kind(backbone, match[1], attention)
-    raise unknown("model", name, list_models())
+    raise unknown("model", name, list_models(), listed_by=LISTING)
 
 
 def _kind(backbone: Backbone, name: str, attention: str) -> AttentionKind:
@@ -134,7 +135,9 @@ def _kind(backbone: Backbone, name: str, attention: str) -> AttentionKind:
     if attention in suited:
         return attention_kind(attention)
     if attention not in attention_names():
-        raise unknown("model", f"{name}_{attention}", [name, *(f"{name}_{a}" for a in suited)])
+        raise unknown(
+            "model", f"{name}_{attention}", [name, *(f"{name}_{a}" for a in suited)], listed_by=f"{LISTING} {name}*"
+        )
     raise ModelInputError(
         "model",
         f"{name} does not take {attention}, whose gate differs from place to place in the image: not every token has "
@@ -152,9 +155,19 @@ def _classes(spec: ModelSpec, backbone: Backbone) -> int | None:
     return default if spec.num_classes is None else spec.num_classes
 
 
+def accepted_options(name: str) -> dict[str, Any]:
+    """The options of a network of this name, with their defaults. Raises ModelInputError for an unknown name."""
+    backbone, _, kind = _parse(name)
+    return _accepted(backbone, kind)
+
+
+def _accepted(backbone: Backbone, kind: AttentionKind | None) -> dict[str, Any]:
+    return {**PLAN_OPTIONS, **backbone.options, **(kind.options() if kind else {})}
+
+
 def _checked(spec: ModelSpec, backbone: Backbone, kind: AttentionKind | None) -> dict[str, Any]:
     """The options given, each of a known name and of the type of its default."""
-    accepted = {**PLAN_OPTIONS, **backbone.options, **(kind.options() if kind else {})}
+    accepted = _accepted(backbone, kind)
     for option in spec.options.keys() - accepted.keys():
         raise _no_option(spec.name, option, accepted)
     check_options("set", spec.options, accepted)

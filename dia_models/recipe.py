@@ -89,7 +89,7 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     Raises ModelInputError for an unknown recipe or field, and for a value that a field cannot have.
     """
     if name not in list_recipes():
-        raise unknown("recipe", name, list_recipes())
+        raise unknown("recipe", name, list_recipes(), listed_by="dia-train recipes")
     fields = tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     for key in changes:
         if key not in Recipe.model_fields:

@@ -8,7 +8,6 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning
 import torch
 
 from dia_models.evaluation import Evaluation, Measured, Scores
@@ -92,6 +91,6 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "lightning": lightning.__version__,
+        "lightning": version("lightning"),
         "dia-analysis": version("dia-analysis"),
     }

@@ -1,20 +1,14 @@
 """Files of a run: complete or absent, and a clear word when one cannot be written."""
 
-import io
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-
-from dia_models.checkpoint import write_atomically
-from dia_models.errors import ModelInputError
+from dia_models.files import write_atomically
 
 CONFIG, RESULT = "run.json", "result.json"
+MODEL, BEST_MODEL, KEPT = "model.safetensors", "best.safetensors", "epoch-{:04d}.safetensors"
 
 
 class NotWrittenError(OSError):
@@ -45,24 +39,3 @@ def save(path: Path, content: bytes) -> None:
 def leftover(path: Path) -> bool:
     """Whether a file is what an interrupted save left: never read, and no part of the run."""
     return re.fullmatch(r"\..+\.(json|csv|ckpt|safetensors)\.\d+", path.name) is not None
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Training states are complete or absent."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Write beside the target, then rename. Raises NotWrittenError."""
-        assert storage_options is None
-        content = io.BytesIO()  # torch.save to a file hides why it failed
-        torch.save(checkpoint, content)
-        save(Path(path), content.getvalue())
-
-    def load_checkpoint(self, path: str | os.PathLike[str], *_: Any, **__: Any) -> dict[str, Any]:
-        """Read one, executing nothing in it. Raises ModelInputError for a damaged file."""
-        try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            return checkpoint
-        except Exception as error:  # what a damaged file raises depends on where the damage is
-            raise ModelInputError("resume", f"{path} is damaged; start again in another directory") from error

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dia_models.checkpoint import SUFFIX
+from dia_models.checkpoint_files import SUFFIX
 from dia_models.errors import ModelInputError, unknown
 from dia_models.models import classifier_of
 from dia_models.network import ModelSpec, Option
 from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig
+from dia_models.run_config import RunConfig
 
 ScaleName = Literal["paper", "laptop"]
 SCALES: tuple[ScaleName, ...] = ("paper", "laptop")
@@ -191,7 +191,7 @@ def load_sweep(name: str) -> Sweep:
     path = Path(name)
     if path.suffix != ".toml":
         if name not in list_sweeps():
-            raise unknown("sweep", name, list_sweeps())
+            raise unknown("sweep", name, list_sweeps(), listed_by="dia-train recipes")
         path = _folder() / f"{name}.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import lightning as L
 import torch
 from torch import nn
 
 from dia_models.backbones import Task
-from dia_models.classification import Classification, read_classes, read_images
 from dia_models.data import Preprocessing
-from dia_models.detection_training import Detection, read_scenes
-from dia_models.evaluation import Measured
 from dia_models.models import task_of
 from dia_models.network import Network
-from dia_models.noise_prediction import NoisePrediction
 from dia_models.run_config import RunConfig
-from dia_models.training import Training
+from dia_models.training_images import read_classes, read_images
+from dia_models.training_scenes import read_scenes
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and data that are not there shall be told before
+    import lightning as L
+
+    from dia_models.evaluation import Measured
+    from dia_models.training import Training
 
 
 @runtime_checkable
@@ -38,16 +40,16 @@ class Job(Protocol):
     def build(self) -> Network:
         """The network with random weights, drawn from torch's global generator."""
 
-    def training(self, model: Network) -> Training:
+    def training(self, model: Network) -> "Training":
         """The Lightning module that trains it."""
 
-    def data(self) -> L.LightningDataModule:
+    def data(self) -> "L.LightningDataModule":
         """The batches, which depend on nothing but the seed and the epoch; `len(batch[1])` is a batch's images."""
 
-    def test(self, model: nn.Module, device: torch.device) -> Measured:
+    def test(self, model: nn.Module, device: torch.device) -> "Measured":
         """What is measured at the end, by the best network and the last one."""
 
-    def undefined(self) -> Measured:
+    def undefined(self) -> "Measured":
         """The same of a network whose loss was not finite."""
 
 
@@ -59,10 +61,28 @@ class TaskKind:
     plan: Callable[[RunConfig, Any], Job]
 
 
+def _classification(config: RunConfig, parts: Any) -> Job:
+    from dia_models.classification import Classification
+
+    return Classification.plan(config, parts)
+
+
+def _detection(config: RunConfig, parts: Any) -> Job:
+    from dia_models.detection_training import Detection
+
+    return Detection.plan(config, parts)
+
+
+def _noise_prediction(config: RunConfig, parts: Any) -> Job:
+    from dia_models.noise_prediction import NoisePrediction
+
+    return NoisePrediction.plan(config, parts)
+
+
 TASKS: Mapping[Task, TaskKind] = {
-    "classification": TaskKind(read_classes, Classification.plan),
-    "detection": TaskKind(read_scenes, Detection.plan),
-    "noise prediction": TaskKind(read_images, NoisePrediction.plan),
+    "classification": TaskKind(read_classes, _classification),
+    "detection": TaskKind(read_scenes, _detection),
+    "noise prediction": TaskKind(read_images, _noise_prediction),
 }
 
 

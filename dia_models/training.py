@@ -18,13 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dia_models.attention import Attention
 from dia_models.averaging import moving_average
+from dia_models.checkpoint_io import AtomicCheckpointIO
 from dia_models.compiling import compiled
 from dia_models.data import MemoryImages, StreamedImages, shift_and_mirror
 from dia_models.metrics_file import MetricsFile
 from dia_models.optimisers import make_optimizer, make_schedule
 from dia_models.processes import rank, size, summed
 from dia_models.recipe import Recipe
-from dia_models.saving import AtomicCheckpointIO
 
 LAST, METRICS = "last.ckpt", "metrics.csv"
 Pixels = UInt8[Tensor, "shown height width channel"]

@@ -1,31 +1,6 @@
 """Draw results: one file per figure of the paper. Nothing here knows a network."""
 
-from figures.anatomy import anatomy
-from figures.correlation import distribution, matrices, scatter
-from figures.cost import cost_ratios
-from figures.gini import triangles
-from figures.gradcam import heatmaps, overlay
-from figures.gradients import gradient_distributions, gradients_along_depth, gradients_along_training
-from figures.regions import regions
-from figures.structure import structure
-from figures.style import COLOURS, save_figure
-from figures.trust import trust
+import lazy_loader
 
-__all__ = [
-    "COLOURS",
-    "anatomy",
-    "cost_ratios",
-    "distribution",
-    "gradient_distributions",
-    "gradients_along_depth",
-    "gradients_along_training",
-    "heatmaps",
-    "matrices",
-    "overlay",
-    "regions",
-    "save_figure",
-    "scatter",
-    "structure",
-    "triangles",
-    "trust",
-]
+# The names are in __init__.pyi. Each is imported when it is first used, since torch alone takes seconds.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,7 +15,7 @@ WIDTH, HEIGHT, PITCH, GAP = 0.7, 0.5, 1.0, 0.5
 
 
 @styled
-def anatomy(results: Mapping[str, CorrelationResult]) -> Figure:
+def attention_anatomy(results: Mapping[str, CorrelationResult]) -> Figure:
     """Draw a row per network and a group per stage: blocks above, and below them the attention modules that ran.
 
     A module that several layers call is one wide box; the arrows between its calls say that they come in this order.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from dia_analysis import GradCAMResult
-from dia_analysis.cam_result import upsample
+from dia_analysis.explain.results import upsample
 from figures.style import COLUMN, styled
 
 ROWS = 8

@@ -19,7 +19,7 @@ from dia_analysis import (
 )
 from dia_analysis.beside_untrained import BesideUntrained
 from dia_analysis.findings import Finding
-from dia_analysis.verdict import warnings
+from dia_analysis.trust.checks import warnings
 from figures.correlation import distribution, scatter
 from figures.cost import cost_ratios
 from figures.gradcam import heatmaps
@@ -28,7 +28,6 @@ from figures.html import embed, page, source
 from figures.html_table import Cell, Table, number, table
 from figures.matrix_html import colours, correlation_matrices, gini_matrices
 from figures.style import COLOURS
-from figures.trust import trust
 
 SHOWN = 4  # images with their heatmaps
 QUESTIONS = {

@@ -16,7 +16,7 @@ EXPLICIT, IMPLICIT, UNSURE = "0.2", COLOURS[0], "0.75"
 
 
 @styled
-def structure(results: Mapping[str, GiniResult]) -> Figure:
+def importance_arcs(results: Mapping[str, GiniResult]) -> Figure:
     """Draw every stage's layers in a row, and an arc for each pair: as wide as the earlier layer is important.
 
     The row of short arrows is the explicit structure, each layer after the one before it. The arcs are measured: the

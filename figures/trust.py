@@ -10,7 +10,7 @@ from figures.style import COLUMN, styled
 
 
 @styled
-def trust(randomisation: RandomisationResult, road: RoadResult) -> Figure:
+def trust_checks(randomisation: RandomisationResult, road: RoadResult) -> Figure:
     """Draw both checks of one network side by side."""
     figure = Figure(figsize=(COLUMN, COLUMN * 0.78), layout="constrained")
     left, right = figure.subplots(1, 2)

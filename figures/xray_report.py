@@ -13,7 +13,6 @@ from dia_analysis.regions import SOURCES, SUBSETS
 from dia_analysis.two_class import PairedTest, Readings, SeedSpread, TwoClassResult, by_patient
 from figures.gradcam import ROWS, heatmaps
 from figures.html import embed, page
-from figures.regions import regions
 
 WORST_PATIENTS = 20
 SHOWN = ("accuracy", "accuracy_wilson", *METRICS[1:])

@@ -18,8 +18,9 @@ from torch import nn
 
 from dia_models import Checkpoint, CheckpointInfo, ModelInputError, create_model, list_checkpoints, load
 from dia_models.attention import attention_names
-from dia_models.checkpoint import save_checkpoint, write_atomically
+from dia_models.checkpoint import save_checkpoint
 from dia_models.data import Preprocessing
+from dia_models.files import write_atomically
 
 IMAGES = Preprocessing(height=9, width=12, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
 
@@ -154,7 +155,7 @@ def test_a_bundled_checkpoint_loads_by_name_and_a_misspelt_name_shows_it(name):
 
 
 def test_a_name_like_no_bundled_one_is_refused_with_what_is_accepted():
-    message = refusal("zzzz", "unknown ckpt 'zzzz' Accepted: ")
+    message = refusal("zzzz", "unknown checkpoint 'zzzz'; accepted: ")
     assert all(accepted in message for accepted in ["a path to a .safetensors file", *list_checkpoints()])
 
 

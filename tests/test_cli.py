@@ -130,7 +130,7 @@ def test_points_can_be_named(tmp_path, capsys):
     [
         (
             ("--ckpt", "digits-resnet56-es"),
-            "--ckpt: unknown ckpt 'digits-resnet56-es'; did you mean 'digits-resnet56-se'",
+            "--ckpt: unknown checkpoint 'digits-resnet56-es'; did you mean 'digits-resnet56-se'",
         ),
         (("--ckpt", SE, "--data", "digit"), "--data: unknown data 'digit'; did you mean 'digits'"),
         (("--ckpt", SE, "--device", "cud"), "--device: 'cud' is not available here; accepted: auto, cpu"),
@@ -313,7 +313,7 @@ def test_fit_eval_and_resume_from_the_command_line(tmp_path, capsys):
         ),
         (
             ("--model", "cifar_resnet11", "--data", "digits", "--set", "epoch=3"),
-            "--set: unknown set 'epoch'",
+            "--set: unknown option 'epoch'",
         ),
         (
             ("--model", "cifar_resnet11", "--data", "digits", "--recipe", "best"),

@@ -67,7 +67,7 @@ def test_networks_of_the_same_file_name_are_told_apart(tmp_path, capsys):
         ),
         (("--ckpt", LSTM, "--hidden", "--points", "*gate"), "--hidden: --hidden and --points both say"),
         (("--ckpt", SE, "--points", "*.gat"), "--points: no module matches '*.gat'"),
-        (("--ckpt", "none"), "--ckpt: unknown ckpt 'none'"),
+        (("--ckpt", "none"), "--ckpt: unknown checkpoint 'none'"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(options, message, tmp_path, capsys):

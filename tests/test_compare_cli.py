@@ -136,7 +136,7 @@ def test_batches_are_of_even_size():
         ((), "--model: say which networks to compare"),
         (("--ckpt", SE, "--set", "skip=false"), "--set: these are options of networks made by --model"),
         (("--model", "cifar_resnet21"), "--model: cifar_resnet21: the depth must be 9n + 2"),
-        (("--model", "cifar_resnet20", "--set", "reduction=4"), "--set: unknown set 'reduction'"),
+        (("--model", "cifar_resnet20", "--set", "reduction=4"), "--set: unknown option 'reduction'"),
         (("--model", "cifar_resnet20", "--set", "skip"), "--set: 'skip' is not of the form key=value"),
         (("--ckpt", SE, "--every-epoch"), "--every-epoch: say of which run: --run DIR"),
         (("--run", "/nonexistent", "--every-epoch"), "--run: /nonexistent keeps no epochs"),

@@ -161,7 +161,7 @@ def test_what_detectors_do_not_do_is_refused(folder, tmp_path, change, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data", "digits"], "Accepted: coco, coco:PATH, digit-scenes"),
+        (["--data", "digits"], "accepted: coco, coco:PATH, digit-scenes"),
         (["--data", "digit-scenes", "--image-size", "64"], "a detector scales images by itself"),
         (["--data", "digit-scenes", "--channels", "1"], "a detector takes images of 3 channels"),
     ],

@@ -13,12 +13,13 @@ from xray_data import chest_xray, network
 
 from dia_analysis.diagnostics import best_threshold, diagnose
 from dia_models import Checkpoint
-from dia_models.classification import divided, read_classes
+from dia_models.classification import divided
 from dia_models.data import hold_out, open_data
 from dia_models.data.chest_xray import TABLE_XI, patient
 from dia_models.evaluation import held_out
 from dia_models.recipe import load_recipe
 from dia_models.run import RunConfig, fit
+from dia_models.training_images import read_classes
 
 
 @pytest.fixture

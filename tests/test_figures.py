@@ -111,7 +111,7 @@ def test_results_draw_themselves():
 def test_the_anatomy_has_a_box_per_block_and_per_module_that_ran():
     models = {"individual": "cifar_resnet20_se", "shared": "cifar_resnet56_dia_se"}
     results = {k: correlate_layers(create_model(name), [torch.randn(1, 3, 8, 8)]) for k, name in models.items()}
-    individual, shared = figures.anatomy(results).axes
+    individual, shared = figures.attention_anatomy(results).axes
     assert (individual.get_title(loc="left"), len(individual.patches)) == ("individual", 3 * (2 + 2))
     assert (shared.get_title(loc="left"), len(shared.patches)) == ("shared", 3 * (3 + 1))  # layers 1, 2, …, 6
     texts = [text.get_text() for text in shared.texts]

@@ -278,7 +278,7 @@ def test_triangles_show_importance_marks_and_shares(found):
 
 
 def test_the_structure_has_an_arc_as_wide_as_each_source_is_important(found):
-    figure = figures.structure({"planted": found, "noise": of_maps(noise(8, 3))})
+    figure = figures.importance_arcs({"planted": found, "noise": of_maps(noise(8, 3))})
     ax = figure.subfigs[0].axes[0]
     stage = found.stages[0]
     arcs = {}
@@ -295,7 +295,7 @@ def test_the_structure_has_an_arc_as_wide_as_each_source_is_important(found):
     assert len(arcs) == (importance > 0).sum()
     assert len(ax.patches) == len(stage.layers) - 1
     with pytest.raises(ValueError, match="no stage has two attention layers"):
-        figures.structure({"one": of_maps(noise(4, 1))})
+        figures.importance_arcs({"one": of_maps(noise(4, 1))})
 
 
 def test_results_draw_themselves(found):

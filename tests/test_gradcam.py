@@ -16,7 +16,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from dia_analysis import AnalysisInputError, gradcam, method_names, stream_gradcam
-from dia_analysis.cam_result import labelled, side_by_side, summarise
+from dia_analysis.explain.results import labelled, side_by_side, summarise
 from dia_models import create_model
 
 

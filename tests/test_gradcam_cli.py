@@ -135,7 +135,7 @@ def test_classes_are_named_and_a_wrong_one_is_answered_with_the_list(tmp_path, n
         (("--data", "digits"), "--data: digits given beside images named one by one"),
         (("--images", "2"), "--images: 2 given beside images named one by one"),
         (("--device", "gpu"), "--device: 'gpu' is not available here"),
-        (("nowhere.png",), "--IMAGES: there is no file or folder nowhere.png"),
+        (("nowhere.png",), "IMAGES: there is no file or folder nowhere.png"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(options, message, tmp_path, network, capsys):
@@ -171,7 +171,7 @@ def test_unreadable_images_are_left_out_or_an_error(tmp_path, network, capsys):
     assert [image["path"] for image in json.loads(out)["images"]] == [str(folder / f"{i}.png") for i in range(2)]
     assert err.count("1a.png: not an image in a known format") == 1
     message = failure(capsys, analyze(*run, "--strict", "--out", tmp_path / "b"))
-    assert "--IMAGES: " in message
+    assert "IMAGES: " in message
     assert "1a.png: not an image in a known format" in message
     code = analyze("gradcam", "--ckpt", network, folder / "1a.png", "--out", tmp_path / "c")
     assert "none of the 1 files asked for" in (message := failure(capsys, code))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights
 from scipy.sparse.linalg import spsolve
 
-from dia_analysis.impute import TOLERANCE, impute
+from dia_analysis.trust.impute import TOLERANCE, impute
 
 
 def filled(images, removed, noise=0.0, seed=0):

@@ -127,7 +127,7 @@ def test_unknown_models_are_named_with_the_nearest(name, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reductoin": 4}, "unknown set 'reductoin'; did you mean 'reduction'"),
+        ({"reductoin": 4}, "unknown option 'reductoin'; did you mean 'reduction'"),
         ({"reduction": 7}, "reduction 7 must divide the 64 channels"),
         ({"reduction": 0}, "reduction 0 must divide"),
         ({"reduction": "4"}, "reduction must be of type int, not '4'"),
@@ -140,5 +140,5 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_a_plain_network_has_no_options_of_attention():
-    with pytest.raises(ModelInputError, match="unknown set 'reduction'.*Accepted: attention_blocks, attention_stages"):
+    with pytest.raises(ModelInputError, match="unknown option 'reduction'.*: attention_blocks, attention_stages"):
         create_model("cifar_resnet29", reduction=4)

@@ -121,7 +121,7 @@ def test_a_subset_without_maps_is_not_defined():
     assert share.to_dict() == {"share": {"value": None, "low": None, "high": None}, "area": None, "ratio": None}
     assert "no maps" in found.summary()
     Figure().subplots()
-    figures.regions(found, np.zeros((20, 20), dtype=np.uint8))
+    figures.region_shares(found, np.zeros((20, 20), dtype=np.uint8))
 
 
 def test_images_of_one_patient_widen_the_interval():
@@ -191,7 +191,7 @@ def test_the_figure_shows_regions_areas_and_the_approximation():
         member("a", [0.2, 0.4, 0.5, 0.9], [True, True, True, False]),
         member("b", [0.3, 0.4, 0.5, 0.6], [True] * 4, network="other"),
     )
-    figure = figures.regions(found, np.full((20, 20), 90, dtype=np.uint8))
+    figure = figures.region_shares(found, np.full((20, 20), 90, dtype=np.uint8))
     outline, *panels = figure.axes
     assert outline.get_title().startswith("Regions: an approximation")
     assert {text.get_text() for text in outline.texts} == {"left\nfield", "right\nfield", "centre", "border"}

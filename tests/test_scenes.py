@@ -111,7 +111,7 @@ def test_files_that_are_missing_or_none(folder, tmp_path, monkeypatch):
         open_scenes("coco", "train", tmp_path / "empty")
     with pytest.raises(ModelInputError, match="no is not a folder; coco:PATH takes one with"):
         scenes(tmp_path / "no")
-    with pytest.raises(ModelInputError, match="unknown data 'digits'.*Accepted: coco, coco:PATH, digit-scenes"):
+    with pytest.raises(ModelInputError, match="unknown data 'digits'.*accepted: coco, coco:PATH, digit-scenes"):
         open_scenes("digits", "train")
     with pytest.raises(ModelInputError, match="unknown split 'any'"):
         scenes(folder, "any")

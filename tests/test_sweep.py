@@ -175,7 +175,7 @@ def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, capsys):
     assert train("sweep", small, "--scale", "laptop", "--jobs", 1, "--out", tmp_path / "out") == 1
     printed, told = capsys.readouterr()
     assert "2 of 4 runs" in printed, told
-    assert told.splitlines()[-1].startswith("error: --sweep: 2 runs failed; ")
+    assert told.splitlines()[-1].startswith("error: SWEEP: 2 runs failed; ")
 
 
 def test_a_sweep_by_another_metric(small, tmp_path, capsys):

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from dia_analysis import AnalysisInputError
-from dia_analysis.target_layer import TargetLayer, find_target_layer
+from dia_analysis.explain.target_layer import TargetLayer, find_target_layer
 from dia_models import create_model
 
 

@@ -216,7 +216,7 @@ def test_one_cycle_of_very_few_steps_starts_at_the_top(steps):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epoch": 3}, "unknown set 'epoch'; did you mean 'epochs'"),
+        ({"epoch": 3}, "unknown option 'epoch'; did you mean 'epochs'"),
         ({"epochs": 0}, "epochs=0: Input should be greater than or equal to 1"),
         ({"epochs": "many"}, "epochs='many': Input should be a valid integer"),
         ({"schedule": "linear"}, "schedule='linear': Input should be 'step', 'one_cycle' or 'cosine'"),

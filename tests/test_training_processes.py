@@ -28,14 +28,14 @@ NAN = [*BASE, "--model", "cifar_resnet11", "--set", "training_images=129", "--se
 WORKER = """
 import json, pathlib, sys, torch
 import cli.main, cli.train
-from dia_models import processes, run
+from dia_models import processes, training_run
 from dia_models.data import open_data
 from dia_models.training import Batches
 
 out = pathlib.Path(sys.argv[1])
 rank = 0
 
-def remember(self, model, nan_epoch, finish=run._Run.finish):
+def remember(self, model, nan_epoch, finish=training_run.TrainingRun.finish):
     global rank
     rank = processes.rank()
     torch.save(model.state_dict(), out / f"{self.directory.name}-{rank}.pt")
@@ -44,7 +44,7 @@ def remember(self, model, nan_epoch, finish=run._Run.finish):
         torch.save(list(Batches(images, 64, 5, "crop", 1)), out / f"batches-{rank}.pt")
     return finish(self, model, nan_epoch)
 
-run._Run.finish = remember
+training_run.TrainingRun.finish = remember
 with processes.joined(torch.device("cpu")):
     for arguments in json.loads(sys.argv[2]):
         code = cli.main.run(cli.train.app, arguments)

@@ -16,9 +16,9 @@ from torch import nn
 
 import figures
 from dia_analysis import AnalysisInputError, agreement, gradcam, randomisation_check, road_check
-from dia_analysis.destroy import cascade, parameter_modules
-from dia_analysis.perturb import curve, ranks, removed_mean
 from dia_analysis.similarity import spearman, ssim
+from dia_analysis.trust.perturb import curve, ranks, removed_mean
+from dia_analysis.trust.random_weights import cascade, parameter_modules
 from dia_models import create_model
 
 
@@ -342,7 +342,7 @@ def test_results_are_saved_drawn_and_shown(tmp_path):
 
 def test_the_figure_of_both_checks_shows_their_curves():
     randomisation, road, _ = results()
-    figure = figures.trust(randomisation, road)
+    figure = figures.trust_checks(randomisation, road)
     left, right = figure.axes
     assert left.lines[0].get_ydata()[0] == 1
     means = [step[np.isfinite(step)].mean() for step in randomisation.spearman.swapaxes(0, 1)]

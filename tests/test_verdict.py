@@ -8,7 +8,7 @@ from test_trust import Finder, edges, maps, patches, take_maps
 
 from cli.trust import Trust
 from dia_analysis import TrustChecks, agreement, gradcam, randomisation_check, road_check
-from dia_analysis.verdict import warnings
+from dia_analysis.trust.checks import warnings
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dia_analysis.capture import Record
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.capture import Record
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dia_analysis.cam_result import upsample
 from dia_analysis.display import axes
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.gradcam import gradcam
-from dia_analysis.heads import Target, as_logits, probabilities
-from dia_analysis.modes import evaluating
-from dia_analysis.perturb import curve, removed_mean
+from dia_analysis.explain.gradcam import gradcam
+from dia_analysis.explain.results import upsample
+from dia_analysis.explain.targets import Target, as_logits, probabilities
+from dia_analysis.probes.modes import evaluating
 from dia_analysis.provenance import Provenance
-from dia_analysis.trust import TrustResult, error, mean
+from dia_analysis.trust.base import TrustResult, error, mean
+from dia_analysis.trust.perturb import curve, removed_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from dia_analysis.cam_methods import method_source
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.explain.methods import method_source
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.provenance import Provenance
 

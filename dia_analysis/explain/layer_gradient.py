@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.heads import as_logits
-from dia_analysis.target_layer import TargetLayer, feature_map
+from dia_analysis.explain.target_layer import TargetLayer, feature_map
+from dia_analysis.explain.targets import as_logits
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dia_analysis.cut import Explained
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.explain.layer_gradient import Explained
 
 # The package's methods that need features and gradients only, and not hundreds of further passes.
 PACKAGE = {

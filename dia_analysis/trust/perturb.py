@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dia_analysis.impute import NOISE, impute
+from dia_analysis.trust.impute import NOISE, impute
 
 Images = Float[Tensor, "image channel height width"]
 Maps = Float[np.ndarray, "image height width"]

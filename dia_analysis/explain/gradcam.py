@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_analysis.cam_methods import GRADCAM, Method, cam_method
-from dia_analysis.cam_result import GradCAMResult, join
-from dia_analysis.capture import refuse_scripted
-from dia_analysis.cut import Explained, features_and_gradient
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.heads import Target, Targets, class_names, evidence, probabilities
-from dia_analysis.modes import evaluating
+from dia_analysis.explain.layer_gradient import Explained, features_and_gradient
+from dia_analysis.explain.methods import GRADCAM, Method, cam_method
+from dia_analysis.explain.results import GradCAMResult, join
+from dia_analysis.explain.target_layer import TargetLayer, find_target_layer
+from dia_analysis.explain.targets import Target, Targets, class_names, evidence, probabilities
+from dia_analysis.probes.capture import refuse_scripted
+from dia_analysis.probes.modes import evaluating
 from dia_analysis.provenance import Provenance
-from dia_analysis.target_layer import TargetLayer, find_target_layer
 
 
 def gradcam(

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dia_analysis.capture import capture
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.modes import evaluating
+from dia_analysis.probes.capture import capture
+from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.stages import StageMaps, group_stages
 from dia_analysis.processes import gathered
-from dia_analysis.stages import StageMaps, group_stages
 
 Consume = Callable[[list[StageMaps]], None]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dia_analysis.agreement import AgreementResult
-from dia_analysis.randomisation import RandomisationResult
-from dia_analysis.road import RoadResult
+from dia_analysis.trust.agreement import AgreementResult
+from dia_analysis.trust.randomization import RandomisationResult
+from dia_analysis.trust.road import RoadResult
 
 
 @dataclass(frozen=True)

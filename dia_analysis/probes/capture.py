@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.points import find_points, match_points
-from dia_analysis.self_attention import HeadWeights, shows_self_attention, unfused
+from dia_analysis.probes.points import find_points, match_points
+from dia_analysis.probes.self_attention import HeadWeights, shows_self_attention, unfused
 
 
 @dataclass(frozen=True)

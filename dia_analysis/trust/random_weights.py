@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.modes import evaluating
+from dia_analysis.probes.modes import evaluating
 
 
 @dataclass(frozen=True)

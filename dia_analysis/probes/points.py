@@ -5,10 +5,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from torch import nn
-from torchvision.ops import SqueezeExcitation
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.self_attention import shows_self_attention
+from dia_analysis.probes.self_attention import shows_self_attention
 
 SHOWN = 12
 
@@ -49,9 +48,15 @@ def match_points(model: nn.Module, patterns: str | Iterable[str]) -> tuple[str, 
     return tuple(name for name, _ in model.named_modules() if name in matched)
 
 
+def is_squeeze_excitation(module: nn.Module) -> bool:
+    """Whether a module is torchvision's SqueezeExcitation; told by name, as torchvision takes seconds to import."""
+    kinds = (f"{kind.__module__}.{kind.__name__}" for kind in type(module).__mro__)
+    return "torchvision.ops.misc.SqueezeExcitation" in kinds
+
+
 def _gates(model: nn.Module) -> Iterator[str]:
     for name, module in model.named_modules():
-        if isinstance(module, SqueezeExcitation):
+        if is_squeeze_excitation(module):
             yield f"{name}.scale_activation"
         elif name.rpartition(".")[2] == "gate" and not list(module.children()) and _passes_or_squashes(module):
             yield name

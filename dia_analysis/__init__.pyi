@@ -1,0 +1,89 @@
+from .correlation import (
+    CorrelationResult,
+    PearsonBetweenLayers,
+    StageCorrelation,
+    correlate_layers,
+    correlate_store,
+    pearson,
+)
+from .cost import (
+    CostResult,
+    NetworkCost,
+    Subject,
+    count_attention_parameters,
+    count_flops,
+    count_parameters,
+    measure_cost,
+)
+from .errors import AnalysisInputError
+from .explain.gradcam import gradcam, stream_gradcam
+from .explain.methods import method_names
+from .explain.results import GradCAMResult
+from .gini import GiniCollector, GiniResult, StageGini, gini_importance
+from .gradient_results import GradientResult, NetworkGradients, PointGradients
+from .gradients import measure_gradients, network_gradients
+from .magnitudes import Magnitudes, MagnitudeStatistics
+from .probes.capture import Record, Records, capture
+from .probes.points import find_points, match_points
+from .probes.stages import StageMaps, group_stages
+from .provenance import Provenance
+from .regions import NetworkShares, RegionsResult
+from .store import CaptureStore, stream_store
+from .store_writer import ImageList, write_store
+from .trust.agreement import AgreementResult, agreement
+from .trust.checks import TrustChecks
+from .trust.randomization import RandomisationResult, randomisation_check
+from .trust.road import RoadResult, road_check
+
+__all__ = [
+    "AgreementResult",
+    "AnalysisInputError",
+    "CaptureStore",
+    "CorrelationResult",
+    "CostResult",
+    "GiniCollector",
+    "GiniResult",
+    "GradCAMResult",
+    "GradientResult",
+    "ImageList",
+    "MagnitudeStatistics",
+    "Magnitudes",
+    "NetworkCost",
+    "NetworkGradients",
+    "NetworkShares",
+    "PearsonBetweenLayers",
+    "PointGradients",
+    "Provenance",
+    "RandomisationResult",
+    "Record",
+    "Records",
+    "RegionsResult",
+    "RoadResult",
+    "StageCorrelation",
+    "StageGini",
+    "StageMaps",
+    "Subject",
+    "TrustChecks",
+    "agreement",
+    "capture",
+    "correlate_layers",
+    "correlate_store",
+    "count_attention_parameters",
+    "count_flops",
+    "count_parameters",
+    "find_points",
+    "gini_importance",
+    "gradcam",
+    "group_stages",
+    "match_points",
+    "measure_cost",
+    "measure_gradients",
+    "method_names",
+    "network_gradients",
+    "pearson",
+    "randomisation_check",
+    "road_check",
+    "stream_gradcam",
+    "stream_store",
+    "write_store",
+]

@@ -1,0 +1,1 @@
+"""Probe points: where attention maps are in a network, and capturing them."""

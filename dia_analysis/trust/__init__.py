@@ -1,0 +1,1 @@
+"""Whether a heatmap can be trusted."""
