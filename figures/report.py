@@ -28,6 +28,7 @@ from figures.html import embed, page, source
 from figures.html_table import Cell, Table, number, table
 from figures.matrix_html import colours, correlation_matrices, gini_matrices
 from figures.style import COLOURS
+from figures.trust import trust_checks
 
 SHOWN = 4  # images with their heatmaps
 QUESTIONS = {
@@ -267,7 +268,7 @@ def _gradcam(found: Heatmaps) -> dict[str, object]:
 def _check(check: TrustChecks, images: int) -> dict[str, object]:
     alt = f"Checks of the maps of {check.name}. {check.summary()}"
     figure = _Figure(
-        embed(trust(check.randomisation, check.road), alt),
+        embed(trust_checks(check.randomisation, check.road), alt),
         f"{check.name}: how alike its maps stay when weights are destroyed, and its score when evidence is removed.",
     )
     return {"name": check.name, "images": images, "summary": check.summary(), "figure": figure}

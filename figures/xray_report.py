@@ -13,6 +13,7 @@ from dia_analysis.regions import SOURCES, SUBSETS
 from dia_analysis.two_class import PairedTest, Readings, SeedSpread, TwoClassResult, by_patient
 from figures.gradcam import ROWS, heatmaps
 from figures.html import embed, page
+from figures.regions import region_shares
 
 WORST_PATIENTS = 20
 SHOWN = ("accuracy", "accuracy_wilson", *METRICS[1:])
@@ -104,7 +105,7 @@ def xray_report(content: XrayPage) -> str:
         positive=first.readings.classes[1],
         metrics=SHOWN,
         heatmaps=embed(heatmaps(content.maps, content.pictures, content.captions), alt_maps, "png"),
-        regions_figure=embed(regions(content.regions, content.mean_picture), _alt(content.regions)),
+        regions_figure=embed(region_shares(content.regions, content.mean_picture), _alt(content.regions)),
         regions_about=SOURCES[content.regions.source],
         region_rows={name: _region_rows(content.regions, name) for name in content.regions.networks},
         region_notes=content.regions.notes(),
