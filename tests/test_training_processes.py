@@ -98,10 +98,10 @@ def weights(directory, name="model"):
 def test_two_processes_train_what_one_does(out, name):
     """Without batch norms, which see a process' share of a batch alone; also where one process began the run."""
     one, two = weights(out / "alone"), weights(out / name)
-    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
     for alone, shared in zip(rows(out / "alone"), rows(out / name), strict=True):
         for column in ("learning_rate", "train_loss", "val_loss"):
-            assert float(alone[column]) == pytest.approx(float(shared[column]), abs=1e-5)
+            assert float(alone[column]) == pytest.approx(float(shared[column]), abs=1e-4)
         for column in ("train_accuracy", "val_accuracy"):
             assert float(alone[column]) == pytest.approx(float(shared[column]), abs=1e-7)
     assert float(rows(out / "alone")[1]["train_loss"]) < float(rows(out / "alone")[0]["train_loss"])

@@ -64,13 +64,13 @@ def empty(name, **options):
 
 
 def test_torchvisions_weights_give_torchvisions_logits():
-    public = torchvision.models.vit_b_16(image_size=32, num_classes=7).eval()
+    public = torchvision.models.vit_b_16(image_size=32, num_classes=7).eval().double()
     torch.nn.init.normal_(public.heads.head.weight)
     model = empty("vit_base_patch16", num_classes=7, image_size=32).eval()
     model.load_state_dict(public.state_dict(), assign=True)
-    images = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), public(images), rtol=0, atol=1e-6)
+        torch.testing.assert_close(model(images), public(images), rtol=0, atol=1e-9)
 
 
 def test_timms_weights_give_timms_logits():
