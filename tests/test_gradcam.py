@@ -113,7 +113,7 @@ def test_maps_equal_the_packages(name):
     assert result.layer == layer.removesuffix(".output")
     expected = package_map(model, images, layer, result.target)
     assert np.ptp(expected, axis=(1, 2)).min() > 0.5
-    np.testing.assert_allclose(stretched(result.maps), stretched(expected), atol=1e-5)  # which resizes in float32
+    np.testing.assert_allclose(stretched(result.maps), stretched(expected), atol=1e-4)  # OpenCV resizes in float32
 
 
 def stretched(maps):
@@ -139,7 +139,7 @@ def test_other_methods_equal_the_packages(method, kind):
     result = gradcam(model, images, target=1, method=method)
     expected = package_map(model, images, "stages.2.blocks.1.output", [1, 1], kind)
     assert np.ptp(expected) > 0.5
-    np.testing.assert_allclose(stretched(result.maps), stretched(expected), atol=1e-5)  # which resizes in float32
+    np.testing.assert_allclose(stretched(result.maps), stretched(expected), atol=1e-4)  # OpenCV resizes in float32
 
 
 @pytest.mark.parametrize("method", method_names())
