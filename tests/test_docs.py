@@ -5,10 +5,15 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from xray_data import chest_xray
+
+import cli.analyze
+import cli.main
+import cli.train
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -21,11 +26,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-CODE = [
-    pytest.param(code, id=f"{name} {number}")
-    for name, text in PAGES.items()
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL), 1)
-]
+CODE = [(name, code) for name, text in PAGES.items() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
 @pytest.fixture(scope="module")
@@ -44,37 +45,50 @@ def small_chest_xray(tmp_path_factory):
     return chest_xray(tmp_path_factory.mktemp("data"), train=40, test=12, size=32)
 
 
+def run_inside(arguments, capsys):
+    """Run a command in this process: starting one for each would take most of the time."""
+    program, *rest = arguments
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code = cli.main.run({"dia-analyze": cli.analyze.app, "dia-train": cli.train.app}[program], rest)
+    return code, capsys.readouterr()
+
+
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
-def test_command_runs(page, command, folder, request):
+def test_command_runs(page, command, folder, request, monkeypatch, capsys):
     (folder / page).mkdir(exist_ok=True)
+    monkeypatch.chdir(folder / page)
     if "cifar10 " in command:
-        request.getfixturevalue("cifar10_dir")
-    program, *arguments = shlex.split(command)
-    module = {"dia-analyze": "cli.analyze", "dia-train": "cli.train"}[program]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        monkeypatch.setenv("DIA_DATA_DIR", str(request.getfixturevalue("cifar10_dir")))
     if page == "chest-xrays.md":
-        environment["DIA_DATA_DIR"] = str(request.getfixturevalue("small_chest_xray"))
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder / page,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        monkeypatch.setenv("DIA_DATA_DIR", str(request.getfixturevalue("small_chest_xray")))
+    code, printed = run_inside(shlex.split(command), capsys)
+    assert code == 0, printed.err
+    assert printed.out
+    assert "Warning" not in printed.err
+
+
+def test_the_installed_commands_start():
+    for program in ("dia-analyze", "dia-train"):
+        module = f"cli.{program.removeprefix('dia-')}"
+        done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("dia-analysis ")
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(page for page, _ in CODE))
+def test_code_runs(page, folder):
+    """Each page's code in a process of its own, since it may register modules; each piece by itself."""
+    pieces = [code for name, code in CODE if name == page]
+    script = (
+        "import sys, warnings; warnings.simplefilter('error')\nfor code in sys.argv[1:]: exec(code, {}); print('#')"
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-    assert "Warning" not in done.stderr
-
-
-@pytest.mark.parametrize("code", CODE)
-def test_code_runs(code, folder):
-    script = f"import warnings; warnings.simplefilter('error')\n{code}"  # on its own: it may register modules
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-c", script, *pieces]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout
+    printed = done.stdout.split("#\n")
+    assert len(printed) == len(pieces) + 1
+    assert all(printed[:-1])
 
 
 def test_the_table_of_attention_modules_is_the_one_that_the_command_prints():
