@@ -22,6 +22,7 @@ from dia_models.models import build_model
 from dia_models.network import ModelSpec, Network
 
 SUFFIX = ".safetensors"
+LONGEST_NAME = 200  # bytes: file systems allow 255, and a file that is being written has a longer name
 LARGEST_FILE = 8 * 2**30
 LARGEST_HEADER = 16 * 2**20
 _INFO_KEY, _DIGEST_KEY = "dia", "dia.sha256"
@@ -117,7 +118,8 @@ def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by new content; a reader, or a crash at any moment, finds the old or the new one whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    name = path.name if len(path.name.encode()) <= LONGEST_NAME else f"{_name_hash(path.name)}{path.suffix}"
+    temporary = path.with_name(f".{name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -126,6 +128,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name_hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _bundled() -> Path:

@@ -1,6 +1,7 @@
 """Training runs: one directory each, started, resumed after any interruption, and finished."""
 
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dia_models.network import Network
 from dia_models.processes import first_first, joined, rank, wait
 from dia_models.result import RunResult, versions
 from dia_models.run_config import RunConfig
-from dia_models.saving import CONFIG, leftover, save, writing
+from dia_models.saving import CONFIG, LOCK, alone, leftover, save, writing
 from dia_models.starting import start_from
 from dia_models.tasks import Job, task_for
 from dia_models.training import LAST, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
@@ -52,14 +53,16 @@ def fit(
     A loss that becomes infinite or not a number ends the run with the outcome "nan". Under `torchrun` the processes
     share each batch; the first one writes.
 
-    Raises ModelInputError for a directory in use, for a run of another configuration, and for a checkpoint of another
-    network; NotWrittenError if the disk is full.
+    Raises ModelInputError for a directory in use or being written by another process, for a run of another
+    configuration, and for a checkpoint of another network; NotWrittenError if the disk is full.
     """
     task = task_for(config.model)
-    with joined(device) as where:
+    with joined(device) as where, ExitStack() as held:
         _check(directory, config, resume)
         if resume and (finished := RunResult.read(directory, config)):
             return finished
+        held.enter_context(alone(directory))
+        _check(directory, config, resume)  # once more, now that no other process writes there
         with first_first():  # none writes before all have looked into the directory
             parts = parts or task.read(
                 config.data,
@@ -84,10 +87,14 @@ def _check(directory: Path, config: RunConfig, resume: bool) -> None:
                 "resume",
                 f"{directory} is a run with another {', '.join(changed)}; leave these options out to resume it",
             )
-    elif directory.exists() and (not directory.is_dir() or not all(map(leftover, directory.iterdir()))):
+    elif directory.exists() and (not directory.is_dir() or any(map(_foreign, directory.iterdir()))):
         raise ModelInputError(
             "out", f"{directory} exists and is not empty; choose another directory, or --resume the run in it"
         )
+
+
+def _foreign(path: Path) -> bool:
+    return path.name != LOCK and not leftover(path)
 
 
 def _start(config: RunConfig, job: Job) -> Network:
