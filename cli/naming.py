@@ -26,11 +26,11 @@ def names(ckpts: Sequence[str]) -> list[str]:
     """
     if not ckpts:
         return []
-    *shorter, longest = zip(*map(_possible, ckpts), strict=True)
-    chosen = next((names for names in shorter if len(set(names)) == len(names)), longest)
+    levels = list(zip(*map(_possible, ckpts), strict=True))
+    chosen = next(names for names in levels if len(set(names)) == len(set(levels[-1])))
     seen: Counter[str] = Counter()
     distinct = []
-    for name in chosen:  # a checkpoint may be given twice
+    for name in chosen:  # one checkpoint may be given twice
         seen[name] += 1
         distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return distinct
