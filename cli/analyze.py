@@ -44,14 +44,14 @@ def correlation(
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
     o.check_source(ckpt, capture, {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir})
     from cli.inputs import open_inputs
+    from cli.publishing import Out
     from dia_analysis.processes import joined
 
     with joined():
         if capture is not None:
             from cli.correlation import report_store
 
-            default = Path("dia-out") / f"correlation-{capture.stem}"
-            report_store(capture, out or default, batch_size=batch_size, overwrite=overwrite, as_json=as_json)
+            report_store(capture, Out(out, overwrite), batch_size=batch_size, as_json=as_json)
             return
         assert ckpt is not None
         inputs = open_inputs(
@@ -68,8 +68,7 @@ def correlation(
         )
         from cli.correlation import report  # late: it draws
 
-        default = Path("dia-out") / f"correlation-{inputs.checkpoint.name}"
-        report(inputs, points, out or default, overwrite=overwrite, as_json=as_json)
+        report(inputs, points, Out(out, overwrite), as_json=as_json)
 
 
 @app.command()
@@ -97,6 +96,7 @@ def capture(
 ) -> None:
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
     from cli.inputs import open_inputs
+    from cli.publishing import Out
     from dia_analysis.processes import joined
 
     with joined():
@@ -114,8 +114,7 @@ def capture(
         )
         from cli.capture import capture_to_store  # late: it loads Zarr
 
-        path = out or Path("dia-out") / f"capture-{inputs.checkpoint.name}.zarr"
-        capture_to_store(inputs, points, path, dtype=dtype, resume=resume, overwrite=overwrite, as_json=as_json)
+        capture_to_store(inputs, points, Out(out, overwrite), dtype=dtype, resume=resume, as_json=as_json)
 
 
 @app.command()
@@ -155,6 +154,7 @@ def gradcam(
 ) -> None:
     """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
     from cli.gradcam import Explanation, Selection, report
+    from cli.publishing import Out
 
     report(
         ckpt,
@@ -164,8 +164,7 @@ def gradcam(
         device=device,
         batch_size=batch_size,
         seed=seed,
-        out=out,
-        overwrite=overwrite,
+        out=Out(out, overwrite),
         as_json=as_json,
     )
 
@@ -198,6 +197,7 @@ def regions(
 ) -> None:
     """Where in chest X-rays do networks look? Shares of the heatmaps in the lungs, the border and elsewhere."""
     from cli.inputs import open_all
+    from cli.publishing import Out
 
     everyone = open_all(
         ckpts,
@@ -214,8 +214,7 @@ def regions(
     from cli.gradcam import Explanation
     from cli.regions import report  # late: it draws
 
-    default = Path("dia-out") / "-".join(["regions", *(each.checkpoint.name.replace("/", "-") for each in everyone)])
-    report(everyone, masks, Explanation(layer=layer), out or default, trust=trust, overwrite=overwrite, as_json=as_json)
+    report(everyone, masks, Explanation(layer=layer), Out(out, overwrite), trust=trust, as_json=as_json)
 
 
 @app.command()
@@ -246,10 +245,12 @@ def gini(
     given = {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir}
     o.check_source(ckpts, captures, {**given, "--hidden": hidden or None})
     from cli.inputs import open_inputs
+    from cli.naming import read_named
+    from cli.publishing import Out
 
     inputs = [
         open_inputs(
-            ckpt,
+            checkpoint,
             data,
             images,
             data_dir=data_dir,
@@ -260,14 +261,13 @@ def gini(
             strict=strict,
             seed=seed,
         )
-        for ckpt in ckpts or ()
+        for checkpoint in read_named(ckpts or [])
     ]
     from cli.gini import hidden_points, of_network, of_store, report  # late: it draws
 
     sources = [of_network(each, hidden_points(each, points) if hidden else points) for each in inputs]
     sources += [of_store(capture) for capture in captures or ()]
-    default = Path("dia-out") / "-".join(["gini", *(source.name for source in sources)])
-    report(sources, out or default, vector=vector, seed=seed, overwrite=overwrite, as_json=as_json)
+    report(sources, Out(out, overwrite), vector=vector, seed=seed, as_json=as_json)
 
 
 @app.command()
@@ -309,6 +309,7 @@ def gradients(
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
     from cli.gradients import open_labelled, report
     from cli.networks import candidates, run_files
+    from cli.publishing import Out
 
     compared = candidates(ckpts or (), models or (), changes or (), run_files(runs or [], every_epoch))
     labelled = open_labelled(
@@ -324,8 +325,7 @@ def gradients(
         strict=strict,
         seed=seed,
     )
-    default = Path("dia-out") / f"gradients-{compared[0].name.replace('/', '-')}"
-    report(compared, labelled, points, out or default, per_block=per_block, overwrite=overwrite, as_json=as_json)
+    report(compared, labelled, points, Out(out, overwrite), per_block=per_block, as_json=as_json)
 
 
 @app.command()
@@ -346,18 +346,18 @@ def cost(
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
     from cli.cost import report
     from cli.networks import candidates
+    from cli.publishing import Out
 
     compared = candidates(ckpts or (), models or (), changes or ())
     report(
         compared,
-        out or Path("dia-out") / f"cost-{compared[0].name.replace('/', '-')}",
+        Out(out, overwrite),
         classes=classes,
         image_size=image_size,
         batch_size=batch_size,
         rounds=rounds,
         device=device,
         seed=seed,
-        overwrite=overwrite,
         as_json=as_json,
     )
 
@@ -373,19 +373,26 @@ Runs = Annotated[
 
 
 @app.command()
-def tables(runs: Runs, out: o.Out = None, as_json: o.Json = False) -> None:
+def tables(
+    runs: Runs,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as files; by default none.")] = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+) -> None:
     """Which of the paper's claims hold in one's own runs? Tables III to XVII, with the paper's numbers beside."""
+    from cli.publishing import Out
     from cli.tables import print_tables
 
-    print_tables(runs, out, as_json=as_json)
+    print_tables(runs, Out(out, overwrite), as_json=as_json)
 
 
 @app.command(name="figures")
-def figures_(runs: Runs, out: o.Out = None) -> None:
+def figures_(runs: Runs, out: o.Out = None, overwrite: o.Overwrite = False) -> None:
     """Draw the paper's figures of trained networks from one's own runs. (Figs. 10, 14, 15)"""
+    from cli.publishing import Out
     from cli.tables import draw_figures
 
-    draw_figures(runs, out or Path("dia-out") / "figures")
+    draw_figures(runs, Out(out, overwrite))
 
 
 @app.command()
@@ -419,14 +426,11 @@ def report(
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
     from cli.inputs import open_all
-    from cli.page import check_page
-    from cli.report import DEFAULT, write_report
+    from cli.publishing import Out
+    from cli.report import write_report
     from cli.testing import Options
-    from cli.xray_report import DEFAULT as DEFAULT_XRAY
     from cli.xray_report import write_report as write_xray
 
-    out = out or (DEFAULT_XRAY if xray else DEFAULT)
-    check_page(out, overwrite)
     everyone = open_all(
         ckpts,
         data,
@@ -441,17 +445,18 @@ def report(
     )
     options = Options(data_dir, download, device, batch_size, workers, strict)
     if xray:
-        write_xray(ckpts, everyone, masks, options, out)
+        write_xray(ckpts, everyone, masks, options, Out(out, overwrite))
     else:
-        write_report(ckpts, everyone, options, out)
+        write_report(ckpts, everyone, options, Out(out, overwrite))
 
 
 @app.command()
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
     from cli.demo import run_demo
+    from cli.publishing import Out
 
-    run_demo(out or Path("dia-out") / "demo", overwrite=overwrite, device=device, seed=seed)
+    run_demo(Out(out, overwrite), device=device, seed=seed)
 
 
 def main() -> None:

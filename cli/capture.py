@@ -5,35 +5,52 @@ from typing import Literal
 
 from cli.console import note, say, say_json
 from cli.inputs import Inputs
-from dia_analysis import write_store
+from cli.naming import default_name
+from cli.publishing import Out, first_free
+from dia_analysis import CaptureStore, write_store
 
 
 def capture_to_store(
     inputs: Inputs,
     points: list[str] | None,
-    path: Path,
+    out: Out,
     *,
     dtype: Literal["float16", "float32"],
     resume: bool,
-    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Capture, and print what is in the store."""
-    store = write_store(
-        path,
-        inputs.model,
-        lambda rows: inputs.located(rows, "capture"),
-        inputs.image_list(),
-        batch=inputs.batch_size,
-        points=points,
-        dtype=dtype,
-        provenance=inputs.provenance(),
-        resume=resume,
-        overwrite=overwrite,
-    )
+
+    def write(path: Path) -> CaptureStore:
+        before = _number(path)
+        try:
+            return write_store(
+                path,
+                inputs.model,
+                lambda rows: inputs.located(rows, "capture"),
+                inputs.image_list(),
+                batch=inputs.batch_size,
+                points=points,
+                dtype=dtype,
+                provenance=inputs.provenance(),
+                resume=resume,
+                overwrite=out.overwrite,
+            )
+        except KeyboardInterrupt as interrupt:
+            begun = path.exists() and (resume or _number(path) != before)
+            kept = f"what is captured is kept in {path}; to continue, run it again with --resume --out {path}"
+            raise KeyboardInterrupt(kept if begun else f"nothing was written to {path}") from interrupt
+
+    name = default_name("capture", [inputs.checkpoint.name], inputs.data)
+    store = first_free(out.paths(name, ".zarr", continued=resume), write)
     inputs.report_unreadable()
     if as_json:
         say_json(store.to_dict())
     else:
         say(f"{inputs.checkpoint.name} on {inputs.data}: the attention maps of its layers\n\n{store.summary()}")
-    note(f"written to {path}/")
+    note(f"written to {store.path}/")
+
+
+def _number(path: Path) -> int | None:
+    """What tells a store from the one that it replaces."""
+    return path.stat().st_ino if path.exists() else None

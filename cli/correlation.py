@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import figures
-from cli.console import note, say, say_json
 from cli.inputs import Inputs
+from cli.publishing import Found, Out
 from dia_analysis import CaptureStore, correlate_layers, correlate_store
 from dia_analysis.beside_untrained import BesideUntrained
-from dia_analysis.output import check_free, new_directory, write_json
-from dia_analysis.processes import rank
+from dia_analysis.output import write_json
 
 
 def about(images: int) -> str:
@@ -28,41 +27,36 @@ def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
     return BesideUntrained(trained, untrained)
 
 
-def report(inputs: Inputs, points: list[str] | None, out: Path, *, overwrite: bool, as_json: bool) -> BesideUntrained:
-    """Measure, write everything into `out`, and print the tables or the JSON document."""
-    check_free(out, overwrite)
-    outcome = measure(inputs, points)
-    inputs.report_unreadable()
-    publish(outcome, inputs.names(), out, overwrite=overwrite, as_json=as_json)
-    return outcome
+def report(inputs: Inputs, points: list[str] | None, out: Out, *, as_json: bool) -> None:
+    """Measure, print the tables or the JSON document, and write everything."""
+    with out.folder("correlation", [inputs.checkpoint.name], inputs.data) as taken:
+        outcome = measure(inputs, points)
+        inputs.report_unreadable()
+        found(outcome, inputs.names()).publish(taken, as_json=as_json)
 
 
-def report_store(path: Path, out: Path, *, batch_size: int, overwrite: bool, as_json: bool) -> BesideUntrained:
+def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> None:
     """The same from a capture store, without the comparison with an untrained copy."""
-    check_free(out, overwrite)
     store = CaptureStore.open(path)
-    outcome = BesideUntrained(correlate_store(store, batch=batch_size), None)
-    publish(outcome, store.names, out, overwrite=overwrite, as_json=as_json)
-    return outcome
+    origin = store.provenance
+    with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
+        outcome = BesideUntrained(correlate_store(store, batch=batch_size), None)
+        found(outcome, store.names).publish(taken, as_json=as_json)
 
 
-def publish(outcome: BesideUntrained, images: Sequence[str], out: Path, *, overwrite: bool, as_json: bool) -> None:
-    """Write everything into `out`, and print the tables or the JSON document; of several processes, the first does."""
-    if rank():
-        return
+def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
+    """What to print and to write."""
     provenance = outcome.trained.provenance
-    with new_directory(out, provenance.to_dict(), overwrite=overwrite) as folder:
+
+    def write(folder: Path) -> None:
         write_json(folder / "correlation.json", outcome.to_dict())
         outcome.trained.write_arrays(folder)
         if outcome.untrained:
             outcome.untrained.write_arrays(folder, "untrained-")
         (folder / "images.txt").write_text("\n".join(images) + "\n", encoding="utf-8")
         draw(outcome, folder, provenance.seed or 0)
-    if as_json:
-        say_json(outcome.to_dict())
-    else:
-        say(text(outcome))
-    note(f"written to {out}/")
+
+    return Found(provenance.to_dict(), outcome.to_dict(), text(outcome), write)
 
 
 def text(outcome: BesideUntrained) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 import figures
-from cli.console import note, say, say_json
 from cli.networks import Candidate
+from cli.publishing import Found, Out
 from dia_analysis import CostResult, Provenance, Subject, measure_cost
 from dia_analysis.cost import PAPER_RATIOS
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_models import Network, build_model
 from dia_models.allocator import keep_freed_memory
 from dia_models.device import choose_device
@@ -21,7 +21,7 @@ PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in PAPER_RATIOS.items())
 
 def report(
     candidates: list[Candidate],
-    out: Path,
+    out: Out,
     *,
     classes: int,
     image_size: int,
@@ -29,32 +29,34 @@ def report(
     rounds: int,
     device: str,
     seed: int,
-    overwrite: bool,
     as_json: bool,
-) -> CostResult:
-    """Measure, write everything into `out`, and print the table or the JSON document."""
-    check_free(out, overwrite)
-    result = measure(
-        candidates,
-        classes=classes,
-        image_size=image_size,
-        batch_size=batch_size,
-        rounds=rounds,
-        device=device,
-        seed=seed,
-    )
-    about = {"networks": [network.provenance.to_dict() for network in result.networks]}
-    with new_directory(out, about, overwrite=overwrite) as folder:
+) -> None:
+    """Measure, print the table or the JSON document, and write everything."""
+    with out.folder("cost", [candidate.name for candidate in candidates]) as taken:
+        result = measure(
+            candidates,
+            classes=classes,
+            image_size=image_size,
+            batch_size=batch_size,
+            rounds=rounds,
+            device=device,
+            seed=seed,
+        )
+        found(result).publish(taken, as_json=as_json)
+
+
+def found(result: CostResult) -> Found:
+    """What to print and to write."""
+
+    def write(folder: Path) -> None:
         write_json(folder / "cost.json", result.to_dict())
         result.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
         if any(network.baseline not in (None, network.name) for network in result.networks):
             figures.save_figure(figures.cost_ratios(result), folder / "cost-ratios")
-    if as_json:
-        say_json(result.to_dict())
-    else:
-        say(f"{result.summary()}\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}.")
-    note(f"written to {out}/")
-    return result
+
+    about = {"networks": [network.provenance.to_dict() for network in result.networks]}
+    text = f"{result.summary()}\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}."
+    return Found(about, result.to_dict(), text, write)
 
 
 def measure(

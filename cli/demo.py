@@ -1,26 +1,24 @@
 """dia-analyze demo: the analyses on bundled networks and data, with a plain account of what came out."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
+from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import fill
 
 from cli import correlation, cost, gini, gradcam, gradients
 from cli.console import say
 from cli.gradient_pairs import finding as gradient_finding
 from cli.inputs import Inputs, open_inputs
 from cli.networks import Candidate, candidates
-from cli.page import check_page, write_page
-from cli.report import Again, as_heatmaps, attention_in, named_findings, subject
+from cli.page import write_page
+from cli.publishing import Found, Out
+from cli.report import Again, as_heatmaps, attention_in, named_findings, subject, what_came_out
 from cli.testing import Options
 from dia_analysis import CostResult, GiniResult, GradientResult
 from dia_analysis.beside_untrained import BesideUntrained
-from dia_analysis.findings import Finding, cam_finding, cost_findings, gini_finding
-from dia_analysis.output import check_free
+from dia_analysis.findings import cam_finding, cost_findings, gini_finding
+from dia_analysis.output import new_directory
 from dia_analysis.provenance import versions
-from figures.report import QUESTIONS, Heatmaps, ReportPage, Section, report
+from figures.report import Heatmaps, ReportPage, Section, report
 
 DATA = "digits"
 TABLES, PAGE = "tables.txt", "report.html"
@@ -28,7 +26,6 @@ NETWORKS = ("digits-resnet56-se", "digits-resnet56-dia-lstm")
 WITHOUT_SKIP = ("cifar_resnet56", "cifar_resnet56_dia_lstm")
 GINI_IMAGES, GRADIENT_IMAGES, CAM_IMAGES, ROUNDS = 60, 120, gradcam.IMAGES, 5
 LAYER = "stages.1.blocks.5"  # whose maps are 4x4; the last block's are 2x2
-WIDTH = 110
 INTRODUCTION = """Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per
 stage that all its layers share (DIA-LSTM).
 """
@@ -40,38 +37,27 @@ NEXT = """What next
   Any torch network:  from dia_analysis import correlate_layers; print(correlate_layers(model, batches).summary())"""
 
 
-def run_demo(out: Path, *, overwrite: bool, device: str, seed: int) -> None:
+def run_demo(out: Out, *, device: str, seed: int) -> None:
     """Analyse two networks trained on digits, one module per layer and DIA-LSTM; the tables and a page go to files."""
-    demo = Demo(out, overwrite, device, seed)
-    for name in (*NETWORKS, "gini", "gradients", "gradcam"):
-        check_free(out / name, overwrite)
-    check_page(out / PAGE, overwrite)
-    with redirect_stdout(StringIO()) as tables:
+    with out.folder("demo") as taken:
+        demo = Demo(device, seed)
         page = demo.run()
-    (out / TABLES).write_text(tables.getvalue(), encoding="utf-8")
-    write_page(out / PAGE, report(page))
-    say(INTRODUCTION)
-    say("\n\n".join(_told(question, getattr(page, name).findings) for name, question in QUESTIONS.items()))
-    say(f"\nFigures and numbers are in {out}/, the tables in {out / TABLES}; {out / PAGE} shows it all.\n\n{NEXT}")
-
-
-def _told(question: str, findings: Sequence[tuple[str, Finding]]) -> str:
-    """What came out of an analysis."""
-    lines = [question]
-    for name, finding in findings:
-        text = f"{name}: {finding.text}" if name else finding.text
-        lines += [fill(part, WIDTH) for part in (*text.splitlines(), finding.comparison())]
-    return "\n".join(lines)
+        say(f"{INTRODUCTION}\n{what_came_out(page)}")
+        with taken.filled({"data": DATA, "seed": seed, "versions": versions()}) as folder:
+            demo.write(folder)
+            write_page(folder / PAGE, report(page))
+    place = taken.path
+    say(f"\nFigures and numbers are in {place}/, the tables in {place / TABLES}; {place / PAGE} shows it all.")
+    say(f"\n{NEXT}")
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The analyses, each of which writes its folder in `out`."""
+    """The analyses; `parts` holds what each found, by the folder that it is to have."""
 
-    out: Path
-    overwrite: bool
     device: str
     seed: int
+    parts: dict[str, Found] = field(default_factory=dict)
 
     def run(self) -> ReportPage:
         """Run them all."""
@@ -92,20 +78,27 @@ class Demo:
             seed=self.seed,
         )
 
+    def write(self, folder: Path) -> None:
+        """Write what each analysis writes by itself, and all tables."""
+        for name, found in self.parts.items():
+            with new_directory(folder / name, found.about) as part:
+                found.write(part)
+        (folder / TABLES).write_text("\n".join(found.text for found in self.parts.values()) + "\n", encoding="utf-8")
+
     def _correlation(self, everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, BesideUntrained]]:
         results = {}
         for inputs in everyone:
             name = inputs.checkpoint.name
-            results[name] = correlation.report(inputs, None, self.out / name, overwrite=self.overwrite, as_json=False)
+            results[name] = correlation.measure(inputs, None)
+            self.parts[name] = correlation.found(results[name], inputs.names())
         images = len(everyone[0].chosen)
         commands = [again("correlation", [place], images) for place in range(len(everyone))]
         return Section(results, correlation.about(images), commands, named_findings(results))
 
     def _gini(self, everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, GiniResult]]:
         sources = [gini.of_network(self._inputs(name, GINI_IMAGES), None) for name in NETWORKS]
-        results = gini.report(
-            sources, self.out / "gini", vector=False, seed=self.seed, overwrite=self.overwrite, as_json=False
-        )
+        results = {source.name: gini.measure(source, source.name, vector=False, seed=self.seed) for source in sources}
+        self.parts["gini"] = gini.found(results, sources)
         findings = [("", gini_finding(results, attention_in(everyone)))]
         return Section(results, gini.about(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
 
@@ -123,9 +116,8 @@ class Demo:
             seed=self.seed,
         )
         compared = candidates((), WITHOUT_SKIP, ("skip=false",))
-        result = gradients.report(
-            compared, images, None, self.out / "gradients", per_block=False, overwrite=self.overwrite, as_json=False
-        )
+        result = gradients.measure(compared, images, None, per_block=False)
+        self.parts["gradients"] = gradients.found(result, images)
         about = (
             "The gradient of the loss at each stage's output of two other networks, which have random weights and no "
             f"skip connections, on {GRADIENT_IMAGES} images, in training mode."
@@ -141,24 +133,15 @@ class Demo:
 
     def _gradcam(self, again: Again) -> Section[Heatmaps]:
         selection = gradcam.Selection((), DATA, CAM_IMAGES, None, 1, False)
-        outcome = gradcam.report(
-            NETWORKS,
-            selection,
-            gradcam.Explanation(layer=LAYER),
-            trust=False,
-            device=self.device,
-            batch_size=32,
-            seed=self.seed,
-            out=self.out / "gradcam",
-            overwrite=self.overwrite,
-            as_json=False,
-        )
-        found = as_heatmaps(outcome, selection.open(DATA, self.seed))
+        everyone, images = gradcam.open_networks(NETWORKS, selection, device=self.device, batch_size=32, seed=self.seed)
+        outcome = gradcam.explain_all(everyone, images, gradcam.Explanation(layer=LAYER), trust=False)
+        self.parts["gradcam"] = outcome.found(images)
+        heatmaps = as_heatmaps(outcome, images)
         return Section(
-            found,
+            heatmaps,
             f"Grad-CAM of {CAM_IMAGES} images for the class that each network predicts.",
             [again("gradcam", [0, 1], CAM_IMAGES, "--trust", "--layer", LAYER)],
-            [("", cam_finding(found.results, found.checks))],
+            [("", cam_finding(heatmaps.results, heatmaps.checks))],
         )
 
     def _cost(self, everyone: Sequence[Inputs], again: Again) -> Section[CostResult]:

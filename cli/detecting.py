@@ -7,11 +7,12 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from cli.console import note, say, say_json, tracked
-from cli.naming import distinct
+from cli.console import note, tracked
+from cli.naming import read_named
+from cli.publishing import Found, Out
 from cli.testing import Options
 from dia_analysis import Provenance
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.average_precision import Detected, DetectionScores, average_precision, detect, require_scoring
 from dia_models.data.scene_sets import open_scenes
@@ -63,29 +64,26 @@ def are_detectors(ckpts: Sequence[str]) -> bool:
     return found == {True}
 
 
-def evaluate_detectors(
-    ckpts: Sequence[str], data: str | None, options: Options, *, out: Path | None, overwrite: bool, as_json: bool
-) -> None:
+def evaluate_detectors(ckpts: Sequence[str], data: str | None, options: Options, *, out: Out, as_json: bool) -> None:
     """Score detectors on all images of a data set's test part, print that and write it if `out` is given."""
-    if out is not None:
-        check_free(out, overwrite)
-    require_scoring()
-    checkpoints = distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
-    data = data or checkpoints[0].info.data
-    scenes = open_scenes(data, "test", options.data_dir, strict=options.strict)
-    scored = [_score(checkpoint, data, scenes, options) for checkpoint in checkpoints]
-    for name, reason in sorted(scenes.unreadable.items()):
-        note(f"warning: skipped {name}: {reason}")
-    each = [one.to_dict() for one in scored]
+    with out.if_given() as taken:
+        require_scoring()
+        checkpoints = read_named(ckpts)
+        data = data or checkpoints[0].info.data
+        scenes = open_scenes(data, "test", options.data_dir, strict=options.strict)
+        scored = [_score(checkpoint, data, scenes, options) for checkpoint in checkpoints]
+        for name, reason in sorted(scenes.unreadable.items()):
+            note(f"warning: skipped {name}: {reason}")
+        _found(scored, scenes).publish(taken, as_json=as_json)
+
+
+def _found(scored: Sequence[Scored], scenes: Scenes) -> Found:
+    data, each = scored[0].data, [one.to_dict() for one in scored]
     document = {"schema": "dia.eval/1", **(each[0] if len(each) == 1 else {"data": data, "evaluations": each})}
-    if out is not None:
-        _write(scored, document, scenes, out, overwrite)
-    if as_json:
-        say_json(document)
-    else:
-        say("\n\n".join(one.summary() for one in scored))
-    if out is not None:
-        note(f"written to {out}/")
+    models = [{"name": s.checkpoint.name, "checkpoint_sha256": s.checkpoint.sha256} for s in scored]
+    about = {**replace(Provenance(), data=data, seed=0).to_dict(), "models": models}
+    text = "\n\n".join(one.summary() for one in scored)
+    return Found(about, document, text, lambda folder: _write(scored, document, scenes, folder))
 
 
 def _score(checkpoint: Checkpoint, data: str, scenes: Scenes, options: Options) -> Scored:
@@ -107,16 +105,13 @@ def _few(classes: Sequence[str]) -> str:
     return ", ".join(classes[1:6]) + (", ..." if len(classes) > 6 else "")
 
 
-def _write(scored: Sequence[Scored], document: dict[str, Any], scenes: Scenes, out: Path, overwrite: bool) -> None:
-    about = replace(Provenance(), data=scored[0].data, seed=0).to_dict()
-    models = [{"name": s.checkpoint.name, "checkpoint_sha256": s.checkpoint.sha256} for s in scored]
-    with new_directory(out, {**about, "models": models}, overwrite=overwrite) as folder:
-        write_json(folder / "eval.json", document)
-        with (folder / "detections.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["checkpoint", "image", "class", "score", "x1", "y1", "x2", "y2"])
-            for one in scored:
-                writer.writerows(row for each in one.detected for row in _rows(one.checkpoint, each, scenes))
+def _write(scored: Sequence[Scored], document: dict[str, Any], scenes: Scenes, folder: Path) -> None:
+    write_json(folder / "eval.json", document)
+    with (folder / "detections.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["checkpoint", "image", "class", "score", "x1", "y1", "x2", "y2"])
+        for one in scored:
+            writer.writerows(row for each in one.detected for row in _rows(one.checkpoint, each, scenes))
 
 
 def _rows(checkpoint: Checkpoint, detected: Detected, scenes: Scenes) -> list[tuple[Any, ...]]:

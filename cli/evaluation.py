@@ -6,30 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.console import note, say, say_json
+from cli.publishing import Found, Out
 from cli.testing import Options, Seen, Tested, test_all
 from dia_analysis import Provenance
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_analysis.two_class import TwoClassResult, compare_all, over_seeds, table
 from dia_models.data.chest_xray import CLASSES
 
 
-def evaluate_checkpoints(
-    ckpts: Sequence[str], data: str | None, options: Options, *, out: Path | None, overwrite: bool, as_json: bool
-) -> None:
+def evaluate_checkpoints(ckpts: Sequence[str], data: str | None, options: Options, *, out: Out, as_json: bool) -> None:
     """Test checkpoints on all images of a data set's test part, print the scores and write them if `out` is given."""
-    if out is not None:
-        check_free(out, overwrite)
-    tested = test_all(ckpts, data, options)
-    document = _document(tested)
-    if out is not None:
-        _write(tested, document, out, overwrite)
-    if as_json:
-        say_json(document)
-    else:
-        say(_text(tested))
-    if out is not None:
-        note(f"written to {out}/")
+    with out.if_given() as taken:
+        tested = test_all(ckpts, data, options)
+        document = _document(tested)
+        found = Found(_about(tested), document, _text(tested), lambda folder: _write(tested, document, folder))
+        found.publish(taken, as_json=as_json)
 
 
 def _document(tested: Sequence[Tested]) -> dict[str, Any]:
@@ -84,14 +75,16 @@ def _beside_the_paper(tested: Sequence[Tested]) -> str | None:
     )
 
 
-def _write(tested: Sequence[Tested], document: dict[str, Any], out: Path, overwrite: bool) -> None:
-    about = replace(Provenance(), data=tested[0].data, seed=0).to_dict()
+def _about(tested: Sequence[Tested]) -> dict[str, Any]:
     models = [{"name": t.checkpoint.name, "checkpoint_sha256": t.checkpoint.sha256} for t in tested]
-    with new_directory(out, {**about, "models": models}, overwrite=overwrite) as folder:
-        write_json(folder / "eval.json", document)
-        _write_csv(folder / "predictions.csv", [(each, each.seen) for each in tested])
-        if validated := [(each, each.validation) for each in tested if each.validation is not None]:
-            _write_csv(folder / "validation.csv", validated)
+    return {**replace(Provenance(), data=tested[0].data, seed=0).to_dict(), "models": models}
+
+
+def _write(tested: Sequence[Tested], document: dict[str, Any], folder: Path) -> None:
+    write_json(folder / "eval.json", document)
+    _write_csv(folder / "predictions.csv", [(each, each.seen) for each in tested])
+    if validated := [(each, each.validation) for each in tested if each.validation is not None]:
+        _write_csv(folder / "validation.csv", validated)
 
 
 def _write_csv(path: Path, parts: Sequence[tuple[Tested, Seen]]) -> None:

@@ -1,19 +1,28 @@
 """dia-train fit."""
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cli.console import note, say, say_json
+from cli.naming import default_name
+from cli.publishing import Out, first_free
 from cli.settings import parse_setting
+from dia_analysis.output import TakenError, hold, is_free
+from dia_analysis.processes import together
 from dia_models import ModelInputError, ModelSpec
 from dia_models.data.digit_scenes import SIDE
 from dia_models.device import choose_device
 from dia_models.errors import unknown
 from dia_models.evaluation import Evaluation, Measured
 from dia_models.models import accepted_options, blueprint, task_of
+from dia_models.processes import joined
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
+from dia_models.saving import CONFIG
 
 DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {  # mirrored digits are none
@@ -53,23 +62,33 @@ def fit_or_resume(
             note(f"{out} is finished: there is nothing left to train; this is its result")
     else:
         config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from, keep_every)
-        out = out or Path("dia-out") / f"{config.data.replace(':', '-').replace('/', '-')}-{config.model}-{seed}"
+    with joined(where), ExitStack() as held:
+        options = {"data_dir": data_dir, "download": download, "strict": strict, "resume": resume}
+        result = _train(config, out or _new_folder(config, held), where, tensorboard, options)
+    _print(result, as_json)
+
+
+def _new_folder(config: RunConfig, held: ExitStack) -> Path:
+    """Take the first default folder that is free; of several processes, the first does."""
+
+    def enter(path: Path) -> Path:
+        held.enter_context(hold(path))
+        if not is_free(path):
+            raise TakenError("out", f"{path} exists")
+        return path
+
+    paths = Out(None).paths(default_name("fit", [f"{config.model}-seed{config.seed}"], config.data))
+    return together(lambda: first_free(paths, enter))
+
+
+def _train(config: RunConfig, out: Path, where: torch.device, tensorboard: bool, options: dict[str, Any]) -> RunResult:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
-        result = fit(
-            config,
-            out,
-            where,
-            data_dir=data_dir,
-            download=download,
-            strict=strict,
-            resume=resume,
-            callbacks=_watchers(out, tensorboard),
-        )
-    except SystemExit as error:  # Lightning's answer to an interrupt
-        note(f"interrupted; to continue: dia-train fit --resume --out {out}")
-        raise KeyboardInterrupt from error
-    _print(result, as_json)
+        return fit(config, out, where, callbacks=_watchers(out, tensorboard), **options)
+    except (KeyboardInterrupt, SystemExit) as error:  # the second is Lightning's answer to an interrupt
+        begun = (out / CONFIG).exists()
+        kept = f"to continue: dia-train fit --resume --out {out}" if begun else "nothing was trained yet"
+        raise KeyboardInterrupt(kept) from error
 
 
 def _watchers(out: Path, tensorboard: bool) -> tuple[Any, ...]:

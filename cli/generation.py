@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 
-from cli.console import note, say, say_json, tracked
+from cli.console import tracked
+from cli.naming import read_named
+from cli.publishing import Found, Out
 from dia_analysis import Provenance
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.device import choose_device
 from dia_models.features import INCEPTION, feature_network
 from dia_models.generation import generate, grid, save_pictures
-from dia_models.image_score import score_images
+from dia_models.image_score import ImageScore, score_images
 from dia_models.models import task_of
 from dia_models.training_images import read_images
 
@@ -26,7 +28,7 @@ def generate_images(
     *,
     steps: int,
     features: str | None,
-    out: Path,
+    out: Out,
     data_dir: Path | None,
     device: str,
     batch_size: int,
@@ -34,48 +36,51 @@ def generate_images(
     as_json: bool,
 ) -> None:
     """Write numbered PNG files, a grid of the first ones and, if `features` is given, their Fréchet distance."""
-    check_free(out, overwrite=False)
-    checkpoint, where = _generator(ckpt), choose_device(device)
-    info = checkpoint.info
-    network = None if features is None else feature_network(features)
-    real = None if network is None else _real(checkpoint, data_dir)
-    shape = (info.model.in_channels, *info.preprocessing.size)
-    options: dict[str, Any] = {"seed": seed, "steps": steps, "batch_size": batch_size}
-    batches = generate(checkpoint.build().to(where), shape, range(images), where, **options)
-    about = replace(Provenance(), data=info.data, seed=seed).to_dict()
-    models = [{"name": checkpoint.name, "checkpoint_sha256": checkpoint.sha256}]
-    with new_directory(out, {**about, "models": models, "steps": steps}) as folder:
-        made: list[torch.Tensor] = []
-        for pixels in tracked(batches, -(-images // batch_size), checkpoint.name):
-            save_pictures(pixels, folder, sum(map(len, made)))
-            made.append(pixels)
-        first = torch.cat(made)[:GRID]
-        grid(first, GRID_COLUMNS, max(1, GRID_PIXELS // (GRID_COLUMNS * first.shape[1]))).save(folder / "grid.png")
+    with out.folder("generate") as taken:
+        checkpoint, where = _generator(ckpt), choose_device(device)
+        info = checkpoint.info
+        network = None if features is None else feature_network(features)
+        real = None if network is None else _real(checkpoint, data_dir)
+        shape = (info.model.in_channels, *info.preprocessing.size)
+        options: dict[str, Any] = {"seed": seed, "steps": steps, "batch_size": batch_size}
+        batches = generate(checkpoint.build().to(where), shape, range(images), where, **options)
+        made = list(tracked(batches, -(-images // batch_size), checkpoint.name))
         score = None if network is None or real is None else score_images(made, real, network, where)
-        document = {
-            "schema": "dia.generate/1",
-            "checkpoint": checkpoint.name,
-            "checkpoint_sha256": checkpoint.sha256,
-            "images": images,
-            "steps": steps,
-            "seed": seed,
-            "frechet": None if score is None else score.to_dict(),
-        }
+        _found(checkpoint, made, steps, seed, score).publish(taken, as_json=as_json)
+
+
+def _found(checkpoint: Checkpoint, made: list[torch.Tensor], steps: int, seed: int, score: ImageScore | None) -> Found:
+    images, data = sum(map(len, made)), checkpoint.info.data
+    document = {
+        "schema": "dia.generate/1",
+        "checkpoint": checkpoint.name,
+        "checkpoint_sha256": checkpoint.sha256,
+        "images": images,
+        "steps": steps,
+        "seed": seed,
+        "frechet": None if score is None else score.to_dict(),
+    }
+    text = f"{images} images of {checkpoint.name}, {steps} steps each"
+    if score is not None:
+        text += (
+            f"\n  {'FID' if score.features == INCEPTION else 'Fréchet distance'} {score.distance:.2f} to "
+            f"{score.reference_images} training images of {data}, in the features of {score.features}"
+        )
+
+    def write(folder: Path) -> None:
+        pixels = torch.cat(made)
+        save_pictures(pixels, folder, 0)
+        scale = max(1, GRID_PIXELS // (GRID_COLUMNS * pixels.shape[1]))
+        grid(pixels[:GRID], GRID_COLUMNS, scale).save(folder / "grid.png")
         write_json(folder / "generate.json", document)
-    if as_json:
-        say_json(document)
-    else:
-        say(f"{images} images of {checkpoint.name}, {steps} steps each")
-        if score is not None:
-            say(
-                f"  {'FID' if score.features == INCEPTION else 'Fréchet distance'} {score.distance:.2f} to "
-                f"{score.reference_images} training images of {info.data}, in the features of {score.features}"
-            )
-    note(f"written to {out}/")
+
+    models = [{"name": checkpoint.name, "checkpoint_sha256": checkpoint.sha256}]
+    about = {**replace(Provenance(), data=data, seed=seed).to_dict(), "models": models, "steps": steps}
+    return Found(about, document, text, write)
 
 
 def _generator(ckpt: str) -> Checkpoint:
-    checkpoint = Checkpoint.read(ckpt)
+    [checkpoint] = read_named([ckpt])
     name = checkpoint.info.model.name
     if (task := task_of(name)) != "noise prediction":
         raise ModelInputError(

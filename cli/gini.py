@@ -11,10 +11,11 @@ import numpy as np
 from torch import nn
 
 import figures
-from cli.console import note, progress_bar, say, say_json
+from cli.console import progress_bar
 from cli.inputs import Inputs
+from cli.publishing import Found, Out
 from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_analysis.probes.stream import Consume, stream_stages
 from dia_analysis.store import stream_store
 from dia_models import ModelInputError
@@ -57,26 +58,25 @@ def of_store(path: Path) -> Maps:
     return Maps(name, path.stem, store.names, store.provenance, partial(stream_store, store))
 
 
-def report(
-    sources: list[Maps], out: Path, *, vector: bool, seed: int, overwrite: bool, as_json: bool
-) -> dict[str, GiniResult]:
-    """Measure every network, write everything into `out`, and print the tables or the JSON document."""
-    check_free(out, overwrite)
-    results = {
-        name: measure(source, name, vector=vector, seed=seed)
-        for name, source in zip(_labels(sources), sources, strict=True)
-    }
+def report(sources: list[Maps], out: Out, *, vector: bool, seed: int, as_json: bool) -> None:
+    """Measure every network, print the tables or the JSON document, and write everything."""
+    labels = _labels(sources)
+    with out.folder("gini", labels, sources[0].provenance.data) as taken:
+        named = zip(labels, sources, strict=True)
+        results = {label: measure(source, label, vector=vector, seed=seed) for label, source in named}
+        found(results, sources).publish(taken, as_json=as_json)
+
+
+def found(results: dict[str, GiniResult], sources: list[Maps]) -> Found:
+    """What to print and to write."""
     document = _document(results)
     about = {"networks": [source.provenance.to_dict() for source in sources]}
-    with new_directory(out, about, overwrite=overwrite) as folder:
+
+    def write(folder: Path) -> None:
         write_json(folder / "gini.json", document)
         _write_files(folder, results, sources)
-    if as_json:
-        say_json(document)
-    else:
-        say(text(results))
-    note(f"written to {out}/")
-    return results
+
+    return Found(about, document, text(results), write)
 
 
 def about(images: int) -> str:

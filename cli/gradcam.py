@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 
 import figures
-from cli.console import note, say, say_json
 from cli.grey import warn_of_colour
 from cli.inputs import Inputs, make_inputs
-from cli.naming import distinct, file_name
+from cli.naming import file_name, read_named
+from cli.publishing import Found, Out
 from cli.trust import IMAGES as TRUST_IMAGES
 from cli.trust import Trust, agreements, check_maps
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
 from dia_analysis.explain.results import labelled, side_by_side, summarise
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data, open_files
 from figures.gradcam import ROWS, shared_peak
@@ -144,6 +144,10 @@ class Outcome:
         scores = summarise(self.results)
         return scores if self.trust is None else f"{scores}\n\n{self.trust.text()}"
 
+    def found(self, images: Chosen) -> Found:
+        """What to print and to write."""
+        return Found(_about(self), self.to_dict(), self.text(), lambda folder: _write(self, images, folder))
+
 
 def report(
     ckpts: Sequence[str],
@@ -154,30 +158,25 @@ def report(
     device: str,
     batch_size: int,
     seed: int,
-    out: Path | None,
-    overwrite: bool,
+    out: Out,
     as_json: bool,
-) -> Outcome:
-    """Explain the images with every checkpoint, write everything into `out`, print the table or the JSON document."""
-    checkpoints = distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
-    out = out or Path("dia-out") / f"gradcam-{'-'.join(file_name(c.name) for c in checkpoints)[:100]}"
-    check_free(out, overwrite)
+) -> None:
+    """Explain the images with every checkpoint, print the table or the JSON document, and write everything."""
+    everyone, images = open_networks(ckpts, selection, device=device, batch_size=batch_size, seed=seed)
+    with out.folder("gradcam", [each.checkpoint.name for each in everyone], images.data) as taken:
+        explain_all(everyone, images, explanation, trust).found(images).publish(taken, as_json=as_json)
+
+
+def open_networks(
+    ckpts: Sequence[str], selection: Selection, *, device: str, batch_size: int, seed: int
+) -> tuple[list[Inputs], Chosen]:
+    """The networks and the images that they are to explain."""
+    checkpoints = read_named(ckpts)
     images = selection.open(checkpoints[0].info.data, seed)
     _check_size(images, checkpoints)
     warn_of_colour(checkpoints, images.source, images.chosen)
-    everyone = [
-        make_inputs(c, images.data, images.source, images.chosen, device=device, batch_size=batch_size, seed=seed)
-        for c in checkpoints
-    ]
-    outcome = explain_all(everyone, images, explanation, trust)
-    with new_directory(out, _about(outcome), overwrite=overwrite) as folder:
-        _write(outcome, images, folder)
-    if as_json:
-        say_json(outcome.to_dict())
-    else:
-        say(outcome.text())
-    note(f"written to {out}/")
-    return outcome
+    shared: Any = {"device": device, "batch_size": batch_size, "seed": seed}
+    return [make_inputs(c, images.data, images.source, images.chosen, **shared) for c in checkpoints], images
 
 
 def _check_size(images: Chosen, checkpoints: Sequence[Checkpoint]) -> None:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 import figures
 from cli.classes import class_numbers
-from cli.console import note, say, say_json, tracked
+from cli.console import note, tracked
 from cli.gradient_pairs import PAPER, Pair, dia_lstm_beside_plain
 from cli.inputs import Inputs
 from cli.networks import Candidate, in_even_batches
+from cli.publishing import Found, Out
 from dia_analysis import GradientResult, NetworkGradients, Provenance, network_gradients
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.allocator import keep_freed_memory
 from dia_models.data import FileImages, ImageSource, MemoryImages, Preprocessing, evenly_spaced, open_data, suited
@@ -152,30 +153,31 @@ def report(
     candidates: list[Candidate],
     images: LabelledImages,
     points: list[str] | None,
-    out: Path,
+    out: Out,
     *,
     per_block: bool,
-    overwrite: bool,
     as_json: bool,
-) -> GradientResult:
-    """Measure, write everything into `out`, and print the table or the JSON document."""
-    check_free(out, overwrite)
-    result = measure(candidates, images, points, per_block=per_block)
-    images.report_unreadable()
+) -> None:
+    """Measure, print the table or the JSON document, and write everything."""
+    with out.folder("gradients", list(dict.fromkeys(c.name for c in candidates)), images.data) as taken:
+        result = measure(candidates, images, points, per_block=per_block)
+        images.report_unreadable()
+        found(result, images).publish(taken, as_json=as_json)
+
+
+def found(result: GradientResult, images: LabelledImages) -> Found:
+    """What to print and to write."""
     pairs = dia_lstm_beside_plain(result)
     document = {**result.to_dict(), "dia_lstm_beside_plain": [pair.to_dict() for pair in pairs]}
     about = {"networks": [network.provenance.to_dict() for network in result.networks]}
-    with new_directory(out, about, overwrite=overwrite) as folder:
+
+    def write(folder: Path) -> None:
         write_json(folder / "gradients.json", document)
         result.write_arrays(folder)
         (folder / "images.txt").write_text("\n".join(map(images.source.name, images.chosen)) + "\n", encoding="utf-8")
         draw(result, folder)
-    if as_json:
-        say_json(document)
-    else:
-        say(text(result, images, pairs))
-    note(f"written to {out}/")
-    return result
+
+    return Found(about, document, text(result, images, pairs), write)
 
 
 def draw(result: GradientResult, folder: Path) -> None:

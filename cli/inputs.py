@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cli.console import note, tracked
-from cli.naming import distinct
+from cli.naming import read_named
 from dia_analysis import Provenance
 from dia_analysis.processes import gathered, share
 from dia_models import Checkpoint, ModelInputError, build_model
@@ -114,7 +114,7 @@ class Inputs:
 
 
 def open_inputs(
-    ckpt: str,
+    ckpt: str | Checkpoint,
     data: str | None,
     images: int | None,
     *,
@@ -126,8 +126,8 @@ def open_inputs(
     strict: bool,
     seed: int,
 ) -> Inputs:
-    """Read a checkpoint and open its images; `images` of them at equal distances, or 1,000 or all there are."""
-    checkpoint = Checkpoint.read(ckpt)
+    """Open a checkpoint and its images; `images` of them at equal distances, or 1,000 or all there are."""
+    checkpoint = ckpt if isinstance(ckpt, Checkpoint) else read_named([ckpt])[0]
     require_classifier(checkpoint.info.model.name, "ckpt")
     data = data or checkpoint.info.data
     source = open_data(data, "any", data_dir, workers=workers, strict=strict, download=download)
@@ -152,9 +152,9 @@ def open_all(
     seed: int,
 ) -> list[Inputs]:
     """Several checkpoints, under names that tell them apart, and the same images for all; as `open_inputs`."""
-    checkpoints = distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
+    checkpoints = read_named(ckpts)
     first = open_inputs(
-        ckpts[0],
+        checkpoints[0],
         data,
         images,
         data_dir=data_dir,

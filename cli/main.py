@@ -1,18 +1,25 @@
 """Run a command and turn every outcome into an exit code: 0 ok, 1 error, 2 usage, 130 interrupted."""
 
-import os
 import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any, NoReturn
 
 import typer
 
+from cli.pipe import NotPrintedError, Pipe
+
 DEBUG_OPTION = "--debug"
 LONGEST_LINE = 300
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in an error that a library wrote for a terminal
+INTERRUPTED = 130
+
+
+class _InterruptedError(Exception):
+    """An interrupt on its way through Typer, which would turn a KeyboardInterrupt into a bare exit code."""
 
 
 def start(app: typer.Typer) -> NoReturn:
@@ -23,33 +30,53 @@ def start(app: typer.Typer) -> NoReturn:
 
 def run(app: typer.Typer, arguments: list[str]) -> int:
     """Run a Typer app. Errors are one line on stderr; with --debug anywhere in the arguments, a traceback as well."""
-    debug = DEBUG_OPTION in arguments
+    with redirect_stdout(Pipe(sys.stdout)) as out, redirect_stderr(Pipe(sys.stderr)):
+        try:
+            return _run(app, [a for a in arguments if a != DEBUG_OPTION])
+        except (_InterruptedError, typer.Abort) as interrupt:
+            _tell(f"interrupted; {interrupt or 'nothing was written'}")
+            return INTERRUPTED
+        except Exception as error:
+            show = getattr(error, "show", None)
+            if show is not None:  # a usage error of the parser, which Typer takes from click or brings itself
+                show()
+                return 2
+            with suppress(NotPrintedError):
+                out.flush()  # what was found stands before the error
+            if DEBUG_OPTION in arguments:
+                traceback.print_exc()
+            _tell(_clipped(f"error: {_line(error, typer.main.get_command(app), arguments)}"))
+            return 1
+
+
+def _run(app: typer.Typer, arguments: list[str]) -> int:
     command = typer.main.get_command(app)
-    try:
-        result = command.main([a for a in arguments if a != DEBUG_OPTION], standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        show = getattr(error, "show", None)
-        if show is not None:  # a usage error of the parser, which Typer takes from click or brings itself
-            show()
-            return 2
-        if debug:
-            traceback.print_exc()
-        print(_clipped(f"error: {_line(error, command, arguments)}"), file=sys.stderr)  # noqa: T201
-        return 1
+    invoke = command.invoke
+
+    def invoke_and_tell(context: Any) -> Any:
+        try:
+            return invoke(context)
+        except KeyboardInterrupt as interrupt:
+            raise _InterruptedError(*interrupt.args) from interrupt
+
+    command.invoke = invoke_and_tell  # type: ignore[assignment, method-assign]
+    result = command.main(arguments, standalone_mode=False)
+    sys.stdout.flush()
+    if result == INTERRUPTED:  # before the command began
+        raise _InterruptedError
+    return result if isinstance(result, int) else 0
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 def _line(error: Exception, command: Any, arguments: Sequence[str]) -> str:
     """The error on one line, behind the option or argument that caused it."""
     argument = getattr(error, "argument", None)
     text = " ".join(ANSI.sub("", str(error)).split())
+    if isinstance(error, NotPrintedError):
+        return text
     if argument is None:
         return f"unexpected {type(error).__name__}: {text} (run again with {DEBUG_OPTION} to see where)"
     option = _option(str(argument), command, arguments)

@@ -1,16 +1,18 @@
 """The networks that a command compares: checkpoints, the kept epochs of runs, and fresh ones by name."""
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cli.naming import names
 from cli.settings import parse_setting
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.network import Network
+
+RUN_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Candidate:
 
     def read(self) -> Checkpoint | None:
         """Read the checkpoint, if it is one."""
-        return None if self.source is None else Checkpoint.read(self.source)
+        return None if self.source is None else replace(Checkpoint.read(self.source), name=self.name)
 
     def fresh(self, classes: int, channels: int, seed: int) -> Network:
         """Make the network with random weights from `seed`; the random numbers that follow stay as they were."""
@@ -39,27 +41,21 @@ def candidates(
 ) -> list[Candidate]:
     """Checkpoints, then networks of runs (a list of files each), then fresh ones that share the options `changes`.
 
-    Checkpoints are named for their files and runs for their folders, or for the whole paths where two would have one
-    name. Raises ModelInputError if there is nothing to compare, and for options without a use.
+    Checkpoints and runs have the names that `cli.naming.names` gives. Raises ModelInputError if there is nothing to
+    compare, and for options without a use.
     """
     checkpoints, models, changes = list(checkpoints), list(models), list(changes)
     if changes and not models:
         raise ModelInputError("set", "these are options of networks made by --model, and there is none")
-    files_of_runs = list(runs)
-    folders = [str(files[0].resolve().parent) for files in files_of_runs]
-    saved = [Candidate(name, str(source)) for name, source in zip(_short(checkpoints), checkpoints, strict=True)]
-    for name, files in zip(_short(folders), files_of_runs, strict=True):
-        saved += [Candidate(name, str(file)) for file in files]
+    sources = [[checkpoint] for checkpoint in checkpoints] + [list(map(str, files)) for files in runs]
+    # A run is named for its folder, whichever of its epochs are compared.
+    named = names([*checkpoints, *(str(Path(files[0]).with_name(RUN_FILE)) for files in sources[len(checkpoints) :])])
+    saved = [Candidate(name, file) for name, files in zip(named, sources, strict=True) for file in files]
     options = tuple(parse_setting(change) for change in changes)
     found = [*saved, *(Candidate(model, model=model, options=options) for model in models)]
     if not found:
         raise ModelInputError("model", "say which networks to compare: --model NAME or --ckpt FILE, several times")
     return found
-
-
-def _short(paths: list[str]) -> list[str]:
-    stems = Counter(Path(path).stem for path in paths)
-    return [Path(path).stem if stems[Path(path).stem] == 1 else path for path in paths]
 
 
 def in_even_batches(count: int, at_most: int) -> int:

@@ -1,27 +1,40 @@
 """The file that a command writes a page to."""
 
-import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from cli.console import say
+from cli.naming import default_name
+from cli.publishing import Out
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.output import writing
 from dia_models import ModelInputError
 from dia_models.files import write_atomically
 
 
-def check_page(out: Path, overwrite: bool) -> None:
-    """Raise ModelInputError if the page must not or cannot be written; call it before long work."""
-    if out.is_dir():
-        raise ModelInputError("out", f"{out} is a folder; name the page to write, such as {out / 'report.html'}")
-    if out.exists() and not overwrite:
-        raise ModelInputError("out", f"{out} exists; choose another file, or replace it with --overwrite")
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ModelInputError("out", f"{out} does not end in .html; the page is one HTML file")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise ModelInputError("out", f"{out} cannot be written: {folder} is a file; name a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ModelInputError("out", f"{out} cannot be written: {folder} may not be written to; choose another folder")
+@contextmanager
+def taken_page(out: Out, command: str, networks: Sequence[str], data: str) -> Iterator[Path]:
+    """Take the page's file before the work. Raises ModelInputError or AnalysisInputError if it cannot be written."""
+    if out.given is not None and out.given.is_dir():
+        raise ModelInputError("out", f"{out.given} is a folder; name the page to write, such as report.html in it")
+    if out.given is not None and out.given.suffix.lower() not in (".html", ".htm"):
+        raise ModelInputError("out", f"{out.given} does not end in .html; the page is one HTML file")
+    with out.file(default_name(command, networks, data), ".html") as path:
+        yield path
+
+
+@contextmanager
+def shown_if_lost(text: str) -> Iterator[None]:
+    """Print what came out if the page with it cannot be written inside."""
+    try:
+        yield
+    except AnalysisInputError:
+        say(text)
+        raise
 
 
 def write_page(out: Path, html: str) -> None:
     """Write it; what a file's name holds that is no character becomes an escape."""
-    write_atomically(out, html.encode("utf-8", "backslashreplace"))
+    with writing(out):
+        write_atomically(out, html.encode("utf-8", "backslashreplace"))

@@ -10,14 +10,14 @@ from torch import Tensor
 
 import figures
 from cli.classes import class_numbers
-from cli.console import note, say, say_json
 from cli.gradcam import Explanation
 from cli.grey import warn_of_colour
 from cli.inputs import Inputs
 from cli.naming import network_name
+from cli.publishing import Found, Out
 from cli.trust import Trust, check_some
 from dia_analysis import AnalysisInputError, NetworkShares, RegionsResult, stream_gradcam
-from dia_analysis.output import check_free, new_directory, write_json
+from dia_analysis.output import write_json
 from dia_analysis.regions import MASKS, PRIOR, mask_regions, prior_regions, region_areas, region_shares
 from dia_models import ModelInputError
 from dia_models.data import FileImages, ImageSource
@@ -47,12 +47,14 @@ class Outcome:
     picture: np.ndarray
     trust: Trust | None = None
 
-    def text(self) -> str:
-        """What came out, in words."""
-        found = self.result.summary()
-        return found if self.trust is None else f"{found}\n\n{self.trust.text()}"
+    def found(self) -> Found:
+        """What to print and to write."""
+        document, text = self.result.to_dict(), self.result.summary()
+        if self.trust is not None:
+            document, text = document | {"trust": self.trust.to_dict()}, f"{text}\n\n{self.trust.text()}"
+        return Found(self.result.about(), document, text, self._write)
 
-    def write(self, folder: Path) -> None:
+    def _write(self, folder: Path) -> None:
         """Write the numbers, the figure and the checks."""
         self.result.write(folder)
         figures.save_figure(figures.region_shares(self.result, self.picture), folder / "regions")
@@ -65,23 +67,15 @@ def report(
     everyone: Sequence[Inputs],
     masks: Path | None,
     explanation: Explanation,
-    out: Path,
+    out: Out,
     *,
     trust: bool,
-    overwrite: bool,
     as_json: bool,
-) -> Outcome:
-    """Measure, write everything into `out`, print the tables or the JSON document."""
-    check_free(out, overwrite)
-    outcome = measure(everyone, masks, explanation, trust=trust)
-    with new_directory(out, outcome.result.about(), overwrite=overwrite) as folder:
-        outcome.write(folder)
-    if as_json:
-        say_json(outcome.result.to_dict() | ({} if outcome.trust is None else {"trust": outcome.trust.to_dict()}))
-    else:
-        say(outcome.text())
-    note(f"written to {out}/")
-    return outcome
+) -> None:
+    """Measure, print the tables or the JSON document, and write everything."""
+    with out.folder("regions", [each.checkpoint.name for each in everyone], everyone[0].data) as taken:
+        outcome = measure(everyone, masks, explanation, trust=trust)
+        outcome.found().publish(taken, as_json=as_json)
 
 
 def measure(everyone: Sequence[Inputs], masks: Path | None, explanation: Explanation, *, trust: bool) -> Outcome:

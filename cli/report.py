@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from textwrap import fill
 
 from cli import correlation, cost, gini, gradcam, gradients
 from cli.classes import class_numbers
@@ -11,7 +11,8 @@ from cli.console import note, say
 from cli.gradient_pairs import finding as gradient_finding
 from cli.inputs import Inputs
 from cli.networks import Candidate
-from cli.page import write_page
+from cli.page import shown_if_lost, taken_page, write_page
+from cli.publishing import Out
 from cli.testing import Options
 from cli.trust import IMAGES as EXPLAINED
 from dia_analysis import (
@@ -32,20 +33,37 @@ from dia_models import ModelInputError
 from dia_models.checkpoint import CheckpointInfo
 from dia_models.data import FileImages
 from dia_models.models import blueprint
-from figures.report import SHOWN, Heatmaps, ReportPage, Section, Subject, report
+from figures.report import QUESTIONS, SHOWN, Heatmaps, ReportPage, Section, Subject, report
 
-DEFAULT = Path("dia-out") / "report.html"
 ROUNDS = 10
+WIDTH = 110
 
 
-def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options, out: Path) -> None:
-    """Analyse the networks and write the page."""
-    html = report(measure(ckpts, everyone, options))
-    write_page(out, html)
-    everyone[0].report_unreadable()
-    size = out.stat().st_size / 1e6
-    say(f"{out}: {_count(everyone)} on {len(everyone[0].chosen)} images of {everyone[0].data}, {size:.1f} MB")
+def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options, out: Out) -> None:
+    """Analyse the networks and write the page; what came out is printed if it cannot be written."""
+    first, names = everyone[0], [inputs.checkpoint.name for inputs in everyone]
+    with taken_page(out, "report", names, first.data) as path:
+        page = measure(ckpts, everyone, options)
+        first.report_unreadable()
+        html = report(page)
+        with shown_if_lost(what_came_out(page)):
+            write_page(path, html)
+    size = path.stat().st_size / 1e6
+    say(f"{path}: {_count(everyone)} on {len(first.chosen)} images of {first.data}, {size:.1f} MB")
     note("the page is one file and needs no network; open it in a browser")
+
+
+def what_came_out(page: ReportPage) -> str:
+    """The findings of every analysis."""
+    return "\n\n".join(_told(question, getattr(page, name).findings) for name, question in QUESTIONS.items())
+
+
+def _told(question: str, findings: Sequence[tuple[str, Finding]]) -> str:
+    lines = [question]
+    for name, finding in findings:
+        text = f"{name}: {finding.text}" if name else finding.text
+        lines += [fill(part, WIDTH) for part in (*text.splitlines(), finding.comparison())]
+    return "\n".join(lines)
 
 
 def _count(everyone: Sequence[Inputs]) -> str:

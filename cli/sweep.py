@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from rich.table import Table
 
 from cli.console import note, say, say_json
 from cli.settings import parse_setting
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.output import writing
 from dia_analysis.sweep_result import Metric, SweepResult, TrainedRun
 from dia_models import ModelInputError
 from dia_models.checkpoint import Checkpoint
@@ -64,11 +67,13 @@ def sweep(
         finally:
             board.stop()
             result = collect(plan, scale, runs, out)
-            write_atomically(out / SUMMARY, json.dumps(result.to_dict(), indent=1).encode())
+            lost = _keep(result, out)
     if as_json:
         say_json(result.to_dict())
     else:
         say(result.summary())
+    if lost is not None:
+        raise lost
     note(f"written to {out / SUMMARY}")
     if failed:
         raise ModelInputError("sweep", f"{len(failed)} runs failed; {_reasons(failed)}; the others are kept")
@@ -92,21 +97,41 @@ def _recipe_changes(changes: list[str]) -> dict[str, Any]:
     return values
 
 
-def _alone(out: Path) -> FileLock:
-    out.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
     lock = FileLock(out / ".lock", timeout=0)
     try:
-        lock.acquire()
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout as error:
         raise ModelInputError("out", f"another sweep is running in {out}; wait for it or choose another") from error
-    return lock
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(
+            f"what is trained is kept in {out}; run the same command again to continue"
+        ) from interrupt
+    finally:
+        lock.release()
+
+
+def _keep(result: SweepResult, out: Path) -> AnalysisInputError | None:
+    """Write the result; gives the error if it cannot be written, so that it is printed first."""
+    try:
+        with writing(out / SUMMARY):
+            write_atomically(out / SUMMARY, json.dumps(result.to_dict(), indent=1).encode())
+    except AnalysisInputError as error:
+        return error
+    return None
 
 
 def _prepare(run: PlannedRun, out: Path) -> None:
     """Put the run's configuration into its directory, unless it is there."""
     directory = out / run.directory
     if not (directory / CONFIG).exists():
-        write_atomically(directory / CONFIG, run.config.model_dump_json(indent=2).encode())
+        with writing(directory):
+            write_atomically(directory / CONFIG, run.config.model_dump_json(indent=2).encode())
     elif RunConfig.read(directory) != run.config:
         raise ModelInputError("out", f"{directory} is a run with another configuration; choose another directory")
 

@@ -1,15 +1,16 @@
 """dia-analyze tables and dia-analyze figures."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cli.console import note, say, say_json
+from cli.console import say
+from cli.publishing import Found, Out
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.provenance import versions
 from dia_analysis.sweep_result import SweepResult
-from dia_models.files import write_atomically
 from figures import sweeps, tables
 from figures.style import save_figure
 
@@ -30,32 +31,39 @@ OF_NETWORKS = {
 }
 
 
-def print_tables(runs: list[Path], out: Path | None, *, as_json: bool) -> None:
+def print_tables(runs: list[Path], out: Out, *, as_json: bool) -> None:
     """Print the tables of all sweeps, and write each as Markdown, CSV and LaTeX if there is a folder for them."""
-    results = read_sweeps(runs)
-    if as_json:
-        say_json({"schema": "dia.tables/1", "tables": [_document(result) for result in results]})
-    else:
-        say("\n".join(tables.markdown(result) for result in results))
-    if out is not None:
-        for result in results:
-            _write(result, out)
-        note(f"written to {out}/")
+    with out.if_given() as taken:
+        results = read_sweeps(runs)
+        document = {"schema": "dia.tables/1", "tables": [_document(result) for result in results]}
+        text = "\n".join(tables.markdown(result) for result in results)
+        found = Found(_about(results), document, text, lambda folder: _write(results, folder))
+        found.publish(taken, as_json=as_json)
 
 
-def _write(result: SweepResult, out: Path) -> None:
-    for suffix, text in (("md", tables.markdown), ("csv", tables.csv_text), ("tex", tables.latex)):
-        write_atomically(out / f"{result.name}-{result.scale}.{suffix}", text(result).encode())
+def _about(results: Sequence[SweepResult]) -> dict[str, object]:
+    return {"sweeps": [{"name": result.name, "scale": result.scale} for result in results], "versions": versions()}
 
 
-def draw_figures(runs: list[Path], out: Path) -> None:
+def _write(results: Sequence[SweepResult], folder: Path) -> None:
+    for result in results:
+        for suffix, text in (("md", tables.markdown), ("csv", tables.csv_text), ("tex", tables.latex)):
+            path = folder / f"{result.name}-{result.scale}.{suffix}"
+            path.write_text(text(result), encoding="utf-8", newline="")
+
+
+def draw_figures(runs: list[Path], out: Out) -> None:
     """Draw the figures of trained networks for which there are runs; say which command makes the others."""
-    results = {result.name: result for result in read_sweeps(runs) if result.runs}
-    out.mkdir(parents=True, exist_ok=True)
-    for name, draw in DRAWN.items():
-        if name in results:
-            save_figure(draw(results[name]), out / name)
-            say(f"{name}: written to {out / name}.png and .pdf")
+    with out.folder("figures") as taken:
+        results = {result.name: result for result in read_sweeps(runs) if result.runs}
+        drawn = {name: draw(results[name]) for name, draw in DRAWN.items() if name in results}
+        if drawn:
+            with taken.filled(_about([results[name] for name in drawn])) as folder:
+                for name, figure in drawn.items():
+                    save_figure(figure, folder / name)
+    for name in DRAWN:
+        if name in drawn:
+            say(f"{name}: written to {taken.path / name}.png and .pdf")
         else:
             say(f"{name}: there are no runs; dia-train sweep {name} --scale laptop makes them")
     for name, command in OF_NETWORKS.items():

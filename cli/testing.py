@@ -11,7 +11,7 @@ import numpy as np
 from cli.classes import class_numbers
 from cli.console import note, tracked
 from cli.grey import warn_of_colour
-from cli.naming import distinct, network_name
+from cli.naming import network_name, read_named
 from dia_analysis.diagnostics import best_threshold
 from dia_analysis.two_class import HALF, NO_PATIENTS, Readings, Threshold, TwoClassResult, assess
 from dia_models import Checkpoint, ModelInputError
@@ -121,7 +121,7 @@ class Tested:
 
 def test_all(ckpts: Sequence[str], data: str | None, options: Options) -> list[Tested]:
     """Test every checkpoint on the same images. Raises ModelInputError for what does not exist or does not fit."""
-    checkpoints = distinct([Checkpoint.read(ckpt) for ckpt in ckpts], ckpts)
+    checkpoints = read_named(ckpts)
     _check(checkpoints)
     trained_on = {checkpoint.info.data for checkpoint in checkpoints}
     data = data or checkpoints[0].info.data

@@ -109,11 +109,12 @@ def evaluate(
     """How well do networks classify the test images of a data set, or find the objects in them?"""
     from cli.detecting import are_detectors, evaluate_detectors
     from cli.evaluation import evaluate_checkpoints
+    from cli.publishing import Out
     from cli.testing import Options
 
     options = Options(data_dir, download, device, batch_size, workers, strict)
     score = evaluate_detectors if are_detectors(ckpts) else evaluate_checkpoints
-    score(ckpts, data, options, out=out, overwrite=overwrite, as_json=as_json)
+    score(ckpts, data, options, out=Out(out, overwrite), as_json=as_json)
 
 
 @app.command()
@@ -126,7 +127,7 @@ def generate(
             callback=o.each_checked(o.known_checkpoint),
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the images; it must not exist.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the images.")],
     images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 64,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Times that the network is asked for each image.")] = 50,
     features: Annotated[
@@ -141,17 +142,19 @@ def generate(
     device: o.Device = "auto",
     batch_size: o.BatchSize = 256,
     seed: o.Seed = 0,
+    overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
     """Make images out of noise; the same seed makes the same images."""
     from cli.generation import generate_images
+    from cli.publishing import Out
 
     generate_images(
         ckpt,
         images,
         steps=steps,
         features=features,
-        out=out,
+        out=Out(out, overwrite),
         data_dir=data_dir,
         device=device,
         batch_size=batch_size,
@@ -182,8 +185,9 @@ def import_(
 ) -> None:
     """Make a checkpoint of public CIFAR weights (the paper's code, pytorchcv)."""
     from cli.importing import import_weights
+    from cli.publishing import Out
 
-    import_weights(source, model, out, overwrite=overwrite, as_json=as_json)
+    import_weights(source, model, Out(out, overwrite), as_json=as_json)
 
 
 @app.command()

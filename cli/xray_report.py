@@ -9,7 +9,8 @@ import numpy as np
 from cli.console import note, say
 from cli.gradcam import Explanation
 from cli.inputs import Inputs
-from cli.page import write_page
+from cli.page import shown_if_lost, taken_page, write_page
+from cli.publishing import Out
 from cli.regions import measure
 from cli.testing import Options, Tested, test_all
 from dia_analysis import GradCAMResult, gradcam
@@ -20,18 +21,28 @@ from dia_models.data import FileImages
 from figures.gradcam import ROWS
 from figures.xray_report import Subject, XrayPage, worst_first, xray_report
 
-DEFAULT = Path("dia-out") / "xray-report.html"
-
 
 def write_report(
     ckpts: Sequence[str],
     everyone: Sequence[Inputs],
     masks: Path | None,
     options: Options,
-    out: Path,
+    out: Out,
 ) -> None:
-    """Test the networks on all images, explain those chosen, and write the page."""
-    tested = test_all(ckpts, everyone[0].data, options)
+    """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
+    data = everyone[0].data
+    with taken_page(out, "xray-report", [each.checkpoint.name for each in everyone], data) as path:
+        tested = test_all(ckpts, data, options)
+        html, text = _page(tested, everyone, masks)
+        with shown_if_lost(text):
+            write_page(path, html)
+    networks = "1 network" if len(tested) == 1 else f"{len(tested)} networks"
+    say(f"{path}: {networks} on {len(tested[0].seen.predictions.names)} images of {data}")
+    note("the page is one file and needs no network; open it in a browser")
+
+
+def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | None) -> tuple[str, str]:
+    """The page, and its numbers as text."""
     results = [each.two_class for each in tested if each.two_class is not None]
     if not results:
         known = ", ".join(everyone[0].checkpoint.info.classes)
@@ -55,9 +66,7 @@ def write_report(
         unreadable=source.unreadable if isinstance(source, FileImages) else {},
         versions=versions(),
     )
-    write_page(out, xray_report(content))
-    say(f"{out}: {len(tested)} networks on {len(tested[0].seen.predictions.names)} images of {everyone[0].data}")
-    note("the page is one file and needs no network; open it in a browser")
+    return xray_report(content), "\n\n".join([*(each.summary() for each in tested), looked.found().text])
 
 
 def _subject(tested: Tested) -> Subject:

@@ -10,3 +10,6 @@ class AnalysisInputError(ValueError):
     def __init__(self, argument: str, message: str):
         super().__init__(message)
         self.argument = argument
+
+    def __reduce__(self) -> tuple[type["AnalysisInputError"], tuple[str, str]]:
+        return type(self), (self.argument, str(self))  # so that it can pass between processes

@@ -4,12 +4,14 @@ Without `torchrun` there is one process, and nothing here does anything.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 import torch.distributed as dist
+
+from dia_analysis.errors import AnalysisInputError
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # how long one process waits for another's share
@@ -57,6 +59,21 @@ def gathered(value: T) -> list[T]:
     values: list[T | None] = [None] * size()
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # each was filled
+
+
+def together(action: Callable[[], T]) -> T:
+    """What the first process gets by an action that it alone does, or the AnalysisInputError that it raises there."""
+    found: list[T] = []
+    problem: AnalysisInputError | None = None
+    if rank() == 0:
+        try:
+            found = [action()]
+        except AnalysisInputError as error:
+            problem = error
+    found, problem = gathered((found, problem))[0]
+    if problem is not None:
+        raise problem
+    return found[0]
 
 
 def wait() -> None:

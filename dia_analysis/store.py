@@ -48,7 +48,7 @@ class CaptureStore:
             raise AnalysisInputError(
                 "capture",
                 f"{path} is not finished: {missing} of {store.layout.info.images} images are missing; "
-                "run the command that began it again, with --resume",
+                "capture it again with the same options, and resume",
             )
         store._check_files()
         return store

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, Validat
 from zarr.codecs import Crc32cCodec
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.output import put_in_place
+from dia_analysis.output import draft_of, put_in_place
 
 NAMES, LABELS, STATUS = "image", "label", "status"
 ABSENT, CAPTURED, UNREADABLE = 0, 1, 2
@@ -198,10 +198,20 @@ class Layout:
 
 
 def create(path: Path, layout: Layout, names: Sequence[str], labels: Sequence[int] | None) -> None:
-    """Make an empty store; `path` is there when it is complete in itself, and replaces what was there."""
-    draft = path.with_name(f".{path.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Make an empty store; `path` is there when it is complete in itself, and replaces what was there.
+
+    Only the process that holds `path` (`dia_analysis.output.hold`) may do so.
+    """
+    path = path.resolve()
+    draft = draft_of(path)
+    try:
+        _create_at(draft, layout, names, labels)
+        put_in_place(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _create_at(draft: Path, layout: Layout, names: Sequence[str], labels: Sequence[int] | None) -> None:
     attributes = {"coordinates": f"{LABELS} {STATUS}", **layout.info.model_dump(mode="json", round_trip=True)}
     group = zarr.create_group(
         draft, zarr_format=3, attributes={key: value for key, value in attributes.items() if value is not None}
@@ -215,7 +225,6 @@ def create(path: Path, layout: Layout, names: Sequence[str], labels: Sequence[in
     with warnings.catch_warnings():  # Zarr says that other programs need not know this part; xarray warns without it
         warnings.simplefilter("ignore", UserWarning)
         zarr.consolidate_metadata(draft)
-    put_in_place(draft, path)
 
 
 def is_store(path: Path) -> bool:

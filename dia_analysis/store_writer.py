@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.output import TakenError, hold_together, is_free, writing
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import stream_share
 from dia_analysis.processes import gathered, rank, share, wait
@@ -84,19 +85,20 @@ def write_store(
     With `resume`, the batches that are in the store already are not asked for again, and the store ends up with the
     content that it would have had without the interruption. Of several processes, each captures its share.
 
-    Raises AnalysisInputError if `path` exists (unless `resume`, or `overwrite` and it is a capture store), if a
-    resumed capture is of another network, of other images or to be kept in another way, if a map does not fit into
-    float16, and as `stream_stages` does.
+    Raises AnalysisInputError if `path` exists (unless `resume`, or `overwrite` and it is a capture store), if another
+    process is writing it, if it cannot be written (what is captured stays), if a resumed capture is of another network,
+    of other images or to be kept in another way, if a map does not fit into float16, and as `stream_stages` does.
     """
     path, provenance = Path(path), provenance or Provenance()
     info = _describe(model, images, points, batch, dtype, provenance)
-    begun = _begun(path, info, resume=resume, overwrite=overwrite)
-    wait()  # no process creates the store before all have looked whether there is one
-    writer = _Writer(path, info, images, begun)
-    chunks = share(writer.pending(), 1)
-    writer.capture(model, batches, chunks, points)
-    wait()
-    return CaptureStore.open(path)
+    with hold_together(path):
+        begun = _begun(path, info, resume=resume, overwrite=overwrite)
+        wait()  # no process creates the store before all have looked whether there is one
+        writer = _Writer(path, info, images, begun)
+        chunks = share(writer.pending(), 1)
+        writer.capture(model, batches, chunks, points)
+        wait()
+        return CaptureStore.open(path)
 
 
 def _describe(
@@ -141,7 +143,7 @@ def weights_sha256(model: nn.Module) -> str:
 
 def _begun(path: Path, info: StoreInfo, *, resume: bool, overwrite: bool) -> Layout | None:
     """The store that is to be gone on with; None to begin one."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if is_free(path):
         return None
     if not resume:
         _check_replaceable(path, overwrite)
@@ -151,16 +153,14 @@ def _begun(path: Path, info: StoreInfo, *, resume: bool, overwrite: bool) -> Lay
         before, now = getattr(layout.info, field), getattr(info, field)
         if before != now:
             raise AnalysisInputError(
-                argument, f"{path} was begun with {field} {before}, not {now}; --resume goes on with the same only"
+                argument, f"{path} was begun with {field} {before}, not {now}; only the same can be resumed"
             )
     return layout
 
 
 def _check_replaceable(path: Path, overwrite: bool) -> None:
     if not overwrite:
-        raise AnalysisInputError(
-            "out", f"{path} exists; go on with it by --resume, replace it by --overwrite, or choose another path"
-        )
+        raise TakenError("out", f"{path} exists; resume it, overwrite it, or choose another path")
     if not is_store(path):
         raise AnalysisInputError("out", f"{path} is no capture store, so it is not overwritten")
 
@@ -240,7 +240,8 @@ class _Writer:
             self.layout = Layout(self.info, before)
             _check_size(self.layout)
             if rank() == 0:
-                create(self.path, self.layout, self.images.names, self.images.labels)
+                with writing(self.path):
+                    create(self.path, self.layout, self.images.names, self.images.labels)
         elif rank() == 0:
             _remove_partial(self.path)
         wait()
@@ -269,7 +270,8 @@ class _Writer:
 
     def _array(self, name: str, rows: range, values: np.ndarray) -> None:
         assert self.group is not None
-        with zarr.config.set({"array.write_empty_chunks": True}):  # maps that are NaN all over are maps too
+        then = "what is captured stays; make room, then resume"
+        with writing(self.path, then), zarr.config.set({"array.write_empty_chunks": True}):  # maps may be NaN all over
             self.group[name][rows.start : rows.stop] = values  # type: ignore[index]  # an array, by the layout
 
 

@@ -1,13 +1,17 @@
 """Files that are complete or absent."""
 
+import hashlib
 import os
 from pathlib import Path
+
+LONGEST_NAME = 200  # bytes: file systems allow 255, and a file that is being written has a longer name
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by new content; a reader, or a crash at any moment, finds the old or the new one whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    name = path.name if len(path.name.encode()) <= LONGEST_NAME else f"{_hash(path.name)}{path.suffix}"
+    temporary = path.with_name(f".{name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -16,3 +20,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

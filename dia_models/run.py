@@ -1,5 +1,6 @@
 """Training runs: one directory each, started, resumed after any interruption, and finished."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from dia_models.errors import ModelInputError
 from dia_models.processes import first_first, joined
 from dia_models.result import RunResult, versions
 from dia_models.run_config import RunConfig
-from dia_models.saving import BEST_MODEL, KEPT, MODEL, leftover
+from dia_models.saving import BEST_MODEL, KEPT, LOCK, MODEL, alone, leftover
 from dia_models.tasks import task_for
 
 if TYPE_CHECKING:
@@ -42,14 +43,16 @@ def fit(
     A loss that becomes infinite or not a number ends the run with the outcome "nan". Under `torchrun` the processes
     share each batch; the first one writes.
 
-    Raises ModelInputError for a directory in use, for a run of another configuration, and for a checkpoint of another
-    network; NotWrittenError if the disk is full.
+    Raises ModelInputError for a directory in use or being written by another process, for a run of another
+    configuration, and for a checkpoint of another network; NotWrittenError if the disk is full.
     """
     task = task_for(config.model)
-    with joined(device) as where:
+    with joined(device) as where, ExitStack() as held:
         _check(directory, config, resume)
         if resume and (finished := RunResult.read(directory, config)):
             return finished
+        held.enter_context(alone(directory))
+        _check(directory, config, resume)  # once more, now that no other process writes there
         with first_first():  # none writes before all have looked into the directory
             parts = parts or task.read(
                 config.data,
@@ -75,10 +78,14 @@ def _check(directory: Path, config: RunConfig, resume: bool) -> None:
                 "resume",
                 f"{directory} is a run with another {', '.join(changed)}; leave these options out to resume it",
             )
-    elif directory.exists() and (not directory.is_dir() or not all(map(leftover, directory.iterdir()))):
+    elif directory.exists() and (not directory.is_dir() or any(map(_foreign, directory.iterdir()))):
         raise ModelInputError(
             "out", f"{directory} exists and is not empty; choose another directory, or --resume the run in it"
         )
+
+
+def _foreign(path: Path) -> bool:
+    return path.name != LOCK and not leftover(path)
 
 
 def kept_epochs(directory: Path) -> list[Path]:

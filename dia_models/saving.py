@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dia_models.files import write_atomically
+from filelock import FileLock, Timeout
 
-CONFIG, RESULT = "run.json", "result.json"
+from dia_models.errors import ModelInputError
+from dia_models.files import write_atomically
+from dia_models.processes import rank
+
+CONFIG, RESULT, LOCK = "run.json", "result.json", ".lock"
 MODEL, BEST_MODEL, KEPT = "model.safetensors", "best.safetensors", "epoch-{:04d}.safetensors"
 
 
@@ -34,6 +38,47 @@ def save(path: Path, content: bytes) -> None:
     """Replace a file of a run, at once or not at all. Raises NotWrittenError."""
     with writing(path):
         write_atomically(path, content)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep other processes from training in a directory; one that was killed keeps nobody out.
+
+    The directory is made, and removed again if nothing came into it. Of several processes, the first one does this.
+    Raises ModelInputError if another process is training there, NotWrittenError if the directory cannot be written.
+    """
+    if rank():
+        yield
+        return
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    with writing(directory / CONFIG):
+        lock = _locked(directory)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # some systems remove it with the lock
+            Path(lock.lock_file).unlink()
+        lock.release()
+        for folder in made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _locked(directory: Path) -> FileLock:
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ModelInputError(
+                "out", f"{directory} is being written by another command; choose another folder"
+            ) from error
+        except FileNotFoundError:
+            continue  # another process has just removed the directory, which it had made
+        if Path(lock.lock_file).exists():
+            return lock
+        lock.release()  # the process that held it has just removed it
 
 
 def leftover(path: Path) -> bool:

@@ -121,9 +121,9 @@ def test_a_folder_of_classes(tmp_path, capsys):
 def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
     assert [c.name for c in candidates(["a/net.safetensors", "b/other.safetensors"], [], [])] == ["net", "other"]
     found = candidates(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], ["skip=false"])
-    assert [c.name for c in found] == ["a/net.safetensors", "b/net.safetensors", "cifar_resnet20"]
+    assert [c.name for c in found] == ["a/net", "b/net", "cifar_resnet20"]
     runs = [[Path("/a/run/epoch-0000.safetensors")], [Path("/b/run/epoch-0000.safetensors")]]
-    assert [c.name for c in candidates([], [], [], runs)] == ["/a/run", "/b/run"]
+    assert [c.name for c in candidates([], [], [], runs)] == ["a/run", "b/run"]
 
 
 def test_batches_are_of_even_size():

@@ -253,6 +253,6 @@ def test_a_saved_result_is_complete_labelled_and_never_overwritten_unasked(tmp_p
     assert json.loads((folder / "correlation.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["files"].keys() == {"correlation.json", "stage1.nc"}
-    with pytest.raises(AnalysisInputError, match="exists; choose another directory"):
+    with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
     result.save(folder, overwrite=True)

@@ -161,7 +161,7 @@ def test_existing_results_are_refused_before_any_work(tmp_path, data, capsys):
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     ckpt = network(tmp_path / "net.safetensors")
     run = ("eval", "--ckpt", ckpt, "--data-dir", data, "--out", tmp_path / "out")
-    assert "exists; choose another directory" in failure(capsys, train(*run))
+    assert "exists; choose another folder" in failure(capsys, train(*run))
     assert "holds something else than results" in failure(capsys, train(*run, "--overwrite"))
 
 

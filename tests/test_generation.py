@@ -195,7 +195,7 @@ def test_the_command_writes_pictures_a_grid_and_a_manifest(run, tmp_path, capsys
     assert json.loads((out / "manifest.json").read_text())["files"].keys() == {*names, "generate.json", "grid.png"}
     before = (out / "grid.png").read_bytes()
     assert command(*arguments) == 1
-    assert "out exists; choose another directory" in capsys.readouterr().err
+    assert "out exists; choose another folder" in capsys.readouterr().err
     assert command(*arguments[:4], "--out", tmp_path / "again", "--steps", 3, "--json", "--batch-size", 2) == 0
     assert json.loads(capsys.readouterr().out)["frechet"] is None
     assert (tmp_path / "again" / "grid.png").read_bytes() == before

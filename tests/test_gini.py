@@ -255,7 +255,7 @@ def test_the_document_the_arrays_and_the_folder(found, tmp_path):
         assert arrays["null_permutation"].shape == (5, 4, 4)
         assert arrays["target"].values[0] == "layers.1.gate#0"
     assert json.loads((folder / "gini.json").read_text()) == json.loads(json.dumps(document))
-    with pytest.raises(AnalysisInputError, match="exists; choose another directory"):
+    with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         found.save(folder)
     assert found._repr_html_().startswith("<pre>stage")
 

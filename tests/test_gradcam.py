@@ -464,7 +464,7 @@ def test_a_saved_result_is_complete_and_never_overwritten_unasked(tmp_path):
         np.testing.assert_allclose(arrays["maps"][:, 0], result.maps)
     assert json.loads((folder / "gradcam.json").read_text())["schema"] == "dia.gradcam/1"
     assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {"gradcam.json", "maps.nc"}
-    with pytest.raises(AnalysisInputError, match="exists; choose another directory"):
+    with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
 
 

@@ -86,13 +86,13 @@ def test_trust_checks_are_printed_and_written(tmp_path, network, capsys):
     out, folder = tmp_path / "out", photos(tmp_path / "photos")
     assert analyze("gradcam", "--ckpt", network, "--ckpt", network, folder, "--trust", "--out", out) == 0
     text = capsys.readouterr().out
-    for name in ("net/model", "net/model (2)"):
+    for name in ("net", "net (2)"):
         assert f"{name}: can its maps be trusted? (3 images)" in text
     assert "Randomisation: with every weight replaced by noise" in text
     assert "ROAD: with the most relevant part removed" in text
     assert "2 networks for the same class have a mean rank correlation of 1.00" in text
     kinds = (("trust", "png"), ("trust", "pdf"), ("road", "nc"), ("randomisation", "nc"))
-    files = {f"{kind}-net-model{number}.{end}" for number in ("", "-2") for kind, end in kinds}
+    files = {f"{kind}-net{number}.{end}" for number in ("", "-2") for kind, end in kinds}
     assert files | {"agreement.nc"} <= written(out)
     trust = json.loads((out / "gradcam.json").read_text())["trust"]
     assert trust["images"] == 3

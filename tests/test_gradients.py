@@ -386,5 +386,5 @@ def test_a_saved_result_is_complete_and_labelled(tmp_path):
         found = result.networks[0].stages[0].magnitudes
         assert float(arrays["histogram"][0].sum()) == found.count - found.zeros
         assert float(arrays["mean_abs"][0]) == pytest.approx(found.mean)
-    with pytest.raises(AnalysisInputError, match="exists; choose another directory"):
+    with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)

@@ -286,7 +286,8 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
     assert "does not end in .html" in failure(capsys, analyze(*given, tmp_path / "report.pdf"))
     (tmp_path / "r.html").write_text("mine")
     assert "exists; choose another file" in failure(capsys, analyze(*given, tmp_path / "r.html"))
-    assert "r.html is a file; name a folder" in failure(capsys, analyze(*given, tmp_path / "r.html" / "x" / "r.html"))
+    below = tmp_path / "r.html" / "x" / "r.html"
+    assert "r.html is a file; choose another folder" in failure(capsys, analyze(*given, below))
     assert (tmp_path / "r.html").read_text() == "mine"
 
 

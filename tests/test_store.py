@@ -294,7 +294,7 @@ def test_going_on_with_something_else_is_refused(store, model, images, changes, 
     before = content(store.path)
     model = create_model(changes.pop("model")) if "model" in changes else model
     images = images[: changes.pop("images", COUNT)]
-    with pytest.raises(AnalysisInputError, match=f"was begun with .*{said}.*--resume goes on with the same only") as e:
+    with pytest.raises(AnalysisInputError, match=f"was begun with .*{said}.*only the same can be resumed") as e:
         write(store.path, model, images, resume=True, **changes)
     assert e.value.argument == argument
     assert content(store.path) == before
@@ -304,7 +304,7 @@ def test_a_store_is_replaced_only_when_asked_and_other_things_never(tmp_path, mo
     path = tmp_path / "s.zarr"
     path.mkdir()
     write(path, model, images[:2])  # an empty folder is no store
-    with pytest.raises(AnalysisInputError, match="exists; go on with it by --resume, replace it by --overwrite"):
+    with pytest.raises(AnalysisInputError, match="exists; resume it, overwrite it, or choose another path"):
         write(path, model, images[:3])
     assert write(path, model, images[:3], overwrite=True).captured == 3
     other = tmp_path / "mine"
