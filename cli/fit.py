@@ -1,11 +1,13 @@
 """dia-train fit."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cli.console import note, say, say_json
 from cli.naming import default_name
@@ -18,11 +20,12 @@ from dia_models.data.digit_scenes import SIDE
 from dia_models.device import choose_device
 from dia_models.errors import unknown
 from dia_models.evaluation import Evaluation, Measured
-from dia_models.models import accepted_options, blueprint, task_of
+from dia_models.models import accepted_options, blueprint, build_model, task_of
 from dia_models.processes import joined
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
 from dia_models.saving import CONFIG
+from dia_models.stage import Stage
 
 DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {  # mirrored digits are none
@@ -91,11 +94,14 @@ def _train(config: RunConfig, out: Path, where: torch.device, tensorboard: bool,
         raise KeyboardInterrupt(kept) from error
 
 
-def _watchers(out: Path, tensorboard: bool) -> tuple[Any, ...]:
-    from cli.run_progress import RunProgress  # late: Lightning takes seconds to import
+def _watchers(out: Path, tensorboard: bool) -> Iterator[Any]:
+    """What watches a run; made when the data have been read, since Lightning takes seconds to import."""
+    from cli.run_progress import RunProgress
     from dia_models.tensorboard import TensorBoardLog
 
-    return (RunProgress(), TensorBoardLog(out)) if tensorboard else (RunProgress(),)
+    yield RunProgress()
+    if tensorboard:
+        yield TensorBoardLog(out)
 
 
 def _new_config(
@@ -162,8 +168,8 @@ def _print(result: RunResult, as_json: bool) -> None:
         return
     if result.outcome == "nan":
         say(
-            f"The loss of {result.config.model} on {result.config.data} was no longer a finite number in epoch "
-            f"{result.nan_epoch}, where the run ended; it may need a lower learning rate, or clipping."
+            f"{result.config.model} on {result.config.data}: training stopped in epoch {result.nan_epoch}: the loss is "
+            "NaN or infinite. A lower learning rate or clipping (--set clip=1) may help."
         )
         note(f"written to {result.directory}/")
         return
@@ -173,7 +179,17 @@ def _print(result: RunResult, as_json: bool) -> None:
         say(f"  best on validation images: {_told(result.best)}")
     note(f"written to {result.directory}/")
     if isinstance(result.last, Evaluation):
-        note(f"look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
+        for command in _fitting_analyses(ModelSpec(name=result.config.model, options=result.config.options)):
+            note(f"look inside: dia-analyze {command} --ckpt {result.directory}/model.safetensors")
+
+
+def _fitting_analyses(spec: ModelSpec) -> list[str]:
+    """The commands that have something to show of a classifier: correlation takes two layers in a stage."""
+    with torch.device("meta"):
+        modules = list(build_model(spec).modules())
+    layers = [sum(m.connected) for m in modules if isinstance(m, Stage) and m.attention is not None]
+    self_attention = sum(isinstance(module, nn.MultiheadAttention) for module in modules)
+    return ["correlation"] if max([*layers, self_attention]) > 1 else ["gradcam", "gradients"]
 
 
 def _told(measured: Measured) -> str:

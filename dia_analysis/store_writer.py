@@ -306,7 +306,7 @@ def _rounded(stage: StageMaps, dtype: Literal["float16", "float32"]) -> np.ndarr
     maps = stage.maps.to(getattr(torch, dtype))
     if dtype == "float16" and bool((maps.isinf() & stage.maps.isfinite()).any()):
         name = stage.layers[0][0]
-        raise AnalysisInputError("dtype", f"the maps of {name} go beyond float16's 65,504; give --dtype float32")
+        raise AnalysisInputError("dtype", f"the maps of {name} go beyond float16's 65,504; give dtype float32")
     return maps.cpu().numpy()
 
 

@@ -92,7 +92,7 @@ def train_locally(
         if waiting and losses >= LOST_IN_A_ROW:
             raise RuntimeError(
                 f"{losses} workers in a row were killed, perhaps for want of memory; what is trained is kept: run the "
-                "same command again, with fewer --jobs"
+                "same command again, with fewer jobs"
             )
     return failed
 

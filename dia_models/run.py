@@ -1,5 +1,6 @@
 """Training runs: one directory each, started, resumed after any interruption, and finished."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ def fit(
     download: bool = False,
     strict: bool = False,
     resume: bool = False,
-    callbacks: "tuple[Callback, ...]" = (),
+    callbacks: "Iterable[Callback]" = (),
     parts: Any = None,
 ) -> RunResult:
     """Train a network, test it once, and leave its checkpoints in `directory`; `dia_models.tasks` says for what.
@@ -38,7 +39,8 @@ def fit(
     one that is finished. An image that cannot be read is left out with a warning, or an error if `strict`; `download`
     fetches data that are missing. `config.start_from` names a checkpoint whose weights to start from. With
     `config.keep_every` the network is also kept before training and after every so many epochs (`kept_epochs`). `parts`
-    are the data if the task's `read` has read them already.
+    are the data if the task's `read` has read them already. `callbacks` are Lightning's,
+    looked at when the data are there.
 
     A loss that becomes infinite or not a number ends the run with the outcome "nan". Under `torchrun` the processes
     share each batch; the first one writes.
@@ -66,7 +68,7 @@ def fit(
         from dia_models.training_run import TrainingRun  # late: Lightning takes seconds to import
 
         run = TrainingRun(config, directory, where, task.plan(config, parts))
-        return run.finish(*run.train(run.start(), resume, callbacks))
+        return run.finish(*run.train(run.start(), resume, tuple(callbacks)))
 
 
 def _check(directory: Path, config: RunConfig, resume: bool) -> None:
@@ -80,7 +82,7 @@ def _check(directory: Path, config: RunConfig, resume: bool) -> None:
             )
     elif directory.exists() and (not directory.is_dir() or any(map(_foreign, directory.iterdir()))):
         raise ModelInputError(
-            "out", f"{directory} exists and is not empty; choose another directory, or --resume the run in it"
+            "out", f"{directory} exists and is not empty; choose another directory, or resume the run in it"
         )
 
 

@@ -21,8 +21,8 @@ from dia_models.run_config import RunConfig
 ScaleName = Literal["paper", "laptop"]
 SCALES: tuple[ScaleName, ...] = ("paper", "laptop")
 _START = (
-    "{sweep} at {scale} scale starts every network from a classifier with the same attention: --from DIR, where "
-    f"resnet50_se{SUFFIX} and so on are what dia-train fit --model resnet50_se --data imagenet leaves"
+    "{sweep} at {scale} scale starts every network from a classifier with the same attention: give a folder of them, "
+    f"where resnet50_se{SUFFIX} and so on are what dia-train fit --model resnet50_se --data imagenet leaves"
 )
 
 

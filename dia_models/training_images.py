@@ -79,5 +79,5 @@ def _streamed(data: str, source: ImageSource, image_size: int | None, channels: 
             "set", f"augment=resized_crop_flip cuts parts out of image files, and {data} has none; accepted: crop_flip"
         )
     if image_size is None:
-        raise ModelInputError("image-size", "augment=resized_crop_flip needs the size of the parts: --image-size 224")
+        raise ModelInputError("image_size", "augment=resized_crop_flip needs the size of the parts, such as 224")
     return StreamedImages(source, (image_size, image_size), channels)

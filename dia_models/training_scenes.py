@@ -29,7 +29,9 @@ def read_scenes(
     refuse_streaming(stream)
     require_scoring()  # better now than after twelve epochs
     if image_size is not None:
-        raise ModelInputError("image-size", "a detector scales images by itself; accepted: --set min_size=...")
+        raise ModelInputError(
+            "image_size", "a detector scales images by itself; accepted: its options min_size and max_size"
+        )
     if channels != 3:
         raise ModelInputError("channels", f"{channels} given; a detector takes images of 3 channels")
     train, test = (open_scenes(data, part, data_dir, strict=strict) for part in ("train", "test"))

@@ -112,7 +112,7 @@ def run(*arguments):
 def test_the_command_says_it_in_a_sentence_and_ends_well(tmp_path, capsys):
     assert run(*FIT, "--recipe", "paper", *DIVERGING, "--out", tmp_path / "run") == 0
     out, err = capsys.readouterr()
-    assert "The loss of cifar_resnet11 on digits was no longer a finite number in epoch" in out
+    assert "cifar_resnet11 on digits: training stopped in epoch " in out
     assert len(out.splitlines()) == 1
     assert "nan" not in err
     assert run("fit", "--resume", "--out", tmp_path / "run", "--json") == 0

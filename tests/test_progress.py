@@ -8,10 +8,12 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
-import cli.fit
 import cli.main
+import cli.run_progress
 import cli.train
 from cli.console import progress_bar
+from cli.fit import _fitting_analyses
+from dia_models import ModelSpec
 
 FIT = ["fit", "--model", "cifar_resnet11", "--data", "digits", "--set", "training_images=100", "--set", "batch_size=64"]
 
@@ -47,12 +49,12 @@ def test_tensorboard_has_the_rows_of_the_table(tmp_path):
 def test_a_resumed_run_goes_on_in_tensorboard(tmp_path, monkeypatch):
     out = tmp_path / "run"
 
-    def cut(self, trainer, *_, before=cli.fit.RunProgress.on_train_batch_end):
+    def cut(self, trainer, *_, before=cli.run_progress.RunProgress.on_train_batch_end):
         if trainer.current_epoch == 1:
             raise KeyError
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli.fit.RunProgress, "on_train_batch_end", cut)
+        patch.setattr(cli.run_progress.RunProgress, "on_train_batch_end", cut)
         assert run(*FIT, "--set", "epochs=3", "--tensorboard", "--out", out) == 1
     assert run("fit", "--resume", "--tensorboard", "--out", out) == 0
     assert list(scalars(out)["train_loss"]) == [0, 1, 2]
@@ -81,15 +83,15 @@ def test_the_bar_spans_the_whole_run(tmp_path, monkeypatch):
         bars.append(Progress(*progress_bar().columns, console=terminal))
         return bars[-1]
 
-    def watch(self, trainer, *_, before=cli.fit.RunProgress.on_train_batch_end):
+    def watch(self, trainer, *_, before=cli.run_progress.RunProgress.on_train_batch_end):
         before(self, trainer, *_)
         task = self.bar.tasks[0]
         seen.append((task.description, task.completed, task.total))
         if trainer.current_epoch == stop:
             raise KeyError
 
-    monkeypatch.setattr(cli.fit, "progress_bar", bar)
-    monkeypatch.setattr(cli.fit.RunProgress, "on_train_batch_end", watch)
+    monkeypatch.setattr(cli.run_progress, "progress_bar", bar)
+    monkeypatch.setattr(cli.run_progress.RunProgress, "on_train_batch_end", watch)
     stop, out = 1, tmp_path / "run"
     assert run(*FIT, "--set", "epochs=3", "--out", out) == 1
     stop = None
@@ -112,3 +114,17 @@ def test_no_bar_is_drawn_where_there_is_no_terminal(tmp_path, capsys):
     assert lines[0].startswith("epoch 1/2: loss ")
     assert lines[1].startswith("epoch 2/2: loss ")
     assert lines[1].endswith("images/s")
+
+
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("cifar_resnet11", ["gradcam", "gradients"]),
+        ("cifar_resnet11_se", ["gradcam", "gradients"]),  # one layer a stage: nothing to correlate
+        ("cifar_resnet20_se", ["correlation"]),
+        ("resnet18_dia_lstm", ["correlation"]),
+        ("vit_small_patch16", ["correlation"]),  # its self-attention
+    ],
+)
+def test_the_analyses_that_are_suggested_have_something_to_show(name, commands):
+    assert _fitting_analyses(ModelSpec(name=name)) == commands

@@ -151,7 +151,7 @@ def test_float16_refuses_maps_that_it_cannot_hold_and_keeps_infinite_ones(tmp_pa
     (stage,) = store.stages(slice(0, 3))
     torch.testing.assert_close(stage.maps, maps.half(), rtol=0, atol=0)
     maps[2, 0, 0] = 1e5
-    with pytest.raises(AnalysisInputError, match=r"layers.0.gate go beyond float16's 65,504; give --dtype float32"):
+    with pytest.raises(AnalysisInputError, match=r"layers.0.gate go beyond float16's 65,504; give dtype float32"):
         write(tmp_path / "b.zarr", Gates(2), maps, dtype="float16")
 
 

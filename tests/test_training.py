@@ -124,7 +124,7 @@ def test_a_run_can_start_from_a_checkpoint(tmp_path):
 
 def test_a_directory_in_use_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ModelInputError, match="exists and is not empty; choose another directory, or --resume"):
+    with pytest.raises(ModelInputError, match="exists and is not empty; choose another directory, or resume"):
         fit(config(), tmp_path, CPU)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 

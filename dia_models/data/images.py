@@ -144,7 +144,7 @@ class FileImages:
             raise ModelInputError(
                 "data",
                 f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit (training with "
-                "--set augment=resized_crop_flip reads them when they are needed)",
+                "augment=resized_crop_flip reads them when they are needed)",
             )
         parts = list(self.batches(range(len(self)), 1024, size, channels))
         _check_one_size(part.pixels.shape[1:] for part in parts)
@@ -171,7 +171,7 @@ def _check_one_size(shapes: Iterable[Sequence[int]]) -> None:
     sizes = sorted({f"{height}x{width}" for height, width, _ in shapes})
     if len(sizes) > 1:
         some = ", ".join(sizes[:5]) + (", ..." if len(sizes) > 5 else "")
-        raise ModelInputError("image-size", f"the images have several sizes ({some}); say which to resize to")
+        raise ModelInputError("image_size", f"the images have several sizes ({some}); say which to resize to")
 
 
 ImageSource = MemoryImages | FileImages

@@ -28,11 +28,10 @@ class Request:
 
     def missing(self, name: str, what: str, *, downloads: bool = False) -> ModelInputError:
         """The error that says what to put where."""
-        more = ", or let --download fetch it" if downloads else ""
+        more = ", or have it downloaded (download)" if downloads else ""
         return ModelInputError(
             "data",
-            f"{name} is not in {self.root}: put {what} there, or name another folder with --data-dir or "
-            f"$DIA_DATA_DIR{more}",
+            f"{name} is not in {self.root}: put {what} there, or name another folder (data_dir or $DIA_DATA_DIR){more}",
         )
 
 
