@@ -6,17 +6,6 @@ import subprocess
 import sys
 
 SLOW = ("lightning", "torchmetrics", "torchvision", "scipy", "sklearn", "numba", "matplotlib", "xarray", "zarr")
-    "lightning",
-    "torchmetrics",
-    "torchvision",
-    "scipy",
-    "sklearn",
-    "numba",
-    "matplotlib",
-    "xarray",
-    "zarr",
-    "pandas",
-]
 
 WITHOUT_TORCH = [
     "import dia_models, dia_analysis, figures",
