@@ -1,6 +1,5 @@
 """Train classifiers: their data, the loss, and what they are tested on."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from dia_models.data import (
     open_data,
     suited,
 )
-from dia_models.data.images import fitted
+from dia_models.data.images import fitted, warn_of_unreadable
 from dia_models.data.splits import Images as Some
 from dia_models.device import usable_cores
 from dia_models.errors import ModelInputError
@@ -152,9 +151,7 @@ def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> Me
     if isinstance(source, MemoryImages):
         return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
     images = source.load(size, channels)
-    if source.unreadable:
-        names = ", ".join(sorted(source.unreadable))
-        warnings.warn(f"{len(source.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
+    warn_of_unreadable(source.unreadable)
     return images
 
 

@@ -133,7 +133,7 @@ def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
         raise UnreadableImageError("floating-point values have no known range; save the image with 8 or 16 bits")
     if bits == 16:  # of colours, the upper 8 bits have been read
         ranges = zip(image.getbands(), np.reshape(image.getextrema(), (-1, 2)), strict=True)
-        _warn_if_dark(max(high for band, (_, high) in ranges if band != "A") << 8)
+        _warn_if_dark(max(int(high) for band, (_, high) in ranges if band != "A") << 8)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -140,12 +140,15 @@ def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
     takes = _table(dataset, "ModalityLUTSequence")
-    values = apply_modality_lut(stored if takes is None else _whole(stored, takes), dataset)
+    with np.errstate(over="ignore", invalid="ignore"):  # checked in the next line
+        values = apply_modality_lut(stored if takes is None else _whole(stored, takes), dataset)
+    _check_finite("rescale slope or intercept", [values.min(), values.max()])
     takes = _table(dataset, "VOILUTSequence")
     if takes is not None:
         ends = apply_voi_lut(np.arange(takes.start, takes.stop), dataset)
         values = apply_voi_lut(_whole(values, takes), dataset)
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        _check_finite("window", [*np.ravel(dataset.WindowCenter), *np.ravel(dataset.WindowWidth)])
         _say_several(dataset["WindowCenter"].VM)
         ends = apply_voi_lut(np.array([-np.inf, np.inf]), dataset)
         values = apply_voi_lut(values, dataset)
@@ -169,7 +172,7 @@ def _table(dataset: Any, sequence: str) -> range | None:
     _say_several(len(tables))
     entries, first, _ = map(int, table.LUTDescriptor)
     entries = entries or 2**16
-    if isinstance(table.LUTData, bytes) and len(table.LUTData) < 2 * entries:
+    if isinstance(table.LUTData, bytes) and entries <= len(table.LUTData) <= entries + 1:
         table.add_new("LUTData", "US", list(table.LUTData))
     if dataset.PixelRepresentation and first >= 2**15:
         first -= 2**16
@@ -187,9 +190,12 @@ def _whole(values: Values, takes: range) -> Values:
     return np.rint(np.clip(values, takes.start, takes.stop - 1)).astype(np.int32)
 
 
+def _check_finite(what: str, values: list[Any]) -> None:
+    if not np.isfinite(np.array(values, dtype=np.float64)).all():
+        raise DicomError(f"its {what} is not a finite number")
+
+
 def _scaled(values: Values, low: float, high: float) -> Grey:
-    """Values from `low` (0) to `high` (255); a constant is black. Raises DicomError for ends that are no numbers."""
-    if not np.isfinite([low, high]).all():
-        raise DicomError("its window or its rescale slope is not a finite number")
+    """Values from `low` (0) to `high` (255); a constant is black."""
     shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.asarray(np.rint(255 * np.clip(shares, 0, 1)), dtype=np.uint8)

@@ -29,11 +29,11 @@ def image_paths(folder: Path) -> list[Path]:
         if is_image(path):
             found.append(path)
         elif path.is_symlink() and not path.exists():
-            others["links that lead nowhere"] += 1
+            others["broken links"] += 1
         elif path.suffix.lower() in OTHER_PICTURES:
             others[path.suffix.lower()] += 1
     if others:
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        counts = ", ".join(f"{kind} ({count})" for kind, count in sorted(others.items()))
         warnings.warn(f"{folder}: left out, since they cannot be read: {counts}", stacklevel=2)
     return sorted(found)
 

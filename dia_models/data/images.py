@@ -1,6 +1,7 @@
 """Images with labels: in memory, or as files that are decoded when they are needed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dia_models.data.decode import Fit, UnreadableImageError, fit_image, read_image
-from dia_models.errors import ModelInputError
+from dia_models.errors import ModelInputError, one_line, some
 
 UNLABELLED = -1
 LARGEST_SET_BYTES = 16 * 2**30
@@ -175,6 +176,14 @@ def _check_one_size(shapes: Iterable[Sequence[int]]) -> None:
 
 
 ImageSource = MemoryImages | FileImages
+
+
+def warn_of_unreadable(unreadable: Mapping[str, str]) -> None:
+    """Warn of images that could not be read, given each one's name and reason: how many, and the first few."""
+    if unreadable:
+        first = [f"{name} ({one_line(reason, 60)})" for name, reason in sorted(unreadable.items())]
+        what = "image cannot be read and is" if len(first) == 1 else "images cannot be read and are"
+        warnings.warn(f"{len(first)} {what} left out: {some(first, 2, 100)}", stacklevel=3)
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:
