@@ -4,6 +4,7 @@ import pickle
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class _Unused:
         pass
 
 
-NUMPY = [  # the names that every version of numpy writes for its numbers and arrays
+NUMPY: list[
+    Callable[..., Any] | tuple[Callable[..., Any], str]
+] = [  # the names that every version of numpy writes for its numbers and arrays
     (_Unused, f"numpy.{name}")
     for name in (
         "dtype",

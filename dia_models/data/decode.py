@@ -1,6 +1,5 @@
 """One image file to one array of bytes."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dia_models.data import dicom
+from dia_models.data.warn_once import warn_once
 from dia_models.errors import one_line
 
 PICTURES = frozenset(
@@ -72,12 +72,10 @@ def _opened(path: Path) -> Image.Image:
         if image.width * image.height > LARGEST_PIXELS:
             raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
         bits = _bits(image)
-        first = _eight_bit(ImageOps.exif_transpose(image), bits)
+        first = _eight_bit(ImageOps.exif_transpose(image), bits, path.name)
         if _has_more_frames(image):
-            warnings.warn(
-                "an image has several frames (an animation, or pages); of each such image the first is read",
-                stacklevel=2,
-            )
+            text = f"{path.name} has several frames (an animation, or pages); of each such image the first is read"
+            warn_once(text, "several frames")
         return first
 
 
@@ -120,39 +118,39 @@ def fit_image(
 
 def _bits(image: Image.Image) -> int:
     """How many bits a value has in the file, of an image that is not read yet: 8, 12 or 16."""
-    stored = str(image.tile)
+    stored = str(getattr(image, "tile", ""))
     if "I;12" in stored:
         return 12
     return 16 if image.mode.startswith("I") or ";16" in stored else 8
 
 
-def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
+def _eight_bit(image: Image.Image, bits: int, name: str) -> Image.Image:
     if image.mode.startswith("I"):
-        return Image.fromarray(_upper_byte(image, bits))
+        return Image.fromarray(_upper_byte(image, bits, name))
     if image.mode == "F":
         raise UnreadableImageError("floating-point values have no known range; save the image with 8 or 16 bits")
     if bits == 16:  # of colours, the upper 8 bits have been read
         ranges = zip(image.getbands(), np.reshape(image.getextrema(), (-1, 2)), strict=True)
-        _warn_if_dark(max(int(high) for band, (_, high) in ranges if band != "A") << 8)
+        _warn_if_dark(max(int(high) for band, (_, high) in ranges if band != "A") << 8, name)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image
 
 
-def _upper_byte(image: Image.Image, bits: int) -> UInt8[np.ndarray, "height width"]:
+def _upper_byte(image: Image.Image, bits: int, name: str) -> UInt8[np.ndarray, "height width"]:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65_535:
         raise UnreadableImageError(f"values outside 0 to 65535 in an image of mode {image.mode}")
     if bits == 16:
-        _warn_if_dark(int(values.max()))
+        _warn_if_dark(int(values.max()), name)
     return (values.astype(np.uint32) >> (bits - 8)).astype(np.uint8)
 
 
-def _warn_if_dark(highest: int) -> None:
+def _warn_if_dark(highest: int, name: str) -> None:
     if 0 < highest < DARK:
-        warnings.warn(
-            f"a 16-bit image has no value above {DARK - 1}; white is 65535, so that such images are dark or black. If "
-            "they have 12 bits, multiply their values by 16 (10 bits: 64, 8 bits: 256) and save them again",
-            stacklevel=2,
+        warn_once(
+            f"{one_line(name, 60)} has 16 bits but no value above {DARK - 1}; white is 65535, so that such images are "
+            "dark or black. If they have 12 bits, multiply their values by 16 (10 bits: 64, 8 bits: 256) and save them",
+            "dark 16-bit images",
         )

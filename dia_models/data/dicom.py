@@ -1,11 +1,12 @@
 """DICOM files: one frame, seen through the window that the file asks for, as 8-bit grey or colour."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
+
+from dia_models.data.warn_once import warn_once
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
 DIRECTORY = "dicomdir"  # the index of a disk: it has the letters of a DICOM file, and no image
@@ -182,12 +183,12 @@ def _table(dataset: Any, sequence: str) -> range | None:
 
 def _say_several(count: int) -> None:
     if count > 1:
-        warnings.warn("a DICOM file has several windows or tables; of each such file the first is used", stacklevel=2)
+        warn_once("a DICOM file has several windows or tables; of each such file the first is used")
 
 
 def _whole(values: Values, takes: range) -> Values:
     """The values as whole numbers that a table has an entry for."""
-    return np.rint(np.clip(values, takes.start, takes.stop - 1)).astype(np.int32)
+    return np.asarray(np.rint(np.clip(values, takes.start, takes.stop - 1)), dtype=np.int32)
 
 
 def _check_finite(what: str, values: list[Any]) -> None:

@@ -1,13 +1,13 @@
 """Image files and folders named one by one."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dia_models.data.decode import SUFFIXES
 from dia_models.data.image_paths import image_paths
 from dia_models.data.images import UNLABELLED, FileImages
+from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError
 
 
@@ -22,7 +22,7 @@ def open_files(paths: Sequence[str | Path], *, workers: int = 2, strict: bool = 
         raise ModelInputError("paths", "no image was named")
     absolute = tuple(dict.fromkeys(path.absolute() for path in found))
     if twice := len(found) - len(absolute):
-        warnings.warn(f"{twice} of the {len(found)} images are named a second time; each is read once", stacklevel=2)
+        warn_once(f"{twice} of the {len(found)} images are named a second time; each is read once")
     root = Path(os.path.commonpath([path.parent for path in absolute]))
     return FileImages(root, absolute, (UNLABELLED,) * len(absolute), (), workers, strict)
 

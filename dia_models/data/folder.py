@@ -1,6 +1,5 @@
 """Folders of images: one folder per class, or loose images."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from dia_models.data.decode import SUFFIXES, is_image
 from dia_models.data.image_paths import image_paths, is_own
 from dia_models.data.images import UNLABELLED, FileImages
 from dia_models.data.request import Request
+from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, some
 
 SPLITS = ("train", "test")
@@ -49,9 +49,9 @@ def _parts(folder: Path) -> Mapping[str, Path]:
     test = [inside[name] for name in TEST_NAMES if name in inside]
     if train and test:
         if (part := test[0].name.lower()) not in TEST_NAMES[:2]:
-            warnings.warn(f"{folder} has no test/; {part}/ is taken as the test part", stacklevel=3)
+            warn_once(f"{folder} has no test/; {part}/ is taken as the test part")
         if rest := [path.name for path in inside.values() if path not in (train[0], test[0])]:
-            warnings.warn(f"{folder}: left out beside the train and the test part: {some(rest)}", stacklevel=3)
+            warn_once(f"{folder}: left out beside the train and the test part: {some(rest)}")
         return {"train": train[0], "test": test[0]}
     if inside and inside.keys() <= {*TRAIN_NAMES, *TEST_NAMES}:
         raise ModelInputError(
@@ -103,11 +103,11 @@ def _check_classes(folder: Path, classes: Sequence[str], with_images: set[int]) 
 def _say_where(folder: Path, paths: Sequence[Path], loose: int) -> None:
     """Warn of images that lie elsewhere than in the class folders."""
     if loose:
-        warnings.warn(f"{folder}: {_images(loose)} beside the class folders left out", stacklevel=3)
+        warn_once(f"{folder}: {_images(loose)} beside the class folders left out")
     deeper = [path.parent.relative_to(folder) for path in paths if path.parent.parent != folder]
     if deeper:
         places = some(dict.fromkeys(place.as_posix() for place in deeper))
-        warnings.warn(f"{folder}: {_images(len(deeper))} in {places} counted for the class they are in", stacklevel=3)
+        warn_once(f"{folder}: {_images(len(deeper))} in {places} counted for the class they are in")
 
 
 def _images(count: int) -> str:

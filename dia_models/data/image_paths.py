@@ -1,12 +1,12 @@
 """The image files in and below a folder."""
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from dia_models.data.decode import is_image
+from dia_models.data.warn_once import warn_once
 
 LEFTOVERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"})  # folders that systems make by themselves
 OTHER_PICTURES = frozenset(
@@ -34,7 +34,7 @@ def image_paths(folder: Path) -> list[Path]:
             others[path.suffix.lower()] += 1
     if others:
         counts = ", ".join(f"{kind} ({count})" for kind, count in sorted(others.items()))
-        warnings.warn(f"{folder}: left out, since they cannot be read: {counts}", stacklevel=2)
+        warn_once(f"{folder}: left out, since they cannot be read: {counts}")
     return sorted(found)
 
 
