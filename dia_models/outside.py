@@ -255,11 +255,12 @@ def _load(model: Network, state: dict[str, Tensor]) -> None:
     for name, tensor in expected.items():
         if name.endswith("num_batches_tracked"):  # unknown to old versions of torch
             state.setdefault(name, torch.zeros_like(tensor))
-    odd = [f"{name} is in one of them only" for name in sorted(expected.keys() ^ state.keys())]
+    odd = []
     for name in sorted(expected.keys() & state.keys()):
         theirs, ours = (tuple(t.shape) for t in (state[name], expected[name]))
         if [n for n in theirs if n != 1] != [n for n in ours if n != 1]:  # a linear layer may be a 1x1 convolution
             odd.append(f"{name} has shape {theirs}, not {ours}")
+    odd += [f"{name} is in one of them only" for name in sorted(expected.keys() ^ state.keys())]
     if odd:
         raise ModelInputError(
             "source",
