@@ -59,10 +59,8 @@ class Chosen:
             yield batch.pixels.numpy()
 
     def blamed(self, error: ModelInputError) -> ModelInputError:
-        """An error on reading an image, naming where it was given and, if no image was left, the first reason."""
-        reasons = self.source.unreadable if isinstance(self.source, FileImages) else {}
-        first = f" ({': '.join(next(iter(reasons.items())))})" if reasons else ""
-        return ModelInputError("IMAGES" if self.named else error.argument, f"{error}{first}")
+        """An error on reading an image, naming where it was given."""
+        return ModelInputError("IMAGES" if self.named else error.argument, str(error))
 
 
 def choose(data: str, source: ImageSource, count: int, seed: int) -> Chosen:

@@ -5,25 +5,19 @@ from pathlib import Path
 from cli.console import note, say, say_json
 from cli.publishing import Out
 from dia_analysis.output import writing
-from dia_models import CheckpointInfo, ModelInputError, create_model, save_checkpoint
+from dia_models import CheckpointInfo, save_checkpoint
 from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
-from dia_models.outside import load_outside, read_state_dict
+from dia_models.outside import build_outside, read_state_dict
 from dia_models.run import versions
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CLASSIFIERS = ("fc.weight", "output.weight", "classifier.weight")
 
 
 def import_weights(source: Path, model: str, out: Out, *, as_json: bool) -> None:
     """Write a public state dict of a CIFAR network as a checkpoint of ours."""
     with out.file("", "") as path:
-        state = read_state_dict(source)
-        classifier = next((t for name, t in state.items() if name.endswith(CLASSIFIERS) and t.ndim == 2), None)
-        if classifier is None:
-            raise ModelInputError("source", f"{source} has no classifier; expected one of {', '.join(CLASSIFIERS)}")
-        classes = len(classifier)
-        network = create_model(model, num_classes=classes)
-        load_outside(network, state)
+        network = build_outside(model, read_state_dict(source))
+        classes = len(network.state_dict()["classifier.weight"])
         info = CheckpointInfo(
             model=network.spec,
             data=f"cifar{classes}",

@@ -1,6 +1,5 @@
 """Run a command and turn every outcome into an exit code: 0 ok, 1 error, 2 usage, 130 interrupted."""
 
-import re
 import sys
 import traceback
 import warnings
@@ -11,10 +10,10 @@ from typing import Any, NoReturn
 import typer
 
 from cli.pipe import NotPrintedError, Pipe
+from dia_models.errors import one_line
 
 DEBUG_OPTION = "--debug"
 LONGEST_LINE = 300
-ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in an error that a library wrote for a terminal
 INTERRUPTED = 130
 
 
@@ -45,7 +44,7 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
                 out.flush()  # what was found stands before the error
             if DEBUG_OPTION in arguments:
                 traceback.print_exc()
-            _tell(_clipped(f"error: {_line(error, typer.main.get_command(app), arguments)}"))
+            _tell(one_line(f"error: {_line(error, typer.main.get_command(app), arguments)}", LONGEST_LINE))
             return 1
 
 
@@ -74,17 +73,13 @@ def _tell(text: str) -> None:
 def _line(error: Exception, command: Any, arguments: Sequence[str]) -> str:
     """The error on one line, behind the option or argument that caused it."""
     argument = getattr(error, "argument", None)
-    text = " ".join(ANSI.sub("", str(error)).split())
+    text = one_line(error, LONGEST_LINE)
     if isinstance(error, NotPrintedError):
         return text
     if argument is None:
         return f"unexpected {type(error).__name__}: {text} (run again with {DEBUG_OPTION} to see where)"
     option = _option(str(argument), command, arguments)
     return f"{option}: {text}" if option else text
-
-
-def _clipped(line: str) -> str:
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 4].rstrip()} ..."
 
 
 def _option(argument: str, command: Any, arguments: Sequence[str]) -> str | None:

@@ -1,5 +1,6 @@
 """The one error a user's input can cause."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -7,6 +8,7 @@ LONGEST = 280
 LONGEST_NAME = 60
 NEAREST = 3
 NOUNS = {"set": "option", "ckpt": "checkpoint"}
+COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class ModelInputError(ValueError):
@@ -37,3 +39,17 @@ def unknown(
         return ModelInputError(argument, full)
     listing = f"{listed_by} lists all {len(names)}" if listed_by else f"accepted are {len(names)} names"
     return ModelInputError(argument, f"{start}{listing}{f'; also accepted: {also}' if also else ''}")
+
+
+def one_line(message: object, longest: int = 300) -> str:
+    """A message, or an error's name if it has none, as one line without control characters, cut if it is long."""
+    text = COLOUR_CODE.sub("", str(message)) or type(message).__name__
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def some(names: Iterable[str], shown: int = 3, longest: int = 60) -> str:
+    """The first few of many names, as `a, b, c, …`."""
+    given = list(names)
+    return ", ".join([*(one_line(name, longest) for name in given[:shown]), *["…"][: len(given) > shown]])

@@ -2,6 +2,9 @@
 
 import pickle
 import re
+import warnings
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,35 @@ import torch
 from torch import Tensor
 
 from dia_models.checkpoint import LARGEST_FILE
-from dia_models.errors import ModelInputError
+from dia_models.errors import ModelInputError, one_line, some
+from dia_models.models import create_model, require_classifier
 from dia_models.network import Network
 
-WRAPPERS = ("state_dict", "model", "net")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "model_ema", "ema")
+COUNTERS = ("n_averaged",)  # of torch's averaged models, beside the weights
+DEEPEST_PREFIX = 4  # as in `model._orig_mod.module.net.conv1.weight`
+
+
+class _Unused:
+    """Stands for a number or array of numpy in a checkpoint, such as the best accuracy: nothing of it is built."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+NUMPY: list[
+    Callable[..., Any] | tuple[Callable[..., Any], str]
+] = [  # the names that every version of numpy writes for its numbers and arrays
+    (_Unused, f"numpy.{name}")
+    for name in (
+        "dtype",
+        "ndarray",
+        *(f"{c}.multiarray.{f}" for c in ("core", "_core") for f in ("scalar", "_reconstruct")),
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -53,7 +81,7 @@ def _branch(**places: int | str) -> dict[str, str]:
     }
 
 
-_DIANET_BLOCK = r"(?:layer|block|stage_)(\d)\.(?:ModuleList\.)?(\d+)"
+_DIANET_BLOCK = r"(?:layer|block|stage_)(\d)\.(?:ModuleList\.|stage_\d_bottleneck_)?(\d+)"
 _POST = _branch(conv1=0, bn1=1, conv2=3, bn2=4, conv3=6, bn3=7)
 _PRE = _branch(bn1=0, conv1=2, bn2=3, conv2=5, bn3=6, conv3=8, bn_additional=9)
 FAMILIES = {
@@ -113,50 +141,104 @@ FAMILIES = {
 }
 
 
+def build_outside(name: str, state: dict[str, Tensor]) -> Network:
+    """One of our networks by name, with a public state dict's weights and as many classes as these have.
+
+    Raises ModelInputError as `load_outside` does.
+    """
+    require_classifier(name, "model")
+    ours = _translated(name, state)
+    if "classifier.weight" not in ours:
+        raise ModelInputError("source", f"the weights have no classifier; found: {some(state)}")
+    model = create_model(name, num_classes=len(ours["classifier.weight"]))
+    _load(model, ours)
+    return model
+
+
 def load_outside(model: Network, state: dict[str, Tensor]) -> None:
     """Load a public state dict into one of our networks, renaming its keys.
 
     Known are those of gbup-group/DIANet (ResNet, PreResNet, WRN, ResNeXt, with or without DIA), of the code it is
-    built on, and of pytorchcv (`resnet*bn_*`, `seresnet*bn_*`, `diaresnet*bn_*` for CIFAR).
+    built on, and of pytorchcv (`resnet*bn_*`, `seresnet*bn_*`, `diaresnet*bn_*` for CIFAR). What stands before the
+    names, such as `module.`, `model.` or `_orig_mod.`, is found; what is under other names is left out, with a warning.
     Raises ModelInputError if a name is unknown, or if the tensors are not those of the network.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    backbone = next((b for b in FAMILIES if model.spec.name.startswith(b)), None)
-    families = FAMILIES.get(backbone or "", ())
-    renamings = [{name: family.rename(name) for name in state} for family in families]
-    if not renamings:
-        raise ModelInputError("model", f"no public weights are known for {model.spec.name}")
-    names = min(renamings, key=lambda names: sum(ours is None for ours in names.values()))
-    if unknown := [name for name, ours in names.items() if ours is None]:
-        raise ModelInputError(
-            "source", f"{len(unknown)} of {len(names)} names are unknown, the first is {unknown[0]!r}"
-        )
-    _load(model, _renamed(state, {name: ours for name, ours in names.items() if ours is not None}))
+    _load(model, _translated(model.spec.name, state))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a pickled state dict, alone or under `state_dict`, without executing anything in it.
+    """Read a pickled state dict, alone or under `state_dict` and the like, without executing anything in it.
 
     Raises ModelInputError for a file that is none, or that holds more than tensors and plain values.
     """
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ModelInputError("source", f"{path} has more than 8 GiB")
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelInputError(
-            "source", f"{path} is not read, since it holds more than tensors: {_first(error)}"
+            "source", f"{path} is not read, since it holds more than tensors: {_found(error)}"
         ) from error
     except ModelInputError:
         raise
     except Exception as error:  # the restricted unpickler can stumble over anything in a foreign file
-        raise ModelInputError("source", f"{path} cannot be read: {_first(error)}") from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
-        raise ModelInputError("source", f"{path} holds no state dict")
-    return {str(name): tensor for name, tensor in content.items()}
+        raise ModelInputError("source", f"{path} cannot be read: {one_line(error, 150)}") from error
+    return _tensors(path, content)
+
+
+def _found(error: pickle.UnpicklingError) -> str:
+    """What the restricted unpickler does not take, and what to do about it."""
+    reason = str(error).rpartition("WeightsUnpickler error:")[2]
+    name = re.search(r"GLOBAL ([\w.]+)", reason)
+    return f"{one_line(reason if name is None else name[1], 100)}; save its state_dict alone, and give that"
+
+
+def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    while isinstance(content, dict) and (
+        wrapper := next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)
+    ):
+        content = content[wrapper]
+    found = {str(name): t for name, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}
+    if not found:
+        inside = f"its entries are {some(map(str, content))}" if isinstance(content, dict) else type(content).__name__
+        raise ModelInputError("source", f"{path} holds no state dict, alone or under {some(WRAPPERS)}: {inside}")
+    return found
+
+
+def _translated(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under our names."""
+    backbone = next((b for b in FAMILIES if name.startswith(b)), None)
+    if backbone is None:
+        raise ModelInputError(
+            "model", f"no public weights are known for {name}; known are those of {some(FAMILIES, 9)}"
+        )
+    family, prefix = max((_prefix(family, state) for family in FAMILIES[backbone]), key=lambda found: found[2])[:2]
+    inside = {theirs: family.rename(theirs.removeprefix(prefix)) for theirs in state if theirs.startswith(prefix)}
+    if unknown := [theirs for theirs, ours in inside.items() if ours is None]:
+        under = f" under {prefix!r}" if prefix else ""
+        raise ModelInputError(
+            "source", f"{len(unknown)} of {len(inside)} names{under} are unknown, first {some(unknown)}"
+        )
+    if others := [theirs for theirs in state if theirs not in inside and theirs not in COUNTERS]:
+        warnings.warn(
+            f"the weights under {prefix!r} are taken; {len(others)} of {len(state)} tensors have other names and are "
+            f"left out: {some(others)}",
+            stacklevel=3,
+        )
+    return _renamed(state, {theirs: ours for theirs, ours in inside.items() if ours is not None})
+
+
+def _prefix(family: Family, state: dict[str, Tensor]) -> tuple[Family, str, int]:
+    """What stands before a family's names in a state dict, and how many names it then knows."""
+    known = Counter({"": 0})
+    for name in state:
+        parts = name.split(".")
+        for depth in range(min(DEEPEST_PREFIX + 1, len(parts))):
+            if family.rename(".".join(parts[depth:])) is not None:
+                known["".join(f"{part}." for part in parts[:depth])] += 1
+    prefix, count = known.most_common(1)[0]
+    return family, prefix, count
 
 
 def _renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
@@ -173,15 +255,16 @@ def _load(model: Network, state: dict[str, Tensor]) -> None:
     for name, tensor in expected.items():
         if name.endswith("num_batches_tracked"):  # unknown to old versions of torch
             state.setdefault(name, torch.zeros_like(tensor))
-    odd = sorted(expected.keys() ^ state.keys())
-    odd += [n for n in sorted(expected.keys() & state.keys()) if expected[n].numel() != state[n].numel()]
+    odd = []
+    for name in sorted(expected.keys() & state.keys()):
+        theirs, ours = (tuple(t.shape) for t in (state[name], expected[name]))
+        if [n for n in theirs if n != 1] != [n for n in ours if n != 1]:  # a linear layer may be a 1x1 convolution
+            odd.append(f"{name} has shape {theirs}, not {ours}")
+    odd += [f"{name} is in one of them only" for name in sorted(expected.keys() ^ state.keys())]
     if odd:
         raise ModelInputError(
             "source",
-            f"these are not the weights of {model.spec.name}: {len(odd)} tensors differ, the first is {odd[0]}",
+            f"these are not the weights of {model.spec.name}: {len(odd)} of {len(expected)} tensors differ, "
+            f"first {one_line(odd[0], 120)}",
         )
     model.load_state_dict({name: tensor.reshape(expected[name].shape) for name, tensor in state.items()})
-
-
-def _first(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,12 +1,11 @@
 """The images that a classifier, or a network that predicts noise, is trained and tested on."""
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dia_models.data import ImageSource, MemoryImages, StreamedImages, open_data
-from dia_models.data.images import fitted
+from dia_models.data.images import fitted, warn_of_unreadable
 from dia_models.device import usable_cores
 from dia_models.errors import ModelInputError
 from dia_models.recipe import refuse_streaming
@@ -67,9 +66,7 @@ def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> Me
     if isinstance(source, MemoryImages):
         return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
     images = source.load(size, channels)
-    if source.unreadable:
-        names = ", ".join(sorted(source.unreadable))
-        warnings.warn(f"{len(source.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
+    warn_of_unreadable(source.unreadable)
     return images
 
 

@@ -23,6 +23,12 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _warned_of_nothing(monkeypatch):
+    """What is warned of once in a process is warned of once in each test."""
+    monkeypatch.setattr("dia_models.data.warn_once.SAID", set())
+
+
 @pytest.fixture(scope="session")
 def cifar10_dir():
     """The folder that holds real CIFAR-10, where there is one."""

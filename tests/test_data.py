@@ -16,7 +16,9 @@ from dia_models.data import (
     data_root,
     evenly_spaced,
     open_data,
+    open_files,
 )
+from dia_models.data.images import warn_of_unreadable
 
 
 def put(folder, names, size=(8, 8), value=0):
@@ -78,6 +80,125 @@ def test_a_folder_with_parts_gives_the_part_asked_for(tmp_path):
     assert opened(tmp_path, "train").labels == (0, 0, 0, 1, 1)
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+def test_a_folder_with_val_and_no_test_takes_val_for_it_and_says_so(tmp_path, name):
+    train, test = numbered(("cat", 3), ("dog", 2)), numbered(("cat", 1), ("dog", 1))
+    put(tmp_path / "train", train)
+    put(tmp_path / name, test)
+    with pytest.warns(UserWarning, match=f"has no test/; {name.lower()}/ is taken as the test part") as said:
+        found = [names_of(opened(tmp_path, split)) for split in ("train", "test", "any")]
+    assert found == [train, test, test]
+    assert len(said) == 1
+
+
+def test_parts_may_be_called_training_and_testing(tmp_path):
+    put(tmp_path / "Training", ["cat/1.png"])
+    put(tmp_path / "Testing", ["cat/2.png"])
+    assert names_of(opened(tmp_path, "train")) == ["cat/1.png"]
+    assert names_of(opened(tmp_path, "test")) == ["cat/2.png"]
+
+
+def test_what_lies_beside_the_parts_is_left_out_and_named(tmp_path):
+    for part in ("train", "test", "val", "extra"):
+        put(tmp_path / part, ["cat/1.png"])
+    with pytest.warns(UserWarning, match="left out beside the train and the test part: extra, val"):
+        assert names_of(opened(tmp_path, "test")) == ["cat/1.png"]
+
+
+@pytest.mark.parametrize("parts", [("train",), ("val",), ("test", "val")])
+def test_one_part_without_the_other_is_refused_rather_than_taken_for_classes(tmp_path, parts):
+    for part in parts:
+        put(tmp_path / part, ["cat/1.png", "dog/1.png"])
+    refusal(
+        f"folder:{tmp_path}", match=rf"has {parts[0]}/.* but not both parts; accepted: train/ with test/ \(or val/\)"
+    )
+
+
+def test_images_in_folders_inside_class_folders_count_for_the_class(tmp_path):
+    put(tmp_path, ["a/1.png", "a/more/2.png", "a/more/still/3.png", "b/deep/4.png"])
+    with pytest.warns(UserWarning, match="3 images in a/more, a/more/still, b/deep counted for the class they are in"):
+        source = opened(tmp_path)
+    assert names_of(source) == ["a/1.png", "a/more/2.png", "a/more/still/3.png", "b/deep/4.png"]
+    assert source.labels == (0, 0, 0, 1)
+    assert source.classes == ("a", "b")
+
+
+LEFT_BEHIND = ("__MACOSX/a/._1.png", "@eaDir/1.png", ".hidden/1.png", "a/.ipynb_checkpoints/1.png", "a/._1.png")
+
+
+def test_what_systems_leave_behind_is_no_class_and_no_image(tmp_path):
+    put(tmp_path, ["a/1.png", "b/2.png", *LEFT_BEHIND])
+    for name in (".DS_Store", "Thumbs.db", "a/Thumbs.db", "b/.DS_Store", "desktop.ini"):
+        (tmp_path / name).write_bytes(b"\0" * 200)
+    source = opened(tmp_path)
+    assert source.classes == ("a", "b")
+    assert names_of(source) == names_of(open_files([tmp_path])) == ["a/1.png", "b/2.png"]
+
+
+def test_images_beside_class_folders_are_left_out_and_counted(tmp_path):
+    put(tmp_path, ["a/1.png", "b/2.png", "c.png"])
+    with pytest.warns(UserWarning, match="1 image beside the class folders left out"):
+        assert names_of(opened(tmp_path)) == ["a/1.png", "b/2.png"]
+
+
+def test_pictures_of_other_kinds_are_left_out_and_counted(tmp_path):
+    put(tmp_path, ["a/1.png", "b/2.png"])
+    for name in ("a/3.HEIC", "a/4.heic", "b/5.avif", "b/notes.txt"):
+        (tmp_path / name).write_bytes(b"...")
+    with pytest.warns(UserWarning, match="left out, since") as said:
+        assert names_of(opened(tmp_path)) == ["a/1.png", "b/2.png"]
+    assert [str(warning.message) for warning in said] == [
+        f"{tmp_path}/a: left out, since they cannot be read: .heic (2)",
+        f"{tmp_path}/b: left out, since they cannot be read: .avif (1)",
+    ]
+
+
+def test_links_are_followed_once_and_those_that_lead_nowhere_are_said(tmp_path):
+    elsewhere = put(tmp_path / "elsewhere", ["1.png", "deep/2.png"])
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "a" / "one.png").symlink_to(elsewhere / "1.png")
+    (tmp_path / "set" / "a" / "round").symlink_to(tmp_path / "set" / "a")
+    (tmp_path / "set" / "a" / "gone.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "set" / "b").symlink_to(elsewhere)
+    broken, deep = r"set/a: left out, since they cannot be read: broken links \(1\)", "1 image in b/deep counted"
+    with pytest.warns(UserWarning, match=broken), pytest.warns(UserWarning, match=deep):
+        source = opened(tmp_path / "set")
+    assert names_of(source) == ["a/one.png", "b/1.png", "b/deep/2.png"]
+    (batch,) = source.batches(range(3), 3, None, 1)
+    assert batch.labels.tolist() == [0, 1, 1]
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
+    put(tmp_path, ["a/1.png", "a/closed/2.png"])
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    refusal(f"folder:{tmp_path}", match="cannot be opened: .*Permission denied")
+
+
+def test_a_file_named_twice_is_read_once(tmp_path):
+    put(tmp_path, ["a.png", "b.png"])
+    with pytest.warns(UserWarning, match="2 of the 4 images are named a second time; each is read once"):
+        source = open_files([tmp_path / "b.png", tmp_path, tmp_path / "b.png"])
+    assert names_of(source) == ["b.png", "a.png"]
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    put(tmp_path, ["x/1.png", "y/1.png"])
+    assert names_of(open_files([tmp_path / "y" / "1.png", tmp_path / "x"])) == ["y/1.png", "x/1.png"]
+
+
+def test_suffixes_may_be_in_capitals_and_of_every_spelling(tmp_path):
+    names = ["a/1.JPG", "a/2.Jpeg", "a/3.PNG", "a/4.TIFF", "a/5.jfif", "a/6.jpe", "a/7.PNM"]
+    put(tmp_path, names)
+    assert names_of(opened(tmp_path)) == names
+
+
 def test_every_fifth_image_of_a_class_is_held_out(tmp_path):
     put(tmp_path, numbered(("a", 7), ("b", 11), ("c", 5)))
     train, test, everything = (names_of(opened(tmp_path, split)) for split in ("train", "test", "any"))
@@ -103,9 +224,17 @@ def test_folders_without_images_are_refused(tmp_path):
     put(tmp_path / "classes", ["cat/1.png"])
     (tmp_path / "classes" / "dog").mkdir()
     (tmp_path / "classes" / "eel").mkdir()
-    refusal(f"folder:{tmp_path / 'classes'}", match="no images in dog, eel")
+    refusal(f"folder:{tmp_path / 'classes'}", match=r"no images in dog, eel \(2 of 3 class folders\)")
     refusal(f"folder:{tmp_path / 'missing'}", match="missing is not a folder")
     refusal(f"folder:{put(tmp_path, ['a.png']) / 'a.png'}", match=r"a\.png is not a folder")
+
+
+def test_many_class_folders_without_images_make_a_short_line(tmp_path):
+    put(tmp_path, ["cat/1.png"])
+    for number in range(50):
+        (tmp_path / f"{'x' * 200}{number:02d}").mkdir()
+    message = refusal(f"folder:{tmp_path}", match=r"50 of 51 class folders\); remove what is no class")
+    assert len(message) - len(str(tmp_path)) <= 300
 
 
 @pytest.mark.parametrize("path", ["~no-such-user/images", pytest.param("a" * 5000, id="long")])
@@ -195,15 +324,28 @@ def test_unreadable_files_are_skipped_and_remembered(tmp_path):
     assert all(source.unreadable.values())
 
 
+def test_many_unreadable_files_make_one_short_line_with_reasons():
+    unreadable = {f"{'x' * 150}{n:03d}.png": "y" * 200 for n in range(500)} | {"a.png": "the file is empty"}
+    with pytest.warns(
+        UserWarning, match=r"501 images cannot be read and are left out: a.png \(the file is empty\), x"
+    ) as said:
+        warn_of_unreadable(unreadable)
+    assert len(str(said[0].message)) <= 300
+    with pytest.warns(UserWarning, match=r"^1 image cannot be read and is left out: a.png \(no\)$"):
+        warn_of_unreadable({"a.png": "no"})
+
+
 def test_a_strict_source_names_the_first_unreadable_file(tmp_path):
-    with pytest.raises(ModelInputError, match=r"a/00\.png: not an image") as caught:
+    with pytest.raises(ModelInputError, match=r"a/00\.png: the file is empty") as caught:
         list(opened(damaged_folder(tmp_path), strict=True).batches(range(6), 3, None, 1))
     assert caught.value.argument == "data"
 
 
 def test_only_unreadable_files_are_an_error(tmp_path):
     source = opened(damaged_folder(tmp_path))
-    with pytest.raises(ModelInputError, match="none of the 2 files asked for in .* can be read") as caught:
+    with pytest.raises(
+        ModelInputError, match=r"none of the 2 files .* can be read \(a/00.png: the file is empty\)"
+    ) as caught:
         list(source.batches([0, 1], 1, None, 1))
     assert caught.value.argument == "data"
 

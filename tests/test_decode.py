@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dia_models.data.decode import PICTURES, UnreadableImageError, read_image
+from dia_models.data.decode import PICTURES, UnreadableImageError, image_size, read_image
 
+JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 GREYS = {RED: 76, GREEN: 150, BLUE: 29, WHITE: 255}  # 0.299 R + 0.587 G + 0.114 B
 
@@ -57,16 +58,16 @@ def png(width, height, bits, colour, rows=b""):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-@pytest.mark.parametrize("suffix", sorted(PICTURES - {".jpg", ".jpeg", ".webp"}))
+@pytest.mark.parametrize("suffix", sorted(PICTURES - {*JPEG, ".webp", ".pbm"}))
 def test_grey_levels_are_kept_and_repeated_for_rgb(tmp_path, suffix):
     rows = [[0, 1, 127], [128, 254, 255]]
     assert read(tmp_path, rows, 1, suffix=suffix) == rows
     assert read(tmp_path, rows, 3, suffix=suffix) == [[(v, v, v) for v in row] for row in rows]
 
 
-@pytest.mark.parametrize("suffix", sorted(PICTURES - {".gif"}))
+@pytest.mark.parametrize("suffix", sorted(PICTURES - {".gif", ".pbm"}))
 def test_colours_are_kept_and_weighted_for_grey(tmp_path, suffix):
-    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100}, ".jpeg": {"quality": 100}}.get(suffix, {})
+    options = {".webp": {"lossless": True}}.get(suffix, {"quality": 100} if suffix in JPEG else {})
     for colour, level in GREYS.items():
         image = Image.new("RGB", (3, 2), colour)
         found = np.array(read(tmp_path, image, 3, suffix=suffix, **options))
@@ -148,6 +149,99 @@ def test_16_bit_colour_and_transparency_keep_their_upper_8_bits(tmp_path):
     assert read(tmp_path, with_alpha, 1) == [[100, 224, 255]]
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("kind", ["I;16", "I", "PGM"])
+def test_fewer_bits_in_a_16_bit_image_are_read_as_they_are_and_said(tmp_path, bits, kind):
+    """White is 65535 for each image alike, whatever the others hold, so that one image alone gives the same bytes."""
+    values = np.array([[0, 2 ** (bits - 1), 2**bits - 1]], dtype=np.int32 if kind == "I" else np.uint16)
+    suffix = {"I;16": ".png", "I": ".tif", "PGM": ".pgm"}[kind]
+    with pytest.warns(UserWarning, match="no value above 16383; .* 12 bits, multiply their values by 16") as said:
+        found = [read(tmp_path, Image.fromarray(values), 1, suffix=suffix) for _ in range(2)]
+    assert found == [(values >> 8).tolist()] * 2
+    assert len(said) == 1
+    assert len(str(said[0].message)) <= 300
+
+
+def test_16_bits_that_are_used_are_not_warned_of(tmp_path):
+    """The warning is for images below a quarter of white, but not for one that is black throughout."""
+    assert read(tmp_path, Image.fromarray(np.array([[0, 2**14]], dtype=np.uint16)), 1) == [[0, 64]]
+    assert read(tmp_path, Image.new("I;16", (2, 1)), 1) == [[0, 0]]
+
+
+def test_12_bit_colours_in_16_bits_are_said(tmp_path):
+    dark = png(2, 1, 16, 2, b"\0" + struct.pack(">6H", 4095, 0, 256, 0, 0, 0))
+    with pytest.warns(UserWarning, match="no value above 16383"):
+        assert read(tmp_path, dark, 3) == [[(15, 0, 1), (0, 0, 0)]]
+
+
+def test_12_bit_grey_with_transparency_in_16_bits_is_said(tmp_path):
+    with_alpha = png(1, 1, 16, 4, b"\0" + struct.pack(">2H", 4095, 0xFFFF))
+    with pytest.warns(UserWarning, match="no value above 16383"):
+        assert read(tmp_path, with_alpha, 1) == [[15]]
+
+
+def tiff_of_12_bits(values):
+    """A TIFF file of one row, two values in three bytes, of a kind that the imaging library reads but cannot write."""
+    packed = b"".join(
+        bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in zip(values[::2], values[1::2], strict=True)
+    )
+    tags = {256: len(values), 257: 1, 258: 12, 259: 1, 262: 1, 273: 0, 277: 1, 278: 1, 279: len(packed)}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
+
+
+def test_a_file_that_says_it_has_12_bits_keeps_the_upper_8_of_them(tmp_path):
+    assert read(tmp_path, tiff_of_12_bits([0, 15, 16, 4095]), 1, suffix=".tif") == [[0, 0, 1, 255]]
+
+
+def test_pgm_files_say_what_is_white(tmp_path):
+    rows = b"P5 3 1 4095\n" + struct.pack(">3H", 0, 2048, 4095)
+    assert read(tmp_path, rows, 1, suffix=".pgm") == [[0, 128, 255]]
+
+
+def frames(count):
+    return [Image.new("L", (2, 2), value) for value in range(10, 10 * count + 1, 10)]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_of_several_frames_the_first_is_read_and_that_is_said(tmp_path, suffix):
+    first, *rest = frames(3)
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    with pytest.warns(UserWarning, match="several frames .*; of each such image the first is read"):
+        found = read(tmp_path, first, 1, suffix=suffix, save_all=True, append_images=rest, **lossless)
+    assert found == [[10, 10]] * 2
+
+
+def test_the_preview_that_phones_add_to_a_jpeg_is_no_second_frame(tmp_path):
+    first, second = frames(2)
+    content = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert read(tmp_path, content, 1, suffix=".jpg") == [[10, 10]] * 2
+
+
+def test_damage_behind_the_first_frame_does_not_matter(tmp_path):
+    content = encoded(Image.new("L", (2, 2), 10), "GIF")
+    for garbage in (b"", b",", b",\xff\xff", b"!\xf9\x04"):
+        assert read(tmp_path, content[:-1] + garbage, 1, suffix=".gif") == [[10, 10]] * 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_without_reading_is_the_size_that_is_read(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = read(tmp_path, Image.new("L", (3, 2)), 1, suffix=suffix, exif=exif)
+    assert image_size(tmp_path / f"image{suffix}") == np.shape(pixels)
+
+
+def test_a_reason_is_one_short_line(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("\x1b[31mmany\nlines\x1b[0m " + "x" * 30_000)
+
+    monkeypatch.setattr("dia_models.data.decode.Image.open", fail)
+    assert reason(tmp_path, b"GIF89a") == f"many lines {'x' * 188}…"
+
+
 @pytest.mark.parametrize("value", [-1, 65_536])
 def test_values_that_are_not_16_bit_are_refused(tmp_path, value):
     content = encoded(Image.fromarray(np.array([[0, value]], dtype=np.int32)), "TIFF")
@@ -211,12 +305,14 @@ def test_an_image_is_scaled_to_cover_the_size_then_cropped_to_its_centre(tmp_pat
 @pytest.mark.parametrize("shape", [(1, 1), (1, 999), (999, 1), (7, 7)])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
 def test_every_shape_covers_every_size(tmp_path, mode, shape, size):
-    value = {"L": 9, "RGB": (9, 9, 9), "RGBA": (9, 9, 9, 255), "I;16": 9 * 256}[mode]
-    assert np.all(np.array(read(tmp_path, Image.new(mode, shape, value), 3, size)) == 9)
+    value = {"L": 9, "RGB": (9, 9, 9), "RGBA": (9, 9, 9, 255), "I;16": 99 * 256}[mode]
+    expected = 99 if mode == "I;16" else 9
+    assert np.all(np.array(read(tmp_path, Image.new(mode, shape, value), 3, size)) == expected)
 
 
 def test_what_is_no_image_has_a_reason(tmp_path):
-    for content in (b"", b"hello\n", b"\0" * 1000, b"<svg/>", b"P", b"%PDF-1.7\n"):
+    assert reason(tmp_path, b"") == "the file is empty"
+    for content in (b"hello\n", b"\0" * 1000, b"<svg/>", b"P", b"%PDF-1.7\n"):
         assert reason(tmp_path, content) == "not an image in a known format"
     with pytest.raises(UnreadableImageError, match="No such file"):
         read_image(tmp_path / "none.png", None, 3)

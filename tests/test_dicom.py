@@ -11,6 +11,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
@@ -51,6 +52,18 @@ def dicom(path, values=ROWS, kind="MONOCHROME2", *, syntax=ExplicitVRLittleEndia
     return path
 
 
+FIVE = np.array([[0, 1, 2, 3, 9]], dtype=np.uint16)
+
+
+def table(entries, *, first=0, bits=16, kind="US"):
+    """A lookup table: its entries as numbers (US), as bytes (OW), or as bytes two to a word (packed)."""
+    entries, made = list(entries), Dataset()
+    made.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries), first, bits])
+    packed = bytes(entries) if kind == "packed" else np.array(entries, dtype="<u2").tobytes()
+    made.add_new("LUTData", "US" if kind == "US" else "OW", entries if kind == "US" else packed)
+    return made
+
+
 def grey(path):
     return read_image(path, None, 1)[..., 0].tolist()
 
@@ -85,7 +98,8 @@ def test_a_window_that_the_values_do_not_fill_does_not_stretch_them(tmp_path):
 def test_of_several_windows_the_first_counts(tmp_path):
     values = np.array([[0, 50, 100, 1000]], dtype=np.uint16)
     path = dicom(tmp_path / "a.dcm", values, WindowCenter=[50.5, 500], WindowWidth=[101, 1000])
-    assert grey(path) == [[0, 128, 255, 255]]
+    with pytest.warns(UserWarning, match="several windows or tables; of each such file the first is used"):
+        assert grey(path) == [[0, 128, 255, 255]]
 
 
 def test_monochrome1_is_inverted_after_the_window(tmp_path):
@@ -109,12 +123,106 @@ def test_signed_values_and_a_sigmoid_window(tmp_path):
 
 
 def test_a_voi_table_is_looked_up(tmp_path):
-    table = Dataset()
-    table.LUTDescriptor, table.LUTData = [4, 0, 16], [0, 10, 40, 100]
-    table.add_new(0x00283002, "US", [4, 0, 16])
-    table.add_new(0x00283006, "US", [0, 10, 40, 100])
-    values = np.array([[0, 1, 2, 3, 9]], dtype=np.uint16)
-    assert grey(dicom(tmp_path / "a.dcm", values, VOILUTSequence=[table])) == [[0, 26, 102, 255, 255]]
+    path = dicom(tmp_path / "a.dcm", FIVE, VOILUTSequence=[table([0, 10, 40, 100])])
+    assert grey(path) == [[0, 26, 102, 255, 255]]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("kind", ["US", "OW"])
+def test_a_table_may_be_numbers_or_bytes(tmp_path, kind, syntax):
+    path = dicom(tmp_path / "a.dcm", FIVE, syntax=syntax, VOILUTSequence=[table([0, 10, 40, 100], kind=kind)])
+    assert grey(path) == [[0, 26, 102, 255, 255]]
+
+
+@pytest.mark.parametrize("kind", ["US", "OW", "packed"])
+def test_a_table_of_more_entries_than_8_bits_count(tmp_path, kind):
+    """4096 entries of 8 bits: value v becomes v / 16."""
+    values = np.array([[0, 160, 320, 4095]], dtype=np.uint16)
+    entries = [v // 16 for v in range(4096)]
+    path = dicom(tmp_path / "a.dcm", values, VOILUTSequence=[table(entries, bits=8, kind=kind)])
+    assert grey(path) == [[0, 10, 20, 255]]
+
+
+def test_a_table_may_begin_below_zero(tmp_path):
+    values = np.array([[-1000, -2, -1, 0, 1, 1000]], dtype=np.int16)
+    for name, first in (("a.dcm", -2), ("b.dcm", 65_534)):
+        path = dicom(tmp_path / name, values, VOILUTSequence=[table([0, 10, 40, 100], first=first)])
+        assert grey(path) == [[0, 0, 26, 102, 255, 255]]
+
+
+def test_of_several_tables_the_first_counts(tmp_path):
+    tables = [table([0, 10, 40, 100]), table([100, 40, 10, 0])]
+    with pytest.warns(UserWarning, match="several windows or tables"):
+        assert grey(dicom(tmp_path / "a.dcm", FIVE, VOILUTSequence=tables)) == [[0, 26, 102, 255, 255]]
+
+
+def test_values_through_a_rescale_slope_are_looked_up(tmp_path):
+    tags = {"RescaleSlope": 0.5, "RescaleIntercept": 0, "VOILUTSequence": [table([0, 10, 40, 100])]}
+    assert grey(dicom(tmp_path / "a.dcm", FIVE * np.uint16(2), **tags)) == [[0, 26, 102, 255, 255]]
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("stored", [np.uint8, np.uint16])
+def test_a_modality_table_comes_before_the_window(tmp_path, stored, bits):
+    """0, 1, 2, 3 and more become 0, 50, 100, 200; the window goes from 0 to 100."""
+    tags = {"ModalityLUTSequence": [table([0, 50, 100, 200], bits=bits)], "WindowCenter": 50.5, "WindowWidth": 101}
+    assert grey(dicom(tmp_path / "a.dcm", FIVE.astype(stored), **tags)) == [[0, 128, 255, 255, 255]]
+
+
+def test_a_table_that_ends_early_says_so_in_a_short_line(tmp_path):
+    short = table([0] * 4096)
+    short.add_new("LUTData", "OW", bytes(5_000))
+    assert "8192 bytes" in reason(dicom(tmp_path / "a.dcm", FIVE, VOILUTSequence=[short]))
+
+
+def test_padding_counts_for_nothing_and_is_black(tmp_path):
+    """12-bit values from 1000 to 3000 among padding of 65535, which has more than 12 bits."""
+    values = np.array([[65_535, 1000, 2000], [3000, 1500, 65_535]], dtype=np.uint16)
+    tags = {"BitsStored": 12, "HighBit": 11, "PixelPaddingValue": 65_535}
+    assert grey(dicom(tmp_path / "a.dcm", values, **tags)) == [[0, 0, 128], [255, 64, 0]]
+    assert grey(dicom(tmp_path / "b.dcm", values, "MONOCHROME1", **tags)) == [[0, 255, 127], [0, 191, 0]]
+    window = {"WindowCenter": 2000.5, "WindowWidth": 2001}
+    assert grey(dicom(tmp_path / "c.dcm", values, **tags, **window)) == [[0, 0, 128], [255, 64, 0]]
+
+
+def test_a_range_of_padding_counts_for_nothing(tmp_path):
+    values = np.array([[0, 10, 20, 1000, 3000]], dtype=np.uint16)
+    for low, high in ((0, 20), (20, 0)):
+        path = dicom(tmp_path / "a.dcm", values, PixelPaddingValue=low, PixelPaddingRangeLimit=high)
+        assert grey(path) == [[0, 0, 0, 0, 255]]
+
+
+def test_padding_below_zero_may_be_written_as_a_large_number(tmp_path):
+    values = np.array([[-2000, -1000, 0, 1000]], dtype=np.int16)
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -5}
+    assert grey(dicom(tmp_path / "a.dcm", values, PixelPaddingValue=-2000, **tags)) == [[0, 0, 128, 255]]
+    file = pydicom.dcmread(tmp_path / "a.dcm")
+    file.add_new("PixelPaddingValue", "US", 63_536)
+    file.save_as(tmp_path / "b.dcm")
+    assert grey(tmp_path / "b.dcm") == [[0, 0, 128, 255]]
+
+
+def test_padding_that_does_not_occur_changes_nothing(tmp_path):
+    assert grey(dicom(tmp_path / "a.dcm", PixelPaddingValue=7)) == ROWS.tolist()
+
+
+def test_signed_values_without_a_window_are_scaled_from_smallest_to_largest(tmp_path):
+    for kind in (np.int8, np.int16):
+        assert grey(dicom(tmp_path / "a.dcm", np.array([[-100, 0, 100]], dtype=kind))) == [[0, 128, 255]]
+
+
+def test_values_of_few_bits_keep_their_range(tmp_path):
+    """4 bits go from 0 (black) to 15 (white), also if no pixel is black or white; 8 bits in 16 are 8 bits."""
+    few = np.array([[1, 3, 12]], dtype=np.uint8)
+    assert grey(dicom(tmp_path / "a.dcm", few, BitsStored=4, HighBit=3)) == [[17, 51, 204]]
+    wide = np.array([[10, 50, 200]], dtype=np.uint16)
+    assert grey(dicom(tmp_path / "b.dcm", wide, BitsStored=8, HighBit=7)) == [[10, 50, 200]]
+
+
+def test_12_bits_through_a_window_in_an_implicit_file(tmp_path):
+    values = np.array([[0, 1024, 2048, 4095]], dtype=np.uint16)
+    tags = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
+    assert grey(dicom(tmp_path / "a.dcm", values, syntax=ImplicitVRLittleEndian, **tags)) == [[0, 64, 128, 255]]
 
 
 def test_colours_are_kept(tmp_path):
@@ -132,12 +240,20 @@ def test_run_lengths_are_unpacked(tmp_path):
 
 
 def test_files_are_known_by_their_name_or_by_what_is_in_them(tmp_path):
-    for name in ("a.dcm", "B.DCM", "study", "1.2.840.113", "c.png"):
+    for name in ("a.dcm", "B.DCM", "study", "1.2.840.113", "c.png", "d.dicom", "E.Dicom", "DICOMDIR", ".f.dcm"):
         dicom(tmp_path / name)
     (tmp_path / "README").write_text("no image")
     (tmp_path / "notes.1").write_text("no image")
     found = open_files([tmp_path])
-    assert [path.name for path in found.paths] == ["1.2.840.113", "B.DCM", "a.dcm", "c.png", "study"]
+    assert [path.name for path in found.paths] == [
+        "1.2.840.113",
+        "B.DCM",
+        "E.Dicom",
+        "a.dcm",
+        "c.png",
+        "d.dicom",
+        "study",
+    ]
     for path in found.paths:
         assert grey(path) == ROWS.tolist()
 
@@ -146,6 +262,7 @@ def reason(path):
     with pytest.raises(UnreadableImageError) as caught:
         read_image(path, (8, 8), 1)
     assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) <= 200
     return str(caught.value)
 
 
@@ -158,6 +275,11 @@ def test_what_cannot_be_read_says_why(tmp_path):
     assert reason(dicom(path, kind="PALETTE COLOR")).startswith("DICOM values of the kind PALETTE COLOR; accepted: ")
     assert reason(dicom(path, Rows=30_000, Columns=30_000)) == "30000x30000 pixels are too many"
     assert reason(dicom(path, PixelData=b"\0\0")).startswith("its pixel data are damaged: ")
+    assert reason(dicom(path, np.full((2, 2), 7, np.uint16), PixelPaddingValue=7)).startswith("every pixel is padding")
+    assert "Window Width must be" in reason(dicom(path, FIVE, WindowCenter=5, WindowWidth=0))
+    assert reason(dicom(path, FIVE, WindowCenter="1e400", WindowWidth=5)) == "its window is not a finite number"
+    why = reason(dicom(path, FIVE, RescaleSlope="1e400", RescaleIntercept=0))
+    assert why == "its rescale slope or intercept is not a finite number"
     assert "colours of uint16 and shape (2, 2, 3)" in reason(dicom(path, np.zeros((2, 2, 3), np.uint16), "RGB"))
     path.write_bytes(path.read_bytes()[:100])
     assert "letters DICM are missing" in reason(path)

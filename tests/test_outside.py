@@ -2,7 +2,10 @@
 
 import json
 import pickle
+import re
+from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 from pytorchcv.model_provider import get_model
@@ -10,7 +13,7 @@ from pytorchcv.model_provider import get_model
 import cli.main
 import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
-from dia_models.outside import load_outside, read_state_dict
+from dia_models.outside import build_outside, load_outside, read_state_dict
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,36 @@ def test_nothing_in_a_pickle_runs(tmp_path):
         read_state_dict(source)
 
 
+def test_a_file_that_holds_other_objects_says_which_and_what_to_do(tmp_path):
+    source, _ = public_weights(tmp_path, hyper_parameters=Namespace(lr=0.1))
+    with pytest.raises(ModelInputError) as caught:
+        read_state_dict(source)
+    assert "holds more than tensors: argparse.Namespace; save its state_dict alone" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) <= 300
+
+
+NUMBERS = [np.float64(3), np.float32(3), np.int64(3), np.bool_(True), np.arange(3)]
+
+
+@pytest.mark.parametrize("module", [b"numpy._core", b"numpy.core"], ids=["numpy 2", "numpy 1"])
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+def test_numbers_of_numpy_beside_the_weights_are_passed_over(tmp_path, module, number):
+    path = tmp_path / "a.pth"
+    torch.save({"best_acc": number, "state_dict": {"a": torch.ones(2)}}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert b"numpy" in content
+    path.write_bytes(content.replace(b"numpy._core", module).replace(b"numpy.core", module))
+    assert read_state_dict(path)["a"].tolist() == [1, 1]
+
+
+def test_numpys_own_functions_are_not_called(tmp_path, monkeypatch):
+    """A pickle can give a type of numbers flags that make numpy take bytes for addresses; so nothing of it is built."""
+    torch.save({"best_acc": np.float64(3), "state_dict": {"a": torch.ones(2)}}, tmp_path / "a.pth")
+    monkeypatch.setattr("numpy.dtype", None)
+    assert list(read_state_dict(tmp_path / "a.pth")) == ["a"]
+
+
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("content", [b"", b"text", pickle.dumps([1, 2])])
 def test_files_that_hold_no_state_dict_are_refused(tmp_path, content):
@@ -179,5 +212,94 @@ def test_weights_of_another_network_are_refused(tmp_path):
     state = read_state_dict(source)
     with pytest.raises(ModelInputError, match="these are not the weights of cifar_resnet29_dia_lstm"):
         load_outside(create_model("cifar_resnet29_dia_lstm"), state)
-    with pytest.raises(ModelInputError, match="names are unknown, the first is"):
+    with pytest.raises(ModelInputError, match="1 of 137 names are unknown, first layer1.spare.weight"):
         load_outside(create_model("cifar_resnet20_dia_lstm"), state | {"layer1.spare.weight": torch.zeros(1)})
+
+
+NAME = "cifar_resnet20_dia_lstm"
+
+
+def public_state(prefix=""):
+    """Weights under the paper's names after a prefix, and the same under ours."""
+    ours = {key: torch.randn_like(t) for key, t in create_model(NAME).state_dict().items() if "num_batches" not in key}
+    return {f"{prefix}{theirs}": ours[key] for theirs, key in PUBLIC[NAME].items()}, ours
+
+
+def loaded(state):
+    return build_outside(NAME, state).state_dict()
+
+
+PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "model._orig_mod.module.", "backbone.")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_stands_before_the_names_is_found(prefix):
+    state, ours = public_state(prefix)
+    found = loaded(state)
+    assert all(torch.equal(found[key], ours[key]) for key in ours)
+
+
+def test_an_averaged_model_is_unwrapped(tmp_path):
+    ours = {key: t for key, t in create_model(NAME).state_dict().items() if "num_batches" not in key}
+    theirs = {f"module.{theirs}": ours[key] for theirs, key in PUBLIC[NAME].items()}
+    torch.save({"model_ema": {"n_averaged": torch.tensor(5), **theirs}, "epoch": 3}, tmp_path / "a.pth")
+    found = loaded(read_state_dict(tmp_path / "a.pth"))
+    assert all(torch.equal(found[key], ours[key]) for key in ours)
+
+
+def test_a_lightning_checkpoint_is_unwrapped_and_what_is_left_out_is_said(tmp_path):
+    state, ours = public_state("model.")
+    state |= {"criterion.weight": torch.ones(10), "metric.total": torch.zeros(1), "metric._extra_state": None}
+    callbacks = {"ModelCheckpoint": {"best_model_score": torch.tensor(0.9)}}
+    torch.save({"epoch": 2, "state_dict": state, "callbacks": callbacks, "loops": {}}, tmp_path / "a.ckpt")
+    with pytest.warns(
+        UserWarning, match="under 'model.' are taken; 2 of 138 tensors .* left out: criterion.weight, met"
+    ):
+        found = loaded(read_state_dict(tmp_path / "a.ckpt"))
+    assert all(torch.equal(found[key], ours[key]) for key in ours)
+
+
+def test_names_that_are_not_known_are_listed_with_the_nearest_prefix():
+    state, _ = public_state("model.")
+    state |= {f"model.layer1.{'x' * 500}{n}": torch.ones(1) for n in range(9)}
+    with pytest.raises(ModelInputError) as caught:
+        loaded(state)
+    assert str(caught.value).startswith("9 of 145 names under 'model.' are unknown, first model.layer1.xxx")
+    assert len(str(caught.value)) <= 300
+
+
+def test_shapes_that_differ_are_shown():
+    state, _ = public_state()
+    state["conv1.weight"] = torch.ones(32, 3, 3, 3)
+    with pytest.raises(ModelInputError, match=r"stem.0.weight has shape \(32, 3, 3, 3\), not \(16, 3, 3, 3\)"):
+        loaded(state)
+
+
+def test_a_transposed_matrix_is_not_taken_for_the_matrix():
+    state, _ = public_state()
+    state["fc.weight"] = state["fc.weight"].T
+    with pytest.raises(ModelInputError, match=r"classifier.weight has shape \(256, 10\), not \(10, 256\)"):
+        load_outside(create_model(NAME), state)
+
+
+def test_the_plain_resnext_that_the_papers_code_is_built_on_is_known():
+    """There the blocks of a stage are called `stage_1.stage_1_bottleneck_0`, ...; widths as in the paper's code."""
+    names = PUBLIC["cifar_resnext101_8x32_dia_lstm"]
+    plain = {
+        re.sub(r"(stage_\d)\.ModuleList\.(\d+)", r"\1.\1_bottleneck_\2", theirs): ours
+        for theirs, ours in names.items()
+        if "lstm" not in theirs
+    }
+    assert "stage_3.stage_3_bottleneck_10.bn_expand.running_var" in plain
+    with torch.device("meta"):
+        sizes = create_model("cifar_resnext101_8x32").state_dict()
+    ours = {key: torch.full(t.shape, float(n)) for n, (key, t) in enumerate(sizes.items()) if "num_batches" not in key}
+    assert set(plain.values()) == set(ours)
+    found = build_outside("cifar_resnext101_8x32", {theirs: ours[key] for theirs, key in plain.items()}).state_dict()
+    assert all(torch.equal(found[key], ours[key]) for key in ours)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16", "resnet18"])
+def test_networks_without_public_weights_say_which_have_some(name):
+    with pytest.raises(ModelInputError, match="known are those of cifar_resnet, cifar_preresnet, cifar_wrn"):
+        build_outside(name, {"fc.weight": torch.zeros(2, 2)})

@@ -89,7 +89,8 @@ def test_an_image_too_flat_for_any_part_gives_its_middle():
 def test_unreadable_images_are_left_out_and_a_batch_of_nothing_else_has_no_label(streamed):
     for index in (2, 3):
         streamed.files.paths[index].write_bytes(b"no image")
-    batches = list(streamed.decoded([[1, 2], [2, 3], [4]], 0))
+    with pytest.warns(UserWarning, match="2 images cannot be read and are left out: first/02.png"):
+        batches = list(streamed.decoded([[1, 2], [2, 3], [4]], 0))
     assert [labels.tolist() for _, labels in batches] == [[0], [], [0]]
     assert [len(pixels) for pixels, _ in batches] == [1, 1, 1]
     assert set(streamed.files.unreadable) == {"first/02.png", "first/03.png"}

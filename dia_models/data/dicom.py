@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
-SUFFIX = ".dcm"
+from dia_models.data.warn_once import warn_once
+
+SUFFIXES = frozenset({".dcm", ".dicom"})
+DIRECTORY = "dicomdir"  # the index of a disk: it has the letters of a DICOM file, and no image
 PREAMBLE, MAGIC = 128, b"DICM"
 LARGEST_BYTES = 2**29
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-SURE = 20.0  # widths of a window from its centre where even a sigmoid has reached its end
 Grey = UInt8[np.ndarray, "height width"]
+Values = Shaped[np.ndarray, "height width"]
 
 
 class DicomError(ValueError):
@@ -20,7 +23,7 @@ class DicomError(ValueError):
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is to be read as DICOM: by its name, or by the letters at byte 128."""
-    return path.suffix.lower() == SUFFIX or has_magic(path)
+    return path.suffix.lower() in SUFFIXES or has_magic(path)
 
 
 def has_magic(path: Path) -> bool:
@@ -39,7 +42,8 @@ def read_dicom(path: Path, largest_pixels: int) -> Grey | UInt8[np.ndarray, "hei
 
     Grey values go through the file's modality transform (rescale slope or table), then through its first VOI window
     or table, whose range becomes 0 to 255; MONOCHROME1, where small values are bright, is inverted after that. Without
-    window or table, 8-bit values stay as they are, and others are scaled from the smallest to the largest.
+    window or table, values of at most 8 bits keep their range, and others are scaled from the smallest to the largest.
+    Padding (PixelPaddingValue, to PixelPaddingRangeLimit) counts for neither and is black.
     Raises DicomError for what is no DICOM file, has no pixels, several frames, too many pixels, values of another
     kind, or a compression that cannot be read here.
     """
@@ -55,8 +59,11 @@ def read_dicom(path: Path, largest_pixels: int) -> Grey | UInt8[np.ndarray, "hei
     stored = _pixels(dataset)
     if kind in COLOUR:
         return _colour(stored)
-    grey = _windowed(stored, dataset)
-    return 255 - grey if kind == "MONOCHROME1" else grey
+    if stored.ndim != 2:
+        raise DicomError(f"grey values of shape {stored.shape}; one value a pixel is accepted")
+    padding = _padding(stored, dataset)
+    grey = _windowed(stored, padding, dataset)
+    return np.where(padding, np.uint8(0), 255 - grey if kind == "MONOCHROME1" else grey)
 
 
 def _open(path: Path, *, pixels: bool) -> Any:
@@ -90,19 +97,19 @@ def _size(dataset: Any) -> tuple[int, int]:
     return int(dataset.Rows), int(dataset.Columns)
 
 
-def _pixels(dataset: Any) -> np.ndarray:
+def _pixels(dataset: Any, **options: Any) -> np.ndarray:
     """The stored values, colours as RGB."""
     from pydicom.pixels.utils import pixel_array
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     try:
-        return np.asarray(pixel_array(dataset))
+        return np.asarray(pixel_array(dataset, **options))
     except Exception as error:  # decoders raise almost anything
         if syntax is not None and syntax.is_compressed:
             raise DicomError(
                 f"its compression ({syntax.name}) cannot be read here; store it without, or install pylibjpeg"
             ) from error
-        raise DicomError(f"its pixel data are damaged: {' '.join(str(error).split())}") from error
+        raise DicomError(f"its pixel data are damaged: {error}") from error
 
 
 def _colour(stored: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
@@ -113,35 +120,83 @@ def _colour(stored: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
     return stored
 
 
-def _windowed(stored: np.ndarray, dataset: Any) -> Grey:
+def _padding(stored: Values, dataset: Any) -> Bool[np.ndarray, "height width"]:
+    """Which pixels only fill the frame. Raises DicomError if all do."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return np.zeros(stored.shape, dtype=bool)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = np.array([value, value if limit is None else limit], dtype=np.int64)
+    if not dataset.PixelRepresentation and ends.max() >= 2**dataset.BitsStored:
+        stored = _pixels(dataset, correct_unused_bits=False)  # padding of 16 bits among values of 12
+    low, high = sorted(ends.astype(stored.dtype).tolist())  # -2000 is also written as 63536
+    padding = (stored >= low) & (stored <= high)
+    if padding.all():
+        raise DicomError(f"every pixel is padding (PixelPaddingValue {value})")
+    return np.asarray(padding)
+
+
+def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Grey:
     """The values through the file's transforms, from 0 to 255."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-    if stored.ndim != 2:
-        raise DicomError(f"grey values of shape {stored.shape}; one value a pixel is accepted")
-    values = apply_modality_lut(stored, dataset)
-    if (ends := _range(dataset)) is not None:
-        return _scaled(apply_voi_lut(values, dataset), *ends)
-    if values.dtype == np.uint8:
-        return np.asarray(values)
-    return _scaled(values, float(values.min()), float(values.max()))
+    takes = _table(dataset, "ModalityLUTSequence")
+    with np.errstate(over="ignore", invalid="ignore"):  # checked in the next line
+        values = apply_modality_lut(stored if takes is None else _whole(stored, takes), dataset)
+    _check_finite("rescale slope or intercept", [values.min(), values.max()])
+    takes = _table(dataset, "VOILUTSequence")
+    if takes is not None:
+        ends = apply_voi_lut(np.arange(takes.start, takes.stop), dataset)
+        values = apply_voi_lut(_whole(values, takes), dataset)
+    elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        _check_finite("window", [*np.ravel(dataset.WindowCenter), *np.ravel(dataset.WindowWidth)])
+        _say_several(dataset["WindowCenter"].VM)
+        ends = apply_voi_lut(np.array([-np.inf, np.inf]), dataset)
+        values = apply_voi_lut(values, dataset)
+    elif values is stored and stored.dtype.kind == "u" and dataset.BitsStored <= 8:
+        ends = np.array([0, 2**dataset.BitsStored - 1])
+    else:
+        ends = values[~padding]
+    return _scaled(values, float(ends.min()), float(ends.max()))
 
 
-def _range(dataset: Any) -> tuple[float, float] | None:
-    """What the file's first VOI table or window gives at its ends; None if it has neither."""
-    from pydicom.pixels.processing import apply_windowing
+def _table(dataset: Any, sequence: str) -> range | None:
+    """The values that the file's first table of a kind takes, made ready for pydicom; None if it has none.
 
-    if tables := dataset.get("VOILUTSequence"):
-        data = np.asarray(tables[0].LUTData, dtype=np.float64)
-        return float(data.min()), float(data.max())
-    if dataset.get("WindowCenter") is None or dataset.get("WindowWidth") is None:
+    Files pack entries of 8 bits two to a word, and write negative first values as unsigned ones. pydicom counts
+    entries in as many bits as the results have (of 4096 entries of 8 bits it sees 256), so they are declared as 16.
+    """
+    tables = dataset.get(sequence) or [{}]
+    table = tables[0]
+    if table.get("LUTDescriptor") is None or table.get("LUTData") is None:
         return None
-    centre, width = (float(np.atleast_1d(dataset[key].value)[0]) for key in ("WindowCenter", "WindowWidth"))
-    low, high = apply_windowing(np.array([centre - SURE * width, centre + SURE * width]), dataset)
-    return float(low), float(high)
+    _say_several(len(tables))
+    entries, first, _ = map(int, table.LUTDescriptor)
+    entries = entries or 2**16
+    if isinstance(table.LUTData, bytes) and entries <= len(table.LUTData) <= entries + 1:
+        table.add_new("LUTData", "US", list(table.LUTData))
+    if dataset.PixelRepresentation and first >= 2**15:
+        first -= 2**16
+    table.add_new("LUTDescriptor", "SS" if first < 0 else "US", [entries, first, 16])
+    return range(first, first + entries)
 
 
-def _scaled(values: np.ndarray, low: float, high: float) -> Grey:
+def _say_several(count: int) -> None:
+    if count > 1:
+        warn_once("a DICOM file has several windows or tables; of each such file the first is used")
+
+
+def _whole(values: Values, takes: range) -> Values:
+    """The values as whole numbers that a table has an entry for."""
+    return np.asarray(np.rint(np.clip(values, takes.start, takes.stop - 1)), dtype=np.int32)
+
+
+def _check_finite(what: str, values: list[Any]) -> None:
+    if not np.isfinite(np.array(values, dtype=np.float64)).all():
+        raise DicomError(f"its {what} is not a finite number")
+
+
+def _scaled(values: Values, low: float, high: float) -> Grey:
     """Values from `low` (0) to `high` (255); a constant is black."""
-    shares: Float[np.ndarray, "height width"] = (values.astype(np.float64) - low) / ((high - low) or 1.0)
+    shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.asarray(np.rint(255 * np.clip(shares, 0, 1)), dtype=np.uint8)

@@ -4,22 +4,27 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dia_models.data.decode import SUFFIXES, is_image
+from dia_models.data.decode import SUFFIXES
+from dia_models.data.image_paths import image_paths
 from dia_models.data.images import UNLABELLED, FileImages
+from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError
 
 
 def open_files(paths: Sequence[str | Path], *, workers: int = 2, strict: bool = False) -> FileImages:
     """Image files, and all images in and below folders, in the order given (in a folder by name); without labels.
 
+    Hidden files in folders are passed over. A file that is named twice is taken once, with a warning.
     Raises ModelInputError for a path that does not exist, a folder without images, and for no paths at all.
     """
     found = [file for path in paths for file in _expanded(Path(path).expanduser())]
     if not found:
         raise ModelInputError("paths", "no image was named")
-    root = Path(os.path.commonpath([path.absolute().parent for path in found]))
-    absolute = tuple(path.absolute() for path in found)
-    return FileImages(root, absolute, (UNLABELLED,) * len(found), (), workers, strict)
+    absolute = tuple(dict.fromkeys(path.absolute() for path in found))
+    if twice := len(found) - len(absolute):
+        warn_once(f"{twice} of the {len(found)} images are named a second time; each is read once")
+    root = Path(os.path.commonpath([path.parent for path in absolute]))
+    return FileImages(root, absolute, (UNLABELLED,) * len(absolute), (), workers, strict)
 
 
 def _expanded(path: Path) -> Iterator[Path]:
@@ -27,7 +32,7 @@ def _expanded(path: Path) -> Iterator[Path]:
         if path.is_file():
             yield path
         elif path.is_dir():
-            inside = sorted(filter(is_image, path.rglob("*")))
+            inside = image_paths(path)
             if not inside:
                 looked = ", ".join(sorted(SUFFIXES))
                 raise ModelInputError("paths", f"{path} has no images in it; looked for {looked}")

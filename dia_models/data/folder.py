@@ -1,23 +1,31 @@
 """Folders of images: one folder per class, or loose images."""
 
-import warnings
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dia_models.data.decode import SUFFIXES, is_image
+from dia_models.data.image_paths import image_paths, is_own
 from dia_models.data.images import UNLABELLED, FileImages
 from dia_models.data.request import Request
-from dia_models.errors import ModelInputError
+from dia_models.data.warn_once import warn_once
+from dia_models.errors import ModelInputError, some
 
 SPLITS = ("train", "test")
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that is there is the test part
 
 
 def open_folder(folder: Path, request: Request) -> FileImages:
-    """The part asked for of a folder with `train/` and `test/`, or with every fifth image of a class for testing."""
+    """The part asked for of a folder with `train/` and `test/`, or with every fifth image of a class for testing.
+
+    Without `test/`, `val/` is the test part, with a warning.
+    Raises ModelInputError for a folder that has one of the two parts only, and otherwise as `image_folder` does.
+    """
     if not folder.is_dir():
         raise ModelInputError("data", f"{folder} is not a folder; folder:PATH takes a folder of images")
-    if all((folder / split).is_dir() for split in SPLITS):
-        return image_folder(folder / request.part, request)
+    if parts := _parts(folder):
+        return image_folder(parts[request.part], request)
     everything = image_folder(folder, request)
     if request.split == "any":
         return everything
@@ -34,25 +42,41 @@ def open_folder(folder: Path, request: Request) -> FileImages:
     return everything.take(chosen)
 
 
+def _parts(folder: Path) -> Mapping[str, Path]:
+    """The folders of the train and the test part; nothing if the folders are classes."""
+    inside = {path.name.lower(): path for path in _folders(folder)}
+    train = [inside[name] for name in TRAIN_NAMES if name in inside]
+    test = [inside[name] for name in TEST_NAMES if name in inside]
+    if train and test:
+        if (part := test[0].name.lower()) not in TEST_NAMES[:2]:
+            warn_once(f"{folder} has no test/; {part}/ is taken as the test part")
+        if rest := [path.name for path in inside.values() if path not in (train[0], test[0])]:
+            warn_once(f"{folder}: left out beside the train and the test part: {some(rest)}")
+        return {"train": train[0], "test": test[0]}
+    if inside and inside.keys() <= {*TRAIN_NAMES, *TEST_NAMES}:
+        raise ModelInputError(
+            "data",
+            f"{folder} has {some(path.name + '/' for path in inside.values())} but not both parts; accepted: train/ "
+            "with test/ (or val/), or one folder per class",
+        )
+    return {}
+
+
 def image_folder(folder: Path, request: Request) -> FileImages:
     """The images of a folder: one class per sub-folder, or without classes if it holds images itself.
 
+    An image in a folder inside a class folder counts for the class, with a warning.
     Raises ModelInputError for a folder without images, for a class folder without images, and for a class whose
     name no checkpoint could hold.
     """
-    class_folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    classes = tuple(p.name for p in class_folders)
-    found = [(path, label) for label, p in enumerate(class_folders) for path in _files(p)]
-    empty = set(range(len(classes))) - {label for _, label in found}
-    if found and empty:
-        raise ModelInputError("data", f"{folder}: no images in {', '.join(classes[i] for i in sorted(empty))}")
-    for name in classes:
-        if not name.isprintable():
-            raise ModelInputError("data", f"{folder}: the class folder {name!r} needs a printable name")
-    loose = _files(folder)
-    if found and loose:
-        warnings.warn(f"{folder}: {len(loose)} images beside the class folders are left out", stacklevel=2)
-    if not found:
+    class_folders = _folders(folder)
+    found = [(path, label) for label, inside in enumerate(class_folders) for path in image_paths(inside)]
+    loose = sorted(path for path in folder.iterdir() if is_own(path) and is_image(path))
+    classes = tuple(path.name for path in class_folders)
+    if found:
+        _check_classes(folder, classes, {label for _, label in found})
+        _say_where(folder, [path for path, _ in found], len(loose))
+    else:
         classes, found = (), [(path, UNLABELLED) for path in loose]
     if not found:
         raise ModelInputError("data", f"{folder}: no images found; looked for {', '.join(sorted(SUFFIXES))}")
@@ -60,5 +84,31 @@ def image_folder(folder: Path, request: Request) -> FileImages:
     return FileImages(folder, paths, labels, classes, request.workers, request.strict)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.name[0] != "." and is_image(p))
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and is_own(path))
+
+
+def _check_classes(folder: Path, classes: Sequence[str], with_images: set[int]) -> None:
+    if empty := [name for label, name in enumerate(classes) if label not in with_images]:
+        raise ModelInputError(
+            "data",
+            f"{folder}: no images in {some(empty)} ({len(empty)} of {len(classes)} class folders); remove what is no "
+            "class, or add its images",
+        )
+    for name in classes:
+        if not name.isprintable():
+            raise ModelInputError("data", f"{folder}: the class folder {name!r} needs a printable name")
+
+
+def _say_where(folder: Path, paths: Sequence[Path], loose: int) -> None:
+    """Warn of images that lie elsewhere than in the class folders."""
+    if loose:
+        warn_once(f"{folder}: {_images(loose)} beside the class folders left out")
+    deeper = [path.parent.relative_to(folder) for path in paths if path.parent.parent != folder]
+    if deeper:
+        places = some(dict.fromkeys(place.as_posix() for place in deeper))
+        warn_once(f"{folder}: {_images(len(deeper))} in {places} counted for the class they are in")
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"

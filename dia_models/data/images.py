@@ -1,6 +1,6 @@
 """Images with labels: in memory, or as files that are decoded when they are needed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from dia_models.data.decode import Fit, UnreadableImageError, fit_image, read_image
-from dia_models.errors import ModelInputError
+from dia_models.data.warn_once import warn_once
+from dia_models.errors import ModelInputError, one_line, some
 
 UNLABELLED = -1
 LARGEST_SET_BYTES = 16 * 2**30
@@ -119,7 +120,10 @@ class FileImages:
                     given += len(kept)
                     yield self._batch([i for i, _ in kept], [image for _, image in kept])
         if not given:
-            raise ModelInputError("data", f"none of the {len(indices)} files asked for in {self.root} can be read")
+            first = "".join(f" ({name}: {why})" for name, why in list(self.unreadable.items())[:1])
+            raise ModelInputError(
+                "data", f"none of the {len(indices)} files asked for in {self.root} can be read{first}"
+            )
 
     def read(
         self, index: int, size: tuple[int, int] | None, channels: int, fit: Fit | None = None
@@ -175,6 +179,14 @@ def _check_one_size(shapes: Iterable[Sequence[int]]) -> None:
 
 
 ImageSource = MemoryImages | FileImages
+
+
+def warn_of_unreadable(unreadable: Mapping[str, str]) -> None:
+    """Warn of images that could not be read, given each one's name and reason: how many, and the first few."""
+    if unreadable:
+        first = [f"{name} ({one_line(reason, 60)})" for name, reason in sorted(unreadable.items())]
+        what = "image cannot be read and is" if len(first) == 1 else "images cannot be read and are"
+        warn_once(f"{len(first)} {what} left out: {some(first, 2, 100)}")
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:

@@ -26,7 +26,7 @@ def open_data(
 ) -> ImageSource:
     """Open the `train` or `test` part of a data set by name, or of `folder:PATH`.
 
-    A folder holds `train/` and `test/`, or one folder per class, or loose images. Without `train/` and `test/`,
+    A folder holds `train/` and `test/` (or `val/`), or one folder per class, or loose images. Without `train/`,
     every fifth image of a class is its test part and the rest its train part. The split `any` is for images that
     are only looked at: the test part of a set that comes in parts, else everything.
     Raises ModelInputError if the name is unknown or the files are not there, saying what to put where.

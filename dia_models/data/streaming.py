@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from dia_models.data.images import Batch, FileImages
+from dia_models.data.images import Batch, FileImages, warn_of_unreadable
 from dia_models.data.random_part import random_part
 
 AHEAD = 3
@@ -65,7 +65,8 @@ class StreamedImages:
         """Give pixels and labels of the images at each batch's indices, decoded ahead on the files' `workers` threads.
 
         With a `seed`, each image is a random part of itself that depends on the seed and its index alone. Images that
-        cannot be read are left out; a batch of which none is left is one black image without a label.
+        cannot be read are left out, with a warning at the end; a batch of which none is left is one black image without
+        a label.
         """
         waiting: deque[list[Decoding]] = deque()
         with ThreadPoolExecutor(max(self.files.workers, 1)) as pool:
@@ -76,6 +77,7 @@ class StreamedImages:
                         yield self._batch(waiting.popleft())
                 while waiting:
                     yield self._batch(waiting.popleft())
+                warn_of_unreadable(self.files.unreadable)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
