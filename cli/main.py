@@ -33,7 +33,7 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         try:
             return _run(app, [a for a in arguments if a != DEBUG_OPTION])
         except (_InterruptedError, typer.Abort) as interrupt:
-            _tell(f"interrupted; {interrupt or 'nothing was written'}")
+            _tell(f"interrupted; {str(interrupt) or 'nothing was written'}")
             return INTERRUPTED
         except Exception as error:
             show = getattr(error, "show", None)

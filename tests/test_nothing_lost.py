@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+import zarr
 from test_claims import BETTER, WORSE, result
 from test_cli import SE, analyze, failure, images, plain_checkpoint, train
 
@@ -19,6 +20,7 @@ from cli.pipe import NotPrintedError, Pipe
 from cli.publishing import Out, first_free
 from dia_analysis import CaptureStore
 from dia_analysis.output import hold, take
+from dia_analysis.store_writer import _rounded
 from dia_models.saving import alone
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -123,24 +125,22 @@ def test_a_full_disk_in_the_middle_of_a_capture(network, tmp_path, capsys, monke
     ckpt, data = network
     run = ("capture", "--ckpt", ckpt, "--data", data, "-b", 1, "--out", tmp_path / "maps.zarr")
     with monkeypatch.context() as patch:
-        patch.setattr("dia_analysis.store_writer._rounded", once(full))
+        patch.setattr(zarr.Array, "__setitem__", after(15, zarr.Array.__setitem__, full))  # in the second batch
         message = failure(capsys, analyze(*run))
     assert "No space left on device; what is captured stays; make room, then resume" in message
     assert analyze(*run, "--resume") == 0
     assert CaptureStore.open(tmp_path / "maps.zarr").captured == 4
 
 
-def once(then):
-    """What the writer of stores does with a stage's maps, for the three stages of one batch; `then` from there on."""
-    from dia_analysis.store_writer import _rounded
-
+def after(count, action, then):
+    """The action for so many calls, `then` from there on."""
     calls = []
 
-    def rounded(*given):
+    def counted(*given):
         calls.append(given)
-        return _rounded(*given) if len(calls) <= 3 else then()
+        return action(*given) if len(calls) <= count else then()
 
-    return rounded
+    return counted
 
 
 def interrupt(*_, **__):
@@ -183,7 +183,7 @@ def test_an_interrupted_capture_says_how_to_go_on(network, tmp_path, capsys, mon
         assert analyze(*run) == 130
         assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; nothing was written to {out}"
     with monkeypatch.context() as patch:
-        patch.setattr("dia_analysis.store_writer._rounded", once(interrupt))
+        patch.setattr("dia_analysis.store_writer._rounded", after(3, _rounded, interrupt))  # in the second batch
         assert analyze(*run) == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"interrupted; what is captured is kept in {out}; to continue, run it again with --resume --out {out}"
@@ -239,6 +239,7 @@ def test_a_run_is_trained_by_one_command(tmp_path, capsys):
         assert refused in failure(capsys, train(*fit))
     assert not out.exists()
     assert train(*fit) == 0
+    capsys.readouterr()
     (out / "result.json").unlink()
     with alone(out):
         assert refused in failure(capsys, train("fit", "--resume", "--out", out))
@@ -338,7 +339,7 @@ def test_what_nobody_reads_is_written_to_files(closed_pipe, network, tmp_path):
 class Broken:
     """A stream on a full disk."""
 
-    def write(self, _):
+    def write(self, *_):
         raise FULL
 
     flush = fileno = write

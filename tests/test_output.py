@@ -26,7 +26,7 @@ def test_a_new_directory_has_a_manifest_with_the_hash_of_every_file(tmp_path):
 
 def test_an_existing_directory_is_refused_and_left_alone(tmp_path):
     write(tmp_path / "out", "old")
-    with pytest.raises(AnalysisInputError, match="out exists; choose another folder, or replace it with --overwrite"):
+    with pytest.raises(AnalysisInputError, match="out exists; choose another folder, or overwrite it"):
         write(tmp_path / "out")
     assert (tmp_path / "out" / "a.txt").read_text() == "old"
 
