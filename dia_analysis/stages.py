@@ -20,7 +20,8 @@ class StageMaps:
 
     `kind` says what an element is: a channel, a position of the feature map ("spatial"), or how much of one token a
     head adds to another ("self-attention"). `shape` is that of a layer's map before its elements were put in a row,
-    and `feature_size` the (height, width) of the features it belongs to, None if there are none.
+    and `feature_size` the (height, width) of the features it belongs to, None if there are none. `made_in` is the type
+    in which the network made the maps, None if that is not known or is the maps' own.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class StageMaps:
     maps: Float[Tensor, "image layer element"]
     shape: tuple[int, ...] | None = None
     feature_size: tuple[int, int] | None = None
+    made_in: torch.dtype | None = None
 
 
 def group_stages(records: Iterable[Record]) -> list[StageMaps]:

@@ -22,10 +22,11 @@ from dia_models.saving import CONFIG, leftover, save, writing
 from dia_models.starting import start_from
 from dia_models.tasks import Job, task_for
 from dia_models.training import LAST, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
+from dia_models.untrained import EPOCH_FILE
 
 __all__ = ["BEST_MODEL", "MODEL", "RunConfig", "RunResult", "fit", "kept_epochs", "versions"]
 
-MODEL, BEST_MODEL, KEPT = "model.safetensors", "best.safetensors", "epoch-{:04d}.safetensors"
+MODEL, BEST_MODEL = "model.safetensors", "best.safetensors"
 
 
 def fit(
@@ -148,7 +149,7 @@ class _Run:
         keeping: list[Callback] = []
         best_by = self.job.best_by
         if (every := self.config.keep_every) is not None:
-            keeping.append(KeptEpochs(every, lambda epoch: self._save(KEPT.format(epoch), training.network, {}, epoch)))
+            keeping.append(KeptEpochs(every, lambda epoch: self._keep(training.network, epoch)))
         if best_by is not None:
             keeping.append(BestEpoch(lambda: self._save(BEST_MODEL, training.network, {}), best_by))
         precision = choose_precision(self.config.recipe.precision, self.device)
@@ -160,6 +161,9 @@ class _Run:
             (*keeping, *callbacks),
             validates=best_by is not None,
         )
+
+    def _keep(self, model: nn.Module, epoch: int) -> None:
+        self._save(EPOCH_FILE.format(epoch), model, {}, epoch)
 
     def _save(self, name: str, model: nn.Module, metrics: dict[str, float], epoch: int | None = None) -> None:
         if rank() == 0:
