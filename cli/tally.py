@@ -48,8 +48,9 @@ class Tally:
         if self.numbers is None:
             return
         known = self.labels >= 0
-        wanted = self.numbers[self.labels[known]]
-        self.right += int((output.argmax(1).cpu()[known] == wanted).sum())
+        wanted, scores = self.numbers[self.labels[known]], output.cpu()[known]
+        right = (scores.argmax(1) == wanted) & scores.isfinite().all(1)  # of a network that diverged, none is
+        self.right += int(right.sum())
         self.images += len(wanted)
 
 

@@ -9,6 +9,7 @@ from dia_analysis.findings import Finding
 PAPER = f"average r above {PAPER_MEAN_R} (Fig. 2: SE and ECA; ResNet164 on CIFAR-100, ResNet50 on ImageNet)"
 HARDLY = 0.05  # a difference in r, or in the share of r above 0.8, from which on we say that training changed it
 ONE_RUN = "this is one run; it takes three or more, which differ in the seed, to hold a mean r against the paper's"
+DIVERGED = "the network has diverged"
 NO_LAYERS = "There is no defined correlation, so nothing can be said about shared attention."
 Z95 = 1.959964  # the standard normal distribution's 97.5 % point
 
@@ -51,7 +52,7 @@ class Training:
         if low > 1 / self.classes:
             return None
         return (
-            f"its accuracy on these images, {self.correct / self.images:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+            f"its accuracy on these images, {self.correct / self.images:.1%} (95% interval {low:.1%} to {high:.1%}), "
             f"is not above chance, {1 / self.classes:.1%}"
         )
 
@@ -153,12 +154,14 @@ class BesideUntrained:
     def _nothing(self) -> Finding:
         broken = _broken(self.trained)
         if broken:
-            return Finding(broken[0], "no number", PAPER, "inconclusive", "the network has diverged")
+            return Finding(broken[0], "no number", PAPER, "inconclusive", DIVERGED)
         several = any(len(stage.layers) > 1 for stage in self.trained.stages)
         reason = "every pair has a constant map" if several else "it takes two layers in a stage"
         return Finding(NO_LAYERS, "no number", PAPER, "inconclusive", reason)
 
     def _reason(self) -> str:
+        if _broken(self.trained):
+            return DIVERGED
         if self.training is None:
             return "a capture store does not tell whether its network was trained"
         if doubt := self.training.doubt():
@@ -168,7 +171,7 @@ class BesideUntrained:
                 "here one module serves several layers, which makes their maps alike before any training, and the "
                 "number is about one module per layer"
             )
-        if any(stage.kind == "self-attention" for stage in self.trained.stages):
+        if any(stage.kind in ("self-attention", "cross-covariance") for stage in self.trained.stages):
             return "here the maps are of self-attention, and the number is about modules that scale channels"
         return ONE_RUN
 
@@ -236,7 +239,9 @@ def _changes(before: StageCorrelation, now: StageCorrelation) -> tuple[_Change, 
 def _beside(now: StageCorrelation, other: StageCorrelation) -> str:
     """A stage beside other random weights than those that its training began with, so not what training did."""
     mean, share = _changes(other, now)
-    return f"Stage {now.stage}: mean r {mean.now} ({mean.before}), above 0.8 {share.now} ({share.before})."
+    return (
+        f"Stage {now.stage}: mean r {mean.now} (random weights {mean.before}), above 0.8 {share.now} ({share.before})."
+    )
 
 
 def _number(r: float | None) -> str:

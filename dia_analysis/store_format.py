@@ -78,7 +78,7 @@ class Layer(BaseModel):
 
     stage: Size
     layer: Size
-    kind: Literal["channel", "spatial", "self-attention"]
+    kind: Literal["channel", "spatial", "self-attention", "cross-covariance"]
     module: Text
     call: Annotated[int, Field(ge=0)]
     map_shape: tuple[Size, ...] = Field(min_length=1, max_length=8)

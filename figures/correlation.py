@@ -57,7 +57,8 @@ def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
         ax.text(0.01, 0.08, "mean r\n" + "\n".join(means), transform=ax.transAxes, fontsize=6, va="bottom")
         ax.set(yticks=[], ylabel=f"Stage {number}", xlim=(-1, 1))
         ax.spines["left"].set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(results) + 1)
+    columns = min(len(results) + 1, 3 if len(results) < 3 else 2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     axes[-1].set_xlabel("Pearson r between the attention maps of two layers")
     return figure
 
