@@ -162,10 +162,6 @@ class BesideUntrained:
     def _reason(self) -> str:
         if _broken(self.trained):
             return DIVERGED
-        if self.training is None:
-            return "a capture store does not tell whether its network was trained"
-        if doubt := self.training.doubt():
-            return doubt
         if self.shared:
             return (
                 "here one module serves several layers, which makes their maps alike before any training, and the "
@@ -173,7 +169,9 @@ class BesideUntrained:
             )
         if any(stage.kind in ("self-attention", "cross-covariance") for stage in self.trained.stages):
             return "here the maps are of self-attention, and the number is about modules that scale channels"
-        return ONE_RUN
+        if self.training is None:
+            return "a capture store does not tell whether its network was trained"
+        return self.training.doubt() or ONE_RUN
 
     def _mean(self, r: float) -> str:
         if self.before is None:

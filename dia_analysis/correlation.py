@@ -54,7 +54,7 @@ class Deviations:
         values = maps.to("cpu", torch.float64)
         deviations = values - values.mean(-1, keepdim=True)
         lengths = deviations.norm(dim=-1)
-        rounding = max(_eps(maps.dtype), _eps(made_in or maps.dtype))
+        rounding = max(torch.finfo(dtype).eps for dtype in (maps.dtype, made_in or maps.dtype))
         finite = lengths.isfinite()
         varies = lengths > ROUNDINGS * rounding * values.norm(dim=-1)
         units = deviations / torch.where(varies & finite, lengths, torch.nan)[..., None]
@@ -68,11 +68,6 @@ class Deviations:
     def pearson(self) -> Float[Tensor, "image layer layer"]:
         """Pearson's r between every two layers of each image, NaN where one of the two has no direction."""
         return (self.units @ self.units.mT).clamp(-1, 1)
-
-
-def _eps(dtype: torch.dtype) -> float:
-    """The relative distance of neighbouring numbers of a type; of whole numbers, which are not rounded, float64's."""
-    return torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
 
 
 def pearson(

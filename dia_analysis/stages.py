@@ -18,10 +18,11 @@ from dia_analysis.errors import AnalysisInputError
 class StageMaps:
     """The attention maps of one stage: `maps` (image, layer, element), `layers` the (module, call) behind each.
 
-    `kind` says what an element is: a channel, a position of the feature map ("spatial"), how much of one token a
-    head adds to another ("self-attention"), or the same of a head's channels ("cross-covariance"). `shape` is that of a layer's map before its elements were put in a row,
-    and `feature_size` the (height, width) of the features it belongs to, None if there are none. `made_in` is the type
-    in which the network made the maps, None if that is not known or is the maps' own.
+    `kind` says what an element is: a channel, a position of the feature map ("spatial"), how much of one token a head
+    adds to another ("self-attention"), or of one of its channels to another ("cross-covariance"). `shape` is that of a
+    layer's map before its elements were put in a row, and `feature_size` the (height, width) of the features it belongs
+    to, None if there are none. `made_in` is the type in which the network made the maps, None if that is not known or
+    is the maps' own.
     """
 
     kind: str
