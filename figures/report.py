@@ -17,7 +17,7 @@ from dia_analysis import (
     GradientResult,
     TrustChecks,
 )
-from dia_analysis.beside_untrained import BesideUntrained
+from dia_analysis.beside_untrained import Baseline, BesideUntrained
 from dia_analysis.findings import Finding
 from dia_analysis.verdict import warnings
 from figures.correlation import distribution, scatter
@@ -175,7 +175,8 @@ def _correlation_table(results: Mapping[str, BesideUntrained]) -> Table:
             number(stage.stage, "d"),
             number(len(stage.layers), "d"),
             number(stage.mean_r, "z.3f"),
-            *(number(b.result.stages[index].mean_r if b else None, "z.3f") for b in (both.before, both.reestimated)),
+            _mean_before(both.before, index),
+            _mean_before(both.reestimated, index),
             number(stage.std_r, "z.3f"),
             number(stage.median_r, "z.3f"),
             _percent(stage.share_above_0_8),
@@ -186,6 +187,10 @@ def _correlation_table(results: Mapping[str, BesideUntrained]) -> Table:
         for index, stage in enumerate(both.trained.stages)
     ]
     return table("Pearson r between the attention maps of a stage's layers", heads, rows)
+
+
+def _mean_before(baseline: Baseline | None, index: int) -> Cell:
+    return number(baseline.result.stages[index].mean_r if baseline else None, "z.3f")
 
 
 def _gini(results: Mapping[str, GiniResult]) -> dict[str, object]:
