@@ -14,11 +14,14 @@ from cli.console import note, tracked
 from cli.naming import read_named
 from dia_analysis import Provenance
 from dia_analysis.processes import gathered, share
-from dia_models import Checkpoint, ModelInputError, build_model
+from dia_models import Checkpoint, ModelInputError
 from dia_models.allocator import keep_freed_memory
 from dia_models.data import Batch, FileImages, ImageSource, evenly_spaced, open_data
 from dia_models.device import choose_device
 from dia_models.models import require_classifier
+from dia_models.untrained import UntrainedNetwork, has_statistics, untrained_network
+
+STATISTICS_IMAGES = 1024
 
 if TYPE_CHECKING:
     from dia_analysis import ImageList
@@ -42,8 +45,13 @@ class Inputs:
 
         Of several processes, each gets its share.
         """
+        return (pixels for pixels, _ in self.labelled(label))
+
+    def labelled(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same with the images' labels, which are numbers of the data's classes (-1: none)."""
         mine = share(self.chosen, self.batch_size)
-        return tracked(self._prepared(mine), -(-len(mine) // self.batch_size), label)
+        for batch in tracked(self._read(mine), -(-len(mine) // self.batch_size), label):
+            yield self._prepare(batch), batch.labels
 
     def located(self, rows: list[int], label: str) -> Iterator[tuple[Tensor, list[int]]]:
         """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
@@ -53,15 +61,25 @@ class Inputs:
             yield self._prepare(batch), [position[name] for name in batch.names]
 
     def untrained(self) -> nn.Module:
-        """A copy of the network with random weights, its batch-norm statistics taken from the images."""
+        """The network before its training, batch-norm statistics as they were then."""
+        return self.before_training().model
+
+    def before_training(self) -> UntrainedNetwork:
+        """The same, and where its weights come from."""
+        found = untrained_network(self.checkpoint)
+        found.model.to(self.device).to(memory_format=torch.channels_last)
+        return found
+
+    def reestimate(self, model: nn.Module) -> int:
+        """Give a network's batch norms the statistics of up to 1,024 of the images; how many, 0 without batch norms."""
+        if not has_statistics(model):
+            return 0
+        some = evenly_spaced(min(STATISTICS_IMAGES, len(self.chosen)), len(self.chosen))
         with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            model = build_model(self.checkpoint.info.model)
-        model.to(self.device).to(memory_format=torch.channels_last)
-        some = evenly_spaced(min(1024, len(self.chosen)), len(self.chosen))
-        torch.optim.swa_utils.update_bn(self._prepared([self.chosen[i] for i in some]), model)
+            torch.manual_seed(self.seed)  # of dropout
+            torch.optim.swa_utils.update_bn(self._prepared([self.chosen[i] for i in some]), model)
         model.eval()
-        return model
+        return len(some)
 
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""

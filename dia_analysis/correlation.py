@@ -1,6 +1,6 @@
 """How strongly do the attention maps of a stage's layers correlate? (section I and Fig. 2 of the paper)"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -30,26 +30,56 @@ STRONG = 0.8  # section I: "greater than 0.8 indicates a strong correlation"
 BINS = 2**16
 DRAWN_BINS = 2**8
 SAVED_BINS = 2**11
-CONSTANT = 1e-13
+ROUNDINGS = 8  # a map is constant if its spread is below so many roundings of its own length
 EXAMPLES = 4
+UNFIT = "not finite (NaN or infinite)"
 VALUES_AT_ONCE = 2**24  # self-attention maps of a whole batch, in float64 and three times, would not fit
 
 
+@dataclass(frozen=True)
+class Deviations:
+    """Maps less their mean, scaled to length 1; NaN for a map that is constant or holds a value that is not finite."""
+
+    units: Float[Tensor, "image layer element"]
+    constant: Bool[Tensor, "image layer"]
+    finite: Bool[Tensor, "image layer"]
+
+    @classmethod
+    def of(cls, maps: Float[Tensor, "image layer element"], made_in: torch.dtype | None = None) -> "Deviations":
+        """Of maps that a network made in the type `made_in`, by default the maps' own, whichever is coarser.
+
+        A map is constant if the length of its deviation from its mean is at most 8 eps of that type times the length
+        of the map itself: what is left is rounding. Computed in float64, the mean first and then the deviations.
+        """
+        values = maps.to("cpu", torch.float64)
+        deviations = values - values.mean(-1, keepdim=True)
+        lengths = deviations.norm(dim=-1)
+        rounding = max(torch.finfo(dtype).eps for dtype in (maps.dtype, made_in or maps.dtype))
+        finite = lengths.isfinite()
+        varies = lengths > ROUNDINGS * rounding * values.norm(dim=-1)
+        units = deviations / torch.where(varies & finite, lengths, torch.nan)[..., None]
+        return cls(units, finite & ~varies, finite)
+
+    @property
+    def vary(self) -> Bool[Tensor, "image layer"]:
+        """Which maps have a direction, so that r is defined."""
+        return self.finite & ~self.constant
+
+    def pearson(self) -> Float[Tensor, "image layer layer"]:
+        """Pearson's r between every two layers of each image, NaN where one of the two has no direction."""
+        return (self.units @ self.units.mT).clamp(-1, 1)
+
+
 def pearson(
-    maps: Float[Tensor, "image layer element"],
+    maps: Float[Tensor, "image layer element"], made_in: torch.dtype | None = None
 ) -> tuple[Float[Tensor, "image layer layer"], Bool[Tensor, "image layer layer"]]:
     """Pearson's r between every two layers of each image, over the elements, in float64, and where it is defined.
 
-    It is not defined (r is NaN) for a map that is constant, or constant but for float64's rounding, or that has a
-    value which is not finite. Exact two-pass formula: means first, then products of the deviations.
+    It is not defined (r is NaN) for a map that is constant but for the rounding of the type in which the network made
+    it (see `Deviations.of`), or that has a value which is not finite.
     """
-    values = maps.to("cpu", torch.float64)
-    deviations = values - values.mean(-1, keepdim=True)
-    lengths = deviations.norm(dim=-1)
-    varies = (lengths > CONSTANT * values.norm(dim=-1)) & lengths.isfinite()
-    units = deviations / torch.where(varies, lengths, torch.nan)[..., None]
-    defined = varies[:, :, None] & varies[:, None, :]
-    return (units @ units.mT).clamp(-1, 1), defined
+    found = Deviations.of(maps, made_in)
+    return found.pearson(), found.vary[:, :, None] & found.vary[:, None, :]
 
 
 class PearsonBetweenLayers(Metric):
@@ -62,6 +92,8 @@ class PearsonBetweenLayers(Metric):
     full_state_update = False
     total: Float[Tensor, "layer layer"]
     defined: Int64[Tensor, "layer layer"]
+    constant: Int64[Tensor, "layer"]
+    not_finite: Int64[Tensor, "layer"]
     squares: Float[Tensor, ""]
     strong: Int64[Tensor, ""]
     histogram: Int64[Tensor, "bin"]
@@ -73,22 +105,26 @@ class PearsonBetweenLayers(Metric):
         square = (layers, layers)
         self.add_state("total", torch.zeros(square, dtype=torch.float64), "sum")
         self.add_state("defined", torch.zeros(square, dtype=torch.int64), "sum")
+        self.add_state("constant", torch.zeros(layers, dtype=torch.int64), "sum")
+        self.add_state("not_finite", torch.zeros(layers, dtype=torch.int64), "sum")
         self.add_state("squares", torch.tensor(0.0, dtype=torch.float64), "sum")
         self.add_state("strong", torch.tensor(0), "sum")
         self.add_state("histogram", torch.zeros(BINS, dtype=torch.int64), "sum")
         self.add_state("images", torch.tensor(0), "sum")
 
-    def update(self, maps: Float[Tensor, "image layer element"]) -> None:
-        """Add some images."""
+    def update(self, maps: Float[Tensor, "image layer element"], made_in: torch.dtype | None = None) -> None:
+        """Add some images; `made_in` is the type in which the network made the maps, by default their own."""
         images = max(1, VALUES_AT_ONCE // (maps.shape[1] * maps.shape[2]))
         for part in torch.split(maps, images):
-            self._add(part)
+            self._add(Deviations.of(part, made_in))
 
-    def _add(self, maps: Float[Tensor, "image layer element"]) -> None:
-        r, defined = pearson(maps)
+    def _add(self, found: Deviations) -> None:
+        r, defined = found.pearson(), found.vary[:, :, None] & found.vary[:, None, :]
         self.total += r.nan_to_num(0.0).sum(0)
         self.defined += defined.sum(0)
-        self.images += len(maps)
+        self.constant += found.constant.sum(0)
+        self.not_finite += (~found.finite).sum(0)
+        self.images += len(r)
         rows, columns = self.pairs
         values = r[:, rows, columns][defined[:, rows, columns]]
         self.squares += values.square().sum()
@@ -115,6 +151,8 @@ class PearsonBetweenLayers(Metric):
             **numbers,
             "pairs": pairs,
             "undefined": pairs - count,
+            "constant": self.constant.numpy(),
+            "not_finite": self.not_finite.numpy(),
             "matrix": matrix,
             "histogram": self.histogram.numpy(),
         }
@@ -124,7 +162,8 @@ class PearsonBetweenLayers(Metric):
 class StageCorrelation:
     """One stage. The statistics are over all (image, layer pair) values of r; None if there is none.
 
-    `pairs` counts those values, of which `undefined` do not exist because a map was constant or not finite.
+    `pairs` counts those values, of which `undefined` do not exist because a map was constant or not finite;
+    `constant` and `not_finite` count the images on which each layer's map was.
     `matrix` (layer, layer) is the mean over images, NaN where never defined. `std_r` divides by the count.
     `histogram` counts r in equal bins from -1 to 1. `examples` (image, layer, element) are the first images' maps.
     """
@@ -139,6 +178,8 @@ class StageCorrelation:
     share_above_0_8: float | None
     pairs: int
     undefined: int
+    constant: Int64[np.ndarray, "layer"]
+    not_finite: Int64[np.ndarray, "layer"]
     matrix: Float[np.ndarray, "layer layer"]
     histogram: np.ndarray
     examples: np.ndarray
@@ -155,6 +196,8 @@ class StageCorrelation:
             "share_above_0_8": self.share_above_0_8,
             "pairs": self.pairs,
             "undefined": self.undefined,
+            "constant": self.constant.tolist(),
+            "not_finite": self.not_finite.tolist(),
             "matrix": [[None if np.isnan(r) else float(r) for r in row] for row in self.matrix],
             "kind": self.kind,
             "points": [{"module": module, "call": call} for module, call in self.layers],
@@ -211,7 +254,7 @@ class CorrelationResult(Displayed):
         rows = [_row(stage) for stage in self.stages]
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         table = ["  ".join(c.rjust(w) for c, w in zip(r, widths, strict=True)) for r in (heads, *rows)]
-        return "\n".join([*table, *(note for stage in self.stages for note in _notes(stage))])
+        return "\n".join([*table, *(note for stage in self.stages for note in _notes(stage, self.images))])
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the distribution of r over images and layer pairs, one curve per stage (Fig. 2c)."""
@@ -311,7 +354,7 @@ class _StageStream:
         return cls(empty, PearsonBetweenLayers(len(stage.layers)), [])
 
     def add(self, stage: StageMaps) -> None:
-        self.statistics.update(stage.maps)
+        self.statistics.update(stage.maps, stage.made_in)
         missing = EXAMPLES - sum(map(len, self.examples))
         if missing > 0:
             self.examples.append(stage.maps[:missing].float().cpu().clone())
@@ -358,13 +401,38 @@ def _row(stage: StageCorrelation) -> tuple[str, ...]:
     )
 
 
-def _notes(stage: StageCorrelation) -> list[str]:
+def _notes(stage: StageCorrelation, images: int) -> list[str]:
     if len(stage.layers) == 1:
         return [
             f"Stage {stage.stage} has one attention layer ({stage.layers[0][0]}), so there is no pair to correlate."
         ]
-    if stage.undefined:
-        share = stage.undefined / stage.pairs
-        reason = "one of the two maps is constant or not finite"
-        return [f"Stage {stage.stage}: {stage.undefined} of {stage.pairs} pairs ({share:.1%}) have no r: {reason}."]
-    return []
+    if not stage.undefined:
+        return []
+    share = stage.undefined / stage.pairs
+    reasons = [*_counted(stage, stage.constant, "constant", images), *_counted(stage, stage.not_finite, UNFIT, images)]
+    return [
+        f"Stage {stage.stage}: {stage.undefined} of {stage.pairs} pairs ({share:.1%}) have no r: {'; '.join(reasons)}."
+    ]
+
+
+def _counted(stage: StageCorrelation, counts: Int64[np.ndarray, "layer"], what: str, images: int) -> list[str]:
+    """How often each layer's map was unfit, those alike together."""
+    layers: dict[int, list[int]] = {}
+    for layer, count in enumerate(counts.tolist(), 1):
+        layers.setdefault(count, []).append(layer)
+    return [
+        f"the map of {_layers(stage, some)} is {what} on {count} of {images} images"
+        for count, some in layers.items()
+        if count
+    ]
+
+
+def _layers(stage: StageCorrelation, numbers: Sequence[int]) -> str:
+    """Layers by number, the first of them by name too."""
+    module, call = stage.layers[numbers[0] - 1]
+    name = f"{module}, call {call + 1}" if any(call for _, call in stage.layers) else module
+    if len(numbers) == 1:
+        return f"layer {numbers[0]} ({name})"
+    in_a_row = len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1
+    listed = f"{numbers[0]} to {numbers[-1]}" if in_a_row else ", ".join(map(str, numbers))
+    return f"each of layers {listed} (the first is {name})"

@@ -102,7 +102,8 @@ class CaptureStore:
         maps = np.stack([self._read(layer.name, rows)[read] for layer in layers], axis=1)
         calls = tuple((layer.module, layer.call) for layer in layers)
         first = layers[0]
-        return StageMaps(first.kind, calls, torch.from_numpy(maps), first.map_shape, first.feature_size)
+        made_in = None if first.made_in is None else getattr(torch, first.made_in)
+        return StageMaps(first.kind, calls, torch.from_numpy(maps), first.map_shape, first.feature_size, made_in)
 
     def summary(self) -> str:
         """The stages and the size on disk."""

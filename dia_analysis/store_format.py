@@ -69,17 +69,21 @@ class StoreInfo(BaseModel):
 
 
 class Layer(BaseModel):
-    """One layer's array: its place, numbered from 1, the module's call behind it, and the shape of an image's map."""
+    """One layer's array: its place, numbered from 1, the module's call behind it, and the shape of an image's map.
+
+    `made_in` is the type in which the network made the map, which the store's may be finer than.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: Size
     layer: Size
-    kind: Literal["channel", "spatial", "self-attention"]
+    kind: Literal["channel", "spatial", "self-attention", "cross-covariance"]
     module: Text
     call: Annotated[int, Field(ge=0)]
     map_shape: tuple[Size, ...] = Field(min_length=1, max_length=8)
     feature_size: tuple[Size, Size] | None = None
+    made_in: Literal["float16", "bfloat16", "float32", "float64"] | None = None
 
     @property
     def name(self) -> str:
@@ -287,7 +291,7 @@ def _check_arrays(layout: Layout, metadata: dict[str, Any]) -> None:
     places = [(layer.stage, layer.layer) for layer in layout.layers]
     if places != list(_places(layout.layers)):
         raise ValueError("its layers are not numbered one after the other")
-    alike = {(layer.stage, layer.kind, layer.map_shape, layer.feature_size) for layer in layout.layers}
+    alike = {(one.stage, one.kind, one.map_shape, one.feature_size, one.made_in) for one in layout.layers}
     if len(alike) != places[-1][0]:
         raise ValueError("the layers of a stage differ in their maps")
 

@@ -285,6 +285,7 @@ def _layers(stages: list[StageMaps]) -> tuple[Layer, ...]:
             call=call,
             map_shape=stage.shape or (stage.maps.shape[2],),
             feature_size=stage.feature_size,
+            made_in=str(stage.maps.dtype).removeprefix("torch."),
         )
         for number, stage in enumerate(stages, 1)
         for index, (module, call) in enumerate(stage.layers, 1)

@@ -13,6 +13,7 @@ from dia_models.branches import Branch, find_branches
 from dia_models.errors import ModelInputError
 from dia_models.existing import existing_attention
 from dia_models.network import Network
+from dia_models.tracing import Trace, trace
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 CHILD = "attention"
@@ -46,7 +47,9 @@ def attach(
     kind = attention_kind(name)
     check_options("options", options, kind.options())
     _check_network(model, in_addition)
-    found = find_branches(model, stages, images)
+    seen = trace(model, images)
+    _check_ungated(seen, in_addition)
+    found = find_branches(model, stages, seen)
     attached = AttachedAttention(kind.make(run[0].size[0], len(run), options) for run in found)
     reference = next(model.parameters(), None)
     if reference is not None:
@@ -76,6 +79,16 @@ def _check_network(model: nn.Module, in_addition: bool) -> None:
             "model",
             f"the network has {len(existing)} attention modules, the first is {first}; take it without them, share "
             "them (dia_models.share), or give in_addition=True to have both",
+        )
+
+
+def _check_ungated(seen: Trace, in_addition: bool) -> None:
+    """Refuse a network that multiplies its features by gates, whoever wrote them."""
+    if seen.gated and not in_addition:
+        raise ModelInputError(
+            "model",
+            f"{seen.gated[0] or 'the network itself'} multiplies features by a gate, as {len(seen.gated)} modules do: "
+            "the network has attention; take one without it, or give in_addition=True to have both",
         )
 
 

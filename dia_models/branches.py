@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import groupby
 
-from torch import Tensor, nn
+from torch import nn
 
 from dia_models.errors import ModelInputError
-from dia_models.tracing import Size, Sum, Trace, trace
+from dia_models.tracing import Size, Sum, Trace
 
 SUPPORTED = (
     "Found by themselves are blocks that add one convolutional branch to one shortcut, as in torchvision's and timm's "
@@ -29,14 +29,11 @@ class Branch:
     size: Size
 
 
-def find_branches(
-    model: nn.Module, stages: Sequence[str | Sequence[str]] | None, images: Tensor | None
-) -> list[list[Branch]]:
-    """The branches of each stage in forward order, found in one pass of `images`, or of those the user named.
+def find_branches(model: nn.Module, stages: Sequence[str | Sequence[str]] | None, seen: Trace) -> list[list[Branch]]:
+    """The branches of each stage in forward order, of those the user named or of all that a pass has `seen`.
 
     Raises ModelInputError where there is none or its end cannot be told, and for a stage of unequal sizes.
     """
-    seen = trace(model, images)
     if stages is None:
         return _runs(model, seen)
     if isinstance(stages, str) or not stages:

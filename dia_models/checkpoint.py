@@ -54,12 +54,13 @@ class CheckpointInfo(BaseModel):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file that was read and found whole. `sha256` is that of the file."""
+    """A checkpoint file that was read and found whole: `path` is where, `sha256` that of the file."""
 
     name: str
     info: CheckpointInfo
     weights: dict[str, Tensor]
     sha256: str
+    path: Path
 
     @classmethod
     def read(cls, source: str | Path) -> "Checkpoint":
@@ -73,7 +74,7 @@ class Checkpoint:
             content = _content(path)
         except OSError as error:  # no permission
             raise ModelInputError("ckpt", f"{source} cannot be read: {error}") from error
-        return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest())
+        return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest(), path)
 
     def build(self) -> Network:
         """Build the network, in evaluation mode. Raises ModelInputError if the weights do not fit it."""

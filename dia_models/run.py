@@ -11,7 +11,7 @@ from dia_models.errors import ModelInputError
 from dia_models.processes import first_first, joined
 from dia_models.result import RunResult, versions
 from dia_models.run_config import RunConfig
-from dia_models.saving import BEST_MODEL, KEPT, LOCK, MODEL, alone, leftover
+from dia_models.saving import BEST_MODEL, EPOCH_FILE, LOCK, MODEL, alone, leftover
 from dia_models.tasks import task_for
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _foreign(path: Path) -> bool:
 
 def kept_epochs(directory: Path) -> list[Path]:
     """The checkpoints that a run with `keep_every` kept, by epoch. Raises ModelInputError if there is none."""
-    paths = directory.glob(KEPT.replace("{:04d}", "*"))
+    paths = directory.glob(EPOCH_FILE.replace("{:04d}", "*"))
     if kept := sorted(paths, key=lambda path: (len(path.name), path.name)):
         return kept
     raise ModelInputError(

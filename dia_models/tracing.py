@@ -1,6 +1,6 @@
-"""One watched forward pass of any network: what its modules were given, and which sums end its residual blocks."""
+"""One watched forward pass of any network: what modules were given, where residual blocks end, where gates multiply."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,24 @@ from torch.utils._pytree import tree_leaves
 from dia_models.errors import ModelInputError
 
 EXAMPLE_SIZE = 64
+ATEN = torch.ops.aten
+SQUASHING = (
+    *(ATEN.sigmoid, ATEN.sigmoid_, ATEN.hardsigmoid, ATEN.hardsigmoid_, ATEN.hardtanh, ATEN.hardtanh_),
+    *(ATEN.tanh, ATEN.tanh_, ATEN._softmax, ATEN.clamp, ATEN.clamp_),
+)
+KEEPING = (
+    *(
+        ATEN.view,
+        ATEN._unsafe_view,
+        ATEN.reshape,
+        ATEN.unsqueeze,
+        ATEN.expand,
+        ATEN.permute,
+        ATEN.transpose,
+        ATEN.clone,
+    ),
+    *(ATEN.div, ATEN.div_, ATEN.mul, ATEN.mul_, ATEN.squeeze, ATEN.alias),
+)
 Size = tuple[int, int, int]
 
 
@@ -45,6 +63,7 @@ class Trace:
 
     calls: tuple[Call, ...]
     sums: tuple[Sum, ...]
+    gated: tuple[str, ...]  # the modules whose own forward multiplies features by a gate
 
 
 def trace(model: nn.Module, images: Tensor | None = None) -> Trace:
@@ -64,7 +83,7 @@ def trace(model: nn.Module, images: Tensor | None = None) -> Trace:
             raise ModelInputError(
                 "images", f"the network fails on images of {shape} ({reason}); give images= that it takes"
             ) from error
-    return Trace(tuple(watch.calls), tuple(watch.sums))
+    return Trace(tuple(watch.calls), tuple(watch.sums), tuple(watch.gated))
 
 
 def _example(model: nn.Module) -> Tensor:
@@ -96,11 +115,15 @@ class _Running:
 
 @dataclass
 class _Value:
-    """A tensor as it is now: who made it, who has put it out, and the convolutions on the longest way to it."""
+    """A tensor as it is now: who made it, who has put it out, the convolutions on the longest way to it.
+
+    `squashed` says that it came out of a sigmoid or the like, perhaps reshaped or scaled since.
+    """
 
     tensor: Tensor  # held, so that no other tensor gets its id
     maker: str
     convolutions: int
+    squashed: bool
     givers: list[str] = field(default_factory=list)
 
     def ends(self) -> tuple[str, ...]:
@@ -114,6 +137,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.sums: list[Sum] = []
+        self.gated: dict[str, None] = {}
         self.running: list[_Running] = []
         self.values: dict[int, _Value] = {}
 
@@ -148,12 +172,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         packet, inputs = func.overloadpacket, _tensors((args, kwargs))
         if packet in (torch.ops.aten.add, torch.ops.aten.add_) and self.running:
             self._note_sum(inputs)
+        if packet in (torch.ops.aten.mul, torch.ops.aten.mul_) and self._is_gating(inputs):
+            self.gated[self.running[-1].module if self.running else ""] = None
+        squashed = packet in SQUASHING or (packet in KEEPING and self._squashed(inputs[0]))
         behind = max((self._convolutions(tensor) for tensor in inputs), default=0)
         output = func(*args, **kwargs)
         for tensor in _tensors(output):
             maker = self.running[-1].module if self.running else ""
             count = behind + (packet is torch.ops.aten.convolution)
-            self.values[id(tensor)] = _Value(tensor, maker, count)
+            self.values[id(tensor)] = _Value(tensor, maker, count, squashed)
         return output
 
     def _note_sum(self, summands: list[Tensor]) -> None:
@@ -168,9 +195,33 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             trouble = "" if ends else "what it adds to the shortcut is the output of no module"
         self.running[-1].sums.append((_shape(branch), ends, trouble))
 
+    def _is_gating(self, factors: list[Tensor]) -> bool:
+        """Whether features are multiplied by one number a channel, or one a position, that came out of a sigmoid."""
+        if len(factors) != 2:
+            return False
+        return any(
+            _is_gate_of(gate, features) and self._squashed(gate) for gate, features in (factors, reversed(factors))
+        )
+
+    def _squashed(self, tensor: Tensor) -> bool:
+        value = self.values.get(id(tensor))
+        return value is not None and value.squashed
+
     def _convolutions(self, tensor: Tensor) -> int:
         value = self.values.get(id(tensor))
         return value.convolutions if value else 0
+
+
+def _is_gate_of(gate: Tensor, features: Tensor) -> bool:
+    if gate.ndim != 4 or features.ndim != 4 or features[0, 0].numel() == 1:
+        return False
+    over_positions, over_channels = (_is_same(gate, dims) for dims in ((2, 3), (1,)))
+    return over_positions or over_channels
+
+
+def _is_same(gate: Tensor, dims: Sequence[int]) -> bool:
+    """Whether a tensor has one number along all these dimensions, perhaps expanded."""
+    return all(gate.shape[dim] == 1 or gate.stride(dim) == 0 for dim in dims)
 
 
 def _tensors(values: Any) -> list[Tensor]:

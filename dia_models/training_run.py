@@ -16,7 +16,7 @@ from dia_models.network import Network
 from dia_models.processes import rank, wait
 from dia_models.result import RunResult, versions
 from dia_models.run_config import RunConfig
-from dia_models.saving import BEST_MODEL, CONFIG, KEPT, MODEL, leftover, save, writing
+from dia_models.saving import BEST_MODEL, CONFIG, EPOCH_FILE, MODEL, leftover, save, writing
 from dia_models.starting import start_from
 from dia_models.tasks import Job
 from dia_models.training import LAST, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
@@ -82,7 +82,9 @@ class TrainingRun:
         keeping: list[Callback] = []
         best_by = self.job.best_by
         if (every := self.config.keep_every) is not None:
-            keeping.append(KeptEpochs(every, lambda epoch: self._save(KEPT.format(epoch), training.network, {}, epoch)))
+            keeping.append(
+                KeptEpochs(every, lambda epoch: self._keep(training.network, epoch))
+            )
         if best_by is not None:
             keeping.append(BestEpoch(lambda: self._save(BEST_MODEL, training.network, {}), best_by))
         precision = choose_precision(self.config.recipe.precision, self.device)
@@ -94,6 +96,9 @@ class TrainingRun:
             (*keeping, *callbacks),
             validates=best_by is not None,
         )
+
+    def _keep(self, model: nn.Module, epoch: int) -> None:
+        self._save(EPOCH_FILE.format(epoch), model, {}, epoch)
 
     def _save(self, name: str, model: nn.Module, metrics: dict[str, float], epoch: int | None = None) -> None:
         if rank() == 0:

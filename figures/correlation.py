@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dia_analysis import CorrelationResult, StageCorrelation
+from dia_analysis import CorrelationResult, StageCorrelation, pearson
 from dia_analysis.correlation import DRAWN_BINS, PAPER_MEAN_R
 from figures.style import COLOURS, COLUMN, styled
 
@@ -57,7 +58,8 @@ def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
         ax.text(0.01, 0.08, "mean r\n" + "\n".join(means), transform=ax.transAxes, fontsize=6, va="bottom")
         ax.set(yticks=[], ylabel=f"Stage {number}", xlim=(-1, 1))
         ax.spines["left"].set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(results) + 1)
+    columns = min(len(results) + 1, 3 if len(results) < 3 else 2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     axes[-1].set_xlabel("Pearson r between the attention maps of two layers")
     return figure
 
@@ -114,9 +116,8 @@ def _draw_histogram(ax: Axes, stage: StageCorrelation, name: str, colour: str) -
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> str:
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return "undefined"
-    return _number(float(np.corrcoef(a.astype(np.float64), b.astype(np.float64))[0, 1]))
+    r, defined = pearson(torch.from_numpy(np.stack([a, b])[None]))
+    return _number(r[0, 0, 1].item()) if defined[0, 0, 1] else "undefined"
 
 
 def _number(r: float | None) -> str:

@@ -70,7 +70,7 @@ class Stage:
 
 
 def correlation_matrices(results: Mapping[str, BesideUntrained]) -> list[Stage]:
-    """The mean r of every two layers, stage by stage: trained networks and their untrained copies side by side."""
+    """The mean r of every two layers, stage by stage: networks and the same untrained side by side."""
     parts = [
         (name, kind, result.stages)
         for name, both in results.items()

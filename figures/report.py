@@ -17,7 +17,7 @@ from dia_analysis import (
     GradientResult,
     TrustChecks,
 )
-from dia_analysis.beside_untrained import BesideUntrained
+from dia_analysis.beside_untrained import Baseline, BesideUntrained
 from dia_analysis.findings import Finding
 from dia_analysis.trust.checks import warnings
 from figures.correlation import distribution, scatter
@@ -150,12 +150,12 @@ def _has_pairs(result: CorrelationResult) -> bool:
 
 
 def _correlation_figures(name: str, both: BesideUntrained, seed: int) -> list[_Figure]:
-    each = {"trained": both.trained} | ({"untrained": both.untrained} if both.untrained else {})
     means = ", ".join(f"stage {s.stage} {_plain(s.mean_r)}" for s in both.trained.stages)
+    beside = " ".join(f"{baseline.title()}." for baseline in (both.before, both.reestimated) if baseline)
     return [
         _Figure(
-            embed(distribution(each), f"Distribution of r in {name}, by stage; mean r: {means}"),
-            f"{name}: all values of r, over images and pairs of layers, of the trained and the untrained network.",
+            embed(distribution(both.results()), f"Distribution of r in {name}, by stage; mean r: {means}"),
+            f"{name}: all values of r, over images and pairs of layers. {beside}",
         ),
         _Figure(
             embed(scatter(both.trained, seed), f"Two layers' attention maps of {name} against each other", "png"),
@@ -165,14 +165,18 @@ def _correlation_figures(name: str, both: BesideUntrained, seed: int) -> list[_F
 
 
 def _correlation_table(results: Mapping[str, BesideUntrained]) -> Table:
-    heads = ("network", "stage", "layers", "mean r", "untrained", "std", "median", "r > 0.8", "pairs", "undefined")
+    heads = (
+        *("network", "stage", "layers", "mean r", "untrained", "re-estimated"),
+        *("std", "median", "r > 0.8", "pairs", "undefined"),
+    )
     rows = [
         (
             name,
             number(stage.stage, "d"),
             number(len(stage.layers), "d"),
             number(stage.mean_r, "z.3f"),
-            number(both.untrained.stages[index].mean_r if both.untrained else None, "z.3f"),
+            _mean_before(both.before, index),
+            _mean_before(both.reestimated, index),
             number(stage.std_r, "z.3f"),
             number(stage.median_r, "z.3f"),
             _percent(stage.share_above_0_8),
@@ -183,6 +187,10 @@ def _correlation_table(results: Mapping[str, BesideUntrained]) -> Table:
         for index, stage in enumerate(both.trained.stages)
     ]
     return table("Pearson r between the attention maps of a stage's layers", heads, rows)
+
+
+def _mean_before(baseline: Baseline | None, index: int) -> Cell:
+    return number(baseline.result.stages[index].mean_r if baseline else None, "z.3f")
 
 
 def _gini(results: Mapping[str, GiniResult]) -> dict[str, object]:

@@ -215,6 +215,66 @@ def test_a_network_without_shortcuts_takes_named_places():
     ]
 
 
+class Gated(nn.Module):
+    """A residual block with squeeze-excitation as people write it."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.conv, self.norm = way, nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.fc = nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 16), nn.Sigmoid())
+        self.first, self.second = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+        self.place = nn.Conv2d(16, 1, 7, padding=3)
+
+    def forward(self, x):
+        return x + WAYS[self.way](self, self.norm(self.conv(x)))
+
+
+WAYS = {
+    "view": lambda block, x: x * block.fc(x.mean((2, 3))).view(*x.shape[:2], 1, 1),
+    "expand": lambda block, x: block.fc(x.mean((2, 3)))[..., None, None].expand_as(x) * x,
+    "no module": lambda block, x: x * block.second(block.first(x.mean((2, 3), True)).relu()).sigmoid(),
+    "relu6": lambda block, x: x * (F.relu6(block.second(block.first(x.mean((2, 3), True))) + 3) / 6),
+    "spatial": lambda block, x: x * block.place(x).sigmoid(),
+    "swish": lambda _, x: x * x.sigmoid(),
+    "scale": lambda block, x: x * block.norm.weight.view(1, -1, 1, 1),
+}
+
+
+def gated(way):
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Sequential(Gated(way), Gated(way)))
+
+
+class Holder(nn.Module):
+    """A network, not a row of modules."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.mark.parametrize("way", ["view", "expand", "no module", "relu6", "spatial"])
+def test_a_network_that_multiplies_its_features_by_a_gate_is_refused(way):
+    model = Holder(gated(way))
+    names = list(model.state_dict())
+    with pytest.raises(ModelInputError, match=r"^body.1.0 multiplies features by a gate, as 2 modules do: "):
+        attach(model, "eca")
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("way", ["swish", "scale"])
+def test_swish_and_a_learned_scale_are_no_gate(way):
+    model = attach(Holder(gated(way)), "eca", stages=[["body.1.0.norm", "body.1.1.norm"]])
+    assert len(model.attention) == 1
+
+
+def test_squeeze_excitation_of_timms_older_networks_is_refused():
+    with pytest.raises(ModelInputError, match="layer1.0.se_module multiplies features by a gate, as 8 modules do"):
+        attach(timm.create_model("legacy_seresnet18"), "se")
+
+
 def test_attention_beside_existing_attention_comes_last():
     model = attach(timm.create_model("seresnet50"), "dia_lstm", in_addition=True)
     assert model.attention.ends[0] == ("layer1.0.se", "layer1.1.se", "layer1.2.se")

@@ -60,7 +60,9 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     assert analyze("correlation", "--ckpt", SE, "--images", 40, "--out", tmp_path / "out") == 0
     out, err = capsys.readouterr()
     assert f"{SE} on 40 images of digits" in out
-    assert "The same network, untrained" in out
+    for statistics in ("as saved", "re-estimated on 40 of the measured images"):
+        weights = f"(weights: random, with the run's seed 0; batch-norm statistics {statistics})"
+        assert f"The same network before training {weights}" in out
     assert "The paper: average r above 0.85" in out
     assert "\x1b" not in out + err
     names = {p.name for p in (tmp_path / "out").iterdir()}
@@ -69,7 +71,7 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
         for figure in ("fig2-matrices", "fig2c-distribution", "fig2ab-scatter")
         for kind in ("png", "pdf")
     }
-    arrays = {f"{copy}stage{stage}.nc" for copy in ("", "untrained-") for stage in (1, 2, 3)}
+    arrays = {f"{copy}stage{stage}.nc" for copy in ("", "untrained-", "reestimated-") for stage in (1, 2, 3)}
     assert names == drawn | arrays | {"correlation.json", "images.txt", "manifest.json"}
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["checkpoint_sha256"] == Checkpoint.read(SE).sha256
@@ -234,11 +236,15 @@ def test_capture_writes_a_store_from_which_correlation_gives_the_same_numbers(tm
     stored = json.loads(capsys.readouterr().out)
     assert stored.pop("untrained") is None
     assert direct.pop("untrained")["stages"]
+    assert stored.pop("untrained_reestimated") is None
+    assert direct.pop("untrained_reestimated")["stages"]
+    assert stored.pop("training") is None
+    assert direct.pop("training")["images"] == 20
     assert stored == direct
     assert (tmp_path / "stored" / "images.txt").read_text() == (tmp_path / "net" / "images.txt").read_text()
     assert not list((tmp_path / "stored").glob("untrained-*"))
     assert analyze("correlation", "--capture", store, "--out", tmp_path / "text") == 0
-    assert "A store holds no untrained copy" in capsys.readouterr().out
+    assert "A store holds nothing from before training" in capsys.readouterr().out
 
 
 def test_correlation_takes_a_checkpoint_or_a_store(tmp_path, capsys):

@@ -54,16 +54,24 @@ def test_r_of_1_minus_1_and_0_by_construction(second, expected):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("offset", [0.0, 0.5, 1000.0])
+@pytest.mark.parametrize("offset", [0.0, 0.5, 8.0])
 def test_r_equals_scipy_for_any_type_and_offset(dtype, offset):
     maps = (torch.randn(4, 3, 20) + offset).to(dtype)
     r, defined = pearson(maps)
+    assert defined.all()
     for image, a, b in itertools.product(range(4), range(3), range(3)):
         values = maps[image].double().numpy()
-        if np.ptp(values[a]) == 0 or np.ptp(values[b]) == 0:
-            assert not defined[image, a, b]
-        else:
-            assert r[image, a, b].item() == pytest.approx(scipy.stats.pearsonr(values[a], values[b])[0], abs=1e-12)
+        assert r[image, a, b].item() == pytest.approx(scipy.stats.pearsonr(values[a], values[b])[0], abs=1e-12)
+
+
+def test_r_of_a_large_mean_and_a_small_spread_equals_numpys_in_float64():
+    """float32 maps around 1,000 whose spread is 1e-3 of that: sums of squares in float32 would keep no digit."""
+    maps = torch.randn(5, 4, 64) + 1000
+    metric = PearsonBetweenLayers(4)
+    metric.update(maps)
+    expected = numpy_loop(maps.double().numpy())
+    assert expected.std() > 0.05  # the problem is not trivial
+    assert metric.compute()["mean_r"] == pytest.approx(expected.mean(), abs=1e-10)
 
 
 @pytest.mark.parametrize("bad", [0.1, 0.0, 1e30, float("nan"), float("inf")])
@@ -74,6 +82,58 @@ def test_constant_and_non_finite_maps_have_no_r(bad):
     assert defined[0].all()
     assert defined[1].tolist() == [[True, True, False], [True, True, False], [False, False, False]]
     assert r[1, 2].isnan().all()
+
+
+TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def around(size, dtype, middle=0.5, channels=64):
+    """Two maps of so many roundings of `dtype` around a number, and one that varies."""
+    signs = torch.where(torch.rand(2, channels) < 0.5, -1.0, 1.0).double()
+    near = middle + signs * size * torch.finfo(dtype).eps * middle
+    return torch.cat([near, torch.rand(1, channels).double()])[None].to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("middle", [0.5, 1.0, 1e-3])
+def test_maps_that_differ_by_rounding_alone_are_constant(dtype, middle):
+    maps = around(1, dtype, middle)
+    assert (maps[0, :2].unique().numel()) > 1  # they differ
+    r, defined = pearson(maps)
+    assert r[0, 0, 1].isnan()
+    assert defined[0].sum() == 1
+    assert defined[0, 2, 2]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_maps_that_differ_by_many_roundings_have_an_r(dtype):
+    maps = around(16, dtype)
+    r, defined = pearson(maps)
+    assert defined.all()
+    assert r[0, 0, 1].item() == pytest.approx(np.corrcoef(maps[0, 0].double(), maps[0, 1].double())[0, 1], abs=1e-12)
+
+
+def test_the_type_in_which_maps_were_made_counts_and_not_that_in_which_they_are_kept():
+    maps = around(1, torch.float16)
+    assert not pearson(maps.float(), torch.float16)[1][0, 0, 1]
+    assert pearson(maps.float())[1].all()  # made in float32, they would differ by more than rounding
+    assert not pearson(around(1, torch.float32).half().float(), torch.float32)[1][0, 0, 1]  # rounded away
+
+
+def test_constant_and_unfit_maps_are_counted_by_layer_and_named():
+    maps = torch.rand(5, 4, 64)
+    maps[:2, 1] = around(1, torch.float32)[0, 0]
+    maps[3:, 2], maps[3:, 3] = float("nan"), float("inf")
+    result = of_maps(maps)
+    stage = result.stages[0]
+    assert stage.constant.tolist() == [0, 2, 0, 0]
+    assert stage.not_finite.tolist() == [0, 0, 2, 2]
+    assert (stage.to_dict()["constant"], stage.to_dict()["not_finite"]) == ([0, 2, 0, 0], [0, 0, 2, 2])
+    assert stage.undefined == 2 * 3 + 2 * 5
+    assert (
+        "the map of layer 2 (layers.1.gate) is constant on 2 of 5 images; the map of each of layers 3, 4 (the first "
+        in (result.summary())
+    )
 
 
 def test_a_nearly_constant_map_still_has_its_r():

@@ -86,6 +86,13 @@ def test_undefined_r_is_drawn_as_such():
     figures.distribution({"all": of_maps(torch.ones(3, 2, 4))})
 
 
+def test_the_scatter_writes_no_r_of_maps_that_differ_by_rounding_alone():
+    maps = 0.5 + (torch.rand(4, 2, 64) < 0.5) * 2**-24
+    assert maps.unique().numel() == 2
+    (ax,) = figures.scatter(of_maps(maps)).axes
+    assert ax.get_title() == "Stage 1\nr = undefined, undefined, undefined, undefined"
+
+
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
         figures.save_figure(figures.scatter(correlated_once()), tmp_path / name)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from test_correlation import of_maps
 
@@ -18,7 +19,7 @@ from dia_analysis import (
     StageGini,
     TrustChecks,
 )
-from dia_analysis.beside_untrained import BesideUntrained
+from dia_analysis.beside_untrained import Baseline, BesideUntrained, Training
 from dia_analysis.findings import cam_finding, cost_findings, gini_finding
 from dia_analysis.importance import Importance
 
@@ -30,30 +31,121 @@ def correlated(noise, layers=3):
     return of_maps(torch.randn(6, 1, 400) + noise * torch.randn(6, layers, 400), 3)
 
 
+def baseline(noise, exact=True, layers=3):
+    return Baseline(correlated(noise, layers), "random, with the run's seed 3", "as saved", exact)
+
+
+TRAINED = Training(True, 90, 100, 10)
+
+
+def number(result):
+    return f"{result.mean_r:.2f}"
+
+
+@pytest.mark.parametrize(("now", "before", "verb"), [(0.1, 3.0, "rose"), (3.0, 0.1, "fell")])
+def test_correlation_says_what_training_did_in_every_stage_and_that_one_run_gives_no_verdict(now, before, verb):
+    outcome = BesideUntrained(correlated(now), baseline(before), baseline(before), TRAINED)
+    found = outcome.finding()
+    first, then = number(outcome.untrained), number(outcome.trained)
+    again = f"({first} with batch-norm statistics re-estimated)"
+    assert found.text.startswith(f"Mean r is {then}; before training it is {first} {again}. Stage 1: ")
+    shares = [result.stages[0].share_above_0_8 for result in (outcome.untrained, outcome.trained)]
+    assert sorted(shares) == [0, 1]
+    assert found.text.endswith(
+        f"mean r {verb} from {first} to {then}, "
+        f"the share of r above 0.8 {verb} from {shares[0]:.0%} to {shares[1]:.0%}."
+    )
+    assert (found.ours, found.verdict) == (then, "inconclusive")
+    assert found.comparison().endswith(
+        "inconclusive, as this is one run; it takes three or more, which differ in the "
+        "seed, to hold a mean r against the paper's."
+    )
+
+
+def with_numbers(mean, share):
+    """A stage of one pair with these numbers."""
+    result = correlated(0.1)
+    return replace(result, stages=(replace(result.stages[0], mean_r=mean, share_above_0_8=share),), mean_r=mean)
+
+
+def told(now, before, reestimated):
+    baselines = [Baseline(with_numbers(*numbers), "w", "s", True) for numbers in (before, reestimated)]
+    return BesideUntrained(with_numbers(*now), *baselines, TRAINED).finding().text
+
+
+def test_a_share_that_moved_is_a_change_where_the_mean_hardly_moved():
+    text = told((0.80, 0.62), (0.78, 0.29), (0.78, 0.29))
+    assert "Stage 1: mean r hardly changed, from 0.78 to 0.80, the share of r above 0.8 rose from 29% to 62%." in text
+    assert "Stage 1 hardly changed: mean r 0.78 to 0.80, above 0.8 60% to 62%." in told(
+        (0.80, 0.62), *2 * [(0.78, 0.6)]
+    )
+
+
+def test_the_other_statistics_are_told_where_they_say_something_else():
+    text = told((0.81, 0.62), (0.95, 1.0), (0.74, 0.29))
+    assert (
+        "mean r fell from 0.95 to 0.81, the share of r above 0.8 fell from 100% to 62%; beside re-estimated batch-norm "
+        "statistics, mean r rose from 0.74 to 0.81, the share rose from 29% to 62%."
+    ) in text
+
+
+def test_other_random_weights_do_not_tell_what_training_did():
+    text = BesideUntrained(correlated(0.1), baseline(3.0, exact=False), None, TRAINED).finding().text
+    assert "with random weights it is" in text
+    assert "(random weights " in text
+    assert not {"rose", "fell", "changed"} & set(text.replace(",", "").split())
+
+
+def test_correlation_without_a_pair_or_without_a_baseline():
+    nothing = BesideUntrained(correlated(1.0, layers=1), baseline(1.0, layers=1), None, TRAINED).finding()
+    assert nothing.text.startswith("There is no defined correlation")
+    assert (nothing.verdict, nothing.reason) == ("inconclusive", "it takes two layers in a stage")
+    stored = BesideUntrained(correlated(0.1)).finding()
+    assert "A store holds nothing from before training" in stored.text
+    assert (stored.verdict, stored.reason) == (
+        "inconclusive",
+        "a capture store does not tell whether its network was trained",
+    )
+    undefined = BesideUntrained(correlated(0.1), baseline(1.0, layers=1), None, TRAINED).finding().text
+    assert undefined.endswith("before training it is undefined.")
+    flat = BesideUntrained(of_maps(torch.ones(2, 3, 8)), None, None, TRAINED).finding()
+    assert flat.reason == "every pair has a constant map"
+
+
 @pytest.mark.parametrize(
-    ("trained", "untrained", "verb", "verdict"),
+    ("training", "reason"),
     [
-        (0.1, 3.0, "raised", "holds here"),
-        (3.0, 0.1, "lowered", "does not hold here"),
-        (0.1, 0.1, "hardly changed", "holds here"),
+        (Training(False, 100, 100, 10), "the checkpoint records no training, so it may hold random weights"),
+        (Training(True, 0, 0, 10), "these images have no labels that the network knows"),
+        (Training(True, 12, 100, 10), r"12.0% (95% interval 7.0% to 19.8%), is not above chance, 10.0%"),
     ],
 )
-def test_correlation_says_what_training_did(trained, untrained, verb, verdict):
-    outcome = BesideUntrained(correlated(trained), correlated(untrained))
-    found = outcome.finding()
-    r, before = outcome.trained.mean_r, outcome.untrained.mean_r
-    assert found.text == f"Mean r is {r:.2f}; the same network untrained has {before:.2f}, so training {verb} it."
-    assert (found.ours, found.verdict) == (f"{r:.2f}", verdict)
-    assert found.comparison() == f"The paper: {found.paper}: {verdict}."
+def test_a_network_not_known_to_be_trained_says_why(training, reason):
+    found = BesideUntrained(correlated(0.01), baseline(3.0), None, training).finding()
+    assert found.verdict == "inconclusive"
+    assert reason in found.reason
 
 
-def test_correlation_without_a_pair_or_without_an_untrained_copy():
-    nothing = BesideUntrained(correlated(1.0, layers=1), correlated(1.0, layers=1)).finding()
-    assert nothing.text.startswith("There is no defined correlation")
-    assert nothing.verdict == "cannot be told here"
-    stored = BesideUntrained(correlated(0.1), None).finding()
-    assert "A store holds no untrained copy" in stored.text
-    assert BesideUntrained(correlated(0.1), correlated(1.0, layers=1)).finding().text.endswith("untrained has none.")
+@pytest.mark.parametrize(("correct", "images"), [(0, 20), (12, 100), (90, 100), (20, 20), (1, 1)])
+def test_the_interval_of_an_accuracy_is_wilsons(correct, images):
+    found = Training(True, correct, images, 10).interval
+    wanted = scipy.stats.binomtest(correct, images).proportion_ci(0.95, "wilson")
+    assert found == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+
+
+def test_a_network_that_diverged_is_said_to_have():
+    maps = torch.randn(4, 3, 8)
+    some, every = maps.clone(), torch.full_like(maps, torch.nan)
+    some[:, 1] = torch.nan
+    found = BesideUntrained(of_maps(every), baseline(1.0), None, TRAINED).finding()
+    assert found.text == (
+        "The attention maps of 3 layers, the first of them layers.0.gate, are not finite (NaN or infinite) on all "
+        "images: this network has diverged."
+    )
+    assert (found.ours, found.verdict, found.reason) == ("no number", "inconclusive", "the network has diverged")
+    found = BesideUntrained(of_maps(some), None, None, TRAINED).finding()
+    assert "The attention maps of layer layers.1.gate are not finite" in found.text
+    assert found.reason == "the network has diverged"
 
 
 def forests(rows, r2=0.5):
@@ -84,13 +176,13 @@ def test_gini_sets_the_shares_beside_each_other():
 @pytest.mark.parametrize("kinds", [(SINGLE, SINGLE), (LSTM, LSTM), ("shared", LSTM), ("none", SINGLE)])
 def test_gini_cannot_tell_without_both_kinds_of_network(kinds):
     found = gini_finding({"a": NEAR, "b": FAR}, dict(zip("ab", kinds, strict=True)))
-    assert found.verdict == "cannot be told here"
+    assert found.verdict == "inconclusive"
     assert "DIA-LSTM beside one" in found.reason
 
 
 def test_gini_of_short_stages_has_no_number():
     found = gini_finding({"a": SHORT}, {"a": SINGLE})
-    assert (found.ours, found.verdict) == ("no number", "cannot be told here")
+    assert (found.ours, found.verdict) == ("no number", "inconclusive")
 
 
 def cost(name, baseline, ratio, interval, parameters=1000):
@@ -108,9 +200,9 @@ def cost(name, baseline, ratio, interval, parameters=1000):
         (LSTM, "cifar_resnet164", "cuda:0", 1.10, "holds here"),
         (LSTM, "cifar_resnet164", "cuda:0", 1.13, "does not hold here"),
         ("DIA-LSTM (Light)", "cifar_resnet164", "cuda:0", 1.02, "does not hold here"),
-        (LSTM, "cifar_resnet164", "cpu", 1.10, "cannot be told here"),
-        (LSTM, "cifar_resnet56", "cuda:0", 1.10, "cannot be told here"),
-        (SINGLE, "cifar_resnet164", "cuda:0", 1.10, "cannot be told here"),
+        (LSTM, "cifar_resnet164", "cpu", 1.10, "inconclusive"),
+        (LSTM, "cifar_resnet56", "cuda:0", 1.10, "inconclusive"),
+        (SINGLE, "cifar_resnet164", "cuda:0", 1.10, "inconclusive"),
     ],
 )
 def test_cost_is_held_against_the_paper_only_for_its_network_on_a_gpu(attention, baseline, device, low, verdict):
@@ -166,5 +258,5 @@ def test_self_attention_is_not_held_against_the_papers_number():
     result = correlated(0.1)
     stages = tuple(replace(stage, kind="self-attention") for stage in result.stages)
     found = BesideUntrained(replace(result, stages=stages), None).finding()
-    assert found.verdict == "cannot be told here"
+    assert found.verdict == "inconclusive"
     assert "self-attention" in found.reason

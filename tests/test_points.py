@@ -6,7 +6,15 @@ import torch
 import torchvision
 from torch import nn
 
-from dia_analysis import AnalysisInputError, capture, find_points, match_points
+from dia_analysis import (
+    AnalysisInputError,
+    ImageList,
+    capture,
+    correlate_layers,
+    find_points,
+    match_points,
+    write_store,
+)
 from dia_models import create_model
 
 
@@ -43,6 +51,30 @@ def test_a_gate_with_children_or_a_linear_gate_is_no_attention_gate():
     model.a.gate, model.b.gate = nn.Sequential(nn.Sigmoid()), nn.Linear(2, 2)
     with pytest.raises(AnalysisInputError, match="no attention gate was found in Module.*Its modules: a, a.gate"):
         find_points(model)
+
+
+class Idle(nn.Module):
+    """Attention with a gate that its forward leaves out, as timm's GlobalContext has."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ModuleDict({"gate": nn.Sigmoid()}) for _ in range(5))
+
+    def forward(self, x):
+        return x
+
+
+def test_gates_that_never_run_are_named_with_what_to_do_by_every_analysis(tmp_path):
+    message = (
+        r"^blocks.0.gate, blocks.1.gate, blocks.2.gate and 2 more never ran: the network does not use them in its "
+        "forward pass; name as points the modules whose outputs multiply its features$"
+    )
+    images = torch.randn(2, 3, 8, 8)
+    with pytest.raises(AnalysisInputError, match=message):
+        correlate_layers(Idle(), [images])
+    with pytest.raises(AnalysisInputError, match=message):
+        write_store(tmp_path / "s.zarr", Idle(), lambda rows: [(images, rows)], ImageList(("a", "b")))
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_patterns_match_in_network_order_and_across_dots():

@@ -124,7 +124,9 @@ def test_the_command_gives_what_one_process_gives(run):
     assert one["stages"][0]["pairs"] == IMAGES * 15
     assert_same(one, two)
     assert_same(one, stored)
-    assert_same(one["untrained"] | {"images": 0}, two["untrained"] | {"images": 0})
+    for baseline in ("untrained", "untrained_reestimated"):
+        assert_same(one[baseline] | {"images": 0}, two[baseline] | {"images": 0})
+    assert one["training"] == two["training"]
     for folder in ("two", "stored"):
         assert (out / "whole" / "images.txt").read_text() == (out / folder / "images.txt").read_text()
         for stage in (1, 2, 3):

@@ -123,7 +123,7 @@ def test_the_findings_come_first_with_the_papers_numbers_beside(made):
     _, content, page = made
     text = text_of(page)
     r = content.correlation.result[SE].trained.mean_r
-    assert f"{SE}. Mean r is {r:z.2f}; the same network untrained has" in text
+    assert f"{SE}. Mean r is {r:z.2f}; before training it is" in text
     assert f"Here {r:z.2f} The paper average r above 0.85" in text
     assert "The paper’s claim does not hold here" in text
     ratio = content.cost.result.networks[1].latency_ratio
@@ -161,10 +161,11 @@ def test_the_tables_are_the_results(made):
     _, content, page = made
     _, rows = page.captioned("Pearson r between")
     outcomes = content.correlation.result.values()
-    stages = [pair for both in outcomes for pair in zip(both.trained.stages, both.untrained.stages, strict=True)]
+    results = [(both.trained, both.before.result, both.reestimated.result) for both in outcomes]
+    stages = [three for each in results for three in zip(*(result.stages for result in each), strict=True)]
     assert len(rows) == len(stages) == 6
-    for row, (stage, untrained) in zip(rows, stages, strict=True):
-        numbers = (stage.mean_r, untrained.mean_r, stage.std_r, stage.median_r, stage.share_above_0_8)
+    for row, (stage, untrained, again) in zip(rows, stages, strict=True):
+        numbers = (stage.mean_r, untrained.mean_r, again.mean_r, stage.std_r, stage.median_r, stage.share_above_0_8)
         assert row[1:] == pytest.approx([stage.stage, 6, *numbers, stage.pairs, stage.undefined], rel=1e-5)
     _, rows = page.captioned("Importance of earlier layers")
     forests = [stage for result in content.gini.result.values() for stage in result.stages]
@@ -262,7 +263,7 @@ def test_stages_of_one_layer_have_no_pairs_and_names_are_text(tmp_path):
     text = text_of(page)
     assert "There is no defined correlation, so nothing can be said about shared attention." in text
     assert "Stage 1 has one attention layer (" in text
-    assert "cannot be told here : it takes two layers in a stage" in text
+    assert "inconclusive : it takes two layers in a stage" in text
     assert EVIL in page.text
     assert len(page.of("script")) == 1
     assert not page.of("output")  # no matrix, no controls

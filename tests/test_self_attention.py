@@ -193,6 +193,34 @@ def test_layers_with_the_same_weights_correlate_perfectly_and_random_ones_do_not
     assert abs(stage.matrix[0, 2]) < 0.15
 
 
+class CrossCovariance(nn.Module):
+    """XCiT's attention: a head's channels attend to one another; (batch, head, channel, channel)."""
+
+    def __init__(self, heads):
+        super().__init__()
+        self.heads, self.attn_drop = heads, nn.Identity()
+
+    def forward(self, x):
+        x = x.unflatten(2, (self.heads, -1)).permute(0, 2, 3, 1)  # (batch, head, channel, token)
+        return (self.attn_drop((x @ x.mT).softmax(-1)) @ x).permute(0, 3, 1, 2).flatten(2)
+
+
+@pytest.mark.parametrize(("tokens", "kind"), [(5, "cross-covariance"), (4, "self-attention")])
+def test_maps_over_channels_are_told_by_their_shape_unless_the_tokens_are_as_many(tokens, kind):
+    model = nn.Sequential(CrossCovariance(3), CrossCovariance(3))  # 3 heads of 4 channels
+    (stage,) = correlate_layers(model, [torch.randn(2, tokens, 12)]).stages
+    assert (stage.kind, stage.channels, len(stage.layers)) == (kind, 3 * 4 * 4, 2)
+
+
+def test_timms_cross_covariance_is_told_from_its_class_attention():
+    model = timm.models.xcit.Xcit(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=4, cls_attn_layers=1)
+    stages = correlate_layers(model, [images()]).stages
+    assert [(stage.kind, stage.channels) for stage in stages] == [
+        ("cross-covariance", 4 * 6 * 6),
+        ("self-attention", 4 * 17),
+    ]
+
+
 def test_maps_of_windows_are_refused_because_they_are_not_of_one_image():
     model = timm.create_model(
         "swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(1,), embed_dim=12, num_heads=(2,)

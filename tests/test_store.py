@@ -124,6 +124,20 @@ def test_correlation_from_a_store_equals_that_from_the_network(store, model, ima
             np.testing.assert_array_equal(a.examples, b.examples)
 
 
+@pytest.mark.parametrize(
+    ("made", "kept"), [(torch.float32, "float16"), (torch.bfloat16, "float32"), (torch.float16, "float32")]
+)
+def test_a_map_of_rounding_alone_is_constant_in_any_store(made, kept, tmp_path):
+    """0.5 and 0.5 ± 1 rounding of the type in which the maps were made, which the store says."""
+    signs = torch.where(torch.rand(4, 2, 32) < 0.5, -1.0, 1.0)
+    maps = torch.cat([0.5 + signs * torch.finfo(made).eps / 2, torch.rand(4, 2, 32)], 1).to(made)
+    direct = correlate_layers(Gates(4), maps.split(BATCH))
+    stored = correlate_store(write(tmp_path / "s.zarr", Gates(4), maps, dtype=kept))
+    for result in (direct, stored):
+        assert result.stages[0].constant.tolist() == [4, 4, 0, 0]
+        assert result.stages[0].undefined == 4 * 5
+
+
 def test_float16_moves_r_by_little(tmp_path, model, images, store):
     exact = correlate_store(store)
     rounded = correlate_store(write(tmp_path / "s.zarr", model, images, dtype="float16"))

@@ -1,6 +1,6 @@
 """Capture what modules put out, call by call, and leave the network as it was."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +12,17 @@ from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.points import find_points, match_points
 from dia_analysis.probes.self_attention import HeadWeights, shows_self_attention, unfused
 
+SHOWN = 3  # names in an error
+
 
 @dataclass(frozen=True)
 class Record:
     """The output of one call of one module.
 
     `feature_size` is (height, width) of the features given to the module's parent, the attention module that the
-    point belongs to; None if the parent takes none. `self_attention` says that the value is (batch, head, token,
-    token), the weights with which self-attention adds up its values.
+    point belongs to; None if the parent takes none. `self_attention` says that the value is (batch, head, row,
+    column), the weights with which self-attention adds up its values: columns are the tokens that go into a token, or,
+    `over_channels`, a head's channels that go into one of them (cross-covariance attention, as in XCiT and EdgeNeXt).
     """
 
     module: str
@@ -27,6 +30,7 @@ class Record:
     value: Tensor
     feature_size: tuple[int, int] | None
     self_attention: bool = False
+    over_channels: bool = False
 
 
 class Records(Mapping[tuple[str, int], Tensor]):
@@ -69,7 +73,7 @@ class Records(Mapping[tuple[str, int], Tensor]):
     def _leave_model(self, *_: Any) -> None:
         self._depth -= 1
 
-    def _add(self, name: str, output: Any, feature_size: tuple[int, int] | None, self_attention: bool) -> None:
+    def _add(self, name: str, output: Any, given: "_Given", self_attention: bool) -> None:
         if self._model_ran and self._depth == 0:  # a part run again outside the pass, by activation checkpointing
             return
         if not isinstance(output, Tensor):
@@ -77,8 +81,22 @@ class Records(Mapping[tuple[str, int], Tensor]):
         call = self._calls.get(name, 0)
         self._calls[name] = call + 1
         self._fired.add(name)
-        # A copy, since a later module may change the tensor in place.
-        self._records[name, call] = Record(name, call, output.detach().clone(), feature_size, self_attention)
+        value = output.detach().clone()  # a copy, since a later module may change the tensor in place
+        over_channels = self_attention and _over_channels(value, given.tokens)
+        self._records[name, call] = Record(name, call, value, given.size, self_attention, over_channels)
+
+    def _check_all_ran(self, names: Sequence[str]) -> None:
+        silent = [name for name in names if name not in self._fired]
+        if not silent:
+            return
+        shown = ", ".join(silent[:SHOWN]) + (f" and {len(silent) - SHOWN} more" if len(silent) > SHOWN else "")
+        if not self._model_ran:
+            raise AnalysisInputError("points", f"{shown} never ran: the network was not run inside the block")
+        raise AnalysisInputError(
+            "points",
+            f"{shown} never ran: the network does not use {'it' if len(silent) == 1 else 'them'} in its forward pass; "
+            "name as points the modules whose outputs multiply its features",
+        )
 
 
 @contextmanager
@@ -109,8 +127,9 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
         undo_later(model.register_forward_hook(records._leave_model, always_call=True))
         hooks.enter_context(unfused(model, names))
         for name in names:
-            size, module = _FeatureSize(), modules[name]
-            record = _recorder(records, name, size, shows_self_attention(name, module))
+            module = modules[name]
+            given = _Given(batch_first=not isinstance(module, nn.MultiheadAttention))
+            record = _recorder(records, name, given, shows_self_attention(name, module))
             if isinstance(module, nn.MultiheadAttention):
                 weights = HeadWeights(record)
                 undo_later(module.register_forward_pre_hook(weights.ask, with_kwargs=True))
@@ -118,26 +137,28 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
             else:
                 undo_later(module.register_forward_hook(_after(record)))
             for holder in _holders(modules, name):
-                undo_later(holder.register_forward_pre_hook(size.see, with_kwargs=True))
+                undo_later(holder.register_forward_pre_hook(given.see, with_kwargs=True))
         yield records
-    silent = [name for name in names if name not in records._fired]
-    if silent:
-        raise AnalysisInputError(
-            "points",
-            f"{', '.join(silent)} never ran: the network was not run inside the block, or it does not use them",
-        )
+    records._check_all_ran(names)
 
 
-class _FeatureSize:
-    """Remembers the height and width of the features last given to a module."""
+class _Given:
+    """Remembers what was last given to a module: the features' height and width, how many tokens of how many channels.
 
-    def __init__(self) -> None:
-        self.value: tuple[int, int] | None = None
+    `tokens` is None for modules whose tokens may come in another order than (batch, token, channel).
+    """
+
+    def __init__(self, batch_first: bool) -> None:
+        self.batch_first = batch_first
+        self.size: tuple[int, int] | None = None
+        self.tokens: tuple[int, int] | None = None
 
     def see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        images = (a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.ndim == 4)
-        if (first := next(images, None)) is not None:
-            self.value = (first.shape[2], first.shape[3])
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        if (features := next((a for a in tensors if a.ndim == 4), None)) is not None:
+            self.size = (features.shape[2], features.shape[3])
+        if self.batch_first and (tokens := next((a for a in tensors if a.ndim == 3), None)) is not None:
+            self.tokens = (tokens.shape[1], tokens.shape[2])
 
     see.keeps_nothing = True  # type: ignore[attr-defined]  # so that networks may reuse the features' memory
 
@@ -153,9 +174,18 @@ def _holders(modules: dict[str, nn.Module], name: str) -> list[nn.Module]:
     return [modules[owner], modules[parent]] if listed else [modules[parent]]
 
 
-def _recorder(records: Records, name: str, size: _FeatureSize, self_attention: bool) -> Callable[[Any], None]:
+def _over_channels(value: Tensor, tokens: tuple[int, int] | None) -> bool:
+    """Whether self-attention's maps are of a head's channels, which their shape tells unless the tokens are as many."""
+    if tokens is None or value.ndim != 4:
+        return False
+    count, channels = tokens
+    _, heads, rows, columns = value.shape
+    return rows == columns != count and heads * rows == channels
+
+
+def _recorder(records: Records, name: str, given: _Given, self_attention: bool) -> Callable[[Any], None]:
     def record(output: Any) -> None:
-        records._add(name, output, size.value, self_attention)
+        records._add(name, output, given, self_attention)
 
     return record
 

@@ -12,7 +12,7 @@ FUSED = "fused_attn"  # timm's switch of an attention module
 
 
 def shows_self_attention(name: str, module: nn.Module) -> bool:
-    """Whether a module puts out self-attention's maps (batch, head, token, token).
+    """Whether a module puts out self-attention's maps (batch, head, row, column).
 
     That is timm's dropout between softmax and values, and `nn.MultiheadAttention`, whose second output they are.
     """

@@ -18,9 +18,11 @@ from dia_analysis.probes.capture import Record
 class StageMaps:
     """The attention maps of one stage: `maps` (image, layer, element), `layers` the (module, call) behind each.
 
-    `kind` says what an element is: a channel, a position of the feature map ("spatial"), or how much of one token a
-    head adds to another ("self-attention"). `shape` is that of a layer's map before its elements were put in a row,
-    and `feature_size` the (height, width) of the features it belongs to, None if there are none.
+    `kind` says what an element is: a channel, a position of the feature map ("spatial"), how much of one token a head
+    adds to another ("self-attention"), or of one of its channels to another ("cross-covariance"). `shape` is that of a
+    layer's map before its elements were put in a row, and `feature_size` the (height, width) of the features it belongs
+    to, None if there are none. `made_in` is the type in which the network made the maps, None if that is not known or
+    is the maps' own.
     """
 
     kind: str
@@ -28,6 +30,7 @@ class StageMaps:
     maps: Float[Tensor, "image layer element"]
     shape: tuple[int, ...] | None = None
     feature_size: tuple[int, int] | None = None
+    made_in: torch.dtype | None = None
 
 
 def group_stages(records: Iterable[Record]) -> list[StageMaps]:
@@ -57,7 +60,7 @@ def _stage(kind: str, records: list[Record]) -> StageMaps:
 
 def _kind(record: Record) -> str:
     if record.self_attention and record.value.ndim == 4:
-        return "self-attention"
+        return "cross-covariance" if record.over_channels else "self-attention"
     match record.value.shape[1:]:
         case (_,) | (_, 1, 1) | (1, _):
             return "channel"
@@ -69,5 +72,5 @@ def _kind(record: Record) -> str:
         "points",
         f"{record.module} gives {tuple(record.value.shape)}, which is no attention map; expected (batch, channel), "
         "(batch, channel, 1, 1), (batch, 1, channel), (batch, 1, height, width) or self-attention's (batch, head, "
-        "token, token)",
+        "row, column)",
     )

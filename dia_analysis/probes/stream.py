@@ -53,6 +53,8 @@ def stream_share(
         for batch in chain([first], waiting):
             inputs = batch if isinstance(batch, Tensor) else batch[0]
             model(inputs.to(reference.device))
+            if not records:
+                break  # no point ran, which leaving the block says
             stages = group_stages(records.in_order())
             layers = layers or [stage.layers for stage in stages]
             if layers != [stage.layers for stage in stages]:
