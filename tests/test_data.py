@@ -268,7 +268,7 @@ def test_an_unknown_data_set_shows_the_closest():
 def test_missing_cifar10_says_what_to_put_where(tmp_path):
     message = refusal("cifar10", "train", tmp_path)
     assert f"cifar10 is not in {tmp_path}" in message
-    assert all(what in message for what in ("cifar-10-batches-py/", "cifar10/{train,test}/<class>/", "--data-dir"))
+    assert all(what in message for what in ("cifar-10-batches-py/", "cifar10/{train,test}/<class>/", "data_dir"))
 
 
 def test_cifar10_may_be_a_folder_of_images(tmp_path, monkeypatch):
@@ -357,7 +357,7 @@ def test_images_of_several_sizes_need_a_size(tmp_path, count):
         (tmp_path / f"{i:04d}.pgm").write_bytes(b"P5 %d 1 255\n" % width + bytes(width))
     with pytest.raises(ModelInputError, match=r"several sizes \(1x1, 1x2\)") as caught:
         opened(tmp_path).load(None, 1)
-    assert caught.value.argument == "image-size"
+    assert caught.value.argument == "image_size"
     assert opened(tmp_path).load((3, 4), 1).pixels.shape == (count, 3, 4, 1)
 
 

@@ -157,8 +157,8 @@ def interrupt(*_, **__):
         (("regions", "--ckpt", SE), "cli.regions.measure"),
         (("cost", "--ckpt", SE), "cli.cost.measure"),
         (("demo",), "cli.correlation.measure"),
-        (("tables", "--runs", "runs"), "cli.tables.read_sweeps"),
-        (("figures", "--runs", "runs"), "cli.tables.read_sweeps"),
+        (("tables", "--runs", "."), "cli.tables.read_sweeps"),
+        (("figures", "--runs", "."), "cli.tables.read_sweeps"),
     ],
 )
 def test_an_interrupt_is_one_line_and_leaves_nothing(command, where, tmp_path, monkeypatch, capsys):
@@ -251,7 +251,7 @@ def test_a_run_is_trained_by_one_command(tmp_path, capsys):
 
 def test_runs_have_default_folders_of_their_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dia_models.run._start", interrupt)
+    monkeypatch.setattr("dia_models.training_run.TrainingRun.start", interrupt)
     fit = ("fit", "--model", "cifar_resnet11", "--data", "digits", "--set", "training_images=64", "--seed", 3)
     with hold(Path("dia-out/fit-cifar_resnet11-seed3-digits")):
         assert train(*fit) == 130

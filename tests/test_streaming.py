@@ -123,7 +123,7 @@ def test_a_network_trains_on_parts_and_again_to_the_same_weights(streamed, tmp_p
 def test_parts_of_what_is_no_file_and_of_no_size_are_refused(streamed):
     with pytest.raises(ModelInputError, match="digits has none; accepted: crop_flip"):
         read_classes("digits", 16, 1, stream=True)
-    with pytest.raises(ModelInputError, match="--image-size 224"):
+    with pytest.raises(ModelInputError, match="needs the size of the parts, such as 224"):
         read_classes(f"folder:{streamed.files.root}", None, 3, stream=True)
 
 
