@@ -17,11 +17,11 @@ from dia_analysis.cost import (
     NetworkCost,
     Subject,
     count_attention_parameters,
-    count_flops,
     count_parameters,
     measure_cost,
 )
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.flops import FlopCount, count_flops, flop_count
 from dia_analysis.gini import GiniCollector, GiniResult, StageGini, gini_importance
 from dia_analysis.gradcam import gradcam, stream_gradcam
 from dia_analysis.gradient_results import GradientResult, NetworkGradients, PointGradients
@@ -43,6 +43,7 @@ __all__ = [
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
+    "FlopCount",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
@@ -74,6 +75,7 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "find_points",
+    "flop_count",
     "gini_importance",
     "gradcam",
     "group_stages",

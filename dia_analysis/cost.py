@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,11 +13,11 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.modes import evaluating
+from dia_analysis.flops import flop_count, listed
+from dia_analysis.modes import observing
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.points import find_points
 from dia_analysis.provenance import Provenance
@@ -48,8 +48,9 @@ class Subject:
 class NetworkCost:
     """One network. Parameters are counted once however often they are used; `flops` are of one image.
 
-    `attention_parameters` is the difference to the baseline, or, without one, `attention_module_parameters`: those of
-    the modules that the attention gates belong to. They differ where a backbone changes for the sake of attention.
+    `attention_parameters` is the difference to the baseline, or, without one, `attention_module_parameters`: those that
+    `count_attention_parameters` counts. They differ where a backbone changes for the sake of attention, and where the
+    backbone itself is a transformer. `uncounted` and `unseen` are what the FLOPs may lack (`FlopCount`).
     A network that is its own baseline has a ratio of 1.
     `seconds` holds one forward pass of the batch in each round, `ratios` the same divided by the baseline's pass in
     that round (empty without a baseline), `latency_ratio` their median and `interval` its 95 % interval.
@@ -67,11 +68,25 @@ class NetworkCost:
     interval: tuple[float, float] | None
     input_shape: tuple[int, ...]
     provenance: Provenance
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    unseen: int = 0
 
     @property
     def latency_ms(self) -> float:
         """The median milliseconds of a forward pass of the batch."""
         return float(np.median(self.seconds)) * 1000
+
+    def lacking(self) -> list[str]:
+        """What the count of FLOPs may lack, a sentence for each reason."""
+        lines = []
+        if self.uncounted:
+            lines.append(f"The FLOPs of {self.name} lack operations that have no formula: {listed(self.uncounted)}.")
+        if self.unseen:
+            lines.append(
+                f"{self.unseen:,} of the parameters of {self.name} were used by no operation that torch can see: they "
+                "are idle in evaluation mode, or the FLOPs of their layers are missing."
+            )
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """One of the `models` of the JSON document dia.cost/1."""
@@ -83,6 +98,8 @@ class NetworkCost:
             "attention_parameters": self.attention_parameters,
             "attention_module_parameters": self.attention_module_parameters,
             "flops": self.flops,
+            "flops_uncounted": dict(self.uncounted),
+            "parameters_unseen": self.unseen,
             "latency_ms": self.latency_ms,
             "latency_ratio": self.latency_ratio,
             "latency_ratio_interval": None if self.interval is None else list(self.interval),
@@ -110,7 +127,7 @@ class CostResult(Displayed):
             "threads": self.threads,
             "rounds": len(self.networks[0].seconds),
             "seed": self.seed,
-            "flops_count": "per image; a multiply-add is 2; convolutions and matrix products only",
+            "flops_count": "per image; a multiply-add is 2; convolutions, matrix, recurrent and attention products only",
             "models": [network.to_dict() for network in self.networks],
         }
 
@@ -122,12 +139,14 @@ class CostResult(Displayed):
         table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
         sizes = sorted({network.input_shape for network in self.networks})
         inputs = ", ".join(f"{size[0]} images of {size[-2]}x{size[-1]}" for size in sizes)
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return "\n".join(
             [
                 *table,
                 "",
                 f"A batch is {inputs}; median of {len(self.networks[0].seconds)} rounds on {self.device}, "
-                f"{self.threads} threads. FLOPs are of one image, a multiply-add counted as 2.",
+                f"{threads}. FLOPs are of one image, a multiply-add counted as 2.",
+                *(line for network in self.networks for line in network.lacking()),
             ]
         )
 
@@ -188,26 +207,24 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_attention_parameters(model: nn.Module) -> int:
-    """How many parameters the modules have that attention gates (`find_points`) belong to; 0 without attention."""
+    """How many parameters the modules have that make the attention maps (`find_points`); 0 without attention.
+
+    These are, of attention with gates, the modules that hold a gate; of self-attention `nn.MultiheadAttention`, or the
+    module that holds `attn_drop`, with the projections of queries, keys, values and output, but not the norm before it
+    nor the layers after it. In a network that has both, those with gates.
+    """
     try:
         points = find_points(model)
     except AnalysisInputError:
         return 0
-    owners = (model.get_submodule(name.rpartition(".")[0]) for name in points)
-    parameters = {id(p): p for p in chain.from_iterable(owner.parameters() for owner in owners)}
+    makers = (_maker(model, name) for name in points)
+    parameters = {id(p): p for p in chain.from_iterable(maker.parameters() for maker in makers)}
     return sum(parameter.numel() for parameter in parameters.values())
 
 
-def count_flops(model: nn.Module, images: Float[Tensor, "batch channel height width"]) -> int:
-    """The floating-point operations of one image's forward pass in evaluation mode.
-
-    Counted while it runs, so a module that is called many times counts as often. A multiply-add is 2 operations.
-    Only convolutions, matrix products and attention products count: sums, gates and norms do not.
-    """
-    counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
-        model(images[:1])
-    return int(counter.get_total_flops())
+def _maker(model: nn.Module, point: str) -> nn.Module:
+    module = model.get_submodule(point)
+    return module if isinstance(module, nn.MultiheadAttention) else model.get_submodule(point.rpartition(".")[0])
 
 
 def median_interval(values: Float[np.ndarray, "value"], seed: int, draws: int = DRAWS) -> tuple[float, float]:
@@ -221,9 +238,10 @@ def median_interval(values: Float[np.ndarray, "value"], seed: int, draws: int = 
 def _timed(subjects: Mapping[str, Subject], rounds: int) -> dict[str, Float[np.ndarray, "round"]]:
     functions: dict[str, Callable[[], object]] = {n: partial(s.model, s.images) for n, s in subjects.items()}
     device = next(iter(subjects.values())).images.device
-    with ExitStack() as modes, torch.inference_mode():
+    with ExitStack() as modes:
         for subject in subjects.values():
-            modes.enter_context(evaluating(subject.model))
+            modes.enter_context(observing(subject.model))
+        modes.enter_context(torch.inference_mode())
         seconds = interleaved_seconds(functions, rounds, device=device)
     return {name: np.array(values) for name, values in seconds.items()}
 
@@ -237,19 +255,22 @@ def _network(
     if subject.baseline is not None:
         ratios = seconds[name] / seconds[subject.baseline]
         added = parameters - count_parameters(subjects[subject.baseline].model)
+    counted = flop_count(subject.model, subject.images)
     return NetworkCost(
         name=name,
         baseline=subject.baseline,
         parameters=parameters,
         attention_parameters=added,
         attention_module_parameters=in_modules,
-        flops=count_flops(subject.model, subject.images),
+        flops=counted.flops,
         seconds=seconds[name],
         ratios=ratios,
         latency_ratio=float(np.median(ratios)) if len(ratios) else None,
         interval=median_interval(ratios, seed) if len(ratios) else None,
         input_shape=tuple(subject.images.shape),
         provenance=subject.provenance or Provenance(seed=seed),
+        uncounted=counted.uncounted,
+        unseen=counted.unseen,
     )
 
 
