@@ -127,7 +127,7 @@ class CostResult(Displayed):
             "threads": self.threads,
             "rounds": len(self.networks[0].seconds),
             "seed": self.seed,
-            "flops_count": "per image; a multiply-add is 2; convolutions, matrix, recurrent and attention products only",
+            "flops_count": "per image; a multiply-add is 2; convolutions and products of matrices and vectors only",
             "models": [network.to_dict() for network in self.networks],
         }
 

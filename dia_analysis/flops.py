@@ -21,14 +21,13 @@ from dia_analysis.modes import observing
 
 Formula = Callable[..., int]
 
-PLAIN_NAMESPACES = frozenset({"aten", "prim", "prims", "torchvision"})
+PLAIN_NAMESPACES = {"aten", "prim", "prims", "torchvision"}
 """Where an operation without a formula is known to be no product, unless its name says that it is one."""
-PRODUCT_WORDS = frozenset(
-    "mm addmm hspmm sspaddmm mv addmv matmul linear convolution conv conv2d conv3d attention transformer rnn lstm gru "
-    "cdist pdist fft linalg cholesky solve spsolve geqrf ormqr det".split()
-)
+PRODUCT_WORDS = {"mm", "addmm", "hspmm", "sspaddmm", "mv", "matmul", "linear", "convolution", "conv", "conv2d",
+                 "conv3d", "attention", "transformer", "rnn", "lstm", "gru", "cdist", "pdist", "fft", "linalg",
+                 "cholesky", "solve", "spsolve", "geqrf", "ormqr", "det"}  # fmt: skip
 HIDDEN_IN_SCRIPTS = re.compile(r"prim::mkldnn_convolution\b")
-PLAIN_WORDS = frozenset({"norm", "cross", "check", "flatten", "fused", "reorder"})  # of names with a word from above
+PLAIN_WORDS = {"norm", "cross", "check", "flatten", "fused", "reorder"}  # of names with a word from above
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _optimised_scripts(model: nn.Module) -> Counter[str]:
-    """The operations that `torch.jit.optimize_for_inference` took out of torch's sight, by how often they are written."""
+    """What `torch.jit.optimize_for_inference` took out of torch's sight, by how often it stands in the scripts."""
     graphs = [str(getattr(script, "inlined_graph", "")) for script in _scripts(model)]
     return Counter(operation for graph in graphs for operation in HIDDEN_IN_SCRIPTS.findall(graph))
 

@@ -23,6 +23,7 @@ from dia_models.data import (
     open_data,
     suited,
 )
+from dia_models.data.decode import left_out
 from dia_models.data.images import fitted
 from dia_models.data.splits import Images as Some
 from dia_models.device import usable_cores
@@ -153,8 +154,7 @@ def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> Me
         return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
     images = source.load(size, channels)
     if source.unreadable:
-        names = ", ".join(sorted(source.unreadable))
-        warnings.warn(f"{len(source.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
+        warnings.warn(left_out(source.unreadable), stacklevel=2)
     return images
 
 

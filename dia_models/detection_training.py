@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dia_models.average_precision import average_precision, detect, require_scoring, undefined_scores
 from dia_models.data import Preprocessing
+from dia_models.data.decode import left_out
 from dia_models.data.scene_sets import open_scenes
 from dia_models.data.scenes import Scenes
 from dia_models.errors import ModelInputError
@@ -122,10 +123,9 @@ class Detection:
 
 
 def warn_of_unreadable(scenes: Scenes) -> None:
-    """Warn of the images that could not be read."""
+    """Warn of the images that could not be read, and why."""
     if scenes.unreadable:
-        names = ", ".join(sorted(scenes.unreadable))
-        warnings.warn(f"{len(scenes.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
+        warnings.warn(left_out(scenes.unreadable), stacklevel=2)
 
 
 def _check(recipe: Recipe) -> None:

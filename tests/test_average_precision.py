@@ -112,7 +112,7 @@ class Published:
 
 
 def random_scenes(seed, images=12, classes=3):
-    """Objects of all sizes, crowds among them, and detections near them, elsewhere and, in one image, 150 of a class."""
+    """Objects of all sizes, some crowds; detections near them and elsewhere, in one image more than 100 of a class."""
     random = np.random.default_rng(seed)
     truth, results, number = [], [], 0
     for image in range(1, images + 1):
@@ -132,7 +132,7 @@ def random_scenes(seed, images=12, classes=3):
             box = np.concatenate([random.uniform(0, 300, 2), random.uniform(4, 160, 2)])
             results.append(detection(image, 1 if image == 1 else int(random.integers(1, classes + 1)), box, random))
     categories = [{"id": number, "name": str(number)} for number in range(1, classes + 1)]
-    described = [{"id": image, "width": 500, "height": 500, "file_name": f"{image}.jpg"} for image in range(1, images + 1)]
+    described = [{"id": i, "width": 500, "height": 500, "file_name": f"{i}.jpg"} for i in range(1, images + 1)]
     return {"info": {}, "images": described, "categories": categories, "annotations": truth}, results
 
 
@@ -156,7 +156,8 @@ def as_ours(truth, results):
     for index, image in enumerate(truth["images"]):
         mine, corners, labels = of(truth["annotations"], image["id"])
         areas = torch.tensor([item["area"] for item in mine], dtype=torch.float64)
-        every.append(Objects(corners, labels, areas, torch.tensor([item["iscrowd"] for item in mine], dtype=torch.bool)))
+        crowd = torch.tensor([item["iscrowd"] for item in mine], dtype=torch.bool)
+        every.append(Objects(corners, labels, areas, crowd))
         mine, corners, labels = of(results, image["id"])
         scores = torch.tensor([item["score"] for item in mine], dtype=torch.float32)
         detected.append(Detected(index, {"boxes": corners.float(), "labels": labels, "scores": scores}))

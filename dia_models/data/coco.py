@@ -163,8 +163,14 @@ def _tensors(annotations: Sequence[_Annotation], labels: dict[int, int]) -> Obje
 
 
 def _pixels(folder: Path, image: _Image) -> Pixels:
-    pixels = read_image(folder / image.file_name, None, 3)
-    if pixels.shape[:2] != (image.height, image.width):
-        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise UnreadableImageError(f"it has {found} pixels; its boxes are for {image.width}x{image.height}")
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    """An image as its boxes see it: as stored, whatever orientation the camera noted, as COCO's own tools take it.
+
+    Only if the annotations give the size of the upright image, and the stored one has another, is it turned.
+    """
+    path = folder / image.file_name
+    for as_stored in (True, False):
+        pixels = read_image(path, None, 3, as_stored=as_stored)
+        if pixels.shape[:2] == (image.height, image.width):
+            return torch.from_numpy(pixels).permute(2, 0, 1)
+    found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+    raise UnreadableImageError(f"it has {found} pixels; its boxes are for {image.width}x{image.height}")

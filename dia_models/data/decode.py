@@ -1,6 +1,6 @@
 """One image file to one array of bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 SUFFIXES = PICTURES | {dicom.SUFFIX}
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # of Pillow's others, some run external programs
 LARGEST_PIXELS = 64_000_000
+NAMED = 5  # unreadable images that a warning names
 Fit = Callable[[Image.Image], UInt8[np.ndarray, "height width channel"]]
 ORIENTATION, FIRST_TURNED = 0x0112, 5  # the EXIF tag; from this value on, height and width change places
 
@@ -29,28 +30,37 @@ class UnreadableImageError(ValueError):
     """The file is no image, is damaged, or is too large."""
 
 
+def left_out(unreadable: Mapping[str, str]) -> str:
+    """A warning of images that cannot be read, by name with the reason."""
+    first = [f"{name} ({reason})" for name, reason in sorted(unreadable.items())[:NAMED]]
+    more = [f"and {len(unreadable) - NAMED} more"] if len(unreadable) > NAMED else []
+    one = len(unreadable) == 1
+    count = "1 image cannot be read and is" if one else f"{len(unreadable)} images cannot be read and are"
+    return f"{count} left out: {', '.join(first + more)}"
+
+
 def read_image(
-    path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None
+    path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None, *, as_stored: bool = False
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Decode an image file to (height, width, channels) bytes; `channels` is 1 (grey) or 3 (RGB).
 
-    16-bit images keep their upper 8 bits; transparency is laid on white; the camera's orientation is applied. DICOM
-    files are seen through their window (`dicom.read_dicom`).
+    16-bit images keep their upper 8 bits; transparency is laid on white; the camera's orientation is applied, unless
+    the pixels are wanted `as_stored`. DICOM files are seen through their window (`dicom.read_dicom`).
     With `size` (height, width) an image of another size is scaled until it covers that size, then cropped to
     its centre, unless `fit` brings it to that size. Raises UnreadableImageError, naming the reason.
     """
-    image = _opened(path)
+    image = _opened(path, as_stored)
     return fit_image(image, size, channels) if fit is None else fit(image)
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path, as_stored: bool) -> Image.Image:
     try:
         if dicom.is_dicom(path):
             return Image.fromarray(dicom.read_dicom(path, LARGEST_PIXELS))
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
-            return _eight_bit(ImageOps.exif_transpose(image))
+            return _eight_bit(image.copy() if as_stored else ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
     except Exception as error:  # a damaged file can make Pillow's decoders raise almost anything
