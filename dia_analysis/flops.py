@@ -46,7 +46,7 @@ class FlopCount:
     unseen: int
 
 
-def flop_count(model: nn.Module, images: Float[Tensor, "batch channel height width"]) -> FlopCount:
+def flop_count(model: nn.Module, images: Float[Tensor, "batch *features"]) -> FlopCount:
     """Count what one image's forward pass computes, while it runs; the network is left as it was.
 
     A module that is called many times counts as often. Random numbers that the network draws come from seed 0, so a
@@ -59,7 +59,7 @@ def flop_count(model: nn.Module, images: Float[Tensor, "batch channel height wid
     return FlopCount(counting.flops, dict(uncounted), counting.unseen(model))
 
 
-def count_flops(model: nn.Module, images: Float[Tensor, "batch channel height width"]) -> int:
+def count_flops(model: nn.Module, images: Float[Tensor, "batch *features"]) -> int:
     """The floating-point operations of one image's forward pass in evaluation mode (`FlopCount` says which).
 
     Warns of operations that it cannot count; `flop_count` returns them.
@@ -108,8 +108,8 @@ class _Counting(TorchDispatchMode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        self.storages.update(_storage(leaf) for leaf in tree_leaves((args, kwargs)) if _is_plain(leaf))
         out = func(*args, **kwargs)
+        self.storages |= _storages((args, kwargs)) - _storages(out)  # a view computes nothing
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
         elif _hides_products(func):
@@ -140,6 +140,10 @@ def _hides_products(func: Any) -> bool:
 
 def _is_plain(leaf: object) -> bool:
     return isinstance(leaf, Tensor) and leaf.layout is torch.strided and not leaf.is_nested
+
+
+def _storages(values: Any) -> set[int]:
+    return {_storage(leaf) for leaf in tree_leaves(values) if _is_plain(leaf)}
 
 
 def _storage(tensor: Tensor) -> int:
@@ -180,7 +184,7 @@ def _recurrent(steps: Tensor, weights: list[Tensor]) -> int:
 
 
 def _layer_of_cells(steps: Tensor, *weights: Any, **_: Any) -> int:
-    return _recurrent(steps, list(weights[:4]))
+    return _recurrent(steps, list(weights[:2]))  # those for the input and for what was kept; then the biases
 
 
 def _layers_of_cells(steps: Tensor, weights: list[Tensor], *_: Any, **__: Any) -> int:
