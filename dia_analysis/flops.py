@@ -46,14 +46,14 @@ class FlopCount:
     unseen: int
 
 
-def flop_count(model: nn.Module, images: Float[Tensor, "batch *features"]) -> FlopCount:
+def flop_count(model: nn.Module, images: Float[Tensor, "batch *features"], *, seed: int = 0) -> FlopCount:
     """Count what one image's forward pass computes, while it runs; the network is left as it was.
 
-    A module that is called many times counts as often. Random numbers that the network draws come from seed 0, so a
-    network that leaves out layers at random in evaluation mode too is counted for one draw.
+    A module that is called many times counts as often. Random numbers that the network draws come from `seed`: one that
+    leaves out layers at random in evaluation mode too is counted for one draw.
     """
     counting = _Counting()
-    with observing(model), torch.no_grad(), _step_by_step(), counting:
+    with observing(model, seed), torch.no_grad(), _step_by_step(), counting:
         model(images[:1])
     uncounted = counting.uncounted + _optimised_scripts(model)
     return FlopCount(counting.flops, dict(uncounted), counting.unseen(model))

@@ -19,7 +19,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def observing(model: nn.Module, seed: int = 0) -> Iterator[None]:
+def observing(model: nn.Module, seed: int) -> Iterator[None]:
     """Evaluation mode inside, with random numbers from `seed`, for networks that draw some there too.
 
     After it every submodule's mode, every buffer and the random numbers that follow, torch's, numpy's and Python's, are
