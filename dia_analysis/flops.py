@@ -81,19 +81,19 @@ def _step_by_step() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.compiler.set_stance("force_eager"), torch.jit.optimized_execution(False):
+        with torch.compiler.set_stance("force_eager"), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-class _Counting(TorchDispatchMode):
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation that is run inside, and adds up its formula."""
 
     supports_higher_order_operators = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
         self.uncounted: Counter[str] = Counter()
         self.storages: set[int] = set()

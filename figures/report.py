@@ -16,6 +16,7 @@ from dia_analysis import (
     GiniResult,
     GradCAMResult,
     GradientResult,
+    NetworkCost,
     TrustChecks,
 )
 from dia_analysis.beside_untrained import BesideUntrained
