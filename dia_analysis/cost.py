@@ -139,7 +139,7 @@ class CostResult(Displayed):
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
         sizes = sorted({network.input_shape for network in self.networks})
-        inputs = ", ".join(f"{size[0]} images of {size[-2]}x{size[-1]}" for size in sizes)
+        inputs = ", ".join(f"{size[0]} image{'s' if size[0] > 1 else ''} of {size[-2]}x{size[-1]}" for size in sizes)
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return "\n".join(
             [

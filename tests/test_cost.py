@@ -140,9 +140,11 @@ def test_what_the_flops_lack_is_said():
     assert (model["flops"], model["flops_uncounted"]) == (2 * 9 * 64, {"aten._fft_r2c": 1})
     assert model["parameters_unseen"] == 1240
     said = result.summary()
+    assert "A batch is 2 images of 8x8; median of 6 rounds on cpu" in said
     assert "The FLOPs of net lack operations that have no formula: aten._fft_r2c (1 call)." in said
     assert "1,240 of the parameters of net were used by no operation that torch can see" in said
-    complete = measure_cost({"net": Subject(nn.Conv2d(3, 3, 1), torch.randn(2, 3, 8, 8))}, rounds=6)
+    complete = measure_cost({"net": Subject(nn.Conv2d(3, 3, 1), torch.randn(1, 3, 8, 8))}, rounds=6)
+    assert "A batch is 1 image of 8x8" in complete.summary()
     assert "lack" not in complete.summary()
     assert "torch can see" not in complete.summary()
 
