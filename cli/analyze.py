@@ -335,7 +335,7 @@ def cost(
     changes: o.ModelSet = None,
     classes: Annotated[int, typer.Option("--classes", min=1, help="Classes of the networks of --model.")] = 100,
     image_size: Annotated[int, typer.Option("--image-size", min=8, help="Pixels, for the networks of --model.")] = 32,
-    rounds: Annotated[int, typer.Option("--rounds", min=2, help="How often each network is timed.")] = 20,
+    rounds: Annotated[int, typer.Option("--rounds", min=6, help="How often each network is timed; 6 or more.")] = 20,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,

@@ -24,7 +24,7 @@ DATA = "digits"
 TABLES, PAGE = "tables.txt", "report.html"
 NETWORKS = ("digits-resnet56-se", "digits-resnet56-dia-lstm")
 WITHOUT_SKIP = ("cifar_resnet56", "cifar_resnet56_dia_lstm")
-GINI_IMAGES, GRADIENT_IMAGES, CAM_IMAGES, ROUNDS = 60, 120, gradcam.IMAGES, 5
+GINI_IMAGES, GRADIENT_IMAGES, CAM_IMAGES, ROUNDS = 60, 120, gradcam.IMAGES, 6
 LAYER = "stages.1.blocks.5"  # whose maps are 4x4; the last block's are 2x2
 INTRODUCTION = """Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per
 stage that all its layers share (DIA-LSTM).

@@ -42,14 +42,16 @@ def print_audit(*, as_json: bool) -> None:
     if as_json:
         say_json({"schema": "dia.audit/1", "entries": [_audited(verdict) for verdict in verdicts]})
         return
-    say(f"{'table':<6} {'network':<38} {'paper':>6} {'ours':>11} {'difference':>11}  verdict")
+    say(f"{'table':<6} {'network':<38} {'r':>2} {'paper':>6} {'ours':>11} {'difference':>11}  verdict")
     for verdict in verdicts:
         entry = verdict.entry
         judged = "fits" if verdict.fits else "differs"
         remark = f": {entry.remark}" if entry.remark else ""
         counts = f"{entry.printed:>5}M {verdict.ours:>11,} {verdict.difference:>+11,}"
-        say(f"{entry.table:<6} {entry.network:<38} {counts}  {judged}{remark}")
-    say(f"\n{sum(v.fits for v in verdicts)} of {len(verdicts)} fit to the printed digit.")
+        reduction = "-" if entry.reduction is None else str(entry.reduction)
+        say(f"{entry.table:<6} {entry.network:<38} {reduction:>2} {counts}  {judged}{remark}")
+    fit = sum(v.fits for v in verdicts)
+    say(f"\n{fit} of {len(verdicts)} fit to the printed digit. r is the reduction that our network was built with.")
 
 
 def _audited(verdict: Verdict) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def _audited(verdict: Verdict) -> dict[str, Any]:
         "network": entry.network,
         "model": entry.model,
         "options": entry.options,
+        "reduction": entry.reduction,
         "paper_millions": float(entry.printed),
         "ours": verdict.ours,
         "difference": verdict.difference,

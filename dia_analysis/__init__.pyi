@@ -11,7 +11,6 @@ from .cost import (
     NetworkCost,
     Subject,
     count_attention_parameters,
-    count_flops,
     count_parameters,
     measure_cost,
 )
@@ -19,6 +18,7 @@ from .errors import AnalysisInputError
 from .explain.gradcam import gradcam, stream_gradcam
 from .explain.methods import method_names
 from .explain.results import GradCAMResult
+from .flops import FlopCount, count_flops, flop_count
 from .gini import GiniCollector, GiniResult, StageGini, gini_importance
 from .gradient_results import GradientResult, NetworkGradients, PointGradients
 from .gradients import measure_gradients, network_gradients
@@ -41,6 +41,7 @@ __all__ = [
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
+    "FlopCount",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
@@ -72,6 +73,7 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "find_points",
+    "flop_count",
     "gini_importance",
     "gradcam",
     "group_stages",

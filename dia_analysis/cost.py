@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,12 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.flops import flop_count, listed
 from dia_analysis.output import new_directory, write_json
-from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.modes import observing
 from dia_analysis.probes.points import find_points
 from dia_analysis.provenance import Provenance
 from dia_analysis.timing import interleaved_seconds
@@ -26,8 +27,8 @@ from dia_analysis.timing import interleaved_seconds
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DRAWS = 10_000
-INTERVAL = (2.5, 97.5)
+LEAST_ROUNDS = 6  # below, even from the least to the greatest is no 95 % interval of the median
+MISSED = 0.05
 PAPER_RATIOS = {"DIA-LSTM": 1.12, "DIA-LSTM (Light)": 1.01}  # section VI-B1: ResNet164, "12 % slower", "a mere 1 %"
 
 
@@ -48,8 +49,9 @@ class Subject:
 class NetworkCost:
     """One network. Parameters are counted once however often they are used; `flops` are of one image.
 
-    `attention_parameters` is the difference to the baseline, or, without one, `attention_module_parameters`: those of
-    the modules that the attention gates belong to. They differ where a backbone changes for the sake of attention.
+    `attention_parameters` is the difference to the baseline, or, without one, `attention_module_parameters`: those that
+    `count_attention_parameters` counts. They differ where a backbone changes for the sake of attention, and where the
+    backbone itself is a transformer. `uncounted` and `unseen` are what the FLOPs may lack (`FlopCount`).
     A network that is its own baseline has a ratio of 1.
     `seconds` holds one forward pass of the batch in each round, `ratios` the same divided by the baseline's pass in
     that round (empty without a baseline), `latency_ratio` their median and `interval` its 95 % interval.
@@ -67,11 +69,25 @@ class NetworkCost:
     interval: tuple[float, float] | None
     input_shape: tuple[int, ...]
     provenance: Provenance
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    unseen: int = 0
 
     @property
     def latency_ms(self) -> float:
         """The median milliseconds of a forward pass of the batch."""
         return float(np.median(self.seconds)) * 1000
+
+    def lacking(self) -> list[str]:
+        """What the count of FLOPs may lack, a sentence for each reason."""
+        lines = []
+        if self.uncounted:
+            lines.append(f"The FLOPs of {self.name} lack operations that have no formula: {listed(self.uncounted)}.")
+        if self.unseen:
+            lines.append(
+                f"{self.unseen:,} of the parameters of {self.name} were used by no operation that torch can see: they "
+                "are idle in evaluation mode, or the FLOPs of their layers are missing."
+            )
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """One of the `models` of the JSON document dia.cost/1."""
@@ -83,6 +99,8 @@ class NetworkCost:
             "attention_parameters": self.attention_parameters,
             "attention_module_parameters": self.attention_module_parameters,
             "flops": self.flops,
+            "flops_uncounted": dict(self.uncounted),
+            "parameters_unseen": self.unseen,
             "latency_ms": self.latency_ms,
             "latency_ratio": self.latency_ratio,
             "latency_ratio_interval": None if self.interval is None else list(self.interval),
@@ -110,7 +128,7 @@ class CostResult(Displayed):
             "threads": self.threads,
             "rounds": len(self.networks[0].seconds),
             "seed": self.seed,
-            "flops_count": "per image; a multiply-add is 2; convolutions and matrix products only",
+            "flops_count": "per image; a multiply-add is 2; convolutions and products of matrices and vectors only",
             "models": [network.to_dict() for network in self.networks],
         }
 
@@ -121,13 +139,15 @@ class CostResult(Displayed):
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
         sizes = sorted({network.input_shape for network in self.networks})
-        inputs = ", ".join(f"{size[0]} images of {size[-2]}x{size[-1]}" for size in sizes)
+        inputs = ", ".join(f"{size[0]} image{'s' if size[0] > 1 else ''} of {size[-2]}x{size[-1]}" for size in sizes)
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return "\n".join(
             [
                 *table,
                 "",
                 f"A batch is {inputs}; median of {len(self.networks[0].seconds)} rounds on {self.device}, "
-                f"{self.threads} threads. FLOPs are of one image, a multiply-add counted as 2.",
+                f"{threads}. FLOPs are of one image, a multiply-add counted as 2.",
+                *(line for network in self.networks for line in network.lacking()),
             ]
         )
 
@@ -166,9 +186,12 @@ class CostResult(Displayed):
 def measure_cost(subjects: Mapping[str, Subject], *, rounds: int = 20, seed: int = 0) -> CostResult:
     """Count and time networks in evaluation mode, all in turn in every round.
 
-    The interval is a percentile bootstrap of the median ratio over rounds, drawn from `seed`. The networks are left
-    as they were. Raises AnalysisInputError for a baseline that is not among the networks.
+    The interval is that of the median ratio over rounds (`median_interval`). `seed` is for networks that draw random
+    numbers. The networks are left as they were. Raises AnalysisInputError for a baseline that is not among the networks
+    and for fewer than 6 rounds, from which no interval follows.
     """
+    if rounds < LEAST_ROUNDS:
+        raise AnalysisInputError("rounds", f"{rounds} given; a 95 % interval takes {LEAST_ROUNDS} or more")
     if not subjects:
         raise AnalysisInputError("model", "there is no network to measure")
     for name, subject in subjects.items():
@@ -176,7 +199,7 @@ def measure_cost(subjects: Mapping[str, Subject], *, rounds: int = 20, seed: int
             raise AnalysisInputError(
                 "model", f"{name} is compared with {subject.baseline}, which is not among {', '.join(subjects)}"
             )
-    seconds = _timed(subjects, rounds)
+    seconds = _timed(subjects, rounds, seed)
     networks = tuple(_network(name, subjects, seconds, seed) for name in subjects)
     device = next(iter(subjects.values())).images.device
     return CostResult(networks, str(device), torch.get_num_threads(), seed)
@@ -188,42 +211,45 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_attention_parameters(model: nn.Module) -> int:
-    """How many parameters the modules have that attention gates (`find_points`) belong to; 0 without attention."""
+    """How many parameters the modules have that make the attention maps (`find_points`); 0 without attention.
+
+    These are, of attention with gates, the modules that hold a gate; of self-attention `nn.MultiheadAttention`, or the
+    module that holds `attn_drop`, with the projections of queries, keys, values and output, but not the norm before it
+    nor the layers after it. In a network that has both, those with gates.
+    """
     try:
         points = find_points(model)
     except AnalysisInputError:
         return 0
-    owners = (model.get_submodule(name.rpartition(".")[0]) for name in points)
-    parameters = {id(p): p for p in chain.from_iterable(owner.parameters() for owner in owners)}
+    makers = (_maker(model, name) for name in points)
+    parameters = {id(p): p for p in chain.from_iterable(maker.parameters() for maker in makers)}
     return sum(parameter.numel() for parameter in parameters.values())
 
 
-def count_flops(model: nn.Module, images: Float[Tensor, "batch channel height width"]) -> int:
-    """The floating-point operations of one image's forward pass in evaluation mode.
+def _maker(model: nn.Module, point: str) -> nn.Module:
+    module = model.get_submodule(point)
+    return module if isinstance(module, nn.MultiheadAttention) else model.get_submodule(point.rpartition(".")[0])
 
-    Counted while it runs, so a module that is called many times counts as often. A multiply-add is 2 operations.
-    Only convolutions, matrix products and attention products count: sums, gates and norms do not.
+
+def median_interval(values: Float[np.ndarray, "value"]) -> tuple[float, float]:
+    """The 95 % interval of the median of six or more independent values, whatever their distribution.
+
+    From the k-th least to the k-th greatest value, with the largest k for which that misses the median in at most 5 %
+    of samples: the number of values below it is binomial with probability 1/2.
     """
-    counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
-        model(images[:1])
-    return int(counter.get_total_flops())
+    n, ordered = len(values), np.sort(values)
+    misses = 2 * np.cumsum([comb(n, below) for below in range(n // 2)]) / 2**n
+    k = int((misses <= MISSED).sum())
+    return float(ordered[k - 1]), float(ordered[-k])
 
 
-def median_interval(values: Float[np.ndarray, "value"], seed: int, draws: int = DRAWS) -> tuple[float, float]:
-    """The 95 % interval of the median of independent values, by a percentile bootstrap."""
-    random = np.random.default_rng(seed)
-    medians = np.median(random.choice(values, (draws, len(values))), axis=1)
-    low, high = np.percentile(medians, INTERVAL)
-    return float(low), float(high)
-
-
-def _timed(subjects: Mapping[str, Subject], rounds: int) -> dict[str, Float[np.ndarray, "round"]]:
+def _timed(subjects: Mapping[str, Subject], rounds: int, seed: int) -> dict[str, Float[np.ndarray, "round"]]:
     functions: dict[str, Callable[[], object]] = {n: partial(s.model, s.images) for n, s in subjects.items()}
     device = next(iter(subjects.values())).images.device
-    with ExitStack() as modes, torch.inference_mode():
+    with ExitStack() as modes:
         for subject in subjects.values():
-            modes.enter_context(evaluating(subject.model))
+            modes.enter_context(observing(subject.model, seed))
+        modes.enter_context(torch.inference_mode())
         seconds = interleaved_seconds(functions, rounds, device=device)
     return {name: np.array(values) for name, values in seconds.items()}
 
@@ -237,19 +263,22 @@ def _network(
     if subject.baseline is not None:
         ratios = seconds[name] / seconds[subject.baseline]
         added = parameters - count_parameters(subjects[subject.baseline].model)
+    counted = flop_count(subject.model, subject.images, seed=seed)
     return NetworkCost(
         name=name,
         baseline=subject.baseline,
         parameters=parameters,
         attention_parameters=added,
         attention_module_parameters=in_modules,
-        flops=count_flops(subject.model, subject.images),
+        flops=counted.flops,
         seconds=seconds[name],
         ratios=ratios,
         latency_ratio=float(np.median(ratios)) if len(ratios) else None,
-        interval=median_interval(ratios, seed) if len(ratios) else None,
+        interval=median_interval(ratios) if len(ratios) else None,
         input_shape=tuple(subject.images.shape),
         provenance=subject.provenance or Provenance(seed=seed),
+        uncounted=counted.uncounted,
+        unseen=counted.unseen,
     )
 
 

@@ -144,7 +144,8 @@ def _cost_finding(network: NetworkCost, result: CostResult, attention: Attention
         f"({100 * (network.parameters / baseline.parameters - 1):+.1f} %) and "
         f"{100 * (network.flops / baseline.flops - 1):+.1f} % FLOPs."
     )
-    return Finding(text, f"{ratio:.2f} times the time", PAPER_COST, *_as_cheap(network, result.device, attention))
+    ours = f"{ratio:.2f} times the time (95 % interval {low:.2f} to {high:.2f})"
+    return Finding(text, ours, PAPER_COST, *_as_cheap(network, result.device, attention))
 
 
 def _as_cheap(network: NetworkCost, device: str, attention: Attention) -> tuple[Verdict, str]:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 
 from dia_models.counting import ParameterCounter
+from dia_models.models import blueprint
 from dia_models.network import ModelSpec, Option
 
 CLASSES = 100
 LIGHT = "the paper does not say how N/r values become N; of the readings 2N²/8 + 16N comes closest over all backbones"
-NO_BIAS = "fits without biases, which the published module has"
-PER_BACKBONE = "fits with r = 4, where the paper's ResNet164 fits with r = 16"
+NO_BIAS = "without biases, which the published module has"
+PER_BACKBONE = "with r = 4, where the paper's ResNet164 fits with r = 16"
+WITHOUT_NORMS = "with r = 16, where DIA-LSTM fits with r = 4 in Tables IV, XIII, XIV and XV"
 SPA = "the paper's 1.96 is that of no published SPA; with r = 16, which fits its WRN52-4, it is 3.86"
 
 
@@ -27,6 +29,12 @@ class Entry:
     def spec(self) -> ModelSpec:
         """Our network, for 100 classes."""
         return ModelSpec(name=self.model, num_classes=CLASSES, in_channels=3, options=self.options)
+
+    @property
+    def reduction(self) -> Option | None:
+        """The r that our network was built with, its attention's default if not chosen; None without such an option."""
+        plan = blueprint(self.spec).plan
+        return None if plan.kind is None else {**plan.kind.options(), **plan.options}.get("reduction")
 
 
 @dataclass(frozen=True)
@@ -105,11 +113,15 @@ def _table_16() -> list[Entry]:
         245: ("2.53", "2.83", "2.58"),
         326: ("3.35", "3.75", "3.41"),
     }
-    models: tuple[tuple[str, dict[str, Option]], ...] = (("", {}), ("_se", {}), ("_dia_lstm", {"reduction": 16}))
+    models: tuple[tuple[str, dict[str, Option], str], ...] = (
+        ("", {}, ""),
+        ("_se", {}, ""),
+        ("_dia_lstm", {"reduction": 16}, WITHOUT_NORMS),
+    )
     return [
-        Entry("XVI", f"ResNet{d}{a}, no batch norm", p, f"cifar_resnet{d}{a}", {"batch_norm": False, **options})
+        Entry("XVI", f"ResNet{d}{a}, no batch norm", p, f"cifar_resnet{d}{a}", {"batch_norm": False, **options}, remark)
         for d, printed in rows.items()
-        for p, (a, options) in zip(printed, models, strict=True)
+        for p, (a, options, remark) in zip(printed, models, strict=True)
     ]
 
 

@@ -1,6 +1,5 @@
 """Train detectors: their scenes, the losses, and what they are tested on."""
 
-import warnings
 from dataclasses import dataclass
 
 import lightning as L
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from dia_models.average_precision import average_precision, detect, undefined_scores
 from dia_models.data import Preprocessing
+from dia_models.data.images import warn_of_unreadable
 from dia_models.data.scenes import Scenes
 from dia_models.errors import ModelInputError
 from dia_models.evaluation import Scores
@@ -78,7 +78,7 @@ class Detection:
         batches = detect(model, self.held_for_test, self.config.recipe.batch_size, device)
         detected = [each for batch in batches for each in batch]
         for scenes in (self.train, self.held_for_test):
-            warn_of_unreadable(scenes)
+            warn_of_unreadable(scenes.unreadable)
         found = average_precision(detected, self.held_for_test.objects, len(self.classes))
         return Scores(found.images, {f"test_{name}": value for name, value in found.scores.items()})
 
@@ -86,13 +86,6 @@ class Detection:
         """The scores of a network that computes no numbers."""
         nothing = undefined_scores(len(self.held_for_test), len(self.classes))
         return Scores(nothing.images, {f"test_{name}": value for name, value in nothing.scores.items()})
-
-
-def warn_of_unreadable(scenes: Scenes) -> None:
-    """Warn of the images that could not be read."""
-    if scenes.unreadable:
-        names = ", ".join(sorted(scenes.unreadable))
-        warnings.warn(f"{len(scenes.unreadable)} images cannot be read and are left out: {names}", stacklevel=2)
 
 
 def _check(recipe: Recipe) -> None:

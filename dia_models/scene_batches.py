@@ -71,7 +71,7 @@ def _read(indices: list[int], futures: list[Future[Pixels | None]]) -> list[tupl
 def _shown(pixels: Pixels, objects: Objects, turned: bool) -> tuple[Pixels, Target]:
     if turned:
         pixels, objects = pixels.flip(2), objects.mirrored(pixels.shape[2])
-    return pixels, {"boxes": objects.boxes, "labels": objects.labels}
+    return pixels, {"boxes": objects.boxes.float(), "labels": objects.labels}
 
 
 def _together(shown: Sequence[tuple[Pixels, Target]], whole: int) -> SceneBatch:

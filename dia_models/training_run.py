@@ -82,9 +82,7 @@ class TrainingRun:
         keeping: list[Callback] = []
         best_by = self.job.best_by
         if (every := self.config.keep_every) is not None:
-            keeping.append(
-                KeptEpochs(every, lambda epoch: self._keep(training.network, epoch))
-            )
+            keeping.append(KeptEpochs(every, lambda epoch: self._keep(training.network, epoch)))
         if best_by is not None:
             keeping.append(BestEpoch(lambda: self._save(BEST_MODEL, training.network, {}), best_by))
         precision = choose_precision(self.config.recipe.precision, self.device)

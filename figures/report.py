@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from dia_analysis import (
     GiniResult,
     GradCAMResult,
     GradientResult,
+    NetworkCost,
     TrustChecks,
 )
 from dia_analysis.beside_untrained import Baseline, BesideUntrained
@@ -302,11 +304,15 @@ def _gradcam_table(found: Heatmaps) -> Table:
 def _cost(result: CostResult) -> dict[str, object]:
     compared = [network for network in result.networks if network.baseline not in (None, network.name)]
     alt = "Relative to the backbone without attention: " + "; ".join(
-        f"{n.name} takes {_plain(n.latency_ratio)} times as long" for n in compared
+        f"{n.name} takes {_plain(n.latency_ratio)} times as long ({_interval(n)})" for n in compared
     )
-    caption = "Time, FLOPs and parameters relative to the same backbone without attention; the line is the interval."
+    caption = (
+        "Time, FLOPs and parameters relative to the same backbone without attention; the line is the 95 % interval of "
+        "the time."
+    )
     return {
         "table": _cost_table(result),
+        "lacking": [line for network in result.networks for line in network.lacking()],
         "figures": [_Figure(embed(cost_ratios(result), alt), caption)] if compared else [],
     }
 
@@ -336,6 +342,11 @@ def _percent(share: float | None) -> Cell:
 
 def _plain(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2f}"
+
+
+def _interval(network: NetworkCost) -> str:
+    low, high = network.interval or (nan, nan)
+    return f"95 % interval {low:.2f} to {high:.2f}"
 
 
 def _file(path: str) -> str:

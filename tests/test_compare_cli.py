@@ -159,7 +159,7 @@ def test_loose_images_have_no_labels(tmp_path, capsys):
 
 def test_cost_compares_each_network_with_its_backbone(tmp_path, capsys):
     options = ("--model", "cifar_resnet20_se", "--model", "cifar_resnet20_dia_lstm", "--set", "skip=false")
-    command = ("cost", *options, "--ckpt", LSTM, "--rounds", 3, "-b", 2, "--image-size", 16)
+    command = ("cost", *options, "--ckpt", LSTM, "--rounds", 6, "-b", 2, "--image-size", 16)
     assert analyze(*command, "--json", "--out", tmp_path / "out") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "dia.cost/1"
@@ -182,7 +182,7 @@ def test_cost_compares_each_network_with_its_backbone(tmp_path, capsys):
 
 
 def test_cost_uses_a_backbone_that_is_given(tmp_path, capsys):
-    options = ("--model", "cifar_resnet20_se", "--model", "cifar_resnet20", "--rounds", 2, "-b", 1)
+    options = ("--model", "cifar_resnet20_se", "--model", "cifar_resnet20", "--rounds", 6, "-b", 1)
     assert analyze("cost", *options, "--image-size", 8, "--out", tmp_path / "out") == 0
     out = capsys.readouterr().out
     assert "The paper's ratios for ResNet164 on a GPU (section VI-B1): DIA-LSTM 1.12, DIA-LSTM (Light) 1.01" in out

@@ -216,7 +216,7 @@ def test_gradient_results_draw_themselves():
 def test_cost_ratios_show_time_flops_and_parameters():
     image = torch.randn(2, 3, 8, 8)
     plain = Subject(create_model("cifar_resnet20"), image, "plain")
-    result = measure_cost({"plain": plain, "se": Subject(create_model("cifar_resnet20_se"), image, "plain")}, rounds=3)
+    result = measure_cost({"plain": plain, "se": Subject(create_model("cifar_resnet20_se"), image, "plain")}, rounds=6)
     base, se = result.networks
     (ax,) = figures.cost_ratios(result).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["se"]
@@ -226,4 +226,4 @@ def test_cost_ratios_show_time_flops_and_parameters():
     assert [r[0] for r in ratios] == pytest.approx(expected)
     assert len(result.plot(Figure().subplots()).lines) == 5
     with pytest.raises(ValueError, match="no network has another one"):
-        figures.cost_ratios(measure_cost({"plain": plain}, rounds=2))
+        figures.cost_ratios(measure_cost({"plain": plain}, rounds=6))

@@ -210,6 +210,7 @@ def test_cost_is_held_against_the_paper_only_for_its_network_on_a_gpu(attention,
     result = CostResult((plain, cost("net", baseline, 1.15, (low, 1.2), 1250)), device, 1, 0)
     (found,) = cost_findings(result, {"net": attention})
     assert found.verdict == verdict
+    assert found.ours == f"1.15 times the time (95 % interval {low:.2f} to 1.20)"
     assert found.text == (
         f"net takes 1.15 times as long as {baseline} (95 % interval {low:.2f} to 1.20), with +250 parameters (+25.0 %) "
         "and +25.0 % FLOPs."

@@ -127,7 +127,12 @@ def test_the_findings_come_first_with_the_papers_numbers_beside(made):
     assert f"Here {r:z.2f} The paper average r above 0.85" in text
     assert "The paper’s claim does not hold here" in text
     ratio = content.cost.result.networks[1].latency_ratio
-    assert f"{LSTM} takes {ratio:.2f} times as long as cifar_resnet56" in text
+    low, high = content.cost.result.networks[1].interval
+    said = f"95 % interval {low:.2f} to {high:.2f}"
+    assert f"{LSTM} takes {ratio:.2f} times as long as cifar_resnet56 ({said})" in text
+    assert f"Here {ratio:.2f} times the time ({said})" in text
+    (alt,) = [image["alt"] for image in page.of("img") if "without attention" in image["alt"]]
+    assert f"{LSTM} takes {ratio:.2f} times as long ({said})" in alt
     sections = (content.correlation, content.gini, content.gradients, content.gradcam, content.cost)
     for section in sections:
         for _, finding in section.findings:

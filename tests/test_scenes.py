@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from coco_data import annotation, coco, edit
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from dia_models import ModelInputError
@@ -139,6 +140,49 @@ def test_damaged_images_are_left_out_or_an_error(folder):
     }
     with pytest.raises(ModelInputError, match="002.png: not an image"):
         scenes(folder, strict=True).read(1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_are_for_the_stored_pixels_whatever_orientation_the_camera_noted(folder, orientation):
+    path = folder / "train2017" / "001.png"
+    plain, exif = scenes(folder).read(0), Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+    found = scenes(folder, strict=True)
+    assert torch.equal(found.read(0), plain)
+    for (x1, y1, x2, y2), label in zip(found.objects[0].boxes.long().tolist(), (2, 1), strict=True):
+        corners = [found.read(0)[:, y, x].tolist() for y, x in ((y1, x1), (y2 - 1, x2 - 1))]
+        assert corners == [[[], [30, 30, 200], [200, 30, 30]][label]] * 2
+
+
+def test_an_image_is_turned_if_only_then_it_has_the_size_that_is_annotated(folder):
+    path = folder / "train2017" / "001.png"
+    plain, exif = scenes(folder).read(0), Image.Exif()
+    exif[0x0112] = 6  # to be seen turned to the right
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    assert torch.equal(scenes(folder, strict=True).read(0), plain)
+    edit(folder, lambda content: content["images"][0].update(width=70))
+    with pytest.raises(ModelInputError, match="it has 80x64 pixels; its boxes are for 70x64"):
+        scenes(folder, strict=True).read(0)
+
+
+def test_images_are_in_the_order_of_their_ids(folder):
+    edit(folder, lambda content: content["images"].reverse())
+    found = scenes(folder)
+    assert found.names == tuple(f"{number:03}.png" for number in range(1, 7))
+    x1, y1, _, _ = found.objects[4].boxes.long()[0].tolist()
+    assert found.read(4)[:, y1, x1].tolist() == [200, 30, 30]
+
+
+def test_boxes_and_areas_are_those_of_the_file_and_trained_on_in_float32(folder):
+    edit(folder, lambda content: content["annotations"][0].update(bbox=[2.1, 3.2, 20.3, 10.7], area=1024.00001))
+    objects = scenes(folder).objects[0]
+    assert objects.boxes[0].tolist() == [2.1, 3.2, 2.1 + 20.3, 3.2 + 10.7]
+    assert objects.areas[0].item() == 1024.00001
+    ((_, targets, _),) = SceneBatches(scenes(folder), 6, 0, mirror=True)
+    assert {target["boxes"].dtype for target in targets} == {torch.float32}
 
 
 def test_digits_are_where_their_boxes_are_and_of_their_part():

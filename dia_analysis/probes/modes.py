@@ -1,9 +1,11 @@
 """Run a network in evaluation or in training mode and leave it as it was."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,34 +19,64 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def observing(model: nn.Module, seed: int) -> Iterator[None]:
+    """Evaluation mode inside, with random numbers from `seed`, for networks that draw some there too.
+
+    After it every submodule's mode, every buffer and the random numbers that follow, torch's, numpy's and Python's, are
+    as without it.
+    """
+    numpy, python = np.random.get_state(), random.getstate()
+    try:
+        np.random.seed(seed)
+        random.seed(seed)
+        with _modes_kept(model), _buffers_kept(model), _drawing_from(model, seed):
+            model.eval()
+            yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)
+
+
+@contextmanager
 def rehearsing(model: nn.Module, seed: int) -> Iterator[None]:
     """Training mode inside, with random numbers from `seed`.
 
     After it every submodule's mode, every buffer (the statistics of batch norms) and the random numbers that follow
     are as without it. Parameters are the caller's care.
     """
+    with _modes_kept(model), _buffers_kept(model), _drawing_from(model, seed):
+        model.train()
+        yield
+
+
+@contextmanager
+def _drawing_from(model: nn.Module, seed: int) -> Iterator[None]:
+    cuda = {t.device.index for t in chain(model.parameters(), model.buffers()) if t.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(cuda)):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
     buffers = [
         (module, name, buffer, None if buffer is None else buffer.clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
     ]
-    cuda = {t.device.index for t in chain(model.parameters(), model.buffers()) if t.device.type == "cuda"}
-    with _modes_kept(model), torch.random.fork_rng(devices=sorted(cuda)):
-        torch.manual_seed(seed)
-        model.train()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for module, name, buffer, content in buffers:
-                    module._buffers[name] = buffer
-                    if buffer is not None and content is not None:
-                        buffer.copy_(content)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, content in buffers:
+                module._buffers[name] = buffer
+                if buffer is not None and content is not None:
+                    buffer.copy_(content)
 
 
 @contextmanager
 def _modes_kept(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]  # frozen scripts
     try:
         yield
     finally:

@@ -64,7 +64,7 @@ def open_coco(folder: Path, request: Request) -> Scenes:
         lacks = path if not path.is_file() else f"{folder / part}/"
         raise ModelInputError("data", f"{lacks} is missing: put {LAYOUT} into {folder}")
     content = _read(path)
-    images = content.images  # without the annotations, whose memory is freed
+    images = sorted(content.images, key=lambda image: image.id)  # as COCO's tools do; equal scores keep this order
     _check_images(path, images)
     names = tuple(image.file_name for image in images)
     _check_files(folder / part, names)
@@ -141,7 +141,7 @@ def _objects(path: Path, content: _File, labels: dict[int, int]) -> tuple[Object
             kept[annotation.image_id].append(annotation)
     if dropped := len(content.annotations) - sum(map(len, kept.values())):
         warnings.warn(f"{path}: {dropped} boxes outside their image or without area are left out", stacklevel=4)
-    return tuple(_tensors(kept[image.id], labels) for image in content.images)
+    return tuple(_tensors(kept[number], labels) for number in sorted(images))
 
 
 def _inside(annotation: _Annotation, image: _Image) -> bool:
@@ -155,16 +155,22 @@ def _tensors(annotations: Sequence[_Annotation], labels: dict[int, int]) -> Obje
     corners = [(x, y, x + width, y + height) for x, y, width, height in (a.bbox for a in annotations)]
     areas = [a.bbox[2] * a.bbox[3] if a.area is None else a.area for a in annotations]
     return Objects(
-        torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(corners, dtype=torch.float64).reshape(-1, 4),
         torch.tensor([labels[a.category_id] for a in annotations], dtype=torch.int64),
-        torch.tensor(areas, dtype=torch.float32),
+        torch.tensor(areas, dtype=torch.float64),
         torch.tensor([a.iscrowd for a in annotations], dtype=torch.bool),
     )
 
 
 def _pixels(folder: Path, image: _Image) -> Pixels:
-    pixels = read_image(folder / image.file_name, None, 3)
-    if pixels.shape[:2] != (image.height, image.width):
-        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise UnreadableImageError(f"it has {found} pixels; its boxes are for {image.width}x{image.height}")
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    """An image as its boxes see it: as stored, whatever orientation the camera noted, as COCO's own tools take it.
+
+    Only if the annotations give the size of the upright image, and the stored one has another, is it turned.
+    """
+    path = folder / image.file_name
+    for as_stored in (True, False):
+        pixels = read_image(path, None, 3, as_stored=as_stored)
+        if pixels.shape[:2] == (image.height, image.width):
+            return torch.from_numpy(pixels).permute(2, 0, 1)
+    found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+    raise UnreadableImageError(f"it has {found} pixels; its boxes are for {image.width}x{image.height}")

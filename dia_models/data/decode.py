@@ -42,18 +42,18 @@ class UnreadableImageError(ValueError):
 
 
 def read_image(
-    path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None
+    path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None, *, as_stored: bool = False
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Decode an image file to (height, width, channels) bytes; `channels` is 1 (grey) or 3 (RGB).
 
     16-bit images keep their upper 8 bits, with a warning if those are nearly empty; transparency is laid on white; the
-    camera's orientation is applied; of several frames the first is read, with a warning. DICOM files are seen through
-    their window (`dicom.read_dicom`).
+    camera's orientation is applied, unless the pixels are wanted `as_stored`; of several frames the first is read, with
+    a warning. DICOM files are seen through their window (`dicom.read_dicom`).
     With `size` (height, width) an image of another size is scaled until it covers that size, then cropped to
     its centre, unless `fit` brings it to that size. Raises UnreadableImageError, naming the reason.
     """
     try:
-        image = _opened(path)
+        image = _opened(path, as_stored)
         return fit_image(image, size, channels) if fit is None else fit(image)
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
@@ -63,7 +63,7 @@ def read_image(
         raise UnreadableImageError(error) from error
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path, as_stored: bool) -> Image.Image:
     if path.stat().st_size == 0:
         raise UnreadableImageError("the file is empty")
     if dicom.is_dicom(path):
@@ -72,7 +72,7 @@ def _opened(path: Path) -> Image.Image:
         if image.width * image.height > LARGEST_PIXELS:
             raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
         bits = _bits(image)
-        first = _eight_bit(ImageOps.exif_transpose(image), bits, path.name)
+        first = _eight_bit(image.copy() if as_stored else ImageOps.exif_transpose(image), bits, path.name)
         if _has_more_frames(image):
             text = f"{path.name} has several frames (an animation, or pages); of each such image the first is read"
             warn_once(text, "several frames")

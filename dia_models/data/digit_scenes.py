@@ -53,7 +53,7 @@ def _scene(
             canvas[y : y + height, x : x + width] = digit
             boxes.append(box)
             labels.append(int(targets[index]) + 1)
-    corners = torch.tensor(boxes, dtype=torch.float32)
+    corners = torch.tensor(boxes, dtype=torch.float64)
     areas = (corners[:, 2:] - corners[:, :2]).prod(1)
     return canvas, Objects(corners, torch.tensor(labels), areas, torch.zeros(len(labels), dtype=torch.bool))
 

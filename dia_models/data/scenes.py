@@ -20,6 +20,7 @@ Pixels = UInt8[Tensor, "3 height width"]
 class Objects:
     """What is to be found in an image: boxes as x1, y1, x2, y2 in pixels, labels from 1, areas in square pixels.
 
+    Boxes and areas are float64, as in the file, so that scoring rounds nothing; training takes them in float32.
     A crowd is a box around many objects of a class that were not marked one by one.
     """
 
