@@ -183,7 +183,7 @@ def test_the_command_writes_pictures_a_grid_and_a_manifest(run, tmp_path, capsys
     arguments = ("--ckpt", ckpt, "--images", 5, "--out", out, "--steps", 3, "--features", "digits-resnet56-se")
     assert command(*arguments, "--batch-size", 2) == 0
     printed = capsys.readouterr().out
-    assert "5 images of model, 3 steps each" in printed
+    assert "5 images of run, 3 steps each" in printed
     assert "to 1437 training images of digits, in the features of digits-resnet56-se" in printed
     assert "FID" not in printed
     names = ["000000.png", "000001.png", "000002.png", "000003.png", "000004.png"]

@@ -230,7 +230,7 @@ def test_a_capture_that_breaks_off_goes_on_to_the_same_content(
         patch.setattr(store_writer._Writer, "_array", failing)
         with pytest.raises(KeyboardInterrupt):
             write(path, model, images, broken)
-    with pytest.raises(AnalysisInputError, match=r"is not finished: \d+ of 21 images are missing; .*--resume"):
+    with pytest.raises(AnalysisInputError, match=r"is not finished: \d+ of 21 images are missing; .*resume"):
         CaptureStore.open(path)
 
     def give(rows):
