@@ -1,11 +1,14 @@
 """Run a network in evaluation or in training mode and leave it as it was."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
+from typing import Literal
 
 import torch
 from torch import nn
+
+Mode = Literal["training", "evaluation"]
 
 
 @contextmanager
@@ -17,8 +20,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def rehearsing(model: nn.Module, seed: int) -> Iterator[None]:
-    """Training mode inside, with random numbers from `seed`.
+def rehearsing(model: nn.Module, seed: int, mode: Mode = "training") -> Iterator[None]:
+    """Training or evaluation mode inside, with random numbers from `seed`.
 
     After it every submodule's mode, every buffer (the statistics of batch norms) and the random numbers that follow
     are as without it. Parameters are the caller's care.
@@ -31,7 +34,7 @@ def rehearsing(model: nn.Module, seed: int) -> Iterator[None]:
     cuda = {t.device.index for t in chain(model.parameters(), model.buffers()) if t.device.type == "cuda"}
     with _modes_kept(model), torch.random.fork_rng(devices=sorted(cuda)):
         torch.manual_seed(seed)
-        model.train()
+        model.train(mode == "training")
         try:
             yield
         finally:
@@ -40,6 +43,20 @@ def rehearsing(model: nn.Module, seed: int) -> Iterator[None]:
                     module._buffers[name] = buffer
                     if buffer is not None and content is not None:
                         buffer.copy_(content)
+
+
+@contextmanager
+def autocast_off(model: nn.Module) -> Iterator[None]:
+    """Inside, the network computes in the precision of its weights, whatever autocast the caller is in.
+
+    An autocast inside the network's own forward is part of the network and stays.
+    """
+    kinds = {t.device.type for t in chain(model.parameters(), model.buffers())} | {"cpu"}
+    with ExitStack() as off:
+        for kind in sorted(kinds):
+            if torch.amp.is_autocast_available(kind):
+                off.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager
