@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 DRAWN_PER_DECADE = 10
+HEADS = ("network", "stage", "mean |g|", "median", "std", "5 %", "95 %", "zero", "not finite", "|g| x rms")
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,9 @@ class GradientResult(Displayed):
         """What was measured, a table of networks and stages, and a sentence on each network."""
         groups = self.over_seeds
         several = any(len(group.networks) > 1 for group in groups)
-        heads = ("network", "stage", "mean |g|", "median", "std", "5 %", "95 %", "zero", "not finite", "|g| x rms")
+        extent = ("mean, lowest", "highest") if several else ()
+        heads = (*HEADS, *extent)
         rows = [_row(group.label, stage, several) for group in groups for stage in group.stages]
-        heads = (*heads, "mean, lowest", "highest") if several else heads
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         lines = ["  ".join(_aligned(row, widths)) for row in (heads, *rows)]
         note = "; of several seeds the median" if several else ""

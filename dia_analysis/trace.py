@@ -151,7 +151,7 @@ def _hidden(call: Call) -> set[tuple[int, ...] | None]:
     counts; of others also a larger one, further inside, at which a block or more runs. A smaller one is no stage but
     something in a block that pools, such as squeeze-excitation.
     """
-    direct = {inner.size for inner in call.inner if inner.size and inner.weights}
+    direct: set[tuple[int, ...] | None] = {inner.size for inner in call.inner if inner.size and inner.weights}
     return direct | {size for size, weights in _outermost(call).items() if _counts(call.size, size, weights)}
 
 

@@ -19,6 +19,7 @@ from dia_analysis import (
 )
 from dia_analysis.beside_untrained import BesideUntrained
 from dia_analysis.findings import Finding
+from dia_analysis.gradient_results import HEADS
 from dia_analysis.verdict import warnings
 from figures.correlation import distribution, scatter
 from figures.cost import cost_ratios
@@ -222,8 +223,7 @@ def _gini_table(results: Mapping[str, GiniResult]) -> Table:
 
 
 def _gradients(result: GradientResult) -> dict[str, object]:
-    heads = ("network", "stage", "mean |g|", "median", "std", "5 %", "95 %", "zero", "not finite", "|g| x rms")
-    heads = (*heads, "mean, lowest", "mean, highest")
+    heads = (*HEADS, "mean, lowest", "mean, highest")
     rows: list[tuple[Cell | str, ...]] = []
     for group in result.over_seeds:
         for stage in group.stages:
