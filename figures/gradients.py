@@ -40,7 +40,7 @@ def gradient_distributions(result: GradientResult) -> Figure:
         ax.set(yticks=[], ylabel=f"Stage {index + 1}", ylim=(0, None))
         ax.spines["left"].set_visible(False)
     _scale(axes[-1], [stage for network in result.networks for stage in network.stages])
-    axes[-1].set_xlabel("Absolute gradient of the summed loss at the stage's output (line: mean)")
+    axes[-1].set_xlabel("Absolute gradient of the summed loss (line: mean)")
     _legend(figure, list(axes))
     return figure
 
