@@ -60,7 +60,7 @@ def gradients_along_depth(result: GradientResult) -> Figure:
             label = group.label if place == 0 else None
             _draw_band(ax, positions, network.blocks, label, style, 0.12 / len(group.networks))
     _mark_stages(ax, max(result.networks, key=lambda network: len(network.blocks)))
-    ax.set(yscale="log", xlabel="Block", ylabel="|gradient| of the summed loss (line: mean)")
+    ax.set(yscale="log", xlabel="Block", ylabel="|gradient| of the summed loss\n(line: mean)")
     logarithmic(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, [ax])
