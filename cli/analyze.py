@@ -295,6 +295,13 @@ def gradients(
         list[str] | None, typer.Option("--points", help="Modules that count as stages, such as 'layer*'.")
     ] = None,
     per_block: Annotated[bool, typer.Option("--per-block", help="Also at the output of every block.")] = False,
+    mode: Annotated[
+        Literal["training", "evaluation"],
+        typer.Option("--mode", help="Batch norm by the batch's statistics, or by its own: each image by itself."),
+    ] = "training",
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, help="Random weights for --model: from this many seeds, --seed first.")
+    ] = 5,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -307,7 +314,7 @@ def gradients(
     strict: o.Strict = False,
 ) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
-    from cli.gradients import open_labelled, report
+    from cli.gradients import Measurement, open_labelled, report
     from cli.networks import candidates, run_files
     from cli.publishing import Out
 
@@ -325,7 +332,8 @@ def gradients(
         strict=strict,
         seed=seed,
     )
-    report(compared, labelled, points, Out(out, overwrite), per_block=per_block, as_json=as_json)
+    measure = Measurement(points, per_block, mode, draws)
+    report(compared, labelled, measure, Out(out, overwrite), as_json=as_json)
 
 
 @app.command()

@@ -116,11 +116,12 @@ class Demo:
             seed=self.seed,
         )
         compared = candidates((), WITHOUT_SKIP, ("skip=false",))
-        result = gradients.measure(compared, images, None, per_block=False)
+        result = gradients.Measurement()(compared, images)
         self.parts["gradients"] = gradients.found(result, images)
         about = (
-            "The gradient of the loss at each stage's output of two other networks, which have random weights and no "
-            f"skip connections, on {GRADIENT_IMAGES} images, in training mode."
+            "The gradient of the loss, summed over a batch, at each stage's output of two other networks, which have "
+            f"random weights (from {gradients.DRAWS} seeds) and no skip connections, on {GRADIENT_IMAGES} images in "
+            "one batch, in training mode."
         )
         models = " ".join(f"--model {name}" for name in WITHOUT_SKIP)
         command = f"dia-analyze gradients {models} --set skip=false --data {DATA} --images {GRADIENT_IMAGES}"

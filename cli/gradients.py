@@ -17,12 +17,15 @@ from cli.networks import Candidate, in_even_batches
 from cli.publishing import Found, Out
 from dia_analysis import GradientResult, NetworkGradients, Provenance, network_gradients
 from dia_analysis.output import write_json
+from dia_analysis.probes.modes import Mode
 from dia_models import Checkpoint, ModelInputError
 from dia_models.allocator import keep_freed_memory
 from dia_models.data import FileImages, ImageSource, MemoryImages, Preprocessing, evenly_spaced, open_data, suited
 from dia_models.device import choose_device
+from dia_models.network import Network
 
 DEFAULT_IMAGES = 512
+DRAWS = 5  # of random weights: fewer than three have no interval
 
 
 @dataclass(frozen=True)
@@ -110,36 +113,53 @@ def _chosen(source: ImageSource, images: int, seed: int) -> list[int]:
     return chosen
 
 
-def measure(
-    candidates: list[Candidate], images: LabelledImages, points: list[str] | None, *, per_block: bool
-) -> GradientResult:
-    """The gradients of every candidate on the same images."""
-    return GradientResult(tuple(_measure_one(candidate, images, points, per_block) for candidate in candidates))
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured: at which modules, in which mode, and with random weights from how many seeds."""
 
+    points: list[str] | None = None
+    per_block: bool = False
+    mode: Mode = "training"
+    draws: int = DRAWS
 
-def _measure_one(
-    candidate: Candidate, images: LabelledImages, points: list[str] | None, per_block: bool
-) -> NetworkGradients:
-    checkpoint = candidate.read()
-    if checkpoint is None:
-        classes, preprocessing, epoch = images.source.classes, images.fresh, None
-        model = candidate.fresh(len(classes), len(preprocessing.mean), images.seed)
-    else:
-        classes, preprocessing, epoch = checkpoint.info.classes, checkpoint.info.preprocessing, checkpoint.info.epoch
-        model = checkpoint.build()
-    model.to(images.device).to(memory_format=torch.channels_last)
-    label = candidate.name if epoch is None else f"{candidate.name}, epoch {epoch}"
-    return network_gradients(
-        model,
-        images.batches(preprocessing, classes, label),
-        name=candidate.name,
-        points=points,
-        per_block=per_block,
-        seed=images.seed,
-        epoch=epoch,
-        made_from=model.spec.model_dump(mode="json"),
-        provenance=images.provenance(checkpoint),
-    )
+    def __call__(self, candidates: list[Candidate], images: LabelledImages) -> GradientResult:
+        """The gradients of every candidate on the same images."""
+        networks = (network for candidate in candidates for network in self._of(candidate, images))
+        return GradientResult(tuple(networks))
+
+    def _of(self, candidate: Candidate, images: LabelledImages) -> Iterator[NetworkGradients]:
+        """Those of a checkpoint, or of a network with weights from one seed after the other."""
+        checkpoint = candidate.read()
+        if checkpoint is not None:
+            yield self._measure(candidate.name, checkpoint.build(), checkpoint, images, checkpoint.info.seed)
+            return
+        for seed in range(images.seed, images.seed + self.draws):
+            model = candidate.fresh(len(images.source.classes), len(images.fresh.mean), seed)
+            yield self._measure(candidate.name, model, None, images, seed)
+
+    def _measure(
+        self, name: str, model: Network, checkpoint: Checkpoint | None, images: LabelledImages, weights_seed: int
+    ) -> NetworkGradients:
+        info = None if checkpoint is None else checkpoint.info
+        classes = images.source.classes if info is None else info.classes
+        preprocessing = images.fresh if info is None else info.preprocessing
+        epoch = None if info is None else info.epoch
+        seed = weights_seed if info is None else images.seed
+        about = f"seed {seed}" if info is None and self.draws > 1 else f"epoch {epoch}" if epoch is not None else ""
+        model.to(images.device).to(memory_format=torch.channels_last)
+        return network_gradients(
+            model,
+            images.batches(preprocessing, classes, ", ".join(filter(None, (name, about)))),
+            name=name,
+            points=self.points,
+            per_block=self.per_block,
+            mode=self.mode,
+            seed=seed,
+            epoch=epoch,
+            weights_seed=weights_seed,
+            made_from=model.spec.model_dump(mode="json"),
+            provenance=images.provenance(checkpoint),
+        )
 
 
 def _measured(data: str, source: ImageSource, chosen: list[int], size: int | None) -> Preprocessing:
@@ -152,15 +172,14 @@ def _measured(data: str, source: ImageSource, chosen: list[int], size: int | Non
 def report(
     candidates: list[Candidate],
     images: LabelledImages,
-    points: list[str] | None,
+    measure: Measurement,
     out: Out,
     *,
-    per_block: bool,
     as_json: bool,
 ) -> None:
     """Measure, print the table or the JSON document, and write everything."""
     with out.folder("gradients", list(dict.fromkeys(c.name for c in candidates)), images.data) as taken:
-        result = measure(candidates, images, points, per_block=per_block)
+        result = measure(candidates, images)
         images.report_unreadable()
         found(result, images).publish(taken, as_json=as_json)
 
@@ -185,7 +204,7 @@ def draw(result: GradientResult, folder: Path) -> None:
     along_training = any(network.epoch is not None for network in result.networks)
     if along_training:
         figures.save_figure(figures.gradients_along_training(result), folder / "fig13-training")
-    if not along_training or len(result.networks) <= len(figures.COLOURS):
+    if not along_training or len(result.over_seeds) <= len(figures.COLOURS):
         figures.save_figure(figures.gradient_distributions(result), folder / "fig13-distribution")
     if any(network.blocks for network in result.networks):
         figures.save_figure(figures.gradients_along_depth(result), folder / "fig13-blocks")
@@ -193,9 +212,5 @@ def draw(result: GradientResult, folder: Path) -> None:
 
 def text(result: GradientResult, images: LabelledImages, pairs: list[Pair]) -> str:
     """What was measured, the table, the findings, and what the paper says."""
-    first = result.networks[0]
-    head = (
-        f"{first.images} images of {images.data} in batches of {first.batch_size}: absolute gradient g of the loss at "
-        "each stage's output, in training mode"
-    )
-    return "\n".join([head, "", result.summary(), *(["", PAPER, *(pair.line() for pair in pairs)] if pairs else [])])
+    head = f"{images.data}, {result.networks[0].images} images"
+    return "\n".join([head, result.summary(), *(["", PAPER, *(pair.line() for pair in pairs)] if pairs else [])])

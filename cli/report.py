@@ -220,8 +220,8 @@ def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientRe
     result = GradientResult(tuple(found.values())) if found else None
     return Section(
         result,
-        f"The gradient of the loss at each stage's output, for the trained networks on {images} labelled images, in "
-        "training mode.",
+        f"The gradient of the loss, summed over a batch, at each stage's output, for the trained networks on {images} "
+        "labelled images, in training mode.",
         [again("gradients", list(found), images)] if found else [],
         [("", gradient_finding(result))] if result else [],
         missing,
@@ -236,7 +236,7 @@ def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkG
         raise AnalysisInputError(error.argument, str(error)) from error
     labelled = gradients.labelled(inputs, images, inputs.batch_size)
     candidate = Candidate(checkpoint.name, again.ckpts[place])
-    return gradients.measure([candidate], labelled, None, per_block=False).networks[0]
+    return gradients.Measurement()([candidate], labelled).networks[0]
 
 
 def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:

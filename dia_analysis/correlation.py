@@ -281,7 +281,7 @@ class CorrelationResult(Displayed):
 
 def correlate_layers(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Tensor | Iterable[Any],
     *,
     points: str | Iterable[str] | None = None,
     provenance: Provenance | None = None,

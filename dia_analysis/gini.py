@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from jaxtyping import Float32
-from torch import nn
+from torch import Tensor, nn
 
 from dia_analysis.display import Displayed, axes
 from dia_analysis.importance import Importance, beyond_two_nearest
@@ -218,7 +218,7 @@ class GiniResult(Displayed):
 
 def gini_importance(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Tensor | Iterable[Any],
     *,
     points: str | Iterable[str] | None = None,
     vector: bool = False,

@@ -1,7 +1,7 @@
 """What `measure_gradients` gives: numbers per stage and block of each network, and what they say."""
 
 from dataclasses import dataclass
-from math import isfinite, log10
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +9,12 @@ import numpy as np
 import xarray as xr
 
 from dia_analysis.display import Displayed, axes
+from dia_analysis.gradient_change import Change, Word, decades, told, word
+from dia_analysis.gradient_seeds import OverSeeds, StageOverSeeds, by_network, finite
+from dia_analysis.losses import LossName
 from dia_analysis.magnitudes import LOWEST, PER_DECADE, Magnitudes
 from dia_analysis.output import new_directory, write_json
+from dia_analysis.probes.modes import Mode
 from dia_analysis.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 DRAWN_PER_DECADE = 10
-SHARP_CHANGE = 1.0  # decades between the last and the first stage from which a gradient vanishes or explodes
+HEADS = ("network", "stage", "mean |g|", "median", "std", "5 %", "95 %", "zero", "not finite", "|g| x rms")
 
 
 @dataclass(frozen=True)
@@ -83,18 +87,22 @@ class PointGradients:
 class NetworkGradients:
     """One network: its stages' outputs in forward order, and its blocks' if they were asked for.
 
-    `loss` is the mean cross-entropy; `epoch` says how long the network was trained, None if that is not known;
-    `made_from` is what the caller said of how it was made.
+    `batch_sizes` are the sizes that batches had, the largest first. `loss` is the mean over images; the gradients are
+    of its sum over a batch. `epoch` says how long the network was trained and `weights_seed` from which seed, None if
+    that is not known; `made_from` is what the caller said of how it was made.
     """
 
     name: str
     stages: tuple[PointGradients, ...]
     blocks: tuple[PointGradients, ...]
+    mode: Mode
     images: int
-    batch_size: int
+    batch_sizes: tuple[int, ...]
+    loss_name: LossName
     loss: float
     seed: int
     epoch: int | None
+    weights_seed: int | None
     made_from: dict[str, Any]
     provenance: Provenance
 
@@ -104,27 +112,43 @@ class NetworkGradients:
         return self.name if self.epoch is None else f"{self.name}, epoch {self.epoch}"
 
     @property
+    def conditions(self) -> str:
+        """What the gradient is of, and how it was measured."""
+        sizes = f"batches of {' and '.join(map(str, self.batch_sizes))}"
+        mode = f"training mode, {sizes}" if self.mode == "training" else f"evaluation mode (each image's own), {sizes}"
+        images = "1 image" if self.images == 1 else f"{self.images} images"
+        return f"the {self.loss_name} summed over a batch; {images}, {mode}"
+
+    @property
     def decades_per_stage(self) -> tuple[float | None, ...]:
         """What the mean absolute gradient gains, in decades, on its way back from one stage's output to the one before.
 
         One number for each stage but the last, negative where it shrinks; None where a mean is zero or missing.
         """
         pairs = zip(self.stages, self.stages[1:], strict=False)
-        return tuple(_decades(early.magnitudes.mean, late.magnitudes.mean) for early, late in pairs)
+        return tuple(finite(decades(early.magnitudes.mean, late.magnitudes.mean)) for early, late in pairs)
 
     @property
-    def decades(self) -> float | None:
-        """The same from the last stage's output to the first's."""
-        return _decades(self.stages[0].magnitudes.mean, self.stages[-1].magnitudes.mean)
+    def change(self) -> Change:
+        """What becomes of |g| on its way back from the last stage's output to the first's; of one stage, nothing."""
+        if len(self.stages) < 2:
+            return Change(None, None)
+        early, late = self.stages[0].magnitudes, self.stages[-1].magnitudes
+        return Change(decades(early.mean, late.mean), decades(early.quantile(0.5), late.quantile(0.5)))
 
     @property
-    def verdict(self) -> str:
-        """`vanishes`, `explodes`, `keeps its size`, or `is not finite`, by the decades between last and first stage."""
+    def verdict(self) -> Word:
+        """What becomes of |g| in this network, by its mean and its median at the first and the last stage's output.
+
+        `vanishes` or `explodes`: both by a factor of 10 or more; `keeps its size`: both within a factor of 2;
+        `shrinks` or `grows`: in between; `inconclusive`: mean and median disagree. `is not finite`: some value.
+        """
         if any(stage.magnitudes.nonfinite for stage in self.stages):
             return "is not finite"
-        if any(stage.magnitudes.mean == 0 for stage in self.stages) or (self.decades or 0) <= -SHARP_CHANGE:
+        if any(stage.magnitudes.mean == 0 for stage in self.stages):
             return "vanishes"
-        return "explodes" if (self.decades or 0) >= SHARP_CHANGE else "keeps its size"
+        mean, median = self.change.mean, self.change.median
+        return word(None if mean is None else (mean, mean), None if median is None else (median, median))
 
     def finding(self) -> str:
         """The verdict in a sentence."""
@@ -134,13 +158,20 @@ class NetworkGradients:
             return f"{self.label}: the gradient is not finite ({shares})."
         if len(self.stages) < 2:
             return f"{self.label}: there is one stage, so nothing can be said about the way from stage to stage."
-        if self.decades is None:
-            dead = [str(stage.stage) for stage in self.stages if not stage.magnitudes.mean]
+        dead = [str(stage.stage) for stage in self.stages if not stage.magnitudes.mean]
+        if dead:
             return f"{self.label}: the gradient vanishes: it is exactly zero at stage {', '.join(dead)}."
+        mean, median = self.change.mean, self.change.median
         steps = ", ".join("–" if d is None else f"{d:+.2f}" for d in reversed(self.decades_per_stage))
+        outcome = (
+            "mean and median of |g| disagree, so what becomes of it is inconclusive"
+            if self.verdict == "inconclusive"
+            else f"|g| {self.verdict}"
+        )
+        middle = "is zero at both" if median is None else f"changes by {told(median)}"
         return (
-            f"{self.label}: the gradient {self.verdict}: {self.decades:+.2f} decades from stage "
-            f"{self.stages[-1].stage} back to stage {self.stages[0].stage} (stage by stage {steps})."
+            f"{self.label}: {outcome}: from stage {self.stages[-1].stage} back to stage {self.stages[0].stage} its "
+            f"mean changes by {mean:+.2f} decades (stage by stage {steps}), its median {middle}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,14 +183,19 @@ class NetworkGradients:
             "made_from": self.made_from,
             "stages": [stage.to_dict() for stage in self.stages],
             **blocks,
-            "decades": self.decades,
+            "decades": finite(self.change.mean),
+            "decades_median": finite(self.change.median),
             "decades_per_stage": list(self.decades_per_stage),
             "verdict": self.verdict,
             "finding": self.finding(),
+            "loss_name": self.loss_name,
             "loss": self.loss if isfinite(self.loss) else None,
+            "mode": self.mode,
             "images": self.images,
-            "batch_size": self.batch_size,
+            "batch_size": max(self.batch_sizes),
+            "batch_sizes": list(self.batch_sizes),
             "seed": self.seed,
+            "weights_seed": self.weights_seed,
             "provenance": self.provenance.to_dict(),
         }
 
@@ -188,33 +224,56 @@ class NetworkGradients:
 
 @dataclass(frozen=True)
 class GradientResult(Displayed):
-    """Networks side by side, or one along its training."""
+    """Networks side by side, from several seeds each, or one along its training."""
 
     networks: tuple[NetworkGradients, ...]
+
+    @property
+    def over_seeds(self) -> tuple[OverSeeds, ...]:
+        """The networks by name and epoch, all seeds of one together."""
+        return by_network(self.networks)
+
+    @property
+    def conditions(self) -> str:
+        """What the gradients are of, and how they were measured."""
+        return "; ".join(dict.fromkeys(network.conditions for network in self.networks))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.gradients/1."""
         return {
             "schema": "dia.gradients/1",
-            "loss": "cross-entropy, mean over the batch; network in training mode",
+            "gradient_of": self.conditions,
             "models": [network.to_dict() for network in self.networks],
+            "over_seeds": [group.to_dict() for group in self.over_seeds],
         }
 
     def summary(self) -> str:
-        """A table of networks and stages, and a sentence on each network."""
-        heads = ("network", "stage", "mean |g|", "std", "median", "5 %", "95 %", "zero", "not finite", "|g| x rms")
-        rows = [_row(network, stage) for network in self.networks for stage in network.stages]
+        """What was measured, a table of networks and stages, and a sentence on each network."""
+        groups = self.over_seeds
+        several = any(len(group.networks) > 1 for group in groups)
+        extent = ("mean, lowest", "highest") if several else ()
+        heads = (*HEADS, *extent)
+        rows = [_row(group.label, stage, several) for group in groups for stage in group.stages]
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         lines = ["  ".join(_aligned(row, widths)) for row in (heads, *rows)]
-        return "\n".join([*lines, "", *(network.finding() for network in self.networks)])
+        note = "; of several seeds the median" if several else ""
+        about = f"Absolute gradient g at each stage's output, of {self.conditions}{note}."
+        return "\n".join([about, "", *lines, "", *(group.finding() for group in groups)])
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the mean absolute gradient at each stage's output, one line per network, on a log axis."""
+        """Draw the mean absolute gradient at each stage's output, one line per network, on a log axis.
+
+        Of several seeds it is the median, and bars reach from the lowest to the highest.
+        """
         ax = axes(ax)
-        for network in self.networks:
-            means = [_or_nan(stage.magnitudes.mean) for stage in network.stages]
-            ax.plot([stage.stage for stage in network.stages], means, "o-", label=network.label)
-        ax.set(yscale="log", xlabel="Stage", ylabel="Mean absolute gradient")
+        for group in self.over_seeds:
+            mean, low, high = (
+                np.array([_or_nan(number) for number in numbers])
+                for numbers in zip(*((s.mean, s.mean_lowest, s.mean_highest) for s in group.stages), strict=True)
+            )
+            numbers = [stage.stage for stage in group.stages]
+            ax.errorbar(numbers, mean, (mean - low, high - mean), fmt="o-", capsize=2, label=group.label)
+        ax.set(yscale="log", xlabel="Stage", ylabel="Mean |gradient| of the summed loss")
         ax.legend()
         return ax
 
@@ -232,26 +291,27 @@ class GradientResult(Displayed):
             network.to_xarray().to_netcdf(folder / f"network{number}.nc", engine="scipy")
 
 
-def _decades(early: float | None, late: float | None) -> float | None:
-    return log10(early / late) if early and late else None
-
-
 def _share(found: Magnitudes) -> str:
     total = found.count + found.nonfinite
     return f"{found.nonfinite:,} of {total:,} values"
 
 
-def _row(network: NetworkGradients, stage: PointGradients) -> tuple[str, ...]:
-    found = stage.magnitudes
-    numbers = (found.mean, found.std, *(found.quantile(q) for q in (0.5, 0.05, 0.95)))
+def _row(label: str, stage: StageOverSeeds, several: bool) -> tuple[str, ...]:
+    sizes = (stage.mean, stage.median, stage.std, stage.low, stage.high)
+    extent = (stage.mean_lowest, stage.mean_highest) if several else ()
     return (
-        network.label,
+        label,
         str(stage.stage),
-        *("-" if n is None else f"{n:.2e}" for n in numbers),
-        str(found.zeros),
-        str(found.nonfinite),
-        "-" if stage.relative is None or not isfinite(stage.relative) else f"{stage.relative:.2e}",
+        *map(_written, sizes),
+        str(stage.zeros),
+        str(stage.nonfinite),
+        _written(stage.relative),
+        *map(_written, extent),
     )
+
+
+def _written(number: float | None) -> str:
+    return "-" if number is None or not isfinite(number) else f"{number:.2e}"
 
 
 def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:

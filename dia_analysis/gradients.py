@@ -5,19 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, get_args
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dia_analysis.batches import iterate_batches
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.gradient_results import GradientResult, NetworkGradients, PointGradients
+from dia_analysis.losses import LossName, images_and_labels, summed_loss
 from dia_analysis.magnitudes import Magnitudes, MagnitudeStatistics
 from dia_analysis.probes.capture import refuse_scripted
-from dia_analysis.probes.modes import rehearsing
+from dia_analysis.probes.modes import Mode, autocast_off, rehearsing
 from dia_analysis.provenance import Provenance
 from dia_analysis.trace import StageOutput, find_stages, first_tensor, named_stages, trace
 
@@ -30,6 +31,7 @@ def measure_gradients(
     *,
     points: str | Iterable[str] | None = None,
     per_block: bool = False,
+    mode: Mode = "training",
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> GradientResult:
@@ -38,7 +40,7 @@ def measure_gradients(
     For several networks `batches` must be something that can be gone through several times, such as a list.
     """
     named = models if isinstance(models, Mapping) else {type(models).__name__: models}
-    measure = partial(network_gradients, batches=batches, points=points, per_block=per_block, seed=seed)
+    measure = partial(network_gradients, batches=batches, points=points, per_block=per_block, mode=mode, seed=seed)
     networks = tuple(measure(model, name=name, provenance=provenance) for name, model in named.items())
     return GradientResult(networks)
 
@@ -50,46 +52,59 @@ def network_gradients(
     name: str = "network",
     points: str | Iterable[str] | None = None,
     per_block: bool = False,
+    mode: Mode = "training",
     seed: int = 0,
     epoch: int | None = None,
+    weights_seed: int | None = None,
     made_from: Mapping[str, Any] | None = None,
     provenance: Provenance | None = None,
 ) -> NetworkGradients:
     """Measure the gradient of the loss at the output of each stage, and of each block if `per_block`.
 
-    `batches` yields (images, labels): the network's input (batch, channel, height, width), and the number of each
-    image's class. The loss is the cross-entropy, averaged over a batch; the images of a smaller batch weigh as much
-    as those of the first one. As in training the network runs in training mode, so batch norms use the batch's
-    statistics, and dropout draws from `seed`. Its weights, gradients, buffers, modes and the random numbers that
-    follow are left as they were. Memory does not grow with the number of images.
+    `batches` yields the network's input (batch, channel, height, width) and labels, as (images, labels) or as a dict.
+    The loss is summed over a batch: the cross-entropy to class numbers, or for one logit an image and for several
+    classes at once (a row of 0 and 1 an image) the binary cross-entropy. In evaluation mode each image's gradient is
+    its own and does not depend on how images are put into batches; in training mode batch norms use the batch's
+    statistics, which couples its images, and dropout draws from `seed`. The network's weights, gradients, buffers,
+    modes and the random numbers that follow are left as they were; autocast is off. Memory does not grow with the
+    number of images.
 
-    Stages are found as `find_stages` says, or are the modules named by shell patterns (`points`). `epoch` and
-    `made_from` (how the network was made, in plain values) are passed on to the result.
+    Stages are found as `find_stages` says, or are the modules named by shell patterns (`points`). `epoch`,
+    `weights_seed` (the seed from which its weights were made or trained) and `made_from` (how it was made, in plain
+    values) are passed on to the result.
     Raises AnalysisInputError for batches without labels, labels that the network does not know, an output that is no
     logits, and a point that the loss does not depend on.
     """
+    if mode not in get_args(Mode):
+        raise AnalysisInputError("mode", f"{mode!r} given; accepted: {', '.join(get_args(Mode))}")
     model = getattr(model, "_orig_mod", model)
     refuse_scripted(model)
-    remaining = iter(batches)
-    first = _images_and_labels(next(remaining, None))
+    remaining = iterate_batches(batches)
+    if (first := next(remaining, None)) is None:
+        raise AnalysisInputError("data", "there are no images to analyse")
+    some, _ = images_and_labels(first)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
-    root = trace(model, first[0][:2].to(device))
+    root = trace(model, some[:2].to(device))
     stages = find_stages(root) if points is None else named_stages(root, model, points)
     probes = _Probes({call.key for stage in stages for call in _calls(stage, per_block)})
-    images, loss = 0, 0.0
-    with rehearsing(model, seed), probes.attached(model), torch.enable_grad():
-        for batch in chain([first], map(_images_and_labels, remaining)):
-            images += len(batch[0])
-            loss += probes.measure(model, batch[0].to(device), batch[1].to(device), len(first[0])) * len(first[0])
+    sizes: list[int] = []
+    losses: list[tuple[LossName, float]] = []
+    with rehearsing(model, seed, mode), autocast_off(model), probes.attached(model), torch.enable_grad():
+        for images, labels in map(images_and_labels, chain([first], remaining)):
+            sizes.append(len(images))
+            losses.append(probes.measure(model, images.to(device), labels.to(device)))
     return NetworkGradients(
         name=name,
         stages=tuple(probes.result(number, None, stage.output.key) for number, stage in enumerate(stages, 1)),
         blocks=tuple(_block_results(probes, stages)) if per_block else (),
-        images=images,
-        batch_size=len(first[0]),
-        loss=loss / images,
+        mode=mode,
+        images=sum(sizes),
+        batch_sizes=tuple(sorted(set(sizes), reverse=True)),
+        loss_name=_one_loss({kind for kind, _ in losses}),
+        loss=sum(loss for _, loss in losses) / sum(sizes),
         seed=seed,
         epoch=epoch,
+        weights_seed=weights_seed,
         made_from=dict(made_from or {}),
         provenance=provenance or Provenance(seed=seed),
     )
@@ -118,18 +133,18 @@ class _Probes:
                 hooks.callback(modules[name].register_forward_hook(hear).remove)
             yield
 
-    def measure(self, model: nn.Module, images: Images, labels: Int64[Tensor, "batch"], full: int) -> float:
-        """Run one batch forth and back; give the loss: the images' sum of cross-entropies over `full`."""
+    def measure(self, model: nn.Module, images: Images, labels: Tensor) -> tuple[LossName, float]:
+        """Run one batch forth and back; give what its loss is called, and the sum over its images."""
         _refuse_single(model, images)
         self.calls.clear()
         self.reached.clear()
         source = images.detach().requires_grad_()  # so that every output has a gradient, also where weights are frozen
         self.running = True
         try:
-            logits = model(source.clone())  # a copy, which the network may change in place
+            output = model(source.clone())  # a copy, which the network may change in place
         finally:
             self.running = False  # activation checkpointing runs modules once more on the way back
-        loss = F.cross_entropy(_checked(logits, labels).float(), labels, reduction="sum") / full
+        name, loss = summed_loss(output, labels)
         if loss.requires_grad:
             torch.autograd.grad(loss, source, allow_unused=True)
         if silent := sorted(self.statistics.keys() - self.reached):
@@ -139,7 +154,7 @@ class _Probes:
                 f"no gradient came back to the output of {module} (call {call}): the loss does not depend on it, or it "
                 "does not depend on the images",
             )
-        return float(loss.detach())
+        return name, float(loss.detach())
 
     def result(self, stage: int, block: int | None, key: tuple[str, int]) -> PointGradients:
         """What was found at one output."""
@@ -157,7 +172,7 @@ class _Probes:
             return
         values = tensor.detach()
         self.shapes[key] = tuple(values.shape[1:])
-        self.squares[key] += float(torch.linalg.vector_norm(values.float())) ** 2
+        self.squares[key] += _sum_of_squares(values)
         self.elements[key] += values.numel()
         # A hook on the tensor belongs to its value of now, also if a later module changes it in place.
         tensor.register_hook(partial(self._take, key))  # type: ignore[no-untyped-call]
@@ -177,32 +192,23 @@ def _block_results(probes: _Probes, stages: list[StageOutput]) -> Iterator[Point
             yield probes.result(number, position, block.key)
 
 
-def _images_and_labels(batch: Any) -> tuple[Images, Int64[Tensor, "batch"]]:
-    if batch is None:
-        raise AnalysisInputError("data", "there are no images to analyse")
-    if isinstance(batch, Tensor) or len(batch) < 2 or not isinstance(batch[1], Tensor):
-        raise AnalysisInputError("data", "labels are needed: give (images, labels), since the gradient is of a loss")
-    images, labels = batch[0], batch[1]
-    if not len(images):
-        raise AnalysisInputError("data", "there is a batch without images")
-    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.min() < 0:
-        raise AnalysisInputError("data", "labels are needed: one class number, from 0, for each image")
-    return images, labels.long()
+def _sum_of_squares(values: Tensor) -> float:
+    """In float64, which does not lose what is small or large, also where it must be computed on the CPU."""
+    values = values.cpu() if values.device.type == "mps" else values
+    norm = float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    return norm * norm
 
 
-def _checked(logits: Any, labels: Tensor) -> Tensor:
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        given = f"a tensor of {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise AnalysisInputError("model", f"the network gives {given}; expected logits (batch, class)")
-    if labels.max() >= logits.shape[1]:
-        raise AnalysisInputError(
-            "data", f"label {int(labels.max())} is beyond the network's {logits.shape[1]} classes, counted from 0"
-        )
-    return logits
+def _one_loss(names: set[LossName]) -> LossName:
+    if len(names) > 1:
+        raise AnalysisInputError("data", f"some batches have labels for {' and others for '.join(sorted(names))}")
+    return names.pop()
 
 
 def _refuse_single(model: nn.Module, images: Images) -> None:
-    if len(images) == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+    if len(images) == 1 and any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
         raise AnalysisInputError(
-            "images", "a batch of one image has no statistics for batch norm; choose another number or batch size"
+            "images",
+            "a batch of one image has no statistics for batch norm; choose another number or batch size, or evaluation "
+            "mode",
         )

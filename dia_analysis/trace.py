@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.probes.points import match_points
 
 BLOCK_WEIGHTS = 2  # a block has at least two convolutions or linear layers
@@ -86,7 +87,7 @@ def trace(model: nn.Module, images: Tensor) -> Call:
         tensor = first_tensor(output)
         open_calls.pop().shape = None if tensor is None else tuple(tensor.shape[1:])
 
-    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+    with ExitStack() as hooks, evaluating(model), autocast_off(model), torch.no_grad():
         hooks.enter_context(torch.compiler.set_stance("force_eager"))
         for name, module in model.named_modules():
             before = module.register_forward_pre_hook(lambda m, _, name=name: enter(name, m))
@@ -99,17 +100,19 @@ def trace(model: nn.Module, images: Tensor) -> Call:
 def find_stages(root: Call) -> list[StageOutput]:
     """The stages of a network from the trace of its forward pass: runs of calls with one feature size.
 
-    Modules are taken apart only where that brings a further feature size to light, so a block that halves the size
-    stays whole. A stage's output is that of its last call with at least two weights (a block or a row of them), or
-    of its last call if there is none. Pooling is no stage, nor is a single convolution (a stem, a head) unless the
-    network has nothing but such. Raises AnalysisInputError if there is no stage.
+    Modules are taken apart, at any depth, only where that brings a further feature size to light, so a block that
+    halves the size stays whole. A stage's output is that of its last call with at least two weights (a block or a row
+    of them), or of its last call if there is none. Pooling is no stage, nor is a single convolution (a stem, a head)
+    unless the network has nothing but such. Raises AnalysisInputError if there is no stage.
     """
     sized = [call for call in _trunk(root) if call.size is not None]
     runs = [list(run) for _, run in groupby(sized, key=lambda call: call.size)]
     runs = [run for run in runs if _weights(run) >= BLOCK_WEIGHTS] or [run for run in runs if _weights(run)]
     if not runs:
         raise AnalysisInputError(
-            "points", "no stage was found in the network: no module with weights gives features; name the modules"
+            "points",
+            "no stage was found: no module with weights gives feature maps (batch, channel, height, width) or tokens "
+            "(batch, token, channel); name the modules whose outputs count as stages with points=, such as 'layer*'",
         )
     return [_stage(run) for run in runs]
 
@@ -134,12 +137,39 @@ def _trunk(root: Call) -> list[Call]:
     level = [root]
     while True:
         known = {call.size for call in level}
-        hidden = (call for call in level if {c.size for c in call.inner if c.size and c.weights} - known)
-        node = next(hidden, None)
+        node = next((call for call in level if _hidden(call) - known), None)
         if node is None:
             return level
         index = level.index(node)
         level[index : index + 1] = node.inner
+
+
+def _hidden(call: Call) -> set[tuple[int, ...] | None]:
+    """The feature sizes that taking a call apart may bring to light: those of the modules with weights just inside.
+
+    Wrappers are looked through: of a call that is no features itself, such as a whole classifier, every size inside
+    counts; of others also a larger one, further inside, at which a block or more runs. A smaller one is no stage but
+    something in a block that pools, such as squeeze-excitation.
+    """
+    direct: set[tuple[int, ...] | None] = {inner.size for inner in call.inner if inner.size and inner.weights}
+    return direct | {size for size, weights in _outermost(call).items() if _counts(call.size, size, weights)}
+
+
+def _outermost(call: Call) -> Counter[tuple[int, ...]]:
+    """The sizes of the calls inside that have another one than `call`, not looked into, and their weights."""
+    found: Counter[tuple[int, ...]] = Counter()
+    for inner in call.inner:
+        if inner.size in (None, call.size):
+            found += _outermost(inner)
+        else:
+            found[inner.size] += inner.weights
+    return found
+
+
+def _counts(own: tuple[int, ...] | None, size: tuple[int, ...], weights: int) -> bool:
+    if own is None:
+        return weights > 0
+    return weights >= BLOCK_WEIGHTS and len(size) == len(own) and prod(size) > prod(own)
 
 
 def _weights(run: list[Call]) -> int:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import GradientResult, NetworkGradients, PointGradients
+from dia_analysis.gradient_seeds import OverSeeds
 from figures.style import COLOURS, COLUMN, logarithmic, styled
 
 DRAWN_PER_DECADE = 10
@@ -22,21 +23,24 @@ BAND = (0.05, 0.95)
 def gradient_distributions(result: GradientResult) -> Figure:
     """Draw the distribution of the absolute gradient on a log axis: one row per stage, one colour per network.
 
-    Zeros and values that are not finite have no place on this axis; their shares stand beside it. The axis leaves out
-    the smallest 0.1 % of each distribution.
+    Several seeds of a network share its colour. Zeros and values that are not finite have no place on this axis;
+    their shares stand beside it. The axis leaves out the smallest 0.1 % of each distribution.
     """
-    stages = max(len(network.stages) for network in result.networks)
+    groups = result.over_seeds
+    stages = max(len(group.stages) for group in groups)
     figure = Figure(figsize=(COLUMN, 0.55 + 0.62 * stages + _legend_height(result)), layout="constrained")
     axes = figure.subplots(stages, 1, sharex=True, squeeze=False)[:, 0]
     for index, ax in enumerate(axes):
-        for network, style in zip(result.networks, _styles(len(result.networks)), strict=True):
-            if index < len(network.stages):
-                _draw_distribution(ax, network.stages[index], network.label, style)
-        _note_missing(ax, [network for network in result.networks if index < len(network.stages)], index)
+        having = [group for group in groups if index < len(group.stages)]
+        for group, style in zip(groups, _styles(len(groups)), strict=True):
+            if group in having:
+                points = [network.stages[index] for network in group.networks]
+                _draw_distributions(ax, points, group.label, style)
+        _note_missing(ax, having, index)
         ax.set(yticks=[], ylabel=f"Stage {index + 1}", ylim=(0, None))
         ax.spines["left"].set_visible(False)
     _scale(axes[-1], [stage for network in result.networks for stage in network.stages])
-    axes[-1].set_xlabel("Absolute gradient at the stage's output (line: mean)")
+    axes[-1].set_xlabel("Absolute gradient of the summed loss (line: mean)")
     _legend(figure, list(axes))
     return figure
 
@@ -45,15 +49,18 @@ def gradient_distributions(result: GradientResult) -> Figure:
 def gradients_along_depth(result: GradientResult) -> Figure:
     """Draw the mean absolute gradient at each block's output, in forward order, with a line between stages.
 
-    The band holds 90 % of the values.
+    The band holds 90 % of the values. Each seed of a network has a line and a band, in its network's colour.
     """
     figure = Figure(figsize=(COLUMN, 2.0 + _legend_height(result)), layout="constrained")
     ax = figure.subplots()
-    for network, style in zip(result.networks, _styles(len(result.networks)), strict=True):
-        positions = np.arange(1, len(network.blocks) + 1)
-        _draw_band(ax, positions, network.blocks, network.label, style)
+    groups = result.over_seeds
+    for group, style in zip(groups, _styles(len(groups)), strict=True):
+        for place, network in enumerate(group.networks):
+            positions = np.arange(1, len(network.blocks) + 1)
+            label = group.label if place == 0 else None
+            _draw_band(ax, positions, network.blocks, label, style, 0.12 / len(group.networks))
     _mark_stages(ax, max(result.networks, key=lambda network: len(network.blocks)))
-    ax.set(yscale="log", xlabel="Block", ylabel="Absolute gradient (line: mean)")
+    ax.set(yscale="log", xlabel="Block", ylabel="|gradient| of the summed loss\n(line: mean)")
     logarithmic(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, [ax])
@@ -78,7 +85,7 @@ def gradients_along_training(result: GradientResult) -> Figure:
         ax.set(yscale="log", title=f"Stage {index + 1}", xlabel="Epoch")
         logarithmic(ax.yaxis)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes[0].set_ylabel("Absolute gradient (line: mean)")
+    axes[0].set_ylabel("|gradient| of the summed loss\n(line: mean)")
     _legend(figure, list(axes))
     return figure
 
@@ -91,15 +98,17 @@ def _styles(count: int) -> list[dict[str, Any]]:
     return [{"ls": line, "color": colour, "marker": marker} for line, colour, marker in rounds[:count]]
 
 
-def _draw_distribution(ax: Axes, stage: PointGradients, name: str, style: dict[str, Any]) -> None:
-    counts, edges = stage.magnitudes.binned(DRAWN_PER_DECADE)
+def _draw_distributions(ax: Axes, points: Sequence[PointGradients], name: str, style: dict[str, Any]) -> None:
+    """One stage of a network, for each seed; the label stands for all."""
     line = {"color": style["color"], "ls": style["ls"]}
-    if len(counts):
-        ax.stairs(counts / counts.max(), 10.0**edges, fill=True, color=style["color"], alpha=0.2)
-        ax.stairs(counts / counts.max(), 10.0**edges, label=name, **line)
-        ax.axvline(float(stage.magnitudes.mean or 0), lw=0.8, **line)
-    else:
-        ax.plot([], [], label=name, **line)
+    ax.plot([], [], label=name, **line)
+    for point in points:
+        counts, edges = point.magnitudes.binned(DRAWN_PER_DECADE)
+        if len(counts):
+            heights = counts / counts.max()
+            ax.stairs(heights, 10.0**edges, fill=True, color=style["color"], alpha=0.2 / len(points))
+            ax.stairs(heights, 10.0**edges, lw=1.0 if len(points) == 1 else 0.5, **line)
+            ax.axvline(float(point.magnitudes.mean or 0), lw=0.8 if len(points) == 1 else 0.5, **line)
 
 
 def _scale(ax: Axes, stages: Sequence[PointGradients]) -> None:
@@ -112,22 +121,28 @@ def _scale(ax: Axes, stages: Sequence[PointGradients]) -> None:
         ax.set_xlim(min(low) / 2, max(high) * 2)
 
 
-def _note_missing(ax: Axes, networks: Sequence[NetworkGradients], index: int) -> None:
+def _note_missing(ax: Axes, groups: Sequence[OverSeeds], index: int) -> None:
     notes = []
-    for network in networks:
-        found = network.stages[index].magnitudes
-        total = found.count + found.nonfinite
-        notes += [f"{network.label}: {found.zeros / total:.2%} zero"] if found.zeros else []
-        notes += [f"{network.label}: {found.nonfinite / total:.2%} not finite"] if found.nonfinite else []
+    for group in groups:
+        stage = group.stages[index]
+        found = [network.stages[index].magnitudes for network in group.networks]
+        total = sum(m.count + m.nonfinite for m in found)
+        notes += [f"{group.label}: {stage.zeros / total:.2%} zero"] if stage.zeros else []
+        notes += [f"{group.label}: {stage.nonfinite / total:.2%} not finite"] if stage.nonfinite else []
     ax.text(0.01, 0.95, "\n".join(notes), transform=ax.transAxes, fontsize=5, va="top")
 
 
 def _draw_band(
-    ax: Axes, positions: np.ndarray, points: Sequence[PointGradients], name: str, style: dict[str, Any]
+    ax: Axes,
+    positions: np.ndarray,
+    points: Sequence[PointGradients],
+    name: str | None,
+    style: dict[str, Any],
+    alpha: float = 0.12,
 ) -> None:
     means = [_drawable(point.magnitudes.mean) for point in points]
     low, high = ([_drawable(point.magnitudes.quantile(q)) for point in points] for q in BAND)
-    ax.fill_between(positions, low, high, color=style["color"], alpha=0.12, lw=0)
+    ax.fill_between(positions, low, high, color=style["color"], alpha=alpha, lw=0)
     ax.plot(positions, means, ms=2.5, label=name, **style)
 
 
@@ -163,5 +178,5 @@ def _columns(labels: Sequence[str]) -> int:
 
 
 def _legend_height(result: GradientResult) -> float:
-    labels = [network.label for network in result.networks]
+    labels = [group.label for group in result.over_seeds]
     return 0.12 * -(-len(labels) // _columns(labels))

@@ -21,6 +21,7 @@ from dia_analysis import (
 )
 from dia_analysis.beside_untrained import Baseline, BesideUntrained
 from dia_analysis.findings import Finding
+from dia_analysis.gradient_results import HEADS
 from dia_analysis.trust.checks import warnings
 from figures.correlation import distribution, scatter
 from figures.cost import cost_ratios
@@ -232,21 +233,23 @@ def _gini_table(results: Mapping[str, GiniResult]) -> Table:
 
 
 def _gradients(result: GradientResult) -> dict[str, object]:
-    heads = ("network", "stage", "mean |g|", "std", "median", "5 %", "95 %", "zero", "not finite", "|g| x rms")
+    heads = (*HEADS, "mean, lowest", "mean, highest")
     rows: list[tuple[Cell | str, ...]] = []
-    for network in result.networks:
-        for stage in network.stages:
-            found = stage.magnitudes
-            sizes = (found.mean, found.std, *(found.quantile(q) for q in (0.5, 0.05, 0.95)))
-            counts = (number(found.zeros, ",d"), number(found.nonfinite, ",d"))
-            relative = number(stage.relative, ".2e")
-            sized = (number(size, ".2e") for size in sizes)
-            rows.append((network.label, number(stage.stage, "d"), *sized, *counts, relative))
-    drawn = result if len(result.networks) <= len(COLOURS) else GradientResult(result.networks[: len(COLOURS)])
-    alt = "Distribution of the absolute gradient by stage. " + " ".join(n.finding() for n in drawn.networks)
-    caption = "Absolute gradient of the loss at each stage's output, on a logarithmic axis; the lines are the means."
+    for group in result.over_seeds:
+        for stage in group.stages:
+            sizes = (stage.mean, stage.median, stage.std, stage.low, stage.high)
+            counts = (number(stage.zeros, ",d"), number(stage.nonfinite, ",d"))
+            rest = (stage.relative, stage.mean_lowest, stage.mean_highest)
+            sized, others = ((number(size, ".2e") for size in some) for some in (sizes, rest))
+            rows.append((group.label, number(stage.stage, "d"), *sized, *counts, *others))
+    drawn = GradientResult(tuple(n for group in result.over_seeds[: len(COLOURS)] for n in group.networks))
+    alt = "Distribution of the absolute gradient by stage. " + " ".join(g.finding() for g in drawn.over_seeds)
+    caption = (
+        f"Absolute gradient at each stage's output, on a logarithmic axis, of {result.conditions}. The lines are the "
+        "means; each seed of a network has one."
+    )
     return {
-        "table": table("Absolute gradient g at each stage's output", heads, rows),
+        "table": table("Absolute gradient g at each stage's output; of several seeds the median", heads, rows),
         "figures": [_Figure(embed(gradient_distributions(drawn), alt), caption)],
     }
 

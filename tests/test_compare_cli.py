@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_cli import analyze, failure, images, plain_checkpoint, train
 
+from cli.gradient_pairs import Ratio, dia_lstm_beside_plain, finding
 from cli.networks import candidates, in_even_batches, run_files
-from dia_analysis import network_gradients
+from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
+from dia_analysis.magnitudes import BINS
 from dia_models import Checkpoint, ModelSpec, create_model
 from dia_models.data import Preprocessing, evenly_spaced, open_data, suited
 from dia_models.models import without_attention
@@ -22,30 +25,43 @@ def gradients(out, *options):
 
 
 def test_gradients_of_fresh_networks_beside_a_checkpoint(tmp_path, capsys):
-    assert analyze("gradients", "--ckpt", SE, *SMALL, "--images", 30, "--per-block", "--out", tmp_path / "out") == 0
+    options = ("--images", 30, "--draws", 3, "--per-block", "--out", tmp_path / "out")
+    assert analyze("gradients", "--ckpt", SE, *SMALL, *options) == 0
     out, err = capsys.readouterr()
-    assert "30 images of digits in batches of 30" in out
-    assert f"{SE}: the gradient" in out
-    assert "  cifar_resnet20_dia_lstm (without skip connections): mean x " in out
+    assert "the cross-entropy summed over a batch; 30 images, training mode, batches of 30; of several seeds" in out
+    assert f"{SE}: " in out
+    assert "from stage 3 back to stage 1 its mean changes by" in out
+    assert "cifar_resnet20 (3 seeds): " in out
+    assert "  cifar_resnet20_dia_lstm (without skip connections, 3 seeds; median [95 % interval]): mean x " in out
     assert "\x1b" not in out + err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     drawn = {f"fig13-{figure}.{kind}" for figure in ("distribution", "blocks") for kind in ("png", "pdf")}
-    arrays = {f"network{number}.nc" for number in (1, 2, 3)}
+    arrays = {f"network{number}.nc" for number in range(1, 8)}
     assert names == drawn | arrays | {"gradients.json", "images.txt", "manifest.json"}
     document = json.loads((tmp_path / "out" / "gradients.json").read_text())
-    assert [model["name"] for model in document["models"]] == [SE, "cifar_resnet20", "cifar_resnet20_dia_lstm"]
-    first, _, third = document["models"]
+    drawn = [(model["name"], model["weights_seed"]) for model in document["models"]]
+    assert drawn[0][0] == SE
+    assert drawn[1:] == [(name, seed) for name in ("cifar_resnet20", "cifar_resnet20_dia_lstm") for seed in (0, 1, 2)]
+    first, third = document["models"][0], document["models"][4]
+    assert [(group["name"], len(group["seeds"])) for group in document["over_seeds"]] == [
+        (SE, 1),
+        ("cifar_resnet20", 3),
+        ("cifar_resnet20_dia_lstm", 3),
+    ]
     assert first["provenance"]["checkpoint_sha256"] == Checkpoint.read(SE).sha256
     assert third["provenance"]["checkpoint"] is None
     assert third["made_from"]["options"] == {"skip": False}
     (pair,) = document["dia_lstm_beside_plain"]
     ratio = third["stages"][0]["mean_abs"] / document["models"][1]["stages"][0]["mean_abs"]
-    assert pair["mean_ratios"][0] == pytest.approx(ratio)
-    assert pair["skip"] is False
+    assert pair["mean_ratios"][0]["values"][0] == pytest.approx(ratio)
+    assert (pair["skip"], pair["seeds"]) == (False, [0, 1, 2])
 
 
 def test_gradients_are_those_of_the_library_on_the_same_images(tmp_path, capsys):
-    assert gradients(tmp_path / "a", "--model", "cifar_resnet20_se", "--images", 30, "-b", 20, "--seed", 5) == 0
+    assert (
+        gradients(tmp_path / "a", "--model", "cifar_resnet20_se", "--images", 30, "-b", 20, "--seed", 5, "--draws", 1)
+        == 0
+    )
     (model,) = json.loads(capsys.readouterr().out)["models"]
     source = open_data("digits", "test")
     chosen = evenly_spaced(30, 360)
@@ -105,7 +121,7 @@ def labelled_folder(tmp_path):
 
 def test_a_folder_of_classes(tmp_path, capsys):
     data = labelled_folder(tmp_path)
-    options = ("--model", "cifar_resnet11", "--data", data)
+    options = ("--model", "cifar_resnet11", "--data", data, "--draws", 1)
     assert "--image-size: the images have several sizes" in failure(capsys, gradients(tmp_path / "out", *options))
     assert gradients(tmp_path / "out", *options, "--image-size", 24) == 0
     (model,) = json.loads(capsys.readouterr().out)["models"]
@@ -113,7 +129,7 @@ def test_a_folder_of_classes(tmp_path, capsys):
     assert model["stages"][0]["shape"] == [64, 24, 24]
     path = tmp_path / "net.safetensors"
     plain_checkpoint(path)
-    assert gradients(tmp_path / "two", "--ckpt", path, "--model", "cifar_resnet11", "--data", data) == 0
+    assert gradients(tmp_path / "two", "--ckpt", path, *options) == 0
     models = json.loads(capsys.readouterr().out)["models"]
     assert [model["stages"][0]["shape"] for model in models] == [[64, 16, 16]] * 2
 
@@ -124,6 +140,90 @@ def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
     assert [c.name for c in found] == ["a/net", "b/net", "cifar_resnet20"]
     runs = [[Path("/a/run/epoch-0000.safetensors")], [Path("/b/run/epoch-0000.safetensors")]]
     assert [c.name for c in candidates([], [], [], runs)] == ["a/run", "b/run"]
+
+
+def fake(values, name, skip=False):
+    """Networks of one kind from several seeds, of which only the size of the gradient matters."""
+    made_from = ModelSpec(name=name, options={"skip": skip}).model_dump(mode="json")
+    for seed, by_stage in enumerate(values):
+        stages = [
+            PointGradients(stage, None, "m", 0, (1,), 1.0, magnitudes(float(value)))
+            for stage, value in enumerate(by_stage, 1)
+        ]
+        yield NetworkGradients(
+            name=name,
+            stages=tuple(stages),
+            blocks=(),
+            mode="training",
+            images=1,
+            batch_sizes=(1,),
+            loss_name="cross-entropy",
+            loss=1.0,
+            seed=0,
+            epoch=None,
+            weights_seed=seed,
+            made_from=made_from,
+            provenance=Provenance(),
+        )
+
+
+def magnitudes(mean):
+    return Magnitudes(2, mean, mean**2, 0, 0, mean, mean, np.bincount([30_000], minlength=BINS))
+
+
+ONES = [(1.0, 1.0)] * 5
+
+
+@pytest.mark.parametrize(
+    ("lstm", "verdict", "reason"),
+    [
+        ([(1.5, 1.2), (1.7, 1.3), (1.4, 1.2), (1.6, 1.4), (1.5, 1.3)], "holds here", "larger at every stage"),
+        ([(0.5, 1.2), (0.6, 1.3), (0.5, 1.2), (0.6, 1.4), (0.5, 1.3)], "does not hold here", "smaller at some stage"),
+        ([(1.36, 1), (0.9, 1), (0.55, 1), (0.68, 1), (1.06, 1)], "inconclusive", "not every interval over 5 seeds"),
+        ([(1.5, 1.2)], "inconclusive", "1 seed was measured and an interval takes 3"),
+        ([(0.5, 0.2), (0.6, 0.3)], "inconclusive", "2 seeds were measured"),
+    ],
+)
+def test_the_papers_claim_is_judged_over_seeds(lstm, verdict, reason):
+    networks = (*fake(ONES, "cifar_resnet56"), *fake(lstm, "cifar_resnet56_dia_lstm"))
+    found = finding(GradientResult(networks))
+    assert found.verdict == verdict
+    assert reason in found.reason
+    (pair,) = dia_lstm_beside_plain(GradientResult(networks))
+    assert [ratio.median for ratio in pair.means] == pytest.approx(
+        [np.median(stage) for stage in zip(*lstm, strict=True)]
+    )
+
+
+def test_a_ratios_interval_by_hand():
+    """Logarithms -1, 0, 1 (base e): mean 0, standard deviation 1, t of 2 degrees 4.3027: ± 2.4841."""
+    low, high = Ratio((np.e**-1, 1.0, np.e)).interval()
+    assert (np.log(low), np.log(high)) == pytest.approx((-2.4841, 2.4841), abs=1e-4)
+    assert Ratio((1.0, None, 2.0)).interval() is None
+    assert Ratio((1.0, 2.0)).interval() is None
+    assert (Ratio((0.5, 2.0, None)).larger, str(Ratio((None,)))) == (1, "–")
+
+
+def test_networks_with_skip_connections_or_other_seeds_are_no_pair():
+    plain, lstm = fake(ONES, "cifar_resnet56", skip=True), fake(ONES, "cifar_resnet56_dia_lstm", skip=False)
+    found = finding(GradientResult((*plain, *lstm)))
+    assert (found.verdict, found.reason[:35]) == ("inconclusive", "it takes a network with DIA-LSTM be")
+    first, second = list(fake(ONES, "cifar_resnet56"))[:2], list(fake(ONES, "cifar_resnet56_dia_lstm"))[1:4]
+    (pair,) = dia_lstm_beside_plain(GradientResult((*first, *second)))
+    assert [network.weights_seed for network, _ in pair.seeds] == [1]
+
+
+def test_modes_can_be_chosen(tmp_path, capsys):
+    options = ("--model", "cifar_resnet11", "--images", 13, "--mode", "evaluation", "--draws", 1)
+    assert gradients(tmp_path / "a", *options, "-b", 13) == gradients(tmp_path / "b", *options, "-b", 5) == 0
+    decoder = json.JSONDecoder()
+    text = capsys.readouterr().out.strip()
+    first, end = decoder.raw_decode(text)
+    second = decoder.decode(text[end:].strip())
+    a, b = (document["models"][0] for document in (first, second))
+    assert (a["mode"], a["batch_sizes"], b["batch_sizes"]) == ("evaluation", [13], [5, 3])
+    for one, other in zip(a["stages"], b["stages"], strict=True):
+        assert one["mean_abs"] == pytest.approx(other["mean_abs"], rel=1e-4)
 
 
 def test_batches_are_of_even_size():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -410,6 +411,107 @@ def test_scores_without_a_gradient_are_said():
 
     with pytest.raises(AnalysisInputError, match="do not depend on conv through anything that has a gradient"):
         gradcam(Detached(), SQUARE)
+
+
+class PolicyAndValue(nn.Module):
+    """Gives class scores; a value is worked out after them, from the same trunk, and set aside."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+        self.policy = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        self.value = nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2), nn.ReLU(inplace=True))
+        self.head, self.judge = nn.Linear(4, 3), nn.Linear(2, 1)
+
+    def forward(self, x):
+        trunk = self.trunk(x)
+        scores = self.head(self.policy(trunk).mean((2, 3)))
+        self.last_value = self.judge(self.value(trunk).mean((2, 3))).detach()
+        return scores
+
+
+class WithTwin(nn.Module):
+    """A network and a slow copy of it, which runs last and without gradients."""
+
+    def __init__(self, frozen=False):
+        super().__init__()
+        self.online = PolicyAndValue().requires_grad_(not frozen)
+        self.twin = copy.deepcopy(self.online)
+
+    def forward(self, x):
+        scores = self.online(x)
+        with torch.no_grad():
+            self.aim = self.twin(x)
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        (PolicyAndValue(), "policy"),
+        (WithTwin(), "online.policy"),
+        (WithTwin(frozen=True), "online.policy"),
+    ],
+)
+@pytest.mark.parametrize("target", [None, [2, 0]])
+def test_the_default_layer_is_the_last_that_the_scores_depend_on(model, layer, target):
+    images = torch.randn(2, 1, 6, 6)
+    by_default, named = (gradcam(model, images, target=target, layer=name) for name in (None, layer))
+    assert by_default.layer.startswith(layer)
+    np.testing.assert_allclose(by_default.layer_maps, named.layer_maps, atol=1e-6)
+    assert not any(m._forward_hooks for m in model.modules())
+    in_batches = gradcam(model, images.split(1), target=target)
+    np.testing.assert_allclose(in_batches.layer_maps, named.layer_maps, atol=1e-6)
+
+
+def test_a_layer_that_was_named_is_not_exchanged():
+    with pytest.raises(AnalysisInputError, match="the class scores do not depend on value"):
+        gradcam(PolicyAndValue(), torch.randn(1, 1, 6, 6), layer="value")
+
+
+def test_autocast_around_it_changes_nothing():
+    model, images = create_model("cifar_resnet20_se").eval(), torch.randn(2, 3, 16, 16)
+    expected = gradcam(model, images, target=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(images).dtype is torch.bfloat16  # it is on
+        found = gradcam(model, images, target=1)
+        np.testing.assert_array_equal(found.maps, expected.maps)
+        assert torch.is_autocast_enabled("cpu")
+    np.testing.assert_array_equal(found.layer_maps, expected.layer_maps)
+    np.testing.assert_array_equal(found.target_score, expected.target_score)
+
+
+def test_a_network_that_is_in_half_precision_inside_has_maps():
+    class Inside(Tiny):
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return super().forward(x)
+
+    result = gradcam(Inside(), SQUARE, target=1)
+    assert result.layer_maps.dtype == np.float32
+    np.testing.assert_allclose(result.layer_maps, 0.5 * SQUARE[0].numpy(), rtol=2**-6)
+
+
+class Answers(Tiny):
+    """Gives what `answer` makes of its logits."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(super().forward(x))
+
+
+@pytest.mark.parametrize("answer", [lambda y: {"logits": y}, lambda y: SimpleNamespace(logits=y)])
+def test_outputs_may_hold_logits(answer):
+    np.testing.assert_array_equal(gradcam(Answers(answer), SQUARE).layer_maps, gradcam(Tiny(), SQUARE).layer_maps)
+
+
+@pytest.mark.parametrize(("answer", "given"), [(lambda y: (y, y), "a tuple"), (lambda y: {"out": y}, "a dict")])
+def test_outputs_without_logits_are_one_clear_line(answer, given):
+    with pytest.raises(AnalysisInputError, match=f"it gives {given}; class scores .* or as its `logits`; wrap"):
+        gradcam(Answers(answer), SQUARE)
 
 
 def two_results():

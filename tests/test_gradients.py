@@ -2,6 +2,7 @@
 
 import copy
 import json
+from inspect import unwrap
 from math import log10
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dia_analysis import AnalysisInputError, GradientResult, measure_gradients, network_gradients
+from dia_analysis.gradient_change import decades, told, word
 from dia_models import create_model
 
 
@@ -30,8 +32,8 @@ class Factor(nn.Module):
 class Chain(nn.Module):
     """Factors, one after the other; the two channels are the logits.
 
-    For images of zeros both classes have probability 1/2, so the gradient at the logits is ±1/2 by image, divided by
-    the batch size, and at the output of a factor it is that times the factors that follow.
+    For images of zeros both classes have probability 1/2, so the gradient at the logits is ±1/2 by image, whatever
+    the batch, and at the output of a factor it is that times the factors that follow.
     """
 
     def __init__(self, *factors):
@@ -55,9 +57,9 @@ def means(network):
 
 
 def test_in_closed_form():
-    """A batch of 4 makes it 1/8 at the end; the factors after the third, second and first output are 1, 5, 15."""
+    """It is 1/2 at the end; the factors after the third, second and first output are 1, 5, 15."""
     network = of_chain(2, 3, 5)
-    assert means(network) == pytest.approx([15 / 8, 5 / 8, 1 / 8], rel=1e-6)
+    assert means(network) == pytest.approx([15 / 2, 5 / 2, 1 / 2], rel=1e-6)
     assert [stage.module for stage in network.stages] == ["factors.0", "factors.1", "factors.2"]
     for stage in network.stages:
         found = stage.magnitudes
@@ -65,20 +67,28 @@ def test_in_closed_form():
         assert found.variance == pytest.approx(0, abs=1e-16)
         assert found.quantile(0.5) == pytest.approx(found.mean, rel=1e-7)
     assert network.loss == pytest.approx(np.log(2), rel=1e-6)
-    assert (network.images, network.batch_size) == (4, 4)
+    assert (network.images, network.batch_sizes) == (4, (4,))
 
 
 def test_images_of_a_smaller_batch_weigh_as_much():
-    assert means(of_chain(2, 3, batches=zeros(4, 1))) == pytest.approx([3 / 8, 1 / 8], rel=1e-6)
+    network = of_chain(2, 3, batches=zeros(4, 1))
+    assert (network.images, network.batch_sizes) == (5, (4, 1))
+    assert network.loss == pytest.approx(np.log(2), rel=1e-6)
+    assert means(network) == pytest.approx([3 / 2, 1 / 2], rel=1e-6)
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(0.1, "vanishes"), (10, "explodes"), (0.5, "keeps its size")])
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(0.1, "vanishes"), (10, "explodes"), (0.9, "keeps its size"), (0.5, "shrinks"), (2, "grows")],
+)
 def test_planted_decades_are_found(factor, verdict):
     network = of_chain(1, factor, factor)
-    assert network.decades_per_stage == pytest.approx((log10(factor),) * 2, abs=1e-6)
-    assert network.decades == pytest.approx(2 * log10(factor), abs=1e-6)
+    both = 2 * log10(factor)
+    assert network.decades_per_stage == pytest.approx((both / 2,) * 2, abs=1e-6)
+    assert (network.change.mean, network.change.median) == pytest.approx((both, both), abs=1e-6)
     assert network.verdict == verdict
-    assert f"the gradient {verdict}: {network.decades:+.2f} decades from stage 3 back to stage 1" in network.finding()
+    assert f"|g| {verdict}: from stage 3 back to stage 1 its mean changes by {both:+.2f} decades" in network.finding()
+    assert network.finding().endswith(f"its median changes by {both:+.2f}.")
 
 
 def test_scaling_each_stages_last_convolution_shifts_the_decades_by_as_much():
@@ -91,7 +101,7 @@ def test_scaling_each_stages_last_convolution_shifts_the_decades_by_as_much():
     for a, b in zip(plain.decades_per_stage, small.decades_per_stage, strict=True):
         assert b == pytest.approx(a - 3, abs=0.02)
     assert small.verdict == "vanishes"
-    assert small.decades < -5
+    assert small.change.mean < -5
 
 
 def labelled(count, size=8, classes=10, batch=None):
@@ -99,9 +109,9 @@ def labelled(count, size=8, classes=10, batch=None):
     return list(zip(images.split(batch or count), labels.split(batch or count), strict=True))
 
 
-def by_autograd(model, batches, points):
-    """The gradients at modules' outputs, one batch after the other, by retain_grad and backward on a copy."""
-    model = copy.deepcopy(model).train()
+def by_autograd(model, batches, points, mode="training"):
+    """The gradients at modules' outputs, one batch after the other, by retain_grad and backward, in float64."""
+    model = copy.deepcopy(model).train(mode == "training").double()
     kept, found = {}, {point: [] for point in points}
 
     def keep(name):
@@ -117,29 +127,97 @@ def by_autograd(model, batches, points):
     for point in points:
         model.get_submodule(point).register_forward_hook(keep(point))
     for images, labels in batches:
-        F.cross_entropy(model(images), labels).backward()
+        F.cross_entropy(model(images.double().requires_grad_()), labels, reduction="sum").backward()
         for point in points:
-            found[point].append(kept[point].grad.flatten().double())
+            found[point].append(kept[point].grad.flatten())
     return {point: torch.cat(values).numpy() for point, values in found.items()}
 
 
+def doubled(batches):
+    return [(images.double(), labels) for images, labels in batches]
+
+
+def assert_equal_to_numpy(found, gradients):
+    """Every statistic, of the absolute values of all gradients in one array; quantiles to half a bin."""
+    finite = np.abs(gradients[np.isfinite(gradients)])
+    assert (found.count, found.nonfinite) == (len(finite), len(gradients) - len(finite))
+    assert found.zeros == (finite == 0).sum()
+    assert found.mean == pytest.approx(finite.mean(), rel=1e-9)
+    assert found.variance == pytest.approx(finite.var(), rel=1e-8)
+    assert found.std == pytest.approx(finite.std(), rel=1e-8)
+    assert found.smallest == pytest.approx(finite[finite > 0].min(), rel=1e-6)
+    assert found.largest == pytest.approx(finite.max(), rel=1e-9)
+    for q in (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99):
+        assert found.quantile(q) == pytest.approx(np.quantile(finite, q, method="inverted_cdf"), rel=0.012)
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
 @pytest.mark.parametrize("name", ["cifar_resnet20_dia_lstm", "cifar_preresnet20_cbam", "cifar_resnet20"])
-def test_equals_a_plain_autograd_loop(name):
-    model = create_model(name, skip=False)
-    batches = labelled(12, batch=6)
-    network = network_gradients(model, batches, per_block=True)
+def test_equals_a_plain_autograd_loop(name, mode):
+    model = create_model(name, skip=False).double()
+    batches = doubled(labelled(12, batch=5))
+    network = network_gradients(model, batches, per_block=True, mode=mode)
     outputs = (*network.stages, *network.blocks)
-    expected = by_autograd(model, batches, [output.module for output in outputs])
+    expected = by_autograd(model, batches, [output.module for output in outputs], mode)
     assert [(b.stage, b.block) for b in network.blocks] == [(s, b) for s in (1, 2, 3) for b in (1, 2)]
     for output in outputs:
-        values = np.abs(expected[output.module])
-        found = output.magnitudes
-        assert found.count == values.size
-        assert found.zeros == (values == 0).sum()
-        assert found.mean == pytest.approx(values.mean(), rel=1e-4)
-        assert found.std == pytest.approx(values.std(), rel=1e-4)
-        for q in (0.05, 0.5, 0.95):
-            assert found.quantile(q) == pytest.approx(np.quantile(values, q, method="inverted_cdf"), rel=0.015)
+        assert_equal_to_numpy(output.magnitudes, expected[output.module])
+
+
+class Rooted(nn.Module):
+    """Logits are roots of means of |x|: the gradient is zero where x is, and infinite where the whole mean is."""
+
+    def __init__(self):
+        super().__init__()
+        self.point = nn.Identity()
+
+    def forward(self, x):
+        return self.point(x * 1).abs().mean((2, 3)).sqrt()
+
+
+def test_zeros_and_values_that_are_not_finite_equal_numpys():
+    images = torch.randn(7, 3, 4, 4, dtype=torch.float64)
+    images[0, 1], images[2:4, :, 0] = 0.0, 0.0
+    batches = list(zip(images.split(3), (torch.arange(7) % 3).split(3), strict=True))
+    (stage,) = network_gradients(Rooted(), batches, points="point").stages
+    expected = by_autograd(Rooted(), batches, ["point"])["point"]
+    assert stage.magnitudes.nonfinite == 16
+    assert stage.magnitudes.zeros == 2 * 3 * 4
+    assert_equal_to_numpy(stage.magnitudes, expected)
+
+
+def test_in_evaluation_mode_it_does_not_matter_how_images_are_put_into_batches():
+    body = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2), nn.BatchNorm2d(6))
+    model = nn.Sequential(*body, nn.Tanh(), nn.Flatten(), nn.LazyLinear(10)).double()
+    model(torch.randn(16, 3, 8, 8, dtype=torch.float64))  # so that batch norms have statistics of their own
+    whole, points = doubled(labelled(130)), ["0", "4"]
+    expected = by_autograd(model, whole, points, "evaluation")
+    for size in (64, 65, 128, 1):
+        batches = list(zip(*(part.split(size) for part in whole[0]), strict=True))
+        network = network_gradients(model, batches, points=points, mode="evaluation")
+        for stage in network.stages:
+            assert_equal_to_numpy(stage.magnitudes, expected[stage.module])
+    assert "evaluation mode (each image's own), batches of 1" in network.conditions
+
+
+def test_in_training_mode_batch_norm_couples_a_batch_and_its_size_is_said():
+    model, whole = create_model("cifar_resnet11").double(), doubled(labelled(12))
+    one, two = (
+        network_gradients(model, list(zip(*(part.split(size) for part in whole[0]), strict=True))) for size in (12, 8)
+    )
+    assert abs(one.stages[0].magnitudes.mean / two.stages[0].magnitudes.mean - 1) > 1e-6
+    assert 0.5 < one.stages[0].magnitudes.mean / two.stages[0].magnitudes.mean < 2  # no factor of the batch size
+    assert one.conditions == "the cross-entropy summed over a batch; 12 images, training mode, batches of 12"
+    assert two.conditions.endswith("training mode, batches of 8 and 4")
+    with pytest.raises(AnalysisInputError, match="'eval' given; accepted: training, evaluation"):
+        unwrap(network_gradients)(model, whole, mode="eval")
+
+
+def test_autocast_around_it_changes_nothing():
+    model, batches = create_model("cifar_resnet11"), labelled(4)
+    expected = means(network_gradients(model, batches))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert means(network_gradients(model, batches)) == expected
 
 
 class InPlace(nn.Module):
@@ -160,7 +238,7 @@ def test_a_later_change_in_place_does_not_hide_what_came_before_it():
     images = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])[:, :, None, None]
     network = network_gradients(InPlace(), [(images, torch.tensor([0, 1]))], points="point")
     (stage,) = network.stages
-    wrong = 3 / (1 + np.e**3)
+    wrong = 2 * 3 / (1 + np.e**3)
     assert (stage.magnitudes.count, stage.magnitudes.zeros) == (4, 2)
     assert stage.magnitudes.largest == pytest.approx(wrong / 2, rel=1e-6)
     assert stage.magnitudes.mean == pytest.approx(wrong / 4, rel=1e-6)
@@ -201,6 +279,7 @@ def test_nan_weights_are_counted_and_make_no_number():
     document = GradientResult((network,)).to_dict()
     json.dumps(document, allow_nan=False)
     assert (document["models"][0]["loss"], document["models"][0]["decades"]) == (None, None)
+    assert document["over_seeds"][0]["verdict"] == "is not finite"
     assert document["models"][0]["stages"][0]["quantiles"]["0.5"] is None
     assert document["models"][0]["stages"][0]["histogram"]["counts"] == []
 
@@ -313,17 +392,17 @@ class Shared(nn.Module):
 def test_each_call_of_a_shared_module_has_its_own_gradient():
     network = network_gradients(Shared(), zeros(4), points="factor")
     assert [(stage.module, stage.call) for stage in network.stages] == [("factor", 0), ("factor", 1)]
-    assert means(network) == pytest.approx([3 / 8, 1 / 8], rel=1e-6)
+    assert means(network) == pytest.approx([3 / 2, 1 / 2], rel=1e-6)
 
 
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
         ([], "there are no images to analyse"),
-        ([torch.zeros(2, 3, 8, 8)], "labels are needed: give"),
-        ([(torch.zeros(2, 3, 8, 8), None)], "labels are needed: give"),
-        ([(torch.zeros(2, 3, 8, 8), torch.tensor([-1, -1]))], "labels are needed: one class number"),
-        ([(torch.zeros(2, 3, 8, 8), torch.tensor([0]))], "labels are needed: one class number"),
+        ([torch.zeros(2, 3, 8, 8)], "labels are needed, since"),
+        ([(torch.zeros(2, 3, 8, 8), None)], "labels are needed, since"),
+        ([(torch.zeros(2, 3, 8, 8), torch.tensor([-1, -1]))], "a label is -1; labels are needed"),
+        ([(torch.zeros(2, 3, 8, 8), torch.tensor([0]))], r"labels of \(1,\) for 2 images; labels are needed"),
         ([(torch.zeros(0, 3, 8, 8), torch.zeros(0).long())], "a batch without images"),
         ([(torch.zeros(1, 3, 8, 8), torch.tensor([0]))], "a batch of one image has no statistics for batch norm"),
     ],
@@ -350,8 +429,8 @@ class Aside(nn.Module):
     [
         (lambda logits: logits, r"no gradient came back to the output of aside \(call 0\)"),
         (lambda logits: logits.detach(), "no gradient came back to the output of aside"),
-        (lambda logits: {"out": logits}, "the network gives a dict; expected logits"),
-        (lambda logits: logits[0], r"the network gives a tensor of \(2,\); expected logits"),
+        (lambda logits: {"out": logits}, "it gives a dict; class scores"),
+        (lambda logits: logits[0], "it gives 2 rows of logits for 4 images"),
     ],
 )
 def test_outputs_that_cannot_be_used(answer, message):
@@ -373,8 +452,10 @@ def test_several_networks_and_their_json_document():
     assert stage["variance"] == pytest.approx(stage["std_abs"] ** 2)
     assert sum(stage["histogram"]["counts"]) == stage["values"] - stage["zeros"]
     assert model["provenance"]["versions"]["torch"] == torch.__version__
-    assert len(result.summary().splitlines()) == 1 + 6 + 1 + 2
-    assert result._repr_html_().startswith("<pre>network")
+    lines = result.summary().splitlines()
+    assert len(lines) == 2 + 1 + 6 + 1 + 2
+    assert lines[0].endswith("of the cross-entropy summed over a batch; 4 images, training mode, batches of 4.")
+    assert (model["mode"], model["batch_size"], model["batch_sizes"]) == ("training", 4, [4])
 
 
 def test_a_saved_result_is_complete_and_labelled(tmp_path):
@@ -388,3 +469,74 @@ def test_a_saved_result_is_complete_and_labelled(tmp_path):
         assert float(arrays["mean_abs"][0]) == pytest.approx(found.mean)
     with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
+
+
+def drawn(*factors, name="chain"):
+    """Chains of three factors; the number of a chain is its seed."""
+    networks = [
+        network_gradients(Chain(1, f, g), zeros(4), points="factors.*", name=name, weights_seed=seed)
+        for seed, (f, g) in enumerate(factors)
+    ]
+    return GradientResult(tuple(networks))
+
+
+def test_several_seeds_are_one_row_of_medians_with_their_extent():
+    (group,) = drawn((1, 10), (1, 20), (1, 40)).over_seeds
+    assert group.label == "chain (3 seeds)"
+    assert [stage.mean for stage in group.stages] == pytest.approx([10, 10, 0.5])  # 20 times 1/2
+    assert (group.stages[0].mean_lowest, group.stages[0].mean_highest) == pytest.approx((5, 20))
+    lines = drawn((1, 10), (1, 20), (1, 40)).summary().splitlines()
+    assert len(lines) == 2 + 1 + 3 + 1 + 1
+    assert lines[0].endswith("of several seeds the median.")
+
+
+def test_the_word_over_seeds_rests_on_the_interval():
+    """Decades 1, 1.3, 1.6: mean 1.3, standard deviation 0.301, t of 2 degrees 4.303: 1.3 ± 0.748, so it grows."""
+    (group,) = drawn((1, 10), (1, 20), (1, 40)).over_seeds
+    low, high = group.to_dict()["decades_interval"]
+    assert (low, high) == pytest.approx((1.3010 - 0.7478, 1.3010 + 0.7478), abs=1e-3)
+    assert group.verdict == "grows"
+    assert (
+        "chain (3 seeds): |g| grows: from stage 3 back to stage 1 its mean changes by +1.30 decades" in group.finding()
+    )
+    assert drawn((1, 20), (1, 21), (1, 22)).over_seeds[0].verdict == "explodes"
+    assert drawn((1, 1), (1, 1.1), (1, 1.2)).over_seeds[0].verdict == "keeps its size"
+    assert drawn((1, 0.1), (1, 10), (1, 1)).over_seeds[0].verdict == "inconclusive"
+
+
+def test_two_seeds_have_no_interval_and_one_checkpoint_speaks_for_itself():
+    (two,) = drawn((1, 20), (1, 21)).over_seeds
+    assert two.verdict == "inconclusive"
+    assert "+1.30 and +1.32 decades" in two.finding()
+    assert two.finding().endswith("An interval takes 3 seeds.")
+    (one,) = drawn((1, 20)).over_seeds
+    assert (one.label, one.verdict) == ("chain", "explodes")
+
+
+@pytest.mark.parametrize(
+    ("mean", "median", "expected"),
+    [
+        (-0.9, log10(5e-9 / 2e-4), "shrinks"),  # by a factor of 8, but the median by 40,000
+        (-0.29, 0.29, "keeps its size"),
+        (-0.31, -0.31, "shrinks"),
+        (-1.0, -1.0, "vanishes"),
+        (1.0, float("inf"), "explodes"),
+        (0.5, 1.5, "grows"),
+        (-0.2, -4.0, "inconclusive"),
+        (-2.0, 2.0, "inconclusive"),
+        (-2.0, None, "vanishes"),
+        (None, None, "inconclusive"),
+    ],
+)
+def test_mean_and_median_must_agree(mean, median, expected):
+    spans = (None if change is None else (change, change) for change in (mean, median))
+    assert word(*spans) == expected
+
+
+def test_a_median_that_is_zero_is_said():
+    (group,) = drawn((1, 0), (1, 0), (1, 0)).over_seeds
+    assert group.finding() == "chain: the gradient vanishes: it is exactly zero at stage 1, 2."
+    assert decades(0.0, 1.0) == -float("inf")
+    assert decades(1.0, 0.0) == float("inf")
+    assert decades(0.0, 0.0) is None
+    assert told(-float("inf")) == "-∞ (to exactly zero)"

@@ -46,12 +46,20 @@ def test_channels_last_features_are_taken_where_they_are_turned_round():
 
 def test_a_vision_transformer_has_no_last_feature_map():
     vit = timm.create_model("vit_tiny_patch16_224", depth=2, img_size=32)
-    message = r"most of its work after its last feature map, that of 'patch_embed.proj', on something else \(norm gives"
-    with pytest.raises(AnalysisInputError, match=message):
+    message = (
+        r"after its last feature map, on something else \(norm gives a tensor \(1, 5, 192\), tokens\).*name a layer"
+    )
+    with pytest.raises(AnalysisInputError, match=message) as caught:
         found(vit)
+    assert str(caught.value).endswith("such as layer='patch_embed.proj'")
+    assert len(str(caught.value)) <= 300
     assert found(vit, name="patch_embed.proj") == TargetLayer("patch_embed.proj", 0)
-    with pytest.raises(AnalysisInputError, match=r"blocks.1 gives a tensor \(1, 5, 192\), which is no feature map"):
+    with pytest.raises(
+        AnalysisInputError, match=r"blocks.1 gives a tensor \(1, 5, 192\), tokens, which is no"
+    ) as caught:
         found(vit, name="blocks.1")
+    assert str(caught.value).endswith("the network's last such is layer='patch_embed.proj'")
+    assert len(str(caught.value)) <= 300
 
 
 def test_one_position_is_no_map():
@@ -67,7 +75,9 @@ def test_channels_last_features_are_refused():
             return x.permute(0, 2, 3, 1)
 
     model = nn.Sequential(nn.Conv2d(3, 5, 1), Turn(), nn.Flatten(), nn.Linear(5 * 64, 2))
-    with pytest.raises(AnalysisInputError, match=r"1 gives a tensor \(1, 8, 8, 5\), which is no feature map"):
+    with pytest.raises(
+        AnalysisInputError, match=r"1 gives a tensor \(1, 8, 8, 5\), channels last, which is no feature"
+    ):
         found(model, 8, name="1")
 
 

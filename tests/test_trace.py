@@ -143,3 +143,95 @@ def test_tracing_leaves_the_network_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class Normalize(nn.Module):
+    def forward(self, x):
+        return (x - 0.5) / 0.25
+
+
+class Held(nn.Module):
+    """Keeps a network as `model`, and gives what `answer` makes of its output."""
+
+    def __init__(self, model, answer=lambda output: output):
+        super().__init__()
+        self.model, self.answer = model, answer
+
+    def forward(self, x):
+        return self.answer(self.model(x))
+
+
+def lightning_module(model):
+    from lightning import LightningModule
+
+    class Lit(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x)
+
+    return Lit()
+
+
+def headless():
+    model = torchvision.models.resnet18()
+    return nn.Sequential(*list(model.children())[:-2])
+
+
+def with_neck():
+    """A backbone and a neck of one size in one encoder: no size shows itself just inside the encoder."""
+    return nn.Sequential(Held(headless()), nn.Sequential(nn.Conv2d(512, 8, 1), nn.Conv2d(8, 8, 1)))
+
+
+HEAD = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+LAYERS = [f"layer{i}" for i in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "channels", "expected"),
+    [
+        (lambda net: nn.Sequential(Normalize(), net), 3, [f"1.{name}" for name in LAYERS]),
+        (lambda net: nn.Sequential(nn.Conv2d(1, 3, 1), Held(net)), 1, [f"1.model.{name}" for name in LAYERS]),
+        (lambda net: nn.DataParallel(net), 3, [f"module.{name}" for name in LAYERS]),
+        (lambda net: Held(Held(Held(net, lambda y: {"logits": y}))), 3, [f"model.model.model.{n}" for n in LAYERS]),
+        (lightning_module, 3, [f"model.{name}" for name in LAYERS]),
+    ],
+)
+def test_wrapped_networks_have_the_stages_of_what_they_wrap(wrap, channels, expected):
+    found = stages(wrap(torchvision.models.resnet18()), 64, channels)
+    assert names(found) == expected
+    assert [len(stage.blocks) for stage in found] == [2, 2, 2, 2]
+
+
+def test_a_backbone_with_a_head_is_taken_apart_whatever_it_gives():
+    pooled = Held(headless(), lambda maps: maps.mean((2, 3)))
+    listed = Held(headless(), lambda maps: [maps])
+    for backbone, head in (
+        (headless(), HEAD),
+        (Held(Held(headless())), HEAD),
+        (pooled, HEAD[2:]),
+        (listed, (Held(nn.Identity(), lambda maps: maps[0]), *HEAD)),
+    ):
+        found = stages(nn.Sequential(backbone, *head))
+        assert [name.rpartition(".")[2] for name in names(found)] == ["4", "5", "6", "7"]  # layer1 to layer4
+
+
+def test_sizes_hidden_behind_two_modules_of_one_size_are_found():
+    found = stages(nn.Sequential(Held(with_neck()), *HEAD[:2]))
+    assert names(found)[:3] == [f"0.model.0.model.{i}" for i in (4, 5, 6)]
+    assert len(found) == 4
+
+
+def test_small_maps_inside_a_block_are_no_stage():
+    """Squeeze-excitation works at 1x1 inside every block, also behind a wrapper."""
+    found = stages(Held(timm.create_model("seresnet18")))
+    assert names(found) == [f"model.{name}" for name in LAYERS]
+
+
+def test_where_nothing_is_found_points_is_named():
+    with pytest.raises(AnalysisInputError, match="no stage was found.*with points=, such as 'layer") as caught:
+        stages(Held(nn.Sequential(nn.Flatten(), nn.Linear(12, 2))), 2)
+    assert caught.value.argument == "points"
+    assert len(str(caught.value)) <= 300

@@ -356,3 +356,16 @@ def test_the_figure_of_both_checks_shows_their_curves():
 def test_an_untrustworthy_tiny_network_is_still_checked():
     """One image, a map of 2x2 positions: nothing breaks, and with so little the verdict may be open."""
     assert randomisation_check(Tiny(), SQUARE, steps=2).depends_on_weights in (True, False, None)
+
+
+def test_autocast_around_the_checks_changes_nothing():
+    model, images = create_model("cifar_resnet11_se").eval(), torch.randn(2, 3, 12, 12)
+    checks = (
+        lambda: road_check(model, images, target=1, steps=3, draws=1),
+        lambda: randomisation_check(model, images, target=1, steps=2, draws=1),
+    )
+    for check in checks:
+        expected = check()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = check()
+        assert found.to_dict() == expected.to_dict()

@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dia_analysis.batches import inputs_of, iterate_batches
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.explain.layer_gradient import Explained, features_and_gradient
+from dia_analysis.explain.layer_gradient import Explained, NotReachedError, features_and_gradient
 from dia_analysis.explain.methods import GRADCAM, Method, cam_method
 from dia_analysis.explain.results import GradCAMResult, join
-from dia_analysis.explain.target_layer import TargetLayer, find_target_layer
+from dia_analysis.explain.target_layer import TargetLayer, find_target_layer, last_that_counts
 from dia_analysis.explain.targets import Target, Targets, class_names, evidence, probabilities
 from dia_analysis.probes.capture import refuse_scripted
-from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.provenance import Provenance
 
 
@@ -37,13 +38,15 @@ def gradcam(
 ) -> GradCAMResult:
     """Map what in each image speaks for a class, in the eyes of a network.
 
-    `images` is one batch (image, channel, height, width), prepared as the network expects it, or yields batches,
-    each alone or first in a tuple; they are moved to the network's device. `target` is a class by number or (of
-    `classes`) by name, one for all or one per image; by default each image's predicted class. `layer` names the
-    module to explain, by default the last block; `call` is which of its applications, from 0, by default the last.
-    `method` is one of `method_names()`. `names` are the images', by default #0, #1, ...; `name` is the network's.
+    `images` is one batch (image, channel, height, width), prepared as the network expects it, or yields batches, as
+    `iterate_batches` says; they are moved to the network's device. `target` is a class by number or (of `classes`) by
+    name, one for all or one per image; by default each image's predicted class. `layer` names the module to explain,
+    by default the last block that the class scores depend on; `call` is which of its applications, from 0, by default
+    the last. `method` is one of `method_names()`. `names` are the images', by default #0, #1, ...; `name` is the
+    network's.
 
-    The network runs in evaluation mode and is left as it was. Memory grows by a map of the layer's size per image.
+    The network runs in evaluation mode, without autocast, and is left as it was. Memory grows by a map of the layer's
+    size per image.
     Raises AnalysisInputError for what does not exist or does not fit, for outputs that are not finite, and if
     there are no images.
     """
@@ -80,9 +83,16 @@ def stream_gradcam(
     done, found = 0, None
     for batch in _prepared(model, images):
         with _undisturbed(model):
-            if found is None:
-                found = find_target_layer(model, batch[:1], layer, call)
-            part = _explain(model, batch, found, make_map, targets, classes, done)
+            first, found = found is None, found or find_target_layer(model, batch[:1], layer, call)
+            try:
+                part = _explain(model, batch, found, make_map, targets, classes, done)
+            except NotReachedError:
+                searched = first and layer is None and call is None
+                other = last_that_counts(model, batch[:1], _Score(model, targets, classes, done)) if searched else None
+                if other is None:
+                    raise
+                found = other
+                part = _explain(model, batch, found, make_map, targets, classes, done)
         done += len(batch)
         yield replace(part, **about)
     targets.finish()
@@ -97,17 +107,11 @@ def _explain(
     classes: Sequence[str] | None,
     done: int,
 ) -> GradCAMResult:
-    chosen: list[Tensor] = []
-
-    def score(logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image"]:
-        _refuse_non_finite(model, logits, done)
-        predicted = probabilities(logits.detach()).argmax(1)
-        chosen[:] = predicted, targets.take(predicted, class_names(classes, logits.shape[1]))
-        return evidence(logits, chosen[1])
-
+    score = _Score(model, targets, classes, done)
     explained = features_and_gradient(model, batch, layer, score)
     shares = probabilities(explained.logits)
-    scores = [shares.gather(1, numbers[:, None])[:, 0].cpu().numpy() for numbers in chosen]
+    predicted, chosen = score.predicted, score.chosen
+    scores = [shares.gather(1, numbers[:, None])[:, 0].cpu().numpy() for numbers in (predicted, chosen)]
     return GradCAMResult(
         name="",
         layer=layer.name,
@@ -117,11 +121,27 @@ def _explain(
         images=tuple(f"#{done + i}" for i in range(len(batch))),
         size=(batch.shape[2], batch.shape[3]),
         layer_maps=_checked_maps(make_map, explained, layer, done),
-        predicted=chosen[0].cpu().numpy(),
+        predicted=predicted.cpu().numpy(),
         score=scores[0],
-        target=chosen[1].cpu().numpy(),
+        target=chosen.cpu().numpy(),
         target_score=scores[1],
     )
+
+
+class _Score:
+    """One number for each image of a batch that starts at image `done`: what speaks for its target class."""
+
+    predicted: Tensor
+    chosen: Tensor
+
+    def __init__(self, model: nn.Module, targets: Targets, classes: Sequence[str] | None, done: int):
+        self.model, self.targets, self.classes, self.done = model, targets, classes, done
+
+    def __call__(self, logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image"]:
+        _refuse_non_finite(self.model, logits, self.done)
+        self.predicted = probabilities(logits.detach()).argmax(1)
+        self.chosen = self.targets.take(self.done, self.predicted, class_names(self.classes, logits.shape[1]))
+        return evidence(logits, self.chosen)
 
 
 def _checked_maps(
@@ -150,7 +170,7 @@ def _refuse_non_finite(model: nn.Module, logits: Tensor, done: int) -> None:
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no compiled code (it ignores hooks), and gradients possible, also inside inference mode."""
-    with evaluating(model), torch.inference_mode(False), torch.compiler.set_stance("force_eager"):
+    with evaluating(model), autocast_off(model), torch.inference_mode(False), torch.compiler.set_stance("force_eager"):
         yield
 
 
@@ -159,8 +179,8 @@ def _prepared(
 ) -> Iterator[Float[Tensor, "image channel height width"]]:
     reference = next(chain(model.parameters(), model.buffers()), torch.empty(0))
     size = None
-    for batch in [images] if isinstance(images, Tensor) else images:
-        inputs = batch if isinstance(batch, Tensor) else batch[0]
+    for batch in iterate_batches(images):
+        inputs = inputs_of(batch)
         if inputs.ndim != 4 or not inputs.is_floating_point():
             raise AnalysisInputError(
                 "images",

@@ -14,6 +14,10 @@ from dia_analysis.explain.target_layer import TargetLayer, feature_map
 from dia_analysis.explain.targets import as_logits
 
 
+class NotReachedError(AnalysisInputError):
+    """The score does not depend on a layer."""
+
+
 @dataclass(frozen=True)
 class Explained:
     """A layer's features, the gradient of the score with respect to them, and the network's logits."""
@@ -32,7 +36,7 @@ def features_and_gradient(
     """Run the network without a graph up to the layer and with one from there on, and go back only that far.
 
     `score` turns logits into one number per image. Nothing of the network changes; no gradient reaches its parameters.
-    Raises AnalysisInputError if the score does not depend on the layer.
+    Raises NotReachedError if the score does not depend on the layer.
     """
     cut = _Cut(layer)
     with ExitStack() as hooks, torch.no_grad():  # the cut turns gradients on; leaving restores the caller's setting
@@ -45,7 +49,7 @@ def features_and_gradient(
         raise AnalysisInputError("layer", f"call {layer.call} of {layer.name} did not run for this batch")
     gradient = torch.autograd.grad(total, cut.features, allow_unused=True)[0] if total.requires_grad else None
     if gradient is None:
-        raise AnalysisInputError(
+        raise NotReachedError(
             "layer", f"the class scores do not depend on {layer.name} through anything that has a gradient"
         )
     return Explained(cut.features.detach(), gradient, logits.detach())

@@ -1,7 +1,7 @@
 """The layer that a class activation map explains: the one named, or the network's last feature map."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.explain.targets import as_logits
 
 SHOWN = 8
+NEEDED = "(batch, channel, height, width) with more than one position"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ def find_target_layer(
     """Run the network once on `images` and give the layer to explain; a module's last application by default.
 
     Without a name it is the last block: the innermost module with a convolution in it that puts out the network's
-    last feature map. (A bare convolution is extended by the norm and activation that follow it.)
+    last feature map. (A bare convolution is extended by the norm and activation that follow it.) Whether the class
+    scores depend on it is not looked at; `last_that_counts` does.
     Raises AnalysisInputError for a name, an application or a feature map (batch, channel, height, width) that does
     not exist, and for a network that does most of its work after its last feature map, as vision transformers do.
     """
@@ -41,12 +44,32 @@ def find_target_layer(
     if name is not None and (not name or name not in modules):
         raise _unknown(name, modules)
     survey = _Survey(modules, images)
-    with ExitStack() as hooks, torch.no_grad():
-        for module in survey.names if name is None else [modules[name]]:
-            hooks.callback(module.register_forward_hook(survey.see).remove)
-        model(images)
+    with torch.no_grad():
+        survey.run(model, images)
     layer = survey.last_block() if name is None else survey.named(name, modules[name])
     return TargetLayer(layer.name, _checked_call(layer, call))
+
+
+def last_that_counts(
+    model: nn.Module,
+    images: Float[Tensor, "batch channel height width"],
+    score: Callable[[Float[Tensor, "batch logit"]], Float[Tensor, "batch"]],
+) -> TargetLayer | None:
+    """The last layer that could be explained and on which the score of the logits depends; None if there is none.
+
+    What ran later may not count: the value of a policy-and-value network, a twin without gradients.
+    """
+    survey = _Survey(dict(model.named_modules(remove_duplicate=False)), images)
+    source = images.detach().requires_grad_()  # so that frozen weights do not end the graph
+    with torch.enable_grad():
+        total = score(as_logits(survey.run(model, source.clone()))).sum()
+    found = [candidate for candidate in survey.candidates if candidate.features.requires_grad]
+    if not total.requires_grad or not found:
+        return None
+    features = [candidate.features for candidate in found]
+    gradients = torch.autograd.grad(total, features, allow_unused=True)
+    reached = [c for c, gradient in zip(found, gradients, strict=True) if gradient is not None]
+    return TargetLayer(survey.names[reached[-1].module], reached[-1].call) if reached else None
 
 
 def feature_map(output: Any) -> Tensor | None:
@@ -63,8 +86,18 @@ class _Ran:
     calls: int
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A module whose application could be explained, and its features."""
+
+    module: nn.Module
+    call: int
+    features: Tensor
+    version: int
+
+
 class _Survey:
-    """Watches a forward pass and remembers the last block: its module, and the features themselves."""
+    """Watches a forward pass and remembers the blocks that gave a feature map, the last of them last."""
 
     def __init__(self, modules: dict[str, nn.Module], images: Tensor):
         self.batch, self.image_size = len(images), (images.shape[2], images.shape[3])
@@ -73,12 +106,17 @@ class _Survey:
         self.convolving = set(_with_parents(modules))
         self.outputs: dict[nn.Module, Any] = {}  # what it put out last: a tensor's shape, else the type
         self.maps: set[nn.Module] = set()
-        self.best: nn.Module | None = None
-        self.features: Tensor | None = None
-        self.version = 0
+        self.candidates: list[_Candidate] = []
         self.bare = False  # the best so far is a convolution by itself, to be followed by its norm and activation
         self.before = self.after = 0  # applications of childless modules up to the best, and since
         self.elsewhere: nn.Module | None = None  # something spread over positions since the best, but no feature map
+
+    def run(self, model: nn.Module, images: Tensor) -> Any:
+        """Run the network under watch."""
+        with ExitStack() as hooks:
+            for module in self.names:
+                hooks.callback(module.register_forward_hook(self.see).remove)
+            return model(images)
 
     def see(self, module: nn.Module, _: Any, output: Any) -> None:
         self.calls[module] += 1
@@ -96,50 +134,53 @@ class _Survey:
 
     def _weigh(self, module: nn.Module, features: Tensor) -> None:
         convolves = module in self.convolving
-        if self.features is features and self.version == features._version:  # handed on by an enclosing module
+        best = self.candidates[-1] if self.candidates else None
+        taken = _Candidate(module, self.calls[module] - 1, features, features._version)
+        if best and best.features is features and best.version == features._version:  # handed on by an outer module
             if convolves and self.bare:
-                self.best, self.bare = module, False
+                self.candidates[-1], self.bare = taken, False
             return
-        follows = self.bare and self.features is not None and self.features.shape == features.shape
-        shrinks = self.features is not None and features[0, 0].numel() < self.features[0, 0].numel()
+        follows = self.bare and best and best.features.shape == features.shape
+        shrinks = best and features[0, 0].numel() < best.features[0, 0].numel()
         # Torchvision's Swin, which works channels-last, turns its last features round in a module at the top.
         turned = shrinks and self.elsewhere and "." not in self.names[module]
         if convolves or follows or turned:
-            self.best, self.features, self.version = module, features, features._version
+            self.candidates.append(taken)
             self.bare = isinstance(module, nn.Conv2d) or not convolves
             self.before, self.after, self.elsewhere = self.before + self.after, 0, None
 
     def last_block(self) -> _Ran:
-        """The best after the whole pass."""
-        if self.best is None:
+        """The last candidate of the whole pass."""
+        if not self.candidates:
             raise AnalysisInputError(
                 "layer", "the network has no feature map (batch, channel, height, width) of more than one position"
             )
-        name = self.names[self.best]
+        name = self.names[self.candidates[-1].module]
         if self.elsewhere and self.after > self.before:
             raise AnalysisInputError(
                 "layer",
-                f"the network does most of its work after its last feature map, that of {name!r}, on something else "
-                f"({self._describe(self.elsewhere)}); name a layer that gives (batch, channel, height, width)",
+                f"the network does most of its work after its last feature map, on something else "
+                f"({self._describe(self.elsewhere)}), which cannot be explained yet; name a layer that gives "
+                f"{NEEDED}, such as layer={name!r}",
             )
-        return _Ran(name, self.calls[self.best])
+        return _Ran(name, self.calls[self.candidates[-1].module])
 
     def named(self, name: str, module: nn.Module) -> _Ran:
         """The module with this name, if it gives a feature map."""
         if not self.calls[module]:
             raise AnalysisInputError("layer", f"{name} never ran: the network does not use it")
         if module not in self.maps:
+            last = self.names[self.candidates[-1].module] if self.candidates else None
+            hint = f"; the network's last such is layer={last!r}" if last else "; the network has none"
             raise AnalysisInputError(
-                "layer",
-                f"{self._describe(module)}, which is no feature map: (batch, channel, height, width) with more than "
-                "one position is needed",
+                "layer", f"{self._describe(module, name)}, which is no feature map; give a layer of {NEEDED}{hint}"
             )
         return _Ran(name, self.calls[module])
 
-    def _describe(self, module: nn.Module) -> str:
+    def _describe(self, module: nn.Module, name: str | None = None) -> str:
         output = self.outputs[module]
         kind = f"a tensor {tuple(output)}" if isinstance(output, torch.Size) else f"a {output.__name__}"
-        return f"{self.names[module]} gives {kind}"
+        return f"{name or self.names[module]} gives {kind}{_kind(output)}"
 
     def _is_map(self, features: Tensor) -> bool:
         """Whether it is (batch, channel, height, width) with several positions, and not (..., width, channel)."""
@@ -163,6 +204,13 @@ def _with_parents(modules: dict[str, nn.Module]) -> Iterator[nn.Module]:
 def _is_spread(output: Tensor) -> bool:
     """Whether it has several positions: tokens (batch, token, channel) or (batch, height, width, channel)."""
     return output.ndim in (3, 4) and sum(size > 1 for size in output.shape[1:]) > 1
+
+
+def _kind(output: Any) -> str:
+    """What such a tensor is likely to be."""
+    if isinstance(output, torch.Size) and len(output) == 3:
+        return ", tokens"
+    return ", channels last" if isinstance(output, torch.Size) and len(output) == 4 and min(output[1:3]) > 1 else ""
 
 
 def _checked_call(ran: _Ran, call: int | None) -> int:

@@ -1,6 +1,6 @@
 """What a network's output says: classes, their scores, and the number that speaks for one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,11 +16,19 @@ Target = int | np.integer[Any] | str | Sequence[int | str] | np.ndarray | Tensor
 
 
 def as_logits(output: Any) -> Float[Tensor, "image logit"]:
-    """The network's output as (image, logit), in at least float32. Raises AnalysisInputError for anything else."""
+    """The network's output as (image, logit), in at least float32. Raises AnalysisInputError for anything else.
+
+    The output is that tensor, or one number per image, or holds either as `logits`, as an attribute or in a dict.
+    """
+    output = output.get("logits", output) if isinstance(output, Mapping) else getattr(output, "logits", output)
     shape = tuple(output.shape) if isinstance(output, Tensor) else None
     if shape is None or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] == 0):
         given = f"a tensor {shape}" if shape is not None else f"a {type(output).__name__}"
-        raise AnalysisInputError("model", f"it gives {given}; class scores (image, class) are needed")
+        raise AnalysisInputError(
+            "model",
+            f"it gives {given}; class scores (image, class) are needed, as the output itself or as its `logits`; wrap "
+            "the network in a module that returns them",
+        )
     logits: Tensor = output[:, None] if len(shape) == 1 else output
     return logits if logits.dtype is torch.float64 else logits.float()
 
@@ -82,14 +90,14 @@ class Targets:
         self.given: Any = plain
         self.used = 0
 
-    def take(self, predicted: Int64[Tensor, "image"], classes: Sequence[str]) -> Int64[Tensor, "image"]:
-        """The classes of the next images. Raises AnalysisInputError if there are too few."""
+    def take(self, start: int, predicted: Int64[Tensor, "image"], classes: Sequence[str]) -> Int64[Tensor, "image"]:
+        """The classes of the images from `start` on. Raises AnalysisInputError if there are too few."""
         if self.given is None:
             return predicted
         if not self.per_image:
             return torch.full_like(predicted, class_number(self.given, classes))
-        chosen = self.given[self.used : self.used + len(predicted)]
-        self.used += len(predicted)
+        chosen = self.given[start : start + len(predicted)]
+        self.used = start + len(predicted)
         if len(chosen) < len(predicted):
             raise AnalysisInputError(
                 "target", f"{len(self.given)} targets for more images; give one each, or one for all"

@@ -2,12 +2,15 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
+
+Mode = Literal["training", "evaluation"]
 
 
 @contextmanager
@@ -38,14 +41,14 @@ def observing(model: nn.Module, seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def rehearsing(model: nn.Module, seed: int) -> Iterator[None]:
-    """Training mode inside, with random numbers from `seed`.
+def rehearsing(model: nn.Module, seed: int, mode: Mode = "training") -> Iterator[None]:
+    """Training or evaluation mode inside, with random numbers from `seed`.
 
     After it every submodule's mode, every buffer (the statistics of batch norms) and the random numbers that follow
     are as without it. Parameters are the caller's care.
     """
     with _modes_kept(model), _buffers_kept(model), _drawing_from(model, seed):
-        model.train()
+        model.train(mode == "training")
         yield
 
 
@@ -72,6 +75,20 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
                 module._buffers[name] = buffer
                 if buffer is not None and content is not None:
                     buffer.copy_(content)
+
+
+@contextmanager
+def autocast_off(model: nn.Module) -> Iterator[None]:
+    """Inside, the network computes in the precision of its weights, whatever autocast the caller is in.
+
+    An autocast inside the network's own forward is part of the network and stays.
+    """
+    kinds = {t.device.type for t in chain(model.parameters(), model.buffers())} | {"cpu"}
+    with ExitStack() as off:
+        for kind in sorted(kinds):
+            if torch.amp.is_autocast_available(kind):
+                off.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

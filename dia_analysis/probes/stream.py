@@ -5,11 +5,12 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from dia_analysis.batches import inputs_of, iterate_batches
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.capture import capture
-from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.probes.stages import StageMaps, group_stages
 from dia_analysis.processes import gathered
 
@@ -25,8 +26,8 @@ def stream_stages(
 ) -> int:
     """Call `consume` with every batch's attention maps, grouped into stages; give the number of images.
 
-    `batches` yields the network's input (batch, channel, height, width), alone or first in a tuple; it is moved
-    to the network's device. `points` are shell patterns of module names, by default every attention gate.
+    `batches` yields the network's input (batch, channel, height, width), as `iterate_batches` says; it is moved to
+    the network's device. `points` are shell patterns of module names, by default every attention gate.
     The network runs in evaluation mode and is left as it was. Of several processes, each is given its own share of
     the batches, perhaps none, and the number is that of all together.
     Raises AnalysisInputError if nothing can be captured, if there is no image, if a batch ran other layers than the
@@ -42,16 +43,16 @@ def stream_share(
     model: nn.Module, batches: Iterable[Any], consume: Consume, *, points: str | Iterable[str] | None = None
 ) -> int:
     """Do what `stream_stages` does for this process alone; there may be no batch."""
-    waiting = iter(batches)
+    waiting = iterate_batches(batches)
     first = next(waiting, None)
     if first is None:
         return 0
     reference = next(chain(model.parameters(), model.buffers()), torch.empty(0))
     layers: list[tuple[tuple[str, int], ...]] = []
     images = 0
-    with evaluating(model), torch.no_grad(), capture(model, points) as records:
+    with evaluating(model), autocast_off(model), torch.no_grad(), capture(model, points) as records:
         for batch in chain([first], waiting):
-            inputs = batch if isinstance(batch, Tensor) else batch[0]
+            inputs = inputs_of(batch)
             model(inputs.to(reference.device))
             if not records:
                 break  # no point ran, which leaving the block says

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.modes import autocast_off, evaluating
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def parameter_modules(model: nn.Module, images: Tensor) -> list[str]:
         order.pop(module, None)
         order[module] = None
 
-    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+    with ExitStack() as hooks, evaluating(model), autocast_off(model), torch.no_grad():
         for module in model.modules():
             if any(True for _ in module.parameters(recurse=False)):
                 hooks.callback(module.register_forward_hook(note).remove)

@@ -14,7 +14,7 @@ from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.gradcam import gradcam
 from dia_analysis.explain.results import upsample
 from dia_analysis.explain.targets import Target, as_logits, probabilities
-from dia_analysis.probes.modes import evaluating
+from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.provenance import Provenance
 from dia_analysis.trust.base import TrustResult, error, mean
 from dia_analysis.trust.perturb import curve, removed_mean
@@ -194,7 +194,7 @@ def _measure(
         shares = probabilities(as_logits(model(changed)))
         return shares.gather(1, wanted[:, None])[:, 0].cpu().numpy()
 
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), autocast_off(model), torch.no_grad():
         every = [maps, -maps, *(upsample(one, size) for one in drawn)]
         return np.stack([curve(score, images, one, steps, random) for one in every])
 
