@@ -27,7 +27,7 @@ def _commands(version: o.Version = False) -> None:
     cls=Command,
     epilog=examples(
         "dia-analyze correlation --ckpt digits-resnet56-se --images 100",
-        "dia-analyze correlation --capture dia-out/capture-digits-resnet56-se.zarr",
+        "dia-analyze correlation --capture store.zarr",
     ),
 )
 def correlation(
@@ -79,7 +79,9 @@ def correlation(
         report(inputs, points, Out(out, overwrite), as_json=as_json)
 
 
-@app.command(cls=Command, epilog=examples("dia-analyze capture --ckpt digits-resnet56-se --images 100 --dtype float16"))
+@app.command(
+    cls=Command, epilog=examples("dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
+)
 def capture(
     ckpt: o.Ckpt,
     data: o.Data = None,
@@ -398,7 +400,7 @@ Runs = Annotated[
 ]
 
 
-@app.command(cls=Command, epilog=examples("dia-analyze tables --runs dia-out/sweep-table03"))
+@app.command(cls=Command, epilog=examples("dia-analyze tables --runs runs"))
 def tables(
     runs: Runs,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as files; by default none.")] = None,
@@ -412,7 +414,7 @@ def tables(
     print_tables(runs, Out(out, overwrite), as_json=as_json)
 
 
-@app.command(name="figures", cls=Command, epilog=examples("dia-analyze figures --runs dia-out/sweep-figure10"))
+@app.command(name="figures", cls=Command, epilog=examples("dia-analyze figures --runs runs"))
 def figures_(runs: Runs, out: o.Out = None, overwrite: o.Overwrite = False) -> None:
     """Draw the paper's figures of trained networks from one's own runs. (Figs. 10, 14, 15)"""
     from cli.publishing import Out

@@ -237,7 +237,7 @@ def models(
         print_models(pattern, num_classes, as_json=as_json)
 
 
-@app.command(cls=Command, epilog=examples("dia-train sweep table11 --scale laptop --seeds 0-2"))
+@app.command(cls=Command, epilog=examples("dia-train sweep table11 --scale laptop --seeds 0-2 --out runs"))
 def sweep(
     name: Annotated[
         str,
