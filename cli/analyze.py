@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from cli import options as o
+from cli.help import Command, Group, examples
 from cli.main import start
 
 app = typer.Typer(
+    cls=Group,
     name="dia-analyze",
     help="Look inside attention networks. Try: dia-analyze demo. Add --debug to any command for a traceback.",
     no_args_is_help=True,
@@ -21,7 +23,13 @@ def _commands(version: o.Version = False) -> None:
     """What holds for every command."""
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "dia-analyze correlation --ckpt digits-resnet56-se --images 100",
+        "dia-analyze correlation --capture store.zarr",
+    ),
+)
 def correlation(
     ckpt: Annotated[str | None, o.CKPT] = None,
     capture: o.Capture = None,
@@ -71,7 +79,9 @@ def correlation(
         report(inputs, points, Out(out, overwrite), as_json=as_json)
 
 
-@app.command()
+@app.command(
+    cls=Command, epilog=examples("dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
+)
 def capture(
     ckpt: o.Ckpt,
     data: o.Data = None,
@@ -117,7 +127,13 @@ def capture(
         capture_to_store(inputs, points, Out(out, overwrite), dtype=dtype, resume=resume, as_json=as_json)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "dia-analyze gradcam --ckpt digits-resnet56-se --layer stages.1.blocks.5",
+        "dia-analyze gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
+    ),
+)
 def gradcam(
     ckpt: o.CkptsNeeded,
     images: Annotated[
@@ -169,14 +185,20 @@ def gradcam(
     )
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "dia-analyze regions --ckpt xray-plain --ckpt xray-se --data chest-xray",
+        "dia-analyze regions --ckpt xray-se --data folder:scans --masks lungs",
+    ),
+)
 def regions(
     ckpts: o.CkptsNeeded,
     masks: Annotated[
         Path | None,
         typer.Option(
             "--masks",
-            help="Lung masks: PNG files named as the images; by default fixed regions.",
+            help="Masks: PNG files named as the images; by default fixed parts of chest X-rays.",
             callback=o.each_checked(o.existing("masks")),
         ),
     ] = None,
@@ -195,7 +217,7 @@ def regions(
     workers: o.Workers = 2,
     strict: o.Strict = False,
 ) -> None:
-    """Where in chest X-rays do networks look? Shares of the heatmaps in the lungs, the border and elsewhere."""
+    """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
     from cli.inputs import open_all
     from cli.publishing import Out
 
@@ -217,7 +239,7 @@ def regions(
     report(everyone, masks, Explanation(layer=layer), Out(out, overwrite), trust=trust, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-analyze gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm"))
 def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
@@ -270,7 +292,13 @@ def gini(
     report(sources, Out(out, overwrite), vector=vector, seed=seed, as_json=as_json)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "dia-analyze gradients --ckpt digits-resnet56-se --images 256",
+        "dia-analyze gradients --model cifar_resnet56 --set skip=false --data digits",
+    ),
+)
 def gradients(
     ckpts: o.Ckpts = None,
     models: o.Models = None,
@@ -336,7 +364,7 @@ def gradients(
     report(compared, labelled, measure, Out(out, overwrite), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm"))
 def cost(
     ckpts: o.Ckpts = None,
     models: o.Models = None,
@@ -380,7 +408,7 @@ Runs = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-analyze tables --runs runs"))
 def tables(
     runs: Runs,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as files; by default none.")] = None,
@@ -394,7 +422,7 @@ def tables(
     print_tables(runs, Out(out, overwrite), as_json=as_json)
 
 
-@app.command(name="figures")
+@app.command(name="figures", cls=Command, epilog=examples("dia-analyze figures --runs runs"))
 def figures_(runs: Runs, out: o.Out = None, overwrite: o.Overwrite = False) -> None:
     """Draw the paper's figures of trained networks from one's own runs. (Figs. 10, 14, 15)"""
     from cli.publishing import Out
@@ -403,7 +431,13 @@ def figures_(runs: Runs, out: o.Out = None, overwrite: o.Overwrite = False) -> N
     draw_figures(runs, Out(out, overwrite))
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "dia-analyze report --ckpt digits-resnet56-se --images 200",
+        "dia-analyze report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
+    ),
+)
 def report(
     ckpts: o.CkptsNeeded,
     xray: Annotated[bool, typer.Option("--xray", help="Instead, the page on chest X-ray networks.")] = False,
@@ -458,7 +492,7 @@ def report(
         write_report(ckpts, everyone, options, Out(out, overwrite))
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-analyze demo --out dia-out/demo"))
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
     from cli.demo import run_demo

@@ -9,18 +9,26 @@ from typing import Any
 from cli.publishing import Found, Out
 from cli.testing import Options, Seen, Tested, test_all
 from dia_analysis import Provenance
+from dia_analysis.intervals import percent
 from dia_analysis.output import write_json
-from dia_analysis.two_class import TwoClassResult, compare_all, over_seeds, table
+from dia_analysis.two_class import TwoClassResult, about_tests, compare_all, over_seeds, table
+from dia_models import ModelInputError
 from dia_models.data.chest_xray import CLASSES
 
 
 def evaluate_checkpoints(ckpts: Sequence[str], data: str | None, options: Options, *, out: Out, as_json: bool) -> None:
-    """Test checkpoints on all images of a data set's test part, print the scores and write them if `out` is given."""
+    """Test checkpoints on all images of a data set's test part, print the scores and write them if `out` is given.
+
+    Raises ModelInputError at the end, when all is printed and written, if a network diverged.
+    """
     with out.if_given() as taken:
         tested = test_all(ckpts, data, options)
         document = _document(tested)
         found = Found(_about(tested), document, _text(tested), lambda folder: _write(tested, document, folder))
         found.publish(taken, as_json=as_json)
+    if diverged := [text for each in tested if (text := each.diverged()) is not None]:
+        more = f" (as did {len(diverged) - 1} more)" if len(diverged) > 1 else ""
+        raise ModelInputError("ckpt", f"{diverged[0]}{more}. Take a network from before that, or train it again")
 
 
 def _document(tested: Sequence[Tested]) -> dict[str, Any]:
@@ -46,8 +54,9 @@ def _text(tested: Sequence[Tested]) -> str:
     parts = [each.summary() for each in tested]
     if len(results) > 1:
         parts.append("Side by side\n" + table(results))
-        parts += ["Paired tests on the same images (p-values as they are, not corrected for their number)"]
-        parts[-1] += "".join(f"\n{found.summary()}" for found in compare_all(results))
+        compared = compare_all(results)
+        lines = ["Paired tests on the same images", *(found.summary() for found in compared), about_tests(compared)]
+        parts.append("\n".join(lines))
         parts += [found.summary() for found in over_seeds(results)]
     if paper := _beside_the_paper(tested):
         parts.append(paper)
@@ -61,7 +70,7 @@ def _beside_the_paper(tested: Sequence[Tested]) -> str | None:
         if each.two_class is not None and (published := each.published()):
             half, size = each.two_class.everyone.half, each.checkpoint.info.preprocessing
             ours = [getattr(half, name) for name in ("sensitivity", "specificity", "accuracy")]
-            cells = [f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]" for e in ours]
+            cells = [percent(each) for each in ours]
             rows.append((f"{each.checkpoint.name} ({size.height}x{size.width})", *cells))
             theirs = [f"{published[name]:.1f}" for name in (*reversed(CLASSES), "all")]
             rows.append((f"  paper: {published['network']} (224x224)", *theirs))

@@ -139,7 +139,7 @@ class Outcome:
 
     def text(self) -> str:
         """The table of scores and what the checks found."""
-        scores = summarise(self.results)
+        scores = summarise(self.results, self.labels)
         return scores if self.trust is None else f"{scores}\n\n{self.trust.text()}"
 
     def found(self, images: Chosen) -> Found:

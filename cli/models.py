@@ -3,7 +3,7 @@
 from typing import Any
 
 from cli.console import say, say_json
-from dia_models import ModelSpec, list_models
+from dia_models import Checkpoint, ModelSpec, list_checkpoints, list_models
 from dia_models.attention import attention_table
 from dia_models.audit import Verdict, audit
 from dia_models.counting import ParameterCounter
@@ -29,6 +29,24 @@ def print_models(pattern: str, num_classes: int, *, as_json: bool) -> None:
     say(f"{'model':<{width}}  parameters ({num_classes} classes)")
     for name in names:
         say(f"{name:<{width}}  {count(_spec(name, num_classes)):>12,}")
+
+
+def print_bundled(*, as_json: bool) -> None:
+    """Print the checkpoints that come with the package: network, data, and accuracy on all of its test images."""
+    found = {name: Checkpoint.read(name).info for name in list_checkpoints()}
+    if as_json:
+        checkpoints = [
+            {"name": name, "network": info.model.name, "data": info.data, "seed": info.seed, **info.metrics}
+            for name, info in found.items()
+        ]
+        say_json({"schema": "dia.checkpoints/1", "checkpoints": checkpoints})
+        return
+    rows = [
+        (name, info.model.name, info.data, f"{info.metrics['test_accuracy']:.2%}", str(info.seed))
+        for name, info in found.items()
+    ]
+    say("Trained networks that come with the package, by name for --ckpt (MODELS.md says how they were trained):")
+    _print_columns([("name", "network", "data", "test accuracy", "seed"), *rows])
 
 
 def print_attention() -> None:

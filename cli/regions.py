@@ -1,4 +1,4 @@
-"""dia-analyze regions: where in chest X-rays checkpoints look."""
+"""dia-analyze regions: where checkpoints look, in fixed parts of chest X-rays or in masks of any images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +20,15 @@ from dia_analysis import AnalysisInputError, NetworkShares, RegionsResult, strea
 from dia_analysis.output import write_json
 from dia_analysis.regions import MASKS, PRIOR, mask_regions, prior_regions, region_areas, region_shares
 from dia_models import ModelInputError
-from dia_models.data import FileImages, ImageSource
+from dia_models.data import FileImages, ImageSource, data_names
 from dia_models.data.masks import find_mask, read_mask
+
+X_RAYS = ("chest-xray", "pneumoniamnist")  # the data sets whose fixed parts have names
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of the chosen images: those of lung masks, or the same fixed ones for all."""
+    """The regions of the chosen images: those of masks, or the same fixed ones for all."""
 
     source: ImageSource
     masks: dict[int, Path] | None
@@ -81,6 +83,8 @@ def report(
 def measure(everyone: Sequence[Inputs], masks: Path | None, explanation: Explanation, *, trust: bool) -> Outcome:
     """Explain the same images with every network and see where the evidence lies."""
     first = everyone[0]
+    if masks is None:
+        _refuse_other_pictures(first.data)
     warn_of_colour([each.checkpoint for each in everyone], first.source, first.chosen)
     found = None if masks is None else _find_masks(masks, first)
     left_out = () if found is None else tuple(first.source.name(i) for i in first.chosen if i not in found)
@@ -116,6 +120,15 @@ def measure(everyone: Sequence[Inputs], masks: Path | None, explanation: Explana
         else None
     )
     return Outcome(result, _mean_picture(first.source, chosen, size), checked)
+
+
+def _refuse_other_pictures(data: str) -> None:
+    if data in data_names() and data not in X_RAYS:
+        raise ModelInputError(
+            "masks",
+            f"none given, and {data} has no chest X-rays, whose fixed parts are measured without masks; for other "
+            "pictures give images as files (folder:PATH) and a folder of masks",
+        )
 
 
 def _find_masks(folder: Path, inputs: Inputs) -> dict[int, Path]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,18 @@ class Tested:
             "training_seed": self.checkpoint.info.seed,
             "data": self.data,
             "images": found.images,
-            "accuracy": found.accuracy,
+            "nonfinite": found.nonfinite,
+            "accuracy": _plain(found.accuracy),
             "per_class_accuracy": dict(zip(self.classes, found.per_class_accuracy, strict=True)),
-            "loss": found.loss,
+            "loss": _plain(found.loss),
             **({} if self.two_class is None else self.two_class.to_dict() | {"paper": self.published()}),
         }
 
     def published(self) -> dict[str, Any] | None:
-        """The paper's accuracies (percent, Table XI) of its ResNet50 with the same attention; None if it has none."""
+        """The paper's accuracies (percent, Table XI) of its ResNet50 with the same attention; None if it has none.
+
+        They are of the data set chest-xray and stand beside the results on no other.
+        """
         if (row := self._table_xi()) is None:
             return None
         network, numbers = row
@@ -103,12 +108,24 @@ class Tested:
     def _table_xi(self) -> tuple[str, tuple[float, ...]] | None:
         kind = blueprint(self.checkpoint.info.model).plan.kind
         name = "" if kind is None else kind.name
-        if self.classes != CLASSES or name not in TABLE_XI:
+        if self.data != "chest-xray" or self.classes != CLASSES or name not in TABLE_XI:
             return None
         return "-".join(filter(None, ("ResNet50", name))), TABLE_XI[name]
 
+    def diverged(self) -> str | None:
+        """What to say of a network that computes no numbers for some of the images; None of any other."""
+        found = self.evaluation
+        if not found.nonfinite:
+            return None
+        return (
+            f"{self.checkpoint.name}: the network's outputs are not finite for {found.nonfinite} of {found.images} "
+            "images: it diverged"
+        )
+
     def summary(self) -> str:
-        """Accuracy, per class, and for two classes everything else."""
+        """Accuracy, per class, and for two classes everything else; of a network that diverged only that."""
+        if (diverged := self.diverged()) is not None:
+            return f"{diverged}, so it has no accuracy"
         found = self.evaluation
         lines = [
             f"{self.checkpoint.name} on {found.images} images of {self.data}: accuracy {found.accuracy:.2%}, "
@@ -146,7 +163,9 @@ def _check(checkpoints: Sequence[Checkpoint]) -> None:
 
 def _test(checkpoint: Checkpoint, data: str, source: ImageSource, options: Options) -> Tested:
     tested = Tested(checkpoint, data, _see(checkpoint, source, data, options))
-    return _as_two_class(tested, source, options) if len(tested.classes) == 2 else tested
+    if len(tested.classes) != 2 or tested.seen.predictions.nonfinite:
+        return tested
+    return _as_two_class(tested, source, options)
 
 
 def _see(checkpoint: Checkpoint, source: ImageSource, data: str, options: Options) -> Seen:
@@ -207,6 +226,10 @@ def _decoded(data: str, size: tuple[int, int], channels: int, options: Options) 
     return train if isinstance(train, MemoryImages) else train.load(size, channels)
 
 
+def _plain(number: float) -> float | None:
+    return None if isnan(number) else number
+
+
 def _threshold(train: ImageSource | None, validation: Seen | None) -> Threshold:
     if validation is None:
         reason = "the training images are not there to look" if train is None else "the run held out no images"
@@ -214,6 +237,8 @@ def _threshold(train: ImageSource | None, validation: Seen | None) -> Threshold:
     labels = validation.positive
     if labels.all() or not labels.any():
         return Threshold(HALF, "not chosen, because the validation images are all of one class")
+    if validation.predictions.nonfinite:
+        return Threshold(HALF, "not chosen, because the network's outputs for validation images are not finite")
     groups = f" of {len(set(validation.patients))} patients" if validation.patients else ""
     source = f"the highest balanced accuracy on the {len(labels)} validation images{groups} of the network's own run"
     return Threshold(best_threshold(labels, validation.scores), source)

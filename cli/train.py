@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from cli import options as o
+from cli.help import Command, Group, examples
 from cli.main import start
 
 app = typer.Typer(
+    cls=Group,
     name="dia-train",
     help="Train and test attention networks. Add --debug to any command for a traceback.",
     no_args_is_help=True,
@@ -21,7 +23,13 @@ def _commands(version: o.Version = False) -> None:
     """What holds for every command."""
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "dia-train fit --model cifar_resnet20_se --data digits --set epochs=2 --out run",
+        "dia-train fit --resume --out run",
+    ),
+)
 def fit(
     model: Annotated[
         str | None,
@@ -90,7 +98,14 @@ def fit(
     )
 
 
-@app.command(name="eval")
+@app.command(
+    name="eval",
+    cls=Command,
+    epilog=examples(
+        "dia-train eval --ckpt digits-resnet56-se",
+        "dia-train eval --ckpt xray-plain --ckpt xray-se --data chest-xray --out tested",
+    ),
+)
 def evaluate(
     ckpts: o.CkptsNeeded,
     data: o.Data = None,
@@ -117,7 +132,7 @@ def evaluate(
     score(ckpts, data, options, out=Out(out, overwrite), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-train generate --ckpt run/model.safetensors --images 16 --out made"))
 def generate(
     ckpt: Annotated[
         str,
@@ -163,7 +178,11 @@ def generate(
     )
 
 
-@app.command(name="import")
+@app.command(
+    name="import",
+    cls=Command,
+    epilog=examples("dia-train import weights.pth --model cifar_resnet164 --out net.safetensors"),
+)
 def import_(
     source: Annotated[
         Path,
@@ -190,7 +209,7 @@ def import_(
     import_weights(source, model, Out(out, overwrite), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-train models '*resnet164*'", "dia-train models --bundled"))
 def models(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as '*resnet164*'.")] = "*",
     num_classes: Annotated[int, typer.Option("--classes", min=1, help="Classes to count the parameters for.")] = 100,
@@ -200,12 +219,17 @@ def models(
     attention: Annotated[
         bool, typer.Option("--attention", help="Instead, list the attention modules as a Markdown table.")
     ] = False,
+    bundled: Annotated[
+        bool, typer.Option("--bundled", help="Instead, list the trained networks that come with the package.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """List the networks and their trainable parameters."""
-    from cli.models import print_attention, print_audit, print_models
+    from cli.models import print_attention, print_audit, print_bundled, print_models
 
-    if attention:
+    if bundled:
+        print_bundled(as_json=as_json)
+    elif attention:
         print_attention()
     elif audit:
         print_audit(as_json=as_json)
@@ -213,7 +237,7 @@ def models(
         print_models(pattern, num_classes, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-train sweep table11 --scale laptop --seeds 0-2 --out runs"))
 def sweep(
     name: Annotated[
         str,
@@ -263,7 +287,7 @@ def sweep(
     )
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("dia-train recipes"))
 def recipes(as_json: o.Json = False) -> None:
     """List the recipes, with their fields, and the sweeps, with their runs."""
     from cli.models import print_recipes

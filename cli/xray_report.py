@@ -43,6 +43,8 @@ def write_report(
 
 def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | None) -> tuple[str, str]:
     """The page, and its numbers as text."""
+    if diverged := next((text for each in tested if (text := each.diverged()) is not None), None):
+        raise ModelInputError("ckpt", f"{diverged}. Leave it out")
     results = [each.two_class for each in tested if each.two_class is not None]
     if not results:
         known = ", ".join(everyone[0].checkpoint.info.classes)

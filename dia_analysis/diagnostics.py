@@ -1,86 +1,127 @@
 """How good is a two-class test, such as for pneumonia, and how sure can one be of it?
 
-Intervals are at 95 %. Images of one patient are not independent, so intervals and differences come from resampling
-patients (the cluster bootstrap); Wilson's interval, which takes images as independent, stands beside accuracy.
+Intervals are at 95 % and over patients, as `dia_analysis.intervals` says; images of one patient are not independent.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from math import erfc, inf, nan, sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest
+from scipy.stats import binomtest, rankdata
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.intervals import (
+    LEAST,
+    LEVEL,
+    Estimate,
+    Patients,
+    balanced,
+    bounded_mean,
+    effective_number,
+    same,
+    share,
+    wilson,
+)
 
 RESAMPLES = 1000
 BINS = 15
+METRICS = (
+    "accuracy",
+    "auroc",
+    "auprc",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "brier",
+    "calibration_error",
+)
+LABELS = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "brier": "Brier score"}
 Labels = Bool[np.ndarray, "image"]
 Scores = Float[np.ndarray, "image"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its 95 % interval; NaN where it is not defined, such as a sensitivity without positives."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON; what is not defined is null."""
-        return {name: None if np.isnan(number) else number for name, number in asdict(self).items()}
-
-    def text(self) -> str:
-        """The number with its interval, for a table."""
-        return "not defined" if np.isnan(self.value) else f"{self.value:.3f} {self.interval()}"
-
-    def interval(self) -> str:
-        """The interval alone."""
-        return f"[{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
 class Diagnosis:
     """A test's quality. `threshold` is the score from which an image counts as positive.
 
-    `accuracy_wilson` is Wilson's interval; all other intervals are over `resamples` bootstrap samples of patients.
-    `calibration_error` is the expected calibration error over 15 bins of equal width (Naeini et al. 2015), `brier` the
-    mean squared difference between score and outcome.
+    `positive_patients` have a positive image, `negative_patients` a negative one. `ppv` and `npv` are the predictive
+    values, at this prevalence. `brier` is the mean squared difference between score and outcome, `calibration_error`
+    the expected calibration error over 15 bins of equal width (Naeini et al. 2015). It is biased upwards, so it has no
+    interval; `calibrated_error` is what it would be, on average, if the scores were true probabilities.
     """
 
     images: int
     patients: int
     positives: int
+    positive_patients: int
+    negative_patients: int
     threshold: float
     accuracy: Estimate
-    accuracy_wilson: Estimate
     auroc: Estimate
     auprc: Estimate
     balanced_accuracy: Estimate
     sensitivity: Estimate
     specificity: Estimate
+    ppv: Estimate
+    npv: Estimate
     brier: Estimate
     calibration_error: Estimate
+    calibrated_error: float
     resamples: int
     seed: int
 
+    @property
+    def prevalence(self) -> float:
+        """The share of the images that are positive: the AUPRC of scores that know nothing."""
+        return self.positives / self.images
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
+        found = {
             name: value.to_dict() if isinstance(value, Estimate) else value
             for name, value in ((name, getattr(self, name)) for name in self.__dataclass_fields__)
         }
+        return found | {"prevalence": self.prevalence, "remarks": self.remarks()}
+
+    def rows(self) -> dict[str, str]:
+        """By metric, its name in words and what it is, for a table."""
+        found = {LABELS.get(name, name.replace("_", " ")): getattr(self, name).text() for name in METRICS}
+        found["AUPRC"] += f" (prevalence {self.prevalence:.3f})"
+        found["calibration error"] = f"{self.calibration_error.value:.3f} (calibrated: {self.calibrated_error:.3f})"
+        return found
+
+    def remarks(self) -> list[str]:
+        """What a reader must know to read the numbers, in sentences."""
+        return [*self._too_few(), *self._turned_round()]
+
+    def _too_few(self) -> list[str]:
+        found = (getattr(self, name) for name in METRICS if name != "calibration_error")
+        if all(each.has_interval or np.isnan(each.value) for each in found):
+            return []
+        return [
+            f"Counts alone stand where there are fewer than {LEAST} patients, too few for an interval (here "
+            f"{self.positive_patients} with positive images, {self.negative_patients} with negative ones)."
+        ]
+
+    def _turned_round(self) -> list[str]:
+        if not self.auroc.high < 0.5:
+            return []
+        return [
+            f"AUROC {self.auroc.value:.3f} {self.auroc.interval()} lies below 0.5 as a whole: the scores rank the "
+            "images the wrong way round, so labels or classes may be swapped."
+        ]
 
     def summary(self) -> str:
         """A line per number, with its interval."""
         head = f"{self.images} images of {self.patients} patients, {self.positives} positive"
-        lines = [
-            f"  {'accuracy':<18} {self.accuracy.text()}   Wilson {self.accuracy_wilson.interval()}",
-            *(f"  {name.replace('_', ' '):<18} {getattr(self, name).text()}" for name in METRICS[1:]),
-        ]
-        return "\n".join([f"{head}; threshold {self.threshold:.3f}", *lines])
+        lines = [f"  {name:<18} {text}" for name, text in self.rows().items()]
+        return "\n".join([f"{head}; threshold {self.threshold:.3f}", *lines, *self.remarks()])
 
 
 def diagnose(
@@ -94,22 +135,41 @@ def diagnose(
 ) -> Diagnosis:
     """Judge scores (probabilities of the positive class) against labels (true: positive).
 
-    Raises AnalysisInputError for scores outside [0, 1] or not finite, and for lengths that differ.
+    `resamples` bootstrap samples of patients give the variance of AUPRC, and as many draws of labels the calibration
+    error of calibrated scores. Raises AnalysisInputError for scores outside [0, 1] or not finite, and for lengths
+    that differ.
     """
     _check(labels, scores, patients)
-    values = measures(labels, scores, threshold, np.ones((1, len(labels))))
-    draws = measures(labels, scores, threshold, resampled(patients, resamples, seed))
-    right = int(((scores >= threshold) == labels).sum())
-    wilson = binomtest(right, len(labels)).proportion_ci(method="wilson")
+    whose, above = Patients.named(patients), scores >= threshold
+
+    def part(among: Labels, right: Labels) -> Estimate:
+        return share(right[among], whose.of(among))
+
+    sensitivity, specificity = part(labels, above), part(~labels, ~above)
+    sides = [set(whose.owner[labels].tolist()), set(whose.owner[~labels].tolist())]
+    random = np.random.default_rng(seed)
     return Diagnosis(
         images=len(labels),
-        patients=len(set(patients)),
+        patients=len(whose.sizes),
         positives=int(labels.sum()),
+        positive_patients=len(sides[0]),
+        negative_patients=len(sides[1]),
         threshold=threshold,
-        accuracy_wilson=Estimate(right / len(labels), float(wilson.low), float(wilson.high)),
+        accuracy=share(above == labels, whose),
+        auroc=auroc(labels, scores, whose),
+        auprc=_auprc(labels, scores, whose, resamples, seed),
+        balanced_accuracy=balanced(sensitivity, specificity, apart=not sides[0] & sides[1]),
+        sensitivity=sensitivity,
+        specificity=specificity,
+        ppv=part(above, labels),
+        npv=part(~above, ~labels),
+        brier=bounded_mean(np.square(scores - labels), whose),
+        calibration_error=Estimate(calibration_error(labels, scores), images=len(labels)),
+        calibrated_error=float(
+            np.mean([calibration_error(random.random(len(scores)) < scores, scores) for _ in range(resamples)])
+        ),
         resamples=resamples,
         seed=seed,
-        **{name: estimate(float(value[0]), draws[name]) for name, value in values.items()},
     )
 
 
@@ -135,7 +195,8 @@ class Comparison:
     """Two tests on the same images: how they differ (first minus second), and whether chance explains it.
 
     `only_first` and `only_second` count the images that only one of them gets right; `mcnemar_p` is McNemar's exact
-    test on them, which takes images as independent. The intervals are over bootstrap samples of patients.
+    test on them, which takes images as independent. `auroc_p` tests whether the AUROCs are equal, over patients (DeLong
+    et al. 1988; Obuchowski 1997); NaN where there are too few patients or nothing varies.
     """
 
     only_first: int
@@ -143,6 +204,7 @@ class Comparison:
     mcnemar_p: float
     accuracy_difference: Estimate
     auroc_difference: Estimate
+    auroc_p: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -151,101 +213,130 @@ class Comparison:
             "only_first": self.only_first,
             "only_second": self.only_second,
             "mcnemar_p": self.mcnemar_p,
+            "auroc_p": None if np.isnan(self.auroc_p) else self.auroc_p,
         } | differences
 
 
 def compare(
-    labels: Labels,
-    first: tuple[Scores, float],
-    second: tuple[Scores, float],
-    patients: Sequence[str],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    labels: Labels, first: tuple[Scores, float], second: tuple[Scores, float], patients: Sequence[str]
 ) -> Comparison:
     """Compare two tests, each its scores and threshold, image by image."""
     for scores, _ in (first, second):
         _check(labels, scores, patients)
+    whose = Patients.named(patients)
     right = [(scores >= threshold) == labels for scores, threshold in (first, second)]
     one, other = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    once, often = np.ones((1, len(labels))), resampled(patients, resamples, seed)
-    differences = []
-    for name in ("accuracy", "auroc"):
-        value, draws = (
-            measures(labels, *first, weights)[name] - measures(labels, *second, weights)[name]
-            for weights in (once, often)
-        )
-        differences.append(estimate(float(value[0]), draws))
     p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
-    return Comparison(one, other, p, *differences)
+    accuracy = _accuracy_difference(right[0].astype(np.float64) - right[1], whose)
+    return Comparison(one, other, p, accuracy, *_auroc_difference(labels, first[0], second[0], whose))
 
 
-METRICS = (
-    "accuracy",
-    "auroc",
-    "auprc",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "brier",
-    "calibration_error",
-)
+def _accuracy_difference(gain: Float[np.ndarray, "image"], patients: Patients) -> Estimate:
+    """Of two tests on the same images, by Bonett and Price 2012, on as many independent images as these are worth."""
+    value, images = float(gain.mean()), len(gain)
+    if len(patients.sizes) < LEAST:
+        return Estimate(value, images=images)
+    variance = patients.variance((gain - value) / images) * (images - 1) / images
+    alone = float(gain.var()) / images
+    number = patients.count if same(1.0, variance) else images * min(alone / variance, 1)
+    first, second = (((gain == sign).mean() * number + 1) / (number + 2) for sign in (1, -1))
+    reach = patients.quantile * sqrt((first + second - (first - second) ** 2) / (number + 2))
+    return Estimate(value, max(first - second - reach, -1.0), min(first - second + reach, 1.0), images)
 
 
-def measures(
-    labels: Labels, scores: Scores, threshold: float, weights: Float[np.ndarray, "sample image"]
-) -> dict[str, Float[np.ndarray, "sample"]]:
-    """Every metric of several samples at once; a weight says how often an image is in a sample. NaN: not defined."""
-    positive, negative, total = weights * labels, weights * ~labels, weights.sum(1)
-    above = scores >= threshold
-    with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is NaN: a sample without one of the classes
-        sensitivity = positive[:, above].sum(1) / positive.sum(1)
-        specificity = negative[:, ~above].sum(1) / negative.sum(1)
-        auroc, auprc = _areas(scores, positive, negative)
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    gaps = (weights * (scores - labels)) @ np.eye(BINS)[bins]
-    numbers = (
-        weights[:, above == labels].sum(1) / total,
-        auroc,
-        auprc,
-        (sensitivity + specificity) / 2,
-        sensitivity,
-        specificity,
-        weights @ np.square(scores - labels) / total,
-        np.abs(gaps).sum(1) / total,
-    )
-    return dict(zip(METRICS, numbers, strict=True))
+def _auroc_difference(labels: Labels, first: Scores, second: Scores, patients: Patients) -> tuple[Estimate, float]:
+    """With its p. Where it does not vary, the interval is that of two tests on other patients, and there is no p."""
+    one, other = auroc(labels, first, patients), auroc(labels, second, patients)
+    value = one.value - other.value
+    if not one.has_interval:
+        return Estimate(value, images=len(labels)), nan
+    residuals = placements(labels, first)[1] - placements(labels, second)[1]
+    variance = patients.variance(residuals)
+    if same(1.0, variance):
+        low, high = (
+            sqrt((one.value - a) ** 2 + (b - other.value) ** 2)
+            for a, b in ((one.low, other.high), (one.high, other.low))
+        )
+        return Estimate(value, value - low, value + high, len(labels)), nan
+    reach = NormalDist().inv_cdf(LEVEL) * sqrt(variance)
+    p = erfc(abs(value) / sqrt(2 * variance))
+    return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), len(labels)), p
 
 
-def _areas(
-    scores: Scores, positive: Float[np.ndarray, "sample image"], negative: Float[np.ndarray, "sample image"]
-) -> tuple[Float[np.ndarray, "sample"], Float[np.ndarray, "sample"]]:
-    """The areas under the ROC curve and the precision-recall curve (as a sum of steps), equal scores together."""
+def placements(labels: Labels, scores: Scores) -> tuple[float, Float[np.ndarray, "image"]]:
+    """The AUROC, and each image's part in its error (DeLong et al. 1988): their sum over images varies as it does."""
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    ranks = rankdata(scores)
+    beaten = (ranks[labels] - rankdata(scores[labels])) / negatives  # by each positive image, the share of negatives
+    beating = 1 - (ranks[~labels] - rankdata(scores[~labels])) / positives
+    area = float(beaten.mean())
+    parts = np.empty(len(scores))
+    parts[labels], parts[~labels] = (beaten - area) / positives, (beating - area) / negatives
+    return area, parts
+
+
+def auroc(labels: Labels, scores: Scores, patients: Patients) -> Estimate:
+    """The area under the ROC curve, with DeLong's variance over patients (Obuchowski 1997) in Wilson's interval.
+
+    The images count for no more than 4 m n / (m + n) independent ones, of which m positive and n negative: what
+    Newcombe's (2006) variance gives for an area near 1, where DeLong's vanishes. At 0 and 1 patients count once.
+    """
+    images = len(labels)
+    if labels.all() or not labels.any():
+        return Estimate(nan, images=images)
+    value, parts = placements(labels, scores)
+    sides = patients.of(labels), patients.of(~labels)
+    if min(len(side.sizes) for side in sides) < LEAST:
+        return Estimate(value, images=images)
+    most = 4 / (1 / labels.sum() + 1 / (~labels).sum())
+    alike = 4 / sum(1 / side.count for side in sides)
+    number = effective_number(value, patients.variance(parts), float(most), alike)
+    return Estimate(value, *wilson(value, number, NormalDist().inv_cdf(LEVEL)), images)
+
+
+def _auprc(labels: Labels, scores: Scores, patients: Patients, resamples: int, seed: int) -> Estimate:
+    """The average precision, with the bootstrap's variance in Wilson's interval.
+
+    The images count for no more than the positive ones (Boyd, Eng and Page 2013), in a perfect ranking for no more than
+    their patients.
+    """
+    once = np.ones((1, len(labels)))
+    images, value = len(labels), float(average_precision(labels, scores, once)[0])
+    sides = patients.of(labels), patients.of(~labels)
+    if min(len(side.sizes) for side in sides) < LEAST:
+        return Estimate(value, images=images)
+    draws = average_precision(labels, scores, resampled(patients, resamples, seed))
+    number = effective_number(value, float(np.nanvar(draws)), float(labels.sum()), sides[0].count)
+    return Estimate(value, *wilson(value, number, NormalDist().inv_cdf(LEVEL)), images)
+
+
+def average_precision(
+    labels: Labels, scores: Scores, weights: Float[np.ndarray, "sample image"]
+) -> Float[np.ndarray, "sample"]:
+    """The area under the precision-recall curve as a sum of steps, of several samples; equal scores together.
+
+    A weight says how often an image is in a sample. NaN in a sample without positive images.
+    """
     order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-    hits, alarms = (np.add.reduceat(w[:, order], starts, axis=1) for w in (positive, negative))
-    all_hits, all_alarms = hits.cumsum(1), alarms.cumsum(1)
-    wins = (alarms * (all_hits - hits / 2)).sum(1)
-    precision = np.nan_to_num(all_hits / (all_hits + all_alarms))
-    return wins / (all_hits[:, -1] * all_alarms[:, -1]), (hits * precision).sum(1) / all_hits[:, -1]
+    starts = np.flatnonzero(np.diff(scores[order], prepend=inf))
+    hits, alarms = (np.add.reduceat((weights * side)[:, order], starts, axis=1) for side in (labels, ~labels))
+    all_hits = hits.cumsum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is NaN: nothing of the sample has such a score
+        precision = np.nan_to_num(all_hits / (all_hits + alarms.cumsum(1)))
+        return np.asarray((hits * precision).sum(1) / all_hits[:, -1])
 
 
-def resampled(patients: Sequence[str], resamples: int, seed: int) -> Float[np.ndarray, "sample image"]:
+def calibration_error(labels: Labels, scores: Scores) -> float:
+    """The mean over 15 bins, weighted by their images, of how far the mean score is from the share of positives."""
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    return float(np.abs(np.bincount(bins, scores - labels)).sum() / len(scores))
+
+
+def resampled(patients: Patients, resamples: int, seed: int) -> Float[np.ndarray, "sample image"]:
     """How often each image is in each sample: as many patients as there are, drawn with replacement."""
-    _, owner = np.unique(np.asarray(patients), return_inverse=True)
-    count = int(owner.max()) + 1
-    random = np.random.default_rng(seed)
+    count, random = len(patients.sizes), np.random.default_rng(seed)
     drawn = [np.bincount(random.integers(count, size=count), minlength=count) for _ in range(resamples)]
-    return np.stack(drawn)[:, owner].astype(np.float64)
-
-
-def estimate(value: float, draws: Float[np.ndarray, "sample"]) -> Estimate:
-    """A number with the middle 95 % of its bootstrap samples; samples in which it is not defined are left out."""
-    defined = draws[~np.isnan(draws)]
-    if np.isnan(value) or not len(defined):
-        return Estimate(value, np.nan, np.nan)
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return np.stack(drawn)[:, patients.owner].astype(np.float64)
 
 
 def _check(labels: Labels, scores: Scores, patients: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Where does a network look? The share of its heatmaps' evidence that lies in lungs, or in parts of the picture."""
+"""Where does a network look? The share of its heatmaps' evidence that lies in masks, or in parts of the picture."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from dia_analysis.diagnostics import RESAMPLES, Estimate, estimate, resampled
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.intervals import LEAST, Estimate, Patients, runs_and_patients
 from dia_analysis.output import new_directory, write_json
 from dia_analysis.provenance import Provenance
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 BORDER = 0.1  # of each side
 LUNG_ROWS, LEFT_COLUMNS, RIGHT_COLUMNS = (BORDER, 0.8), (BORDER, 0.4), (0.6, 1 - BORDER)
 PRIOR = ("left_field", "right_field", "centre", "elsewhere", "border")
-MASKS = ("lungs", "outside_lungs", "border")
+MASKS = ("mask", "outside_mask", "border")
 SOURCES = {
     "prior": "an approximation: fixed parts of a frontal chest X-ray, not this patient's anatomy",
-    "masks": "lung masks; the border band may overlap the lungs",
+    "masks": "each image's mask (of the lungs, where the masks given mark these); the border band may overlap it",
 }
 Source = Literal["prior", "masks"]
 Subset = Literal["all", "correct", "wrong"]
+NO_INTERVAL = f"A number without an interval is over fewer than {LEAST} patients (too few for one), or never varies."
 SUBSETS: tuple[Subset, ...] = ("all", "correct", "wrong")
 Regions = Bool[np.ndarray, "#image region height width"]
 
@@ -54,10 +55,10 @@ def prior_regions(size: tuple[int, int]) -> Bool[np.ndarray, "1 region height wi
     return np.stack([left, right, centre, ~(left | right | centre | border), border])[None]
 
 
-def mask_regions(lungs: Bool[np.ndarray, "image height width"]) -> Bool[np.ndarray, "image region height width"]:
-    """The lungs of each picture, what is outside them, and the border band; in the order of `MASKS`."""
-    border = np.broadcast_to(border_band((lungs.shape[1], lungs.shape[2])), lungs.shape)
-    return np.stack([lungs, ~lungs, border], axis=1)
+def mask_regions(masks: Bool[np.ndarray, "image height width"]) -> Bool[np.ndarray, "image region height width"]:
+    """What each picture's mask marks, what is outside it, and the border band; in the order of `MASKS`."""
+    border = np.broadcast_to(border_band((masks.shape[1], masks.shape[2])), masks.shape)
+    return np.stack([masks, ~masks, border], axis=1)
 
 
 def region_shares(maps: Float[np.ndarray, "image height width"], regions: Regions) -> Float[np.ndarray, "image region"]:
@@ -124,7 +125,10 @@ class Share:
 
     def text(self) -> str:
         """For a table."""
-        return "no maps" if np.isnan(self.share.value) else f"{self.share.text()} {self.ratio:.2f}x"
+        if np.isnan(self.share.value):
+            return "no maps"
+        interval = f" {self.share.interval()}" if self.share.has_interval else ""
+        return f"{self.share.value:.3f}{interval} n={self.share.images} {self.ratio:.2f}x"
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,9 @@ class RegionsResult(Displayed):
     """Where networks look: shares of evidence by region, with intervals over patients and training runs.
 
     `areas` (image, region) are the shares of a uniform map. `outlines` (region, height, width) says in what share of
-    the images a pixel belongs to a region. `left_out` are images that have no mask. Networks of one `network` are
-    taken together: 95 % intervals come from drawing patients, and of several runs also runs, with replacement.
+    the images a pixel belongs to a region. `left_out` are images that have no mask. `patients` are the images' names
+    where patients are not known. Networks of one `network` are taken together, with 95 % intervals as
+    `dia_analysis.intervals.runs_and_patients` gives them.
     """
 
     source: Source
@@ -146,7 +151,6 @@ class RegionsResult(Displayed):
     layer: str = ""
     method: str = "gradcam"
     left_out: tuple[str, ...] = ()
-    resamples: int = RESAMPLES
     seed: int = 0
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -172,22 +176,19 @@ class RegionsResult(Displayed):
         """By region, the mean share of a network's maps in a subset of the images."""
         members = self.networks[network]
         chosen = [member.chosen(subset) for member in members]
-        draws = self._draws(members, chosen)
-        once = _means(members, chosen, np.ones((1, len(self.images))))
         areas = np.array([self.areas[c].mean(0) for c in chosen if c.any()])
         area = areas.mean(0) if len(areas) else np.full(len(self.regions), np.nan)
-        values = [float(v) for v in _mean(once[:, 0])]
+        shares = np.stack([np.where(c[:, None], m.shares, np.nan) for m, c in zip(members, chosen, strict=True)])
+        whose = Patients.named(self.patients)
         return {
-            region: Share(estimate(values[r], draws[:, r]), float(area[r])) for r, region in enumerate(self.regions)
+            region: Share(runs_and_patients(shares[:, :, r], whose), float(area[r]))
+            for r, region in enumerate(self.regions)
         }
 
-    def _draws(
-        self, members: Sequence[NetworkShares], chosen: Sequence[Bool[np.ndarray, "image"]]
-    ) -> Float[np.ndarray, "sample region"]:
-        means = _means(members, chosen, resampled(self.patients, self.resamples, self.seed))
-        random = np.random.default_rng([self.seed, 1])
-        runs = random.integers(len(members), size=(len(members), self.resamples))
-        return _mean(means[runs, np.arange(self.resamples)])
+    @property
+    def patients_known(self) -> bool:
+        """Whether it is known which images are of one patient."""
+        return self.patients != self.images
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.regions/1."""
@@ -205,7 +206,6 @@ class RegionsResult(Displayed):
             "layer": self.layer,
             "method": self.method,
             "networks": [self._network(name, members) for name, members in self.networks.items()],
-            "resamples": self.resamples,
             "seed": self.seed,
             "versions": self.provenance.versions,
         }
@@ -239,9 +239,11 @@ class RegionsResult(Displayed):
 
     def summary(self) -> str:
         """A table per network, and what was left out."""
+        images = _count(len(self.images), "image")
+        whose = f" of {_count(len(set(self.patients)), 'patient')}" if self.patients_known else ""
         head = (
-            f"Where the evidence of {len(self.images)} images of {len(set(self.patients))} patients lies: mean share, "
-            "95 % interval, and how many times the share of a uniform map (area)."
+            f"Where the evidence of {images}{whose} lies, at {self.layer or 'the layer explained'}: mean share, 95 % "
+            "interval, the number of maps, and how many times the share of a uniform map (area)."
         )
         parts = [f"{head}\nRegions: {SOURCES[self.source]}."]
         parts += [self._table(name, members) for name, members in self.networks.items()]
@@ -251,10 +253,13 @@ class RegionsResult(Displayed):
         counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
         runs = f", {len(members)} runs" if len(members) > 1 else ""
         columns = [self.shares(name, subset) for subset in SUBSETS]
-        lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} " + _row(f"{s} ({counts[s]} maps)" for s in SUBSETS)]
-        for region in self.regions:
-            cells = _row(column[region].text() for column in columns)
-            lines.append(f"  {region.replace('_', ' '):<14} {columns[0][region].area:<6.3f} {cells}")
+        heads = [f"{s} ({_count(counts[s], 'map')})" for s in SUBSETS]
+        cells = [[column[region].text() for region in self.regions] for column in columns]
+        widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells, strict=True)]
+        lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} {_row(heads, widths)}"]
+        for number, region in enumerate(self.regions):
+            row = _row([column[number] for column in cells], widths)
+            lines.append(f"  {region.replace('_', ' '):<14} {columns[0][region].area:<6.3f} {row}")
         return "\n".join(lines)
 
     def notes(self) -> list[str]:
@@ -266,8 +271,19 @@ class RegionsResult(Displayed):
         ]
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
-            notes.append(f"{len(self.left_out)} images have no mask and are left out ({some}).")
-        return notes
+            verb = "has no mask and is" if len(self.left_out) == 1 else "have no mask and are"
+            notes.append(f"{_count(len(self.left_out), 'image')} {verb} left out ({some}).")
+        return [*notes, *self._about_intervals()]
+
+    def _about_intervals(self) -> list[str]:
+        whose = "patients" if self.patients_known else "images (which of them are of one patient is not known)"
+        runs = max(map(len, self.networks.values()))
+        over = (
+            f"other runs and other {whose}" if runs > 2 else f"the same {'run' if runs == 1 else 'runs'}, other {whose}"
+        )
+        found = [s.share for name in self.networks for subset in SUBSETS for s in self.shares(name, subset).values()]
+        few = any(not each.has_interval and not np.isnan(each.value) for each in found)
+        return [f"Intervals say what to expect of {over}.", *([NO_INTERVAL] if few else [])]
 
     def plot(self, ax: "Axes | None" = None, subset: Subset = "all") -> "Axes":
         """Draw each network's shares by region, with intervals, and the shares of a uniform map."""
@@ -311,27 +327,12 @@ class RegionsResult(Displayed):
         return {**shared, "models": models}
 
 
-def _means(
-    members: Sequence[NetworkShares],
-    chosen: Sequence[Bool[np.ndarray, "image"]],
-    weights: Float[np.ndarray, "sample image"],
-) -> Float[np.ndarray, "member sample region"]:
-    """Each network's weighted mean over its chosen images; NaN in a sample that has none of them."""
-    means = []
-    for member, images in zip(members, chosen, strict=True):
-        total = weights[:, images].sum(1, keepdims=True)
-        means.append(weights[:, images] @ member.shares[images] / np.where(total > 0, total, np.nan))
-    return np.stack(means)
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _mean(values: Float[np.ndarray, "member *rest"]) -> Float[np.ndarray, "*rest"]:
-    """The mean of what is defined along the first dimension; NaN where nothing is."""
-    count = np.isfinite(values).sum(0)
-    return np.asarray(np.nansum(values, 0) / np.where(count > 0, count, np.nan))
-
-
-def _row(cells: Any) -> str:
-    return "  ".join(f"{cell:<28}" for cell in cells).rstrip()
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _centres(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

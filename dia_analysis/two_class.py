@@ -9,23 +9,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dia_analysis.diagnostics import (
-    METRICS,
-    RESAMPLES,
-    Comparison,
-    Diagnosis,
-    Estimate,
-    Labels,
-    Scores,
-    compare,
-    diagnose,
-)
+from dia_analysis.diagnostics import LABELS, RESAMPLES, Comparison, Diagnosis, Labels, Scores, compare, diagnose
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.intervals import Estimate
+from dia_analysis.significance import holm
 
 HALF = 0.5  # the class with the higher score wins, as for accuracy everywhere else
 NO_PATIENTS = "patients are not known, so every image counts as a patient of its own"
 SPREAD = ("accuracy", "auroc", "balanced_accuracy", "sensitivity", "specificity")
 COMPARED = tuple(name for name in SPREAD if name != "auroc")
+HOW = "95 % intervals are over patients, Wilson's on the number of independent images that theirs are worth."
 
 
 @dataclass(frozen=True)
@@ -89,11 +82,15 @@ class Pair:
 
     def table(self) -> Iterator[str]:
         """A line per number, both thresholds side by side."""
-        heads = [f"threshold {d.threshold:.3f}" for d in (self.half, self.chosen)]
-        yield f"  {'':<18} {heads[0]:<24} {heads[1]}"
-        for name in ("accuracy", "accuracy_wilson", *METRICS[1:]):
-            label = {"accuracy_wilson": "accuracy (Wilson)"}.get(name, name.replace("_", " "))
-            yield f"  {label:<18} {getattr(self.half, name).text():<24} {getattr(self.chosen, name).text()}"
+        half, chosen = self.half.rows(), self.chosen.rows()
+        width = max(map(len, half.values()))
+        yield f"  {'':<18} {f'threshold {self.half.threshold:.3f}':<{width}}  threshold {self.chosen.threshold:.3f}"
+        for label, text in half.items():
+            yield f"  {label:<18} {text:<{width}}  {chosen[label]}"
+
+    def remarks(self) -> list[str]:
+        """What a reader must know to read the numbers, in sentences."""
+        return list(dict.fromkeys([*self.half.remarks(), *self.chosen.remarks()]))
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ class TwoClassResult:
             "majority_accuracy": self.majority_accuracy,
             "grouping": self.readings.grouping,
             **half,
-            "accuracy_bootstrap": accuracy,
+            "accuracy_interval": accuracy,
             "chosen_threshold": {"value": self.readings.threshold.value, "source": self.readings.threshold.source},
             "at_chosen_threshold": self.everyone.chosen.to_dict(),
             "patients_in_training": None if left is None else {"patients": left[0], "images": left[1]},
@@ -150,14 +147,16 @@ class TwoClassResult:
         readings, everyone = self.readings, self.everyone.half
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         lines = [
-            f"{everyone.images} images of {everyone.patients} patients: {counts}; positive is {readings.classes[1]}. "
+            f"{_count(everyone.images, 'image')} of {_count(everyone.patients, 'patient')}: {counts}; positive is "
+            f"{readings.classes[1]}. "
             f"Always naming the more frequent class would be right for {self.majority_accuracy:.1%}.",
             f"Patients: {readings.grouping}.",
             f"Threshold: {readings.threshold.value:.3f}: {readings.threshold.source}.",
             *self.everyone.table(),
+            *self.everyone.remarks(),
             self.overlap(),
-            *(() if self.unseen is None else self.unseen.table()),
-            f"Intervals are at 95 %, from {everyone.resamples} bootstrap samples of patients.",
+            *(() if self.unseen is None else [*self.unseen.table(), *self.unseen.remarks()]),
+            HOW,
         ]
         return "\n".join(lines)
 
@@ -170,8 +169,8 @@ class TwoClassResult:
             return "No patient id of these images occurs in training."
         rest = "that leaves none" if self.unseen is None else _about(self.unseen.half)
         return (
-            f"Without the {images} images of {patients} patients whose id also occurs in training (whether they are "
-            f"the same people is not known): {rest}"
+            f"Without the {_count(images, 'image')} of {_count(patients, 'patient')} whose id also occurs in training "
+            f"(whether they are the same people is not known): {rest}"
         )
 
 
@@ -190,45 +189,82 @@ def assess(readings: Readings, *, resamples: int = RESAMPLES, seed: int = 0) -> 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """How the first of two networks differs from the second, at 0.5 and at each one's chosen threshold."""
+    """How the first of two networks differs from the second, at 0.5 and at each one's chosen threshold.
+
+    `corrected` are the p-values of AUROC and of McNemar's test at both thresholds, corrected by Holm's method for all
+    `tests` of the networks that were compared together; NaN for what is no test.
+    """
 
     first: str
     second: str
     half: Comparison
     chosen: Comparison
+    corrected: tuple[float, float, float]
+    tests: int
+
+    @property
+    def p_values(self) -> tuple[float, float, float]:
+        """Of AUROC, and of McNemar's test at both thresholds."""
+        return _p_values(self.half, self.chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         at = {"at_0.5": self.half.to_dict(), "at_chosen_threshold": self.chosen.to_dict()}
-        return {"first": self.first, "second": self.second, **at}
+        auroc, half, chosen = (None if np.isnan(p) else p for p in self.corrected)
+        holm_p = {"tests": self.tests, "auroc_p": auroc, "at_0.5": half, "at_chosen_threshold": chosen}
+        return {"first": self.first, "second": self.second, **at, "holm": holm_p}
 
     def summary(self) -> str:
-        """The differences and McNemar's p, in lines."""
-        lines = [f"{self.first} minus {self.second}: AUROC {_signed(self.half.auroc_difference)}"]
-        for head, found in (("threshold 0.5", self.half), ("chosen thresholds", self.chosen)):
+        """The differences and their p-values, in lines."""
+        auroc, *accuracies = (_tested(p, c) for p, c in zip(self.p_values, self.corrected, strict=True))
+        lines = [f"{self.first} minus {self.second}: AUROC {_signed(self.half.auroc_difference)}, {auroc}"]
+        parts = (("threshold 0.5", self.half), ("chosen thresholds", self.chosen))
+        for (head, found), tested in zip(parts, accuracies, strict=True):
             lines.append(
                 f"  {head}: accuracy {_signed(found.accuracy_difference)}; only one of them is right: "
-                f"{found.only_first} and {found.only_second} images, McNemar's exact p = {found.mcnemar_p:.3g}"
+                f"{found.only_first} and {found.only_second} images, McNemar's exact {tested}"
             )
         return "\n".join(lines)
 
 
-def compare_all(results: Sequence[TwoClassResult], *, resamples: int = RESAMPLES, seed: int = 0) -> list[PairedTest]:
+def about_tests(found: Sequence[PairedTest]) -> str:
+    """How the p-values of paired tests are to be read, in a sentence."""
+    tests = found[0].tests
+    return (
+        f"p: of the test alone, then corrected by Holm's method for the {tests} {'test' if tests == 1 else 'tests'} "
+        "listed here. McNemar's takes images as independent; the intervals and the test of AUROC are over patients."
+    )
+
+
+def compare_all(results: Sequence[TwoClassResult]) -> list[PairedTest]:
     """Compare each two networks on the same images. Raises AnalysisInputError if the images or labels differ."""
     for result in results[1:]:
         one, other = results[0].readings, result.readings
         if one.images != other.images or not np.array_equal(one.labels, other.labels):
             raise AnalysisInputError("data", f"{one.name} and {other.name} were not given the same images and classes")
-    return [_paired(a.readings, b.readings, resamples, seed) for a, b in combinations(results, 2)]
+    pairs = list(combinations([result.readings for result in results], 2))
+    found = [_compared(a, b) for a, b in pairs]
+    p = [_p_values(*each) for each in found]
+    corrected = np.reshape(holm([value for each in p for value in each]), (-1, 3))
+    tests = int((~np.isnan(corrected)).sum())
+    return [
+        PairedTest(a.name, b.name, *each, (float(row[0]), float(row[1]), float(row[2])), tests)
+        for (a, b), each, row in zip(pairs, found, corrected, strict=True)
+    ]
 
 
-def _paired(a: Readings, b: Readings, resamples: int, seed: int) -> PairedTest:
+def _compared(a: Readings, b: Readings) -> tuple[Comparison, Comparison]:
     at = ((HALF, HALF), (a.threshold.value, b.threshold.value))
-    found = (
-        compare(a.labels, (a.scores, one), (b.scores, other), a.patients, resamples=resamples, seed=seed)
-        for one, other in at
-    )
-    return PairedTest(a.name, b.name, *found)
+    half, chosen = (compare(a.labels, (a.scores, one), (b.scores, other), a.patients) for one, other in at)
+    return half, chosen
+
+
+def _p_values(half: Comparison, chosen: Comparison) -> tuple[float, float, float]:
+    return half.auroc_p, half.mcnemar_p, chosen.mcnemar_p
+
+
+def _tested(p: float, corrected: float) -> str:
+    return "not tested" if np.isnan(p) else f"p = {p:.3g} (corrected {corrected:.3g})"
 
 
 @dataclass(frozen=True)
@@ -249,7 +285,7 @@ class SeedSpread:
     def summary(self) -> str:
         """A line."""
         half, chosen = (
-            ", ".join(f"{name.replace('_', ' ')} {numbers[name][0]:.3f} ± {numbers[name][1]:.3f}" for name in names)
+            ", ".join(f"{name.replace('_', ' ')} {_spread_text(*numbers[name])}" for name in names)
             for numbers, names in ((self.half, SPREAD), (self.chosen, COMPARED))
         )
         return (
@@ -278,21 +314,36 @@ def _spread(network: str, members: Sequence[TwoClassResult]) -> SeedSpread:
 def table(results: Sequence[TwoClassResult]) -> str:
     """Several networks side by side: a line each, at 0.5 and at the chosen threshold."""
     width = max(len(result.readings.name) for result in results)
-    heads = "  ".join(f"{name.replace('_', ' '):<22}" for name in SPREAD)
-    lines = [f"{'':<{width}}  threshold  {heads}".rstrip()]
-    for result in results:
-        for found in (result.everyone.half, result.everyone.chosen):
-            cells = "  ".join(f"{getattr(found, name).text():<22}" for name in SPREAD)
-            lines.append(f"{result.readings.name:<{width}}  {found.threshold:<9.3f}  {cells}".rstrip())
-    return "\n".join(lines)
+    rows = [
+        (f"{found.threshold:<9.3f}", *(getattr(found, name).text() for name in SPREAD))
+        for result in results
+        for found in (result.everyone.half, result.everyone.chosen)
+    ]
+    heads = ("threshold", *(LABELS.get(name, name.replace("_", " ")) for name in SPREAD))
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    names = ["", *(result.readings.name for result in results for _ in range(2))]
+    return "\n".join(
+        f"{name:<{width}}  {'  '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))}".rstrip()
+        for name, row in zip(names, (heads, *rows), strict=True)
+    )
 
 
 def _about(found: Diagnosis) -> str:
-    return f"{found.images} images of {found.patients} patients, {found.positives} positive"
+    return f"{_count(found.images, 'image')} of {_count(found.patients, 'patient')}, {found.positives} positive"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _signed(found: Estimate) -> str:
-    return "not defined" if np.isnan(found.value) else f"{found.value:+.3f} {found.interval()}"
+    if np.isnan(found.value):
+        return "not defined"
+    return f"{found.value:+.3f} {found.interval() if found.has_interval else '(too few patients for an interval)'}"
+
+
+def _spread_text(mean: float, deviation: float) -> str:
+    return "not defined" if np.isnan(mean) else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def _plain(found: tuple[float, float]) -> dict[str, float | None]:

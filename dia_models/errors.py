@@ -34,7 +34,8 @@ def unknown(
     nearest = get_close_matches(given, names, n=NEAREST)
     hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     start = f"unknown {NOUNS.get(argument, argument)} {shown!r}; {hint}"
-    full = f"{start}accepted: {', '.join([*names, *filter(None, [also])])}"
+    described = f" ({listed_by} lists them)" if listed_by else ""
+    full = f"{start}accepted: {', '.join([*names, *filter(None, [also])])}{described}"
     if len(full) <= LONGEST:
         return ModelInputError(argument, full)
     listing = f"{listed_by} lists all {len(names)}" if listed_by else f"accepted are {len(names)} names"

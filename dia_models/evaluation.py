@@ -16,12 +16,16 @@ from dia_models.data import Batch, MemoryImages, Preprocessing, hold_out
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies are fractions of 1, None for a class without images; `loss` is the mean cross-entropy."""
+    """Accuracies are fractions of 1, None for a class without images; `loss` is the mean cross-entropy.
+
+    Of a network whose outputs for some images are not finite (`nonfinite` counts these) there are none: all are nan.
+    """
 
     images: int
     accuracy: float
     per_class_accuracy: tuple[float | None, ...]
     loss: float
+    nonfinite: int = 0
 
     @property
     def scores(self) -> dict[str, float]:
@@ -44,9 +48,9 @@ class Scores:
 Measured = Evaluation | Scores
 
 
-def undefined(images: int, classes: int) -> Evaluation:
-    """The scores of a classifier that computes no numbers."""
-    return Evaluation(images, nan, (None,) * classes, nan)
+def undefined(images: int, classes: int, nonfinite: int = 0) -> Evaluation:
+    """The scores of a classifier that computes no numbers for some of the images."""
+    return Evaluation(images, nan, (None,) * classes, nan, nonfinite)
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,16 @@ class Predictions:
         """The softmax of the logits, in float64."""
         return self.logits.double().softmax(1)
 
+    @property
+    def nonfinite(self) -> int:
+        """For how many images the network's outputs are not all finite."""
+        return int((~self.logits.isfinite().all(1)).sum())
+
     def evaluation(self, classes: int) -> Evaluation:
-        """The scores of all images together."""
+        """The scores of all images together; undefined if the network diverged."""
         images = len(self.names)
+        if self.nonfinite:
+            return undefined(images, classes, self.nonfinite)
         total = torch.bincount(self.labels, minlength=classes)
         right = torch.bincount(self.labels[self.logits.argmax(1) == self.labels], minlength=classes)
         per_class = tuple(r / t if t else None for r, t in zip(right.tolist(), total.tolist(), strict=True))

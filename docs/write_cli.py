@@ -28,10 +28,10 @@ def _program(app: typer.Typer) -> Iterator[str]:
     yield f"## {app.info.name}\n\n{_cell(app.info.help)}\n"
     for command in app.registered_commands:
         name = command.name or command.callback.__name__.replace("_", "-")
-        yield from _command(f"{app.info.name} {name}", command.callback)
+        yield from _command(f"{app.info.name} {name}", command.callback, command.epilog or "")
 
 
-def _command(name: str, function: Any) -> Iterator[str]:
+def _command(name: str, function: Any, examples: str) -> Iterator[str]:
     parameters = [(parameter, *_declared(parameter)) for parameter in signature(function).parameters.values()]
     arguments = [_shape(p, info) for p, _, info in parameters if isinstance(info, typer.models.ArgumentInfo)]
     yield f"### `{' '.join([name, *arguments])}`\n\n{_cell(function.__doc__)}\n"
@@ -39,6 +39,9 @@ def _command(name: str, function: Any) -> Iterator[str]:
         yield "| option | | default |\n|---|---|---|"
         yield from (_row(*each) for each in parameters)
         yield ""
+    if examples:
+        lines = [line.strip() for line in examples.splitlines()[1:]]
+        yield "\n".join(["For example", "", *(f"    {line}" for line in lines), ""])
 
 
 def _declared(parameter: Parameter) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from figures.style import COLOURS, styled
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
 SHADOW = withStroke(linewidth=1.2, foreground="black")
 SUBTITLES = {"all": "All images", "correct": "Classified rightly", "wrong": "Classified wrongly"}
-KINDS = {"prior": "Regions: an approximation,\non the mean image", "masks": "Regions: lung masks,\non the mean image"}
+KINDS = {"prior": "Regions: an approximation,\non the mean image", "masks": "Regions: masks,\non the mean image"}
 
 
 @styled
@@ -27,7 +27,7 @@ def region_shares(result: RegionsResult, picture: UInt8[np.ndarray, "height widt
     for ax, subset in zip(panels, SUBSETS, strict=True):
         result.plot(ax, subset)
         maps = sum(int(member.chosen(subset).sum()) for member in result.members)
-        ax.set_title(f"{SUBTITLES[subset]} ({maps} maps)")
+        ax.set_title(f"{SUBTITLES[subset]} ({maps} {'map' if maps == 1 else 'maps'})")
         ax.get_legend().remove()
         if ax is not panels[0]:
             ax.set_ylabel("")
@@ -44,7 +44,7 @@ def _outlines(ax: Axes, result: RegionsResult, picture: UInt8[np.ndarray, "heigh
     """Each region's outline, where it is in half of the images, with its name."""
     ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
     for number, name in enumerate(result.regions):
-        if name in ("elsewhere", "outside_lungs"):
+        if name in ("elsewhere", "outside_mask"):
             continue
         inside = result.outlines[number] > 0.5
         if not inside.any() or inside.all():

@@ -8,15 +8,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dia_analysis import GradCAMResult, RegionsResult
-from dia_analysis.diagnostics import METRICS, Diagnosis, diagnose
+from dia_analysis.diagnostics import Diagnosis, diagnose
+from dia_analysis.intervals import percent
 from dia_analysis.regions import SOURCES, SUBSETS
-from dia_analysis.two_class import PairedTest, Readings, SeedSpread, TwoClassResult, by_patient
+from dia_analysis.two_class import HOW, PairedTest, Readings, SeedSpread, TwoClassResult, about_tests, by_patient
 from figures.gradcam import ROWS, heatmaps
 from figures.html import embed, page
 from figures.regions import region_shares
 
 WORST_PATIENTS = 20
-SHOWN = ("accuracy", "accuracy_wilson", *METRICS[1:])
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ def xray_report(content: XrayPage) -> str:
         page=content,
         first=first,
         positive=first.readings.classes[1],
-        metrics=SHOWN,
+        percent=percent,
+        how=HOW,
+        about_tests=about_tests(content.comparisons) if content.comparisons else "",
         heatmaps=embed(heatmaps(content.maps, content.pictures, content.captions), alt_maps, "png"),
         regions_figure=embed(region_shares(content.regions, content.mean_picture), _alt(content.regions)),
         regions_about=SOURCES[content.regions.source],

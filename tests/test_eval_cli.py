@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from test_cli import SE, failure, train
+from test_cli import SE, analyze, failure, train
 from xray_data import chest_xray, network
 
 from dia_analysis.diagnostics import best_threshold, diagnose
-from dia_models import Checkpoint
+from dia_models import Checkpoint, save_checkpoint
 from dia_models.classification import divided
 from dia_models.data import hold_out, open_data
 from dia_models.data.chest_xray import TABLE_XI, patient
-from dia_models.evaluation import held_out
+from dia_models.evaluation import Predictions, held_out
 from dia_models.recipe import load_recipe
 from dia_models.run import RunConfig, fit
 from dia_models.training_images import read_classes
@@ -54,7 +54,7 @@ def test_the_numbers_can_be_made_again_from_what_it_writes(tmp_path, data, capsy
     again = diagnose(labels, scores, patients).to_dict()
     accuracy = again.pop("accuracy")
     assert {key: document[key] for key in again} == again
-    assert document["accuracy_bootstrap"] == accuracy
+    assert document["accuracy_interval"] == accuracy
     assert accuracy["value"] == pytest.approx(document["accuracy"])
     assert document["sensitivity"]["value"] == document["per_class_accuracy"]["PNEUMONIA"]
     chosen = diagnose(labels, scores, patients, threshold=document["chosen_threshold"]["value"])
@@ -120,6 +120,8 @@ def test_several_checkpoints_are_compared_and_runs_of_one_network_averaged(tmp_p
     text = capsys.readouterr().out
     assert "  paper: ResNet50-se (224x224)  99.2" in text
     assert "McNemar's exact p = " in text
+    assert "corrected by Holm's method for the " in text
+    assert [c["holm"]["tests"] for c in document["comparisons"]] == [6] * 3  # too few patients to test AUROCs
     assert "cifar_resnet11, 2 runs, mean ± standard deviation" in text
     assert "file names begin with the same personN" in text
 
@@ -137,6 +139,80 @@ def test_the_papers_rows_are_those_printed():
 def test_other_networks_have_no_row_in_the_paper(tmp_path, data, capsys):
     eca = network(tmp_path / "eca.safetensors", "cifar_resnet11_eca")
     assert evaluated(capsys, data, "--ckpt", eca)["paper"] is None
+
+
+def test_other_peoples_images_do_not_stand_beside_the_papers(tmp_path, data, capsys):
+    """Of the same classes and a network that the paper has: its Table XI is of chest-xray alone."""
+    ckpt, other = network(tmp_path / "net.safetensors"), f"folder:{data / 'chest_xray'}"
+    assert evaluated(capsys, data, "--ckpt", ckpt)["paper"] is not None
+    assert train("eval", "--ckpt", ckpt, "--data", other, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["paper"] is None
+    assert train("eval", "--ckpt", ckpt, "--data", other) == 0
+    text = capsys.readouterr().out
+    assert "Table XI" not in text
+    assert "paper" not in text
+
+
+# networks that diverged
+
+
+def spoilt(path, name="bad"):
+    """A copy of a checkpoint whose first weights are NaN."""
+    found = Checkpoint.read(path)
+    model = found.build()
+    next(model.parameters()).data.fill_(float("nan"))
+    copy = path.with_name(f"{name}.safetensors")
+    save_checkpoint(copy, model, found.info)
+    return copy
+
+
+def test_a_network_that_diverged_has_no_accuracy(tmp_path, capsys):
+    bad = spoilt(network(tmp_path / "net.safetensors", data="digits", classes=tuple("0123456789"), size=8))
+    assert train("eval", "--ckpt", bad, "--out", tmp_path / "out") == 1
+    out, err = capsys.readouterr()
+    sentence = "bad: the network's outputs are not finite for 360 of 360 images: it diverged"
+    assert out == f"{sentence}, so it has no accuracy\n"
+    assert err.splitlines()[-1].startswith(f"error: --ckpt: {sentence}. ")
+    assert train("eval", "--ckpt", bad, "--json") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["accuracy"], document["loss"], document["nonfinite"]) == (None, None, 360)
+    assert set(document["per_class_accuracy"].values()) == {None}
+    assert json.loads((tmp_path / "out" / "eval.json").read_text()) == document
+
+
+def test_a_network_that_diverged_stops_neither_the_others_nor_blames_the_data(tmp_path, data, capsys):
+    good = network(tmp_path / "net.safetensors")
+    bad = spoilt(good)
+    given = ("--ckpt", bad, "--ckpt", good, "--data", "chest-xray", "--data-dir", data)
+    assert train("eval", *given) == 1
+    out, err = capsys.readouterr()
+    assert "bad: the network's outputs are not finite for 16 of 16 images: it diverged" in out
+    assert "net on 16 images of chest-xray: accuracy" in out
+    assert len(err.splitlines()[-1]) <= 300
+    document = evaluated(capsys, data, *given[:4], code=1)
+    assert [each["accuracy"] is None for each in document["evaluations"]] == [True, False]
+    assert "auroc" not in document["evaluations"][0]
+    message = failure(capsys, analyze("report", "--xray", *given, "--out", tmp_path / "page.html"))
+    assert "it diverged" in message
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("command", ["gradcam", "regions"])
+def test_heatmaps_of_a_network_that_diverged_are_refused(command, tmp_path, data, capsys):
+    bad = spoilt(network(tmp_path / "net.safetensors"))
+    code = analyze(command, "--ckpt", bad, "--data-dir", data, "--out", tmp_path / "out")
+    message = failure(capsys, code)
+    assert "--ckpt: bad: the class scores of image #0 are NaN or infinite; its weights are not finite" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_image_without_finite_outputs_is_enough():
+    logits = torch.tensor([[2.0, 1.0], [0.0, float("inf")], [1.0, 3.0]])
+    found = Predictions(("a", "b", "c"), torch.tensor([0, 1, 1]), logits).evaluation(2)
+    assert (found.images, found.nonfinite, found.per_class_accuracy) == (3, 1, (None, None))
+    assert np.isnan([found.accuracy, found.loss]).all()
+    finite = Predictions(("a", "c"), torch.tensor([0, 1]), logits[::2]).evaluation(2)
+    assert (finite.nonfinite, finite.accuracy) == (0, 1)
 
 
 def test_two_classes_without_patients_count_every_image(tmp_path, data, capsys):

@@ -584,6 +584,23 @@ def test_coarse_maps_and_long_tables_are_said():
     assert "<pre>image" in result._repr_html_()
 
 
+def test_labels_stand_beside_predictions_and_wrong_ones_are_marked():
+    result = gradcam(Tiny(), SQUARE.repeat(3, 1, 1, 1), names=("a", "b", "c"))
+    right, wrong = (result.classes[number] for number in (result.predicted[0], 1 - result.predicted[0]))
+    head, *rows = summarise([result], (right, wrong, None)).splitlines()
+    assert head.split()[:4] == ["image", "label", "network", "predicted"]
+    assert [row.split()[:5] for row in rows[:3]] == [
+        ["a", right, "network", right, f"{result.score[0]:.3f}"],
+        ["b", wrong, "network", right, "✗"],
+        ["c", "?", "network", right, f"{result.score[2]:.3f}"],
+    ]
+    assert rows[3] == "✗ a predicted class that is not the image's label"
+    assert f"network: maps of the layer {result.layer}, 2x2 positions." in rows
+    other = summarise([result], ("a class of other data",) * 3)
+    assert "✗" not in other
+    assert "label" not in summarise([result]).splitlines()[0]
+
+
 def test_the_same_call_gives_the_same_numbers():
     model, images = create_model("cifar_resnet20_dia_lstm"), torch.randn(2, 3, 16, 16)
     first, second = (gradcam(model, images) for _ in range(2))

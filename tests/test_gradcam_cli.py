@@ -24,7 +24,9 @@ def test_two_checkpoints_side_by_side(tmp_path, capsys):
     out = tmp_path / "out"
     assert analyze("gradcam", "--ckpt", SE, "--ckpt", LSTM, "--images", 3, "--out", out) == 0
     text, err = capsys.readouterr()
-    assert "image  network                   predicted  score  target  its score  map's peak" in text
+    assert "image  label  network                   predicted  score  target  its score  map's peak" in text
+    assert f"{SE}: maps of the layer stages.2.blocks.5, 2x2 positions." in text
+    assert f"{LSTM}: maps of the layer stages.2.blocks.5, 2x2 positions." in text
     assert f"written to {out}/" in err
     assert "\x1b" not in text + err
     overlays = {name for name in written(out) if name.startswith("overlays/")}

@@ -13,6 +13,7 @@ from xray_data import chest_xray, network
 
 import figures
 from dia_analysis import AnalysisInputError, NetworkShares, RegionsResult
+from dia_analysis.intervals import Patients, runs_and_patients
 from dia_analysis.regions import (
     MASKS,
     PRIOR,
@@ -95,7 +96,6 @@ def result(*members, patients=("a", "a", "b", "c"), **changes):
         "areas": region_areas(regions, len(patients)),
         "outlines": regions[0].astype(float),
         "members": members,
-        "resamples": 300,
     }
     return RegionsResult(**given | changes)
 
@@ -118,7 +118,11 @@ def test_means_by_hand_split_by_right_and_wrong():
 def test_a_subset_without_maps_is_not_defined():
     found = result(member("a", [0.2, 0.4, 0.1, None], [True, True, True, False]))
     share = found.shares("a", "wrong")["border"]
-    assert share.to_dict() == {"share": {"value": None, "low": None, "high": None}, "area": None, "ratio": None}
+    assert share.to_dict() == {
+        "share": {"value": None, "low": None, "high": None, "images": 0, "right": None},
+        "area": None,
+        "ratio": None,
+    }
     assert "no maps" in found.summary()
     Figure().subplots()
     figures.region_shares(found, np.zeros((20, 20), dtype=np.uint8))
@@ -147,6 +151,32 @@ def test_runs_of_one_network_are_taken_together_and_their_spread_counts():
     assert "net, 3 runs" in found.summary()
 
 
+def test_intervals_are_those_of_runs_and_patients():
+    shares = np.random.default_rng(0).random((3, 24))
+    shares[1, 5] = np.nan
+    runs = [member(f"s{k}", [None if np.isnan(v) else v for v in row], [True] * 24) for k, row in enumerate(shares)]
+    patients = tuple(f"p{i // 2:02d}" for i in range(24))
+    three = result(*runs, patients=patients)
+    found = three.shares("net")["left_field"].share
+    assert found == runs_and_patients(shares, Patients.named(patients))
+    assert (
+        "Intervals say what to expect of other runs and other patients." in result(*runs, patients=patients).summary()
+    )
+    two = result(*runs[:2], patients=patients)
+    assert "Intervals say what to expect of the same runs, other patients." in two.summary()
+
+
+def test_two_images_have_no_interval_and_unknown_patients_are_not_called_so():
+    found = result(member("a", [0.2281, 0.2285], [True, True]), patients=("0.png", "1.png"))
+    text = found.summary()
+    assert text.startswith("Where the evidence of 2 images lies")
+    assert "0.228 n=2 1.09x" in text
+    assert "fewer than 10 patients (too few for one)" in text
+    assert "which of them are of one patient is not known" in text
+    assert found.to_dict()["networks"][0]["all"]["regions"]["border"]["share"]["low"] is None
+    figures.region_shares(found, np.zeros((20, 20), dtype=np.uint8))
+
+
 def test_a_mask_of_each_image_has_an_area_of_its_own():
     lungs = np.zeros((2, 20, 20), dtype=bool)
     lungs[0, :10], lungs[1, :5] = True, True
@@ -161,9 +191,9 @@ def test_a_mask_of_each_image_has_an_area_of_its_own():
         areas=region_areas(regions, 2),
         outlines=regions.mean(0),
     )
-    assert found.shares("a")["lungs"].area == pytest.approx((0.5 + 0.25) / 2)
+    assert found.shares("a")["mask"].area == pytest.approx((0.5 + 0.25) / 2)
     for subset, area in (("correct", 0.5), ("wrong", 0.25)):
-        lung = found.shares("a", subset)["lungs"]
+        lung = found.shares("a", subset)["mask"]
         assert (lung.area, lung.ratio) == (pytest.approx(area), pytest.approx(1))
 
 
@@ -196,7 +226,7 @@ def test_the_figure_shows_regions_areas_and_the_approximation():
     assert outline.get_title().startswith("Regions: an approximation")
     assert {text.get_text() for text in outline.texts} == {"left\nfield", "right\nfield", "centre", "border"}
     assert [ax.get_title() for ax in panels] == [
-        "All images (8 maps)", "Classified rightly (7 maps)", "Classified wrongly (1 maps)",
+        "All images (8 maps)", "Classified rightly (7 maps)", "Classified wrongly (1 map)",
     ]  # fmt: skip
     bars = panels[0].collections
     heights = [segment[0][1] for bar in bars for segment in getattr(bar, "get_segments", list)() if len(segment) == 2]
@@ -260,15 +290,15 @@ def test_masks_are_cut_as_the_image_and_missing_ones_left_out(tmp_path, data, ca
     assert (document["source"], document["approximate"]) == ("masks", False)
     regions = document["networks"][0]["all"]["regions"]
     assert set(regions) == set(MASKS)
-    assert regions["lungs"]["area"] == pytest.approx(0.5)
-    assert regions["lungs"]["share"]["value"] + regions["outside_lungs"]["share"]["value"] == pytest.approx(1)
+    assert regions["mask"]["area"] == pytest.approx(0.5)
+    assert regions["mask"]["share"]["value"] + regions["outside_mask"]["share"]["value"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
         (np.ones((20, 40), np.uint8), "has 40x20 pixels, its image 20x20; a mask may be larger or smaller than its"),
-        (np.zeros((20, 20), np.uint8), "marks no lung in the part of"),
+        (np.zeros((20, 20), np.uint8), "marks nothing in the part of"),
     ],
 )
 def test_masks_that_do_not_fit_are_one_line(pixels, message, tmp_path, data, capsys):
@@ -288,6 +318,13 @@ def test_no_masks_at_all_say_what_is_looked_for(tmp_path, data, capsys):
     assert "is not a folder" in failure(capsys, analyze(*run, tmp_path / "nowhere"))
     code = analyze("regions", "--ckpt", SE, "--masks", tmp_path / "empty", "--out", tmp_path / "out")
     assert "the images of digits are not files" in failure(capsys, code)
+
+
+def test_other_pictures_have_no_lung_fields(tmp_path, capsys):
+    message = failure(capsys, analyze("regions", "--ckpt", SE, "--images", 2, "--out", tmp_path / "out"))
+    assert message.startswith("error: --masks: none given, and digits has no chest X-rays")
+    assert len(message) <= 300
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unreadable_mask_is_one_line(tmp_path, data):

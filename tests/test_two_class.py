@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dia_analysis import AnalysisInputError
-from dia_analysis.two_class import NO_PATIENTS, Readings, Threshold, assess, compare_all, over_seeds, table
+from dia_analysis.two_class import NO_PATIENTS, Readings, Threshold, about_tests, assess, compare_all, over_seeds, table
 
 LABELS = np.array([False, False, True, True, True, True])
 SCORES = np.array([0.1, 0.6, 0.9, 0.4, 0.7, 0.2])
@@ -45,7 +45,7 @@ def test_patients_seen_in_training_are_left_out_by_hand():
     assert found.left_out == (1, 2)
     assert (found.unseen.half.images, found.unseen.half.patients, found.unseen.half.positives) == (4, 4, 2)
     assert found.unseen.half.sensitivity.value == 1 / 2
-    assert "Without the 2 images of 1 patients whose id also occurs in training" in found.summary()
+    assert "Without the 2 images of 1 patient whose id also occurs in training" in found.summary()
     assert "4 images of 4 patients, 2 positive" in found.summary()
 
 
@@ -74,7 +74,7 @@ def test_the_document_holds_numbers_where_accuracy_belongs_and_no_nan():
     assert document["chosen_threshold"] == {"value": 0.3, "source": "planted"}
     assert document["sensitivity"]["value"] == pytest.approx(3 / 6)
     assert document["at_chosen_threshold"]["sensitivity"]["value"] == pytest.approx(4 / 6)
-    assert document["accuracy_bootstrap"]["value"] == document["accuracy_wilson"]["value"]
+    assert document["accuracy_interval"] == {"value": 3 / 6, "low": None, "high": None, "images": 6, "right": 3}
     assert "accuracy" not in document
     assert document["grouping"] == NO_PATIENTS
 
@@ -82,11 +82,19 @@ def test_the_document_holds_numbers_where_accuracy_belongs_and_no_nan():
 def test_networks_are_compared_at_both_thresholds():
     perfect = readings("perfect", np.where(LABELS, 0.9, 0.1), 0.5)
     poor = readings("poor", SCORES, 0.15)
-    (found,) = compare_all([assess(r, resamples=20) for r in (perfect, poor)], resamples=200)
+    (found,) = compare_all([assess(r, resamples=20) for r in (perfect, poor)])
     assert (found.half.only_first, found.half.only_second) == (3, 0)
     assert (found.chosen.only_first, found.chosen.only_second) == (1, 0)
     assert found.half.accuracy_difference.value == pytest.approx(3 / 6)
     assert found.half.mcnemar_p == pytest.approx(2 / 2**3)
+    assert found.chosen.mcnemar_p == 1
+    assert found.tests == 2  # six images are too few for a test of AUROC
+    assert found.corrected[1:] == (2 * found.half.mcnemar_p, 1)
+    assert np.isnan(found.corrected[0])
+    assert "McNemar's exact p = 0.25 (corrected 0.5)" in found.summary()
+    assert "AUROC +0.250 (too few patients for an interval), not tested" in found.summary()
+    assert "corrected by Holm's method for the 2 tests listed here" in about_tests([found])
+    assert found.to_dict()["holm"] == {"tests": 2, "auroc_p": None, "at_0.5": 0.5, "at_chosen_threshold": 1}
     assert "perfect minus poor" in found.summary()
 
 

@@ -76,6 +76,21 @@ def test_the_score_that_decides_by_hand(sound):
     assert mixed.better_than_random is None  # 0.35 and -0.05: above zero on average, but not surely
 
 
+def test_every_network_is_told_passed_failed_or_uncertain(sound):
+    assert sound.passed
+    assert sound.summary().splitlines()[-1].startswith("Passed: the maps change when the weights are destroyed")
+    assert sound.to_dict()["passed"] is True
+    worse = replace(sound, road=replace(sound.road, morf=sound.road.lerf, lerf=sound.road.morf))
+    assert (worse.passed, worse.verdict()) == (
+        False,
+        "Failed: removing what they mark lowers the score no more than removing the rest.",
+    )
+    halves = np.where(np.arange(sound.road.morf.shape[0]) % 2, 1, -1)[:, None] * 0.1 + 0.01
+    mixed = replace(sound, road=replace(sound.road, lerf=sound.road.morf + halves))
+    assert mixed.road.better_than_random is None
+    assert mixed.verdict() == "Uncertain: removed evidence. Passed: destroyed weights. More images may decide it."
+
+
 def test_runs_that_look_at_different_things_are_warned_of(sound):
     images, _ = patches()
     one = gradcam(Finder(), images, target=1, name="a")

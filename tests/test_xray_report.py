@@ -18,6 +18,7 @@ from test_two_class import LABELS, readings
 from xray_data import chest_xray, network
 
 import figures.html
+from dia_analysis.intervals import Estimate
 from dia_analysis.two_class import by_patient
 from figures.xray_report import worst_first
 
@@ -123,15 +124,19 @@ def test_its_numbers_are_those_of_eval(made, capsys):
     for found in document["evaluations"]:
         assert found["checkpoint_sha256"] in page
         for name in ("auroc", "brier", "sensitivity"):
-            value, low, high = found[name].values()
-            assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in page
-        chosen = found["at_chosen_threshold"]["specificity"]
-        assert f"{chosen['value']:.3f} [{chosen['low']:.3f}, {chosen['high']:.3f}]" in page
+            assert Estimate(**filled(found[name])).text() in page
+        assert Estimate(**filled(found["at_chosen_threshold"]["specificity"])).text() in page
+        assert all(remark in page for remark in found["remarks"])
         assert found["chosen_threshold"]["source"] in page
     assert "ResNet50-se (224x224) 99.2 60.8 85.3" in page
     (pair,) = document["comparisons"]
     assert f"McNemar's exact p = {pair['at_0.5']['mcnemar_p']:.3g}" in page
     assert "16 images of 16 patients" not in page  # there are two images a patient
+
+
+def filled(document):
+    """An estimate's numbers, as they were before what is not defined became null."""
+    return {key: np.nan if value is None and key != "right" else value for key, value in document.items()}
 
 
 def test_patients_get_the_mean_of_their_scores():

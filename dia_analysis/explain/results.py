@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 UNIT = "evidence for the class (not rescaled)"
 SHOWN = 20
+WRONG = "✗"  # beside a predicted class that is not the image's
 COARSE = 16  # positions; a map of fewer shows hardly more than left or right
 
 
@@ -208,31 +209,42 @@ def _padded(results: Sequence[GradCAMResult]) -> np.ndarray:
     return padded
 
 
-def summarise(results: Sequence[GradCAMResult]) -> str:
-    """A table of several networks' scores for the same images, and a sentence on maps without positive evidence."""
+def summarise(results: Sequence[GradCAMResult], labels: Sequence[str | None] | None = None) -> str:
+    """A table of several networks' scores for the same images, and sentences on the maps.
+
+    `labels` are the images' true classes, None where one is not known; wrong predictions are marked.
+    """
     check_same_images(results)
-    heads = ("image", "network", "predicted", "score", "target", "its score", "map's peak")
+    heads = ("image", "label", "network", "predicted", "score", "target", "its score", "map's peak")
+    known = labels or [None] * len(results[0].images)
     peaks = [result.cam_max.tolist() for result in results]
     rows = [
-        _row(result, i, peak[i])
+        _row(result, i, known[i], peak[i])
         for i in range(len(results[0].images[:SHOWN]))
         for result, peak in zip(results, peaks, strict=True)
     ]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)]
+    lines = [row if any(known) else (row[0], *row[2:]) for row in (heads, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines]
+    if any(WRONG in line for line in table):
+        table.append(f"{WRONG} a predicted class that is not the image's label")
     more = len(results[0].images) - SHOWN
     notes = [f"... and {more} more images."] if more > 0 else []
     return "\n".join([*table, *notes, *(note for result in results for note in _notes(result))])
 
 
-def _row(result: GradCAMResult, image: int, peak: float) -> tuple[str, ...]:
+def _row(result: GradCAMResult, image: int, label: str | None, peak: float) -> tuple[str, ...]:
     predicted, target = (result.classes[numbers[image]] for numbers in (result.predicted, result.target))
+    marked = f"{predicted} {WRONG}" if label in result.classes and label != predicted else predicted
     numbers = (f"{result.score[image]:.3f}", target, f"{result.target_score[image]:.3f}")
-    return (result.images[image], result.name, predicted, *numbers, "none" if result.empty[image] else f"{peak:.3g}")
+    peak_text = "none" if result.empty[image] else f"{peak:.3g}"
+    return (result.images[image], label or "?", result.name, marked, *numbers, peak_text)
 
 
 def _notes(result: GradCAMResult) -> Iterator[str]:
     rows, columns = result.layer_maps.shape[1:]
+    call = f", call {result.call}" if result.call else ""
+    yield f"{result.name}: maps of the layer {result.layer}{call}, {rows}x{columns} positions."
     if rows * columns < COARSE:
         yield (
             f"{result.name}: the maps have {rows}x{columns} positions, too few to show where things are; name an "

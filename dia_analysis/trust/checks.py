@@ -31,14 +31,33 @@ class TrustChecks:
             failed.append("removing what they mark lowers the score no more than removing the rest")
         return failed
 
+    @property
+    def passed(self) -> bool:
+        """Whether every check says yes; one that is uncertain leaves it open."""
+        return bool(self.randomisation.depends_on_weights and self.road.better_than_random)
+
+    def verdict(self) -> str:
+        """Passed, failed or uncertain, in a line."""
+        if self.passed:
+            return "Passed: the maps change when the weights are destroyed, and what they mark matters to the score."
+        if failed := self.failures():
+            return f"Failed: {'; '.join(failed)}."
+        checks = {
+            "destroyed weights": self.randomisation.depends_on_weights,
+            "removed evidence": self.road.better_than_random,
+        }
+        passed = [name for name, said in checks.items() if said]
+        open_ones = " and ".join(name for name, said in checks.items() if said is None)
+        return f"Uncertain: {open_ones}.{f' Passed: {passed[0]}.' if passed else ''} More images may decide it."
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         checks = {"randomisation": self.randomisation.to_dict(), "road": self.road.to_dict()}
-        return {"name": self.name, **checks, "failures": self.failures()}
+        return {"name": self.name, **checks, "passed": self.passed, "failures": self.failures()}
 
     def summary(self) -> str:
         """What came out, in words."""
-        return f"{self.randomisation.summary()}\n{self.road.summary()}"
+        return f"{self.randomisation.summary()}\n{self.road.summary()}\n{self.verdict()}"
 
 
 def warnings(checks: Sequence[TrustChecks], agreements: Sequence[AgreementResult]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Lung masks: PNG files named as the images they belong to, cut as the network sees these."""
+"""Masks of lungs or anything else: PNG files named as the images they belong to, cut as the network sees these."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def find_mask(folder: Path, images: FileImages, index: int) -> Path | None:
 
 
 def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """The lungs as the network sees them: where the mask is not black, scaled and cropped as the image to `size`.
+    """What is marked, as the network sees it: where the mask is not black, scaled and cropped as the image to `size`.
 
     Raises ModelInputError for a mask of other proportions than its image, for one that is not readable, and for one
     that is black in the part that the network sees.
@@ -31,7 +31,7 @@ def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray
     except (OSError, SyntaxError, UnreadableImageError, Image.DecompressionBombError) as error:
         raise ModelInputError("masks", f"{path} cannot be read as a PNG mask of {image.name}: {error}") from error
     if not mask.any():
-        raise ModelInputError("masks", f"{path} marks no lung in the part of {image.name} that the network sees")
+        raise ModelInputError("masks", f"{path} marks nothing in the part of {image.name} that the network sees")
     return mask
 
 
