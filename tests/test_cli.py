@@ -1,6 +1,7 @@
 """The commands: what they print, what they write, how they fail."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -32,7 +33,7 @@ def failure(capsys, code):
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.strip().splitlines()
-    assert lines[-1].startswith("error: --")
+    assert re.match(r"error: (--|[A-Z]+: )", lines[-1])
     assert "Traceback" not in err
     return lines[-1]
 

@@ -315,7 +315,7 @@ def test_no_masks_at_all_say_what_is_looked_for(tmp_path, data, capsys):
     run = ("regions", "--ckpt", ckpt, "--data-dir", data, "--out", tmp_path / "out", "--masks")
     (tmp_path / "empty").mkdir()
     assert "has a mask of no image; that of the first would be" in failure(capsys, analyze(*run, tmp_path / "empty"))
-    assert "is not a folder" in failure(capsys, analyze(*run, tmp_path / "nowhere"))
+    assert "there is no file or folder" in failure(capsys, analyze(*run, tmp_path / "nowhere"))
     code = analyze("regions", "--ckpt", SE, "--masks", tmp_path / "empty", "--out", tmp_path / "out")
     assert "the images of digits are not files" in failure(capsys, code)
 
