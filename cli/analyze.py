@@ -169,20 +169,15 @@ def gradcam(
     strict: o.Strict = False,
 ) -> None:
     """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
-    from cli.gradcam import Explanation, Selection, report
+    from cli.images import Selection, open_networks
     from cli.publishing import Out
 
-    report(
-        ckpt,
-        Selection(images or [], data, count, data_dir, workers, strict, download),
-        Explanation(target, layer, call, method),
-        trust=trust,
-        device=device,
-        batch_size=batch_size,
-        seed=seed,
-        out=Out(out, overwrite),
-        as_json=as_json,
-    )
+    selection = Selection(images or [], data, count, data_dir, workers, strict, download)
+    everyone, chosen = open_networks(ckpt, selection, device=device, batch_size=batch_size, seed=seed)
+    from cli.gradcam import Explanation, report  # late: it draws
+
+    explanation = Explanation(target, layer, call, method)
+    report(everyone, chosen, explanation, trust=trust, out=Out(out, overwrite), as_json=as_json)
 
 
 @app.command(
@@ -342,7 +337,7 @@ def gradients(
     strict: o.Strict = False,
 ) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
-    from cli.gradients import Measurement, open_labelled, report
+    from cli.images import open_labelled
     from cli.networks import candidates, run_files
     from cli.publishing import Out
 
@@ -360,6 +355,8 @@ def gradients(
         strict=strict,
         seed=seed,
     )
+    from cli.gradients import Measurement, report  # late: it draws
+
     measure = Measurement(points, per_block, mode, draws)
     report(compared, labelled, measure, Out(out, overwrite), as_json=as_json)
 

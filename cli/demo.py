@@ -7,6 +7,7 @@ from pathlib import Path
 from cli import correlation, cost, gini, gradcam, gradients
 from cli.console import say
 from cli.gradient_pairs import finding as gradient_finding
+from cli.images import EXPLAINED, Selection, open_labelled, open_networks
 from cli.inputs import Inputs, open_inputs
 from cli.networks import Candidate, candidates
 from cli.page import write_page
@@ -24,7 +25,7 @@ DATA = "digits"
 TABLES, PAGE = "tables.txt", "report.html"
 NETWORKS = ("digits-resnet56-se", "digits-resnet56-dia-lstm")
 WITHOUT_SKIP = ("cifar_resnet56", "cifar_resnet56_dia_lstm")
-GINI_IMAGES, GRADIENT_IMAGES, CAM_IMAGES, ROUNDS = 60, 120, gradcam.IMAGES, 6
+GINI_IMAGES, GRADIENT_IMAGES, CAM_IMAGES, ROUNDS = 60, 120, EXPLAINED, 6
 LAYER = "stages.1.blocks.5"  # whose maps are 4x4; the last block's are 2x2
 INTRODUCTION = """Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per
 stage that all its layers share (DIA-LSTM).
@@ -103,7 +104,7 @@ class Demo:
         return Section(results, gini.about(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
 
     def _gradients(self) -> Section[GradientResult]:
-        images = gradients.open_labelled(
+        images = open_labelled(
             DATA,
             None,
             GRADIENT_IMAGES,
@@ -133,8 +134,8 @@ class Demo:
         )
 
     def _gradcam(self, again: Again) -> Section[Heatmaps]:
-        selection = gradcam.Selection((), DATA, CAM_IMAGES, None, 1, False)
-        everyone, images = gradcam.open_networks(NETWORKS, selection, device=self.device, batch_size=32, seed=self.seed)
+        selection = Selection((), DATA, CAM_IMAGES, None, 1, False)
+        everyone, images = open_networks(NETWORKS, selection, device=self.device, batch_size=32, seed=self.seed)
         outcome = gradcam.explain_all(everyone, images, gradcam.Explanation(layer=LAYER), trust=False)
         self.parts["gradcam"] = outcome.found(images)
         heatmaps = as_heatmaps(outcome, images)

@@ -1,111 +1,24 @@
 """dia-analyze gradcam: what checkpoints look at, side by side, and whether their heatmaps can be trusted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 import figures
-from cli.grey import warn_of_colour
-from cli.inputs import Inputs, make_inputs
-from cli.naming import file_name, read_named
+from cli.images import Chosen
+from cli.inputs import Inputs
+from cli.naming import file_name
 from cli.publishing import Found, Out
 from cli.trust import IMAGES as TRUST_IMAGES
 from cli.trust import Trust, agreements, check_maps
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
 from dia_analysis.explain.results import labelled, side_by_side, summarise
 from dia_analysis.output import write_json
-from dia_models import Checkpoint, ModelInputError
-from dia_models.data import FileImages, ImageSource, evenly_spaced, open_data, open_files
+from dia_models import ModelInputError
 from figures.gradcam import ROWS, shared_peak
-
-IMAGES = 4
-LARGEST_MAPS = 2 * 2**30
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The images to explain: those of `source` at the indices `chosen`. `selection` says how they were chosen."""
-
-    data: str
-    source: ImageSource
-    chosen: list[int]
-    selection: str
-    named: bool
-
-    def readable(self) -> list[int]:
-        """The indices of the chosen images that are not known to be unreadable."""
-        unreadable = self.source.unreadable if isinstance(self.source, FileImages) else {}
-        return [index for index in self.chosen if self.source.name(index) not in unreadable]
-
-    def paths(self) -> tuple[str, ...]:
-        """The readable images' names: the path where images were named, else as the data set calls them."""
-        if self.named and isinstance(self.source, FileImages):
-            return tuple(str(self.source.paths[index]) for index in self.readable())
-        return tuple(self.source.name(index) for index in self.readable())
-
-    def labels(self) -> tuple[str | None, ...]:
-        """The readable images' classes in the data set."""
-        numbers = [int(self.source.labels[index]) for index in self.readable()]
-        return tuple(self.source.classes[number] if number >= 0 else None for number in numbers)
-
-    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-        """The readable images in colour, `count` at a time: (image, height, width, 3) bytes."""
-        for batch in self.source.batches(self.readable(), count, size, 3):
-            yield batch.pixels.numpy()
-
-    def blamed(self, error: ModelInputError) -> ModelInputError:
-        """An error on reading an image, naming where it was given."""
-        return ModelInputError("IMAGES" if self.named else error.argument, str(error))
-
-
-def choose(data: str, source: ImageSource, count: int, seed: int) -> Chosen:
-    """So many images of a data set, at equal distances."""
-    chosen = evenly_spaced(count, len(source))
-    Random(seed).shuffle(chosen)  # so that the first few are of several classes
-    selection = f"{count} of {len(source)} images at equal distances, in random order"
-    return Chosen(data, source, chosen, selection, named=False)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which images: files and folders, or `images` of a data set."""
-
-    paths: Sequence[Path]
-    data: str | None
-    images: int | None
-    data_dir: Path | None
-    workers: int
-    strict: bool
-    download: bool = False
-
-    def open(self, default: str, seed: int) -> Chosen:
-        """Find them. Raises ModelInputError if they do not exist or both ways of choosing are used."""
-        if self.paths:
-            return self._named()
-        data = self.data or default
-        source = open_data(data, "any", self.data_dir, workers=self.workers, strict=self.strict, download=self.download)
-        count = self.images or min(IMAGES, len(source))
-        if count > len(source):
-            raise ModelInputError(
-                "images", f"{count} images asked for, {data} has {len(source)}; give at most that many"
-            )
-        return choose(data, source, count, seed)
-
-    def _named(self) -> Chosen:
-        for option, value in (("data", self.data), ("images", self.images)):
-            if value is not None:
-                raise ModelInputError(option, f"{value} given beside images named one by one; give one or the other")
-        try:
-            source = open_files(self.paths, workers=self.workers, strict=self.strict)
-        except ModelInputError as error:
-            raise ModelInputError("IMAGES", str(error)) from error
-        chosen = list(range(len(source)))
-        return Chosen("files", source, chosen, f"{len(chosen)} images, named one by one", named=True)
 
 
 @dataclass(frozen=True)
@@ -148,44 +61,11 @@ class Outcome:
 
 
 def report(
-    ckpts: Sequence[str],
-    selection: Selection,
-    explanation: Explanation,
-    *,
-    trust: bool,
-    device: str,
-    batch_size: int,
-    seed: int,
-    out: Out,
-    as_json: bool,
+    everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, *, trust: bool, out: Out, as_json: bool
 ) -> None:
     """Explain the images with every checkpoint, print the table or the JSON document, and write everything."""
-    everyone, images = open_networks(ckpts, selection, device=device, batch_size=batch_size, seed=seed)
     with out.folder("gradcam", [each.checkpoint.name for each in everyone], images.data) as taken:
         explain_all(everyone, images, explanation, trust).found(images).publish(taken, as_json=as_json)
-
-
-def open_networks(
-    ckpts: Sequence[str], selection: Selection, *, device: str, batch_size: int, seed: int
-) -> tuple[list[Inputs], Chosen]:
-    """The networks and the images that they are to explain."""
-    checkpoints = read_named(ckpts)
-    images = selection.open(checkpoints[0].info.data, seed)
-    _check_size(images, checkpoints)
-    warn_of_colour(checkpoints, images.source, images.chosen)
-    shared: Any = {"device": device, "batch_size": batch_size, "seed": seed}
-    return [make_inputs(c, images.data, images.source, images.chosen, **shared) for c in checkpoints], images
-
-
-def _check_size(images: Chosen, checkpoints: Sequence[Checkpoint]) -> None:
-    pixels = max(c.info.preprocessing.height * c.info.preprocessing.width for c in checkpoints)
-    need = 4 * pixels * len(images.chosen) * len(checkpoints)
-    if need > LARGEST_MAPS:
-        raise ModelInputError(
-            "images",
-            f"the maps of {len(images.chosen)} images would take {need / 2**30:.1f} GiB; at most 2 are written, so "
-            "give fewer, or use dia_analysis.stream_gradcam",
-        )
 
 
 def explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, trust: bool) -> Outcome:

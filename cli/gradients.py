@@ -3,114 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import torch
-from torch import Tensor
 
 import figures
-from cli.classes import class_numbers
-from cli.console import note, tracked
 from cli.gradient_pairs import PAPER, Pair, dia_lstm_beside_plain
-from cli.inputs import Inputs
-from cli.networks import Candidate, in_even_batches
+from cli.images import LabelledImages
+from cli.networks import Candidate
 from cli.publishing import Found, Out
-from dia_analysis import GradientResult, NetworkGradients, Provenance, network_gradients
+from dia_analysis import GradientResult, NetworkGradients, network_gradients
 from dia_analysis.output import write_json
 from dia_analysis.probes.modes import Mode
-from dia_models import Checkpoint, ModelInputError
-from dia_models.allocator import keep_freed_memory
-from dia_models.data import FileImages, ImageSource, MemoryImages, Preprocessing, evenly_spaced, open_data, suited
-from dia_models.device import choose_device
+from dia_models import Checkpoint
 from dia_models.network import Network
 
-DEFAULT_IMAGES = 512
 DRAWS = 5  # of random weights: fewer than three have no interval
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Chosen images of a data set with labels; `fresh` says how networks with random weights see them."""
-
-    data: str
-    source: ImageSource
-    chosen: list[int]
-    batch_size: int
-    device: torch.device
-    seed: int
-    fresh: Preprocessing
-
-    def batches(
-        self, preprocessing: Preprocessing, classes: tuple[str, ...], label: str
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as a network expects them and the numbers of their classes, batch by batch, with a progress bar."""
-        numbers = class_numbers(self.source, classes, self.data)
-        channels = len(preprocessing.mean)
-        batches = self.source.batches(self.chosen, self.batch_size, preprocessing.size, channels)
-        for batch in tracked(batches, -(-len(self.chosen) // self.batch_size), label):
-            yield preprocessing(batch.pixels.to(self.device)), numbers[batch.labels]
-
-    def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
-        """Where the gradients of a network come from."""
-        return Provenance(
-            checkpoint=None if checkpoint is None else checkpoint.name,
-            checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
-            data=self.data,
-            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances, in random order",
-            seed=self.seed,
-        )
-
-    def report_unreadable(self) -> None:
-        """Name the files that were skipped."""
-        if isinstance(self.source, FileImages):
-            for name, reason in sorted(self.source.unreadable.items()):
-                note(f"warning: skipped {name}: {reason}")
-
-
-def open_labelled(
-    data: str | None,
-    first: Checkpoint | None,
-    images: int | None,
-    *,
-    data_dir: Path | None,
-    download: bool = False,
-    image_size: int | None,
-    device: str,
-    batch_size: int,
-    workers: int,
-    strict: bool,
-    seed: int,
-) -> LabelledImages:
-    """Open the images: by default those that the first checkpoint was tested on, or digits.
-
-    `image_size` is for networks with random weights, which otherwise see the images as the first checkpoint does, or
-    in the size they have.
-    """
-    data = data or (first.info.data if first else "digits")
-    source = open_data(data, "any", data_dir, workers=workers, strict=strict, download=download)
-    if images is not None and images > len(source):
-        raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
-    if not source.classes:
-        class_numbers(source, (), data)
-    chosen = _chosen(source, images or min(DEFAULT_IMAGES, len(source)), seed)
-    fresh = first.info.preprocessing if first else _measured(data, source, chosen, image_size)
-    where = choose_device(device)
-    if where.type == "cpu":
-        keep_freed_memory()
-    return LabelledImages(data, source, chosen, in_even_batches(len(chosen), batch_size), where, seed, fresh)
-
-
-def labelled(inputs: Inputs, images: int, batch_size: int) -> LabelledImages:
-    """So many of the images that are open for a checkpoint."""
-    chosen, fresh = _chosen(inputs.source, images, inputs.seed), inputs.checkpoint.info.preprocessing
-    size = in_even_batches(images, batch_size)
-    return LabelledImages(inputs.data, inputs.source, chosen, size, inputs.device, inputs.seed, fresh)
-
-
-def _chosen(source: ImageSource, images: int, seed: int) -> list[int]:
-    chosen = evenly_spaced(images, len(source))
-    Random(seed).shuffle(chosen)  # so that every batch has all classes
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -160,13 +67,6 @@ class Measurement:
             made_from=model.spec.model_dump(mode="json"),
             provenance=images.provenance(checkpoint),
         )
-
-
-def _measured(data: str, source: ImageSource, chosen: list[int], size: int | None) -> Preprocessing:
-    """What suits the chosen images; a data set in files is read once for it."""
-    if isinstance(source, MemoryImages):
-        return suited(data, source.pixels[chosen])
-    return suited(data, source.take(chosen).load(None if size is None else (size, size), 3).pixels)
 
 
 def report(

@@ -9,6 +9,7 @@ from cli import correlation, cost, gini, gradcam, gradients
 from cli.classes import class_numbers
 from cli.console import note, say
 from cli.gradient_pairs import finding as gradient_finding
+from cli.images import MEASURED, Chosen, choose, labelled
 from cli.inputs import Inputs
 from cli.networks import Candidate
 from cli.page import shown_if_lost, taken_page, write_page
@@ -209,7 +210,7 @@ def _has_attention(inputs: Inputs) -> bool:
 
 def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientResult]:
     """The gradients of the trained networks, where the images have labels that they know."""
-    images = min(len(everyone[0].chosen), gradients.DEFAULT_IMAGES)
+    images = min(len(everyone[0].chosen), MEASURED)
     found: dict[int, NetworkGradients] = {}
     missing = []
     for place, inputs in enumerate(everyone):
@@ -234,16 +235,16 @@ def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkG
         class_numbers(inputs.source, checkpoint.info.classes, inputs.data)
     except ModelInputError as error:
         raise AnalysisInputError(error.argument, str(error)) from error
-    labelled = gradients.labelled(inputs, images, inputs.batch_size)
+    shown = labelled(inputs, images, inputs.batch_size)
     candidate = Candidate(checkpoint.name, again.ckpts[place])
-    return gradients.Measurement()([candidate], labelled).networks[0]
+    return gradients.Measurement()([candidate], shown).networks[0]
 
 
 def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:
     """What every network looks at in some images, and whether its maps can be trusted."""
     first = everyone[0]
     count = min(len(first.chosen), EXPLAINED)
-    images = gradcam.choose(first.data, first.source, count, first.seed)
+    images = choose(first.data, first.source, count, first.seed)
     some, layers, explained, missing = [], {}, [], []
     for place, inputs in enumerate(everyone):
         shown = replace(inputs, chosen=images.chosen)
@@ -293,7 +294,7 @@ def _last_blocks(inputs: Inputs) -> list[str]:
     return list({name.split(".")[1]: name for name in blocks}.values())
 
 
-def as_heatmaps(outcome: gradcam.Outcome, images: gradcam.Chosen) -> Heatmaps:
+def as_heatmaps(outcome: gradcam.Outcome, images: Chosen) -> Heatmaps:
     """What the page shows of it."""
     size, trust = max(result.size for result in outcome.results), outcome.trust
     return Heatmaps(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest, rankdata
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.intervals import (
@@ -221,6 +220,8 @@ def compare(
     labels: Labels, first: tuple[Scores, float], second: tuple[Scores, float], patients: Sequence[str]
 ) -> Comparison:
     """Compare two tests, each its scores and threshold, image by image."""
+    from scipy.stats import binomtest
+
     for scores, _ in (first, second):
         _check(labels, scores, patients)
     whose = Patients.named(patients)
@@ -265,6 +266,8 @@ def _auroc_difference(labels: Labels, first: Scores, second: Scores, patients: P
 
 def placements(labels: Labels, scores: Scores) -> tuple[float, Float[np.ndarray, "image"]]:
     """The AUROC, and each image's part in its error (DeLong et al. 1988): their sum over images varies as it does."""
+    from scipy.stats import rankdata
+
     positives, negatives = int(labels.sum()), int((~labels).sum())
     ranks = rankdata(scores)
     beaten = (ranks[labels] - rankdata(scores[labels])) / negatives  # by each positive image, the share of negatives
