@@ -15,6 +15,7 @@ from dia_models import ModelInputError
 from dia_models.data.digit_scenes import SIDE
 from dia_models.device import choose_device
 from dia_models.evaluation import Evaluation, Measured
+from dia_models.machine import in_words
 from dia_models.models import task_of
 from dia_models.recipe import Recipe, load_recipe
 from dia_models.run import RunConfig, RunResult, fit
@@ -198,9 +199,14 @@ def _print(result: RunResult, as_json: bool) -> None:
     say(f"  after the last epoch:      {_told(result.last)}")
     if result.best is not None:
         say(f"  best on validation images: {_told(result.best)}")
+    say(f"  precision in training: {in_words(result.machine)}{_time(result.training_seconds)}")
     note(f"written to {result.directory}/")
     if isinstance(result.last, Evaluation):
         note(f"look inside: dia-analyze correlation --ckpt {result.directory}/model.safetensors")
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else f", {seconds:.0f} s"
 
 
 def _told(measured: Measured) -> str:

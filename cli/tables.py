@@ -1,12 +1,13 @@
 """dia-analyze tables and dia-analyze figures."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cli.console import note, say, say_json
+from cli.console import note, say, say_json, terminal_width
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.sweep_result import SweepResult
 from dia_models.checkpoint import write_atomically
@@ -36,11 +37,16 @@ def print_tables(runs: list[Path], out: Path | None, *, as_json: bool) -> None:
     if as_json:
         say_json({"schema": "dia.tables/1", "tables": [_document(result) for result in results]})
     else:
-        say("\n".join(tables.markdown(result) for result in results))
+        say("\n".join(map(_readable, results)))
     if out is not None:
         for result in results:
             _write(result, out)
         note(f"written to {out}/")
+
+
+def _readable(result: SweepResult) -> str:
+    """For a terminal in columns that fit it; for a file or another program as Markdown."""
+    return tables.text(result, terminal_width()) if sys.stdout.isatty() else tables.markdown(result)
 
 
 def _write(result: SweepResult, out: Path) -> None:

@@ -12,8 +12,9 @@ from torch import nn
 
 from dia_models.allocator import keep_freed_memory
 from dia_models.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint
-from dia_models.device import choose_precision
 from dia_models.errors import ModelInputError
+from dia_models.machine import Machine
+from dia_models.metrics_file import seconds
 from dia_models.network import Network
 from dia_models.processes import first_first, joined, rank, wait
 from dia_models.result import RunResult, versions
@@ -21,7 +22,7 @@ from dia_models.run_config import RunConfig
 from dia_models.saving import CONFIG, leftover, save, writing
 from dia_models.starting import start_from
 from dia_models.tasks import Job, task_for
-from dia_models.training import LAST, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
+from dia_models.training import LAST, METRICS, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
 
 __all__ = ["BEST_MODEL", "MODEL", "RunConfig", "RunResult", "fit", "kept_epochs", "versions"]
 
@@ -130,7 +131,8 @@ class _Run:
             model.load_state_dict(Checkpoint.read(self.directory / BEST_MODEL).weights)
             best = self.job.test(model, self.device)
             self._save(BEST_MODEL, model, best.scores)
-        result = RunResult(self.directory, self.config, last, best, nan_epoch)
+        spent = seconds(self.directory / METRICS)
+        result = RunResult(self.directory, self.config, last, best, nan_epoch, self._machine(), spent)
         if rank() == 0:
             result.save()
         wait()
@@ -151,15 +153,17 @@ class _Run:
             keeping.append(KeptEpochs(every, lambda epoch: self._save(KEPT.format(epoch), training.network, {}, epoch)))
         if best_by is not None:
             keeping.append(BestEpoch(lambda: self._save(BEST_MODEL, training.network, {}), best_by))
-        precision = choose_precision(self.config.recipe.precision, self.device)
         return make_trainer(
             self.config.recipe,
             self.directory,
             self.device,
-            precision,
+            self._machine().precision,
             (*keeping, *callbacks),
             validates=best_by is not None,
         )
+
+    def _machine(self) -> Machine:
+        return Machine.here(self.config.recipe.precision, self.device)
 
     def _save(self, name: str, model: nn.Module, metrics: dict[str, float], epoch: int | None = None) -> None:
         if rank() == 0:
@@ -183,6 +187,7 @@ class _Run:
             seed=config.seed,
             epoch=epoch,
             versions=versions(),
+            machine=self._machine(),
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dia_models.backbones import Task
-from dia_models.classification import Classification, read_classes, read_images
+from dia_models.classification import Classification, find_images, read_classes, read_images
 from dia_models.data import Preprocessing
 from dia_models.detection_training import Detection, read_scenes
 from dia_models.evaluation import Measured
@@ -53,16 +53,20 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class TaskKind:
-    """How the data of a task are read, which the runs of a sweep share, and how a run's job is made of them."""
+    """How the data of a task are read, which the runs of a sweep share, and how a run's job is made of them.
 
+    `find` takes what `read` takes and raises ModelInputError if the data are not there, without decoding images.
+    """
+
+    find: Callable[..., Any]
     read: Callable[..., Any]
     plan: Callable[[RunConfig, Any], Job]
 
 
 TASKS: Mapping[Task, TaskKind] = {
-    "classification": TaskKind(read_classes, Classification.plan),
-    "detection": TaskKind(read_scenes, Detection.plan),
-    "noise prediction": TaskKind(read_images, NoisePrediction.plan),
+    "classification": TaskKind(find_images, read_classes, Classification.plan),
+    "detection": TaskKind(read_scenes, read_scenes, Detection.plan),
+    "noise prediction": TaskKind(find_images, read_images, NoisePrediction.plan),
 }
 
 

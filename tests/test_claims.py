@@ -212,7 +212,7 @@ def test_a_sweep_by_another_metric_says_which_and_reads_itself_again():
     assert made.cells()[0].score.mean == 30.5
     assert "Test Fréchet distance (less is better), mean" in made.summary()
     assert "Ours: test Fréchet distance after the last epoch (less is better), mean" in tables.markdown(made)
-    assert "Paper: none: it prints no numbers" in tables.markdown(made)
+    assert "Paper: it prints no numbers for these" in tables.markdown(made)
     assert "features of digits-resnet56-se (SHA-256 abcdef01), of 500 generated images from" in tables.markdown(made)
 
 
