@@ -20,8 +20,8 @@ from dia_models.counting import ParameterCounter
 from dia_models.device import choose_device
 from dia_models.errors import unknown
 from dia_models.executor import Task, places, train_locally
-from dia_models.ray_executor import train_on_ray
 from dia_models.models import task_of
+from dia_models.ray_executor import train_on_ray
 from dia_models.recipe import Recipe
 from dia_models.run import MODEL, RunConfig, versions
 from dia_models.saving import CONFIG, RESULT

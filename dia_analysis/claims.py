@@ -25,8 +25,8 @@ class Claim:
     - `inconclusive`: both are compatible with our runs (the cell's `smallest_difference` is what could have been seen),
       or nothing could be tested, for the `reason` given.
 
-    Where the paper prints nan on one side, what is compared is how many runs exploded. `other` is the cell that this one
-    is compared with.
+    Where the paper prints nan on one side, what is compared is how many runs exploded. `other` is the cell that this
+    one is compared with.
     """
 
     cell: Cell

@@ -68,7 +68,7 @@ def find_images(
     stream: bool = False,
     **how: Any,
 ) -> None:
-    """See that the training and the test images are there, without decoding files. Takes and raises as `read_images`."""
+    """See that the images of both parts are there, without decoding files. Takes and raises as `read_images`."""
     for part in ("train", "test"):
         open_data(data, part, data_dir, **how)
 

@@ -23,8 +23,8 @@ LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{",
 TOGETHER = "the interval that holds for all comparisons of the table together in 95 % (Bonferroni)"
 WELCH = f"differences with the 95 % interval of Welch's test, and {TOGETHER}"
 RULE = (
-    "Verdicts: all comparisons of the table are one family. *holds* and *does not hold*: Holm's p is below 0.05, and the "
-    "difference has the paper's sign or the other; *smaller than the paper's*: the interval that holds for all "
+    "Verdicts: all comparisons of the table are one family. *holds* and *does not hold*: Holm's p is below 0.05, and "
+    "the difference has the paper's sign or the other; *smaller than the paper's*: the interval that holds for all "
     "leaves the paper's difference out, but not zero; *inconclusive*: neither, and beside it the "
     "detectable difference: the smallest that so many runs with this spread show in four of five cases."
 )
@@ -212,12 +212,13 @@ def _notes(result: SweepResult, differences: str) -> str:
     """What the columns are, and which of the paper's networks ours are beside."""
     found = claims(result)
     printed = {(c.printed.data, c.printed.backbone) for c in found if c.printed is not None}
-    beside = ", ".join(f"{backbone} on {data}" for data, backbone in sorted(printed)) or "it prints no numbers for these"
+    beside = ", ".join(f"{backbone} on {data}" for data, backbone in sorted(printed)) or "it prints no numbers here"
     metric, tests = result.metric, max((c.cell.tests for c in found), default=0)
     return (
         f"Paper: {beside}. Ours: test {metric.words} after the last epoch{metric.reading}, mean ± standard deviation "
-        f"over seeds; {differences}. Holm's p is Welch's, or for counts of exploded runs Fisher's exact p, corrected for "
-        f"the {_number_of(tests, 'comparison')} of the table.{_rule(found)}{_trained(result.runs)}{_distances(result)}"
+        f"over seeds; {differences}. Holm's p is Welch's, or for counts of exploded runs Fisher's exact p, corrected "
+        f"for the {_number_of(tests, 'comparison')} of the table.{_rule(found)}{_trained(result.runs)}"
+        f"{_distances(result)}"
     )
 
 

@@ -249,8 +249,8 @@ table together in 95 % (Bonferroni). Holm's p is Welch's, or for counts of explo
 for the 1 comparison of the table. Verdicts: all comparisons of the table are one family. *holds* and *does not hold*: \
 Holm's p is below 0.05, and the difference has the paper's sign or the other; *smaller than the paper's*: the interval \
 that holds for all leaves the paper's difference out, but not zero; *inconclusive*: neither, and beside it the \
-detectable difference: the smallest that so many runs with this spread show in four of five cases. Trained: 6 runs in a \
-precision that was not recorded.
+detectable difference: the smallest that so many runs with this spread show in four of five cases. Trained: 6 runs \
+in a precision that was not recorded.
 """
 
 
@@ -381,7 +381,7 @@ def test_a_sweep_by_another_metric_says_which_and_reads_itself_again():
     assert made.cells()[0].score.mean == 30.5
     assert "test Fréchet distance after the last epoch (less is better), mean" in tables.text(made, 200)
     assert "Ours: test Fréchet distance after the last epoch (less is better), mean" in tables.markdown(made)
-    assert "Paper: it prints no numbers for these" in tables.markdown(made)
+    assert "Paper: it prints no numbers here" in tables.markdown(made)
     assert "features of digits-resnet56-se (SHA-256 abcdef01), of 500 generated images from" in tables.markdown(made)
 
 
