@@ -22,7 +22,7 @@ from dia_models.data.request import SETS
 from dia_models.executor import Task, places, train_locally
 from dia_models.models import blueprint
 from dia_models.network import ModelSpec
-from dia_models.recipe import list_recipes, load_recipe
+from dia_models.recipe import Recipe, list_recipes, load_recipe
 from dia_models.run import RunConfig, fit
 from dia_models.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
 
@@ -237,8 +237,8 @@ def test_the_results_at_laptop_scale_are_made_by_the_same_recipes_as_now():
     for path in sorted((Path(__file__).parents[1] / "docs" / "results").glob("*.json")):
         document = json.loads(path.read_text())
         runs = load_sweep(document["sweep"]).runs(document["scale"], [0])
-        now = {run.backbone: json.loads(run.config.recipe.model_dump_json()) for run in runs}
-        assert document["provenance"]["recipes"] == now, path.name
+        then = {name: Recipe.model_validate(fields) for name, fields in document["provenance"]["recipes"].items()}
+        assert then == {run.backbone: run.config.recipe for run in runs}, path.name
         assert document["planned"] == len(runs) * load_sweep(document["sweep"]).scale(document["scale"]).seeds
 
 
