@@ -195,7 +195,7 @@ def test_data_that_are_missing_are_one_line_and_leave_no_folder(small, tmp_path,
     data = data.format(tmp_path)
     text = SMALL.replace('data = ["digits"]', f'data = ["digits", "{data}"]')
     if data == "coco":
-        pytest.importorskip("faster_coco_eval", reason="needs the extra [detection]")
+        pytest.importorskip("pycocotools", reason="needs the extra [detection]")
         text = text.replace("cifar_resnet11", "retinanet_resnet18_fpn").replace("image_size = 8\n", "")
         text = text.replace('["digits", "coco"]', '["coco"]')
     small.write_text(text)
