@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -32,6 +33,11 @@ def note(text: str) -> None:
     """Tell the user something that is not a result."""
     if speaks():
         sys.stderr.write(text + "\n")
+
+
+def terminal_width() -> int:
+    """How many columns a table may take: those of the terminal, of 80 to 120."""
+    return min(max(shutil.get_terminal_size().columns, 80), 120)
 
 
 def progress_bar() -> Progress:

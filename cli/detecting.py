@@ -18,6 +18,7 @@ from dia_models.average_precision import Detected, DetectionScores, average_prec
 from dia_models.data.scene_sets import open_scenes
 from dia_models.data.scenes import Scenes
 from dia_models.device import choose_device
+from dia_models.machine import in_words
 from dia_models.models import task_of
 
 LARGEST_BATCH = 16  # images of a detector take much memory
@@ -41,6 +42,7 @@ class Scored:
             "checkpoint_sha256": self.checkpoint.sha256,
             "network": info.model.name,
             "training_seed": info.seed,
+            "machine": None if info.machine is None else info.machine.model_dump(),
             "data": self.data,
             "images": self.scores.images,
             **{name: _number(value) for name, value in self.scores.scores.items()},
@@ -51,6 +53,7 @@ class Scored:
         """The six numbers in percent, and AP by class."""
         numbers = ", ".join(f"{TITLES[name]} {_percent(value)}" for name, value in self.scores.scores.items())
         lines = [f"{self.checkpoint.name} on {self.scores.images} images of {self.data}, in percent: {numbers}"]
+        lines.append(f"  precision in training: {in_words(self.checkpoint.info.machine)}")
         for name, value in zip(self.checkpoint.info.classes[1:], self.scores.per_class_ap, strict=True):
             lines.append(f"  {name:<20} {_percent(value)}")
         return "\n".join(lines)

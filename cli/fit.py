@@ -20,6 +20,7 @@ from dia_models.data.digit_scenes import SIDE
 from dia_models.device import choose_device
 from dia_models.errors import unknown
 from dia_models.evaluation import Evaluation, Measured
+from dia_models.machine import in_words
 from dia_models.models import accepted_options, blueprint, build_model, task_of
 from dia_models.processes import joined
 from dia_models.recipe import Recipe, load_recipe
@@ -177,6 +178,7 @@ def _print(result: RunResult, as_json: bool) -> None:
     say(f"  after the last epoch:      {_told(result.last)}")
     if result.best is not None:
         say(f"  best on validation images: {_told(result.best)}")
+    say(f"  precision in training: {in_words(result.machine)}{_time(result.training_seconds)}")
     note(f"written to {result.directory}/")
     if isinstance(result.last, Evaluation):
         for command in _fitting_analyses(ModelSpec(name=result.config.model, options=result.config.options)):
@@ -190,6 +192,10 @@ def _fitting_analyses(spec: ModelSpec) -> list[str]:
     layers = [sum(m.connected) for m in modules if isinstance(m, Stage) and m.attention is not None]
     self_attention = sum(isinstance(module, nn.MultiheadAttention) for module in modules)
     return ["correlation"] if max([*layers, self_attention]) > 1 else ["gradcam", "gradients"]
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else f", {seconds:.0f} s"
 
 
 def _told(measured: Measured) -> str:

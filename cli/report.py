@@ -33,6 +33,7 @@ from dia_analysis.provenance import versions
 from dia_models import ModelInputError
 from dia_models.checkpoint import CheckpointInfo
 from dia_models.data import FileImages
+from dia_models.machine import in_words
 from dia_models.models import blueprint
 from figures.report import QUESTIONS, SHOWN, Heatmaps, ReportPage, Section, Subject, report
 
@@ -122,6 +123,7 @@ def subject(inputs: Inputs) -> Subject:
         "classes": str(len(info.classes)),
         "trained on": info.data,
         "training": _training(info),
+        "precision in training": in_words(info.machine),
         "accuracy in the checkpoint": _metrics(info.metrics),
         "SHA-256 of the file": inputs.checkpoint.sha256,
     }

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cli.console import note, say, say_json
+from cli.console import note, say, say_json, terminal_width
 from cli.settings import parse_setting
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import writing
@@ -24,11 +24,13 @@ from dia_models.device import choose_device
 from dia_models.errors import unknown
 from dia_models.executor import Task, places, train_locally
 from dia_models.files import write_atomically
+from dia_models.models import task_of
 from dia_models.ray_executor import train_on_ray
 from dia_models.recipe import Recipe
 from dia_models.run import MODEL, RunConfig, versions
 from dia_models.saving import CONFIG, RESULT
 from dia_models.sweep import PlannedRun, Sweep, load_sweep, parse_seeds
+from dia_models.tasks import task_for
 from dia_models.training import METRICS
 
 SUMMARY = "sweep.json"
@@ -46,6 +48,7 @@ def sweep(
     executor: str,
     start_from: Path | None,
     data_dir: Path | None,
+    download: bool,
     strict: bool,
     device: str,
     as_json: bool,
@@ -55,6 +58,9 @@ def sweep(
     chosen = list(range(plan.scale(scale).seeds)) if seeds is None else parse_seeds(seeds)
     runs = plan.started(scale, plan.runs(scale, chosen, _recipe_changes(changes)), start_from)
     out = out or Path("dia-out") / f"{plan.name}-{scale}"
+    if executor not in EXECUTORS:
+        raise unknown("executor", executor, EXECUTORS)
+    _find_data([run for run in runs if not (out / run.directory / RESULT).exists()], data_dir, download, strict)
     with _alone(out):
         for run in runs:
             _prepare(run, out)
@@ -71,17 +77,21 @@ def sweep(
     if as_json:
         say_json(result.to_dict())
     else:
-        say(result.summary())
+        from figures import tables
+
+        say(tables.text(result, terminal_width()).rstrip())
     if lost is not None:
         raise lost
     note(f"written to {out / SUMMARY}")
     if failed:
-        raise ModelInputError("sweep", f"{len(failed)} runs failed; {_reasons(failed)}; the others are kept")
+        for directory, reason in failed.items():
+            note(f"failed: {directory.name}: {reason}")
+        count = f"{len(failed)} run{'' if len(failed) == 1 else 's'}"
+        raise ModelInputError("sweep", f"{count} failed, as said above; the others are kept in {out}")
+    note(f"beside the paper's numbers: dia-analyze tables --runs {out}")
 
 
 def _train(tasks: list[Task], executor: str, device: str, jobs: int | None, board: "Board") -> dict[Path, str]:
-    if executor not in EXECUTORS:
-        raise unknown("executor", executor, EXECUTORS)
     if not tasks:
         return {}
     if executor == "ray":
@@ -136,8 +146,13 @@ def _prepare(run: PlannedRun, out: Path) -> None:
         raise ModelInputError("out", f"{directory} is a run with another configuration; choose another directory")
 
 
-def _reasons(failed: Mapping[Path, str]) -> str:
-    return "; ".join(f"{directory.name}: {reason}" for directory, reason in failed.items())
+def _find_data(runs: list[PlannedRun], data_dir: Path | None, download: bool, strict: bool) -> None:
+    """Look for the data of these runs, or fetch them, before anything is made for a run."""
+    configs = {(config.data, task_of(config.model)): config for config in (run.config for run in runs)}
+    for config in configs.values():
+        find = task_for(config.model).find
+        where = {"data_dir": data_dir, "download": download, "strict": strict, "stream": config.recipe.streams}
+        find(config.data, config.image_size, config.channels, **where)
 
 
 def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> SweepResult:
@@ -182,6 +197,7 @@ def _ended(run: PlannedRun, directory: Path, count: ParameterCounter, metric: Me
         best_score=best.get(f"test_{metric.key}") if outcome == "finished" else None,
         epochs=tuple(_epochs(directory)),
         details=last.get(metric.key, {}),
+        machine=document.get("machine") or {},
     )
 
 

@@ -1,12 +1,13 @@
 """dia-analyze tables and dia-analyze figures."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cli.console import say
+from cli.console import say, terminal_width
 from cli.publishing import Found, Out
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.provenance import versions
@@ -36,9 +37,14 @@ def print_tables(runs: list[Path], out: Out, *, as_json: bool) -> None:
     with out.if_given() as taken:
         results = read_sweeps(runs)
         document = {"schema": "dia.tables/1", "tables": [_document(result) for result in results]}
-        text = "\n".join(tables.markdown(result) for result in results)
+        text = "\n".join(map(_readable, results))
         found = Found(_about(results), document, text, lambda folder: _write(results, folder))
         found.publish(taken, as_json=as_json)
+
+
+def _readable(result: SweepResult) -> str:
+    """For a terminal in columns that fit it; for a file or another program as Markdown."""
+    return tables.text(result, terminal_width()) if sys.stdout.isatty() else tables.markdown(result)
 
 
 def _about(results: Sequence[SweepResult]) -> dict[str, object]:

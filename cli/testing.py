@@ -20,6 +20,7 @@ from dia_models.data import FileImages, ImageSource, MemoryImages, open_data
 from dia_models.data.chest_xray import CLASSES, TABLE_XI, in_both
 from dia_models.device import choose_device
 from dia_models.evaluation import Evaluation, Predictions, held_out, predict
+from dia_models.machine import in_words
 from dia_models.models import blueprint, require_classifier
 
 
@@ -86,6 +87,7 @@ class Tested:
             "checkpoint_sha256": self.checkpoint.sha256,
             "network": self.checkpoint.info.model.name,
             "training_seed": self.checkpoint.info.seed,
+            "machine": None if (machine := self.checkpoint.info.machine) is None else machine.model_dump(),
             "data": self.data,
             "images": found.images,
             "nonfinite": found.nonfinite,
@@ -129,7 +131,8 @@ class Tested:
         found = self.evaluation
         lines = [
             f"{self.checkpoint.name} on {found.images} images of {self.data}: accuracy {found.accuracy:.2%}, "
-            f"loss {found.loss:.3f}"
+            f"loss {found.loss:.3f}",
+            f"  precision in training: {in_words(self.checkpoint.info.machine)}",
         ]
         for name, accuracy in zip(self.classes, found.per_class_accuracy, strict=True):
             lines.append(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.significance import Difference, Spread, difference, holm, spread
+from dia_analysis.printed import printed
+from dia_analysis.significance import ALPHA, Difference, Spread, difference, fisher, holm, spread
 
 SCHEMA = "dia.sweep/1"
 Outcome = Literal["finished", "nan"]
@@ -44,7 +45,8 @@ class TrainedRun:
     finite (outcome `nan`); `best_score` that of the epoch that was best on validation images.
 
     `epochs` has a row for each epoch: train_loss, train_accuracy and, with validation images, val_loss, val_accuracy.
-    `details` say what the score depends on, where that is more than the test images.
+    `details` say what the score depends on, where that is more than the test images; `machine` the precision, the
+    processor and so on that the run used, empty if that was not recorded.
     """
 
     data: str
@@ -60,13 +62,18 @@ class TrainedRun:
     best_score: float | None
     epochs: tuple[Mapping[str, float | None], ...]
     details: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cell:
     """The runs of one variant of a backbone on one set of data; scores in the metric's unit.
 
-    `difference` is to the variant `versus`, and `holm_p` its Welch p corrected for all comparisons of the sweep.
+    `difference` is to the variant `versus`. Where runs of either exploded, or the paper prints that they do, the
+    comparison is of their counts, by `exact_p`, Fisher's; else of scores, by Welch's p. `holm_p` is this p corrected
+    for all `tests` of the sweep, `simultaneous_interval` that of the difference which holds for all of them together
+    (Bonferroni), and `smallest_difference` the one that could have been seen: with 80 % power, at the strictest of
+    Holm's steps, at the standard deviation of these runs. NaN where not defined.
     """
 
     data: str
@@ -78,7 +85,22 @@ class Cell:
     best_score: Spread
     nan_runs: int
     difference: Difference | None
-    holm_p: float
+    exact_p: float = nan
+    holm_p: float = nan
+    tests: int = 0
+    simultaneous_interval: tuple[float, float] = (nan, nan)
+    smallest_difference: float = nan
+
+    @property
+    def runs(self) -> int:
+        """All of them, exploded or not."""
+        return self.score.runs + self.nan_runs
+
+    @property
+    def p(self) -> float:
+        """That of the test which this comparison is by."""
+        welch = nan if self.difference is None else self.difference.welch_p
+        return welch if isnan(self.exact_p) else self.exact_p
 
 
 @dataclass(frozen=True)
@@ -106,16 +128,24 @@ class SweepResult:
         for run in self.runs:
             groups.setdefault((run.data, run.backbone), []).append(run)
         cells = [cell for runs in groups.values() for cell in self._group(runs)]
-        corrected = holm([nan if c.difference is None else c.difference.welch_p for c in cells])
-        return [replace(cell, holm_p=p) for cell, p in zip(cells, corrected, strict=True)]
+        p = [cell.p for cell in cells]
+        tests = sum(not isnan(value) for value in p)
+        return [_among(cell, tests, corrected) for cell, corrected in zip(cells, holm(p), strict=True)]
 
     def _group(self, runs: list[TrainedRun]) -> Iterable[Cell]:
         by_variant = {name: [r for r in runs if r.variant == name] for name in self.versus}
         for name, own in by_variant.items():
             if own:
                 against = self.versus[name]
-                other = [] if against is None else self.metric.shown(r.score for r in by_variant[against])
-                yield _cell(own, against, other, self.metric)
+                other = [] if against is None else by_variant[against]
+                cell = _cell(own, against, other, self.metric)
+                counted = against is not None and (_exploded(own) or _exploded(other) or self._nan_in_paper(cell))
+                yield replace(cell, exact_p=_exact(own, other)) if counted else cell
+
+    def _nan_in_paper(self, cell: Cell) -> bool:
+        """Whether the paper prints nan for one of the two that are compared, and a number for the other."""
+        pair = [printed(self.name, cell.data, cell.backbone, name) for name in (cell.variant, cell.versus)]
+        return sum(p is not None and p.accuracy is None for p in pair) == 1
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.sweep/1; what is not defined is null."""
@@ -134,7 +164,8 @@ class SweepResult:
     def _named(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """With the metric's key for `score`, and without what is empty because it does not apply."""
         names = _names(self.metric)
-        return {names.get(key, key): _plain(value) for key, value in fields.items() if key != "details" or value}
+        applies = {key: value for key, value in fields.items() if key not in ("details", "machine") or value}
+        return {names.get(key, key): _plain(value) for key, value in applies.items()}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "SweepResult":
@@ -155,25 +186,10 @@ class SweepResult:
             place = ".".join(map(str, first["loc"]))
             raise AnalysisInputError("runs", f"this is no result of a sweep: runs.{place}: {first['msg']}") from error
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """The table as text, its first row the names of the columns."""
-        head = ("data", "backbone", "variant", "parameters", "runs", self.metric.words, "best on validation",
-                "difference", "against", "t-test p", "Welch p", "Holm p", "Hedges g")  # fmt: skip
-        return [head, *(_row(cell) for cell in self.cells())]
 
-    def summary(self) -> str:
-        """The table in aligned columns, and how to read it."""
-        rows = self.rows()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(0, f"{self.title} ({self.source}, {self.scale} scale): {len(self.runs)} of {self.planned} runs")
-        return "\n".join(
-            [*lines, f"Test {self.metric.words}{self.metric.reading}, mean ± standard deviation over seeds."]
-        )
-
-
-def _cell(runs: list[TrainedRun], against: str | None, other: list[float], metric: Metric) -> Cell:
+def _cell(runs: list[TrainedRun], against: str | None, others: list[TrainedRun], metric: Metric) -> Cell:
     first, scores = runs[0], metric.shown(run.score for run in runs)
+    other = metric.shown(run.score for run in others)
     return Cell(
         first.data,
         first.backbone,
@@ -182,26 +198,33 @@ def _cell(runs: list[TrainedRun], against: str | None, other: list[float], metri
         first.parameters,
         spread(scores),
         spread(metric.shown(run.best_score for run in runs)),
-        sum(run.outcome == "nan" for run in runs),
+        _exploded(runs),
         difference(scores, other) if scores and other else None,
-        nan,
     )
+
+
+def _among(cell: Cell, tests: int, holm_p: float) -> Cell:
+    """A cell as one of so many tests."""
+    if isnan(cell.p):
+        return replace(cell, tests=tests)
+    own = replace(cell, tests=tests, holm_p=holm_p)
+    if cell.difference is None or not isnan(cell.exact_p):
+        return own
+    interval, smallest = cell.difference.interval(ALPHA / tests), cell.difference.smallest_seen(ALPHA / tests)
+    return replace(own, simultaneous_interval=interval, smallest_difference=smallest)
+
+
+def _exploded(runs: list[TrainedRun]) -> int:
+    return sum(run.outcome == "nan" for run in runs)
+
+
+def _exact(own: list[TrainedRun], other: list[TrainedRun]) -> float:
+    return fisher(_exploded(own), len(own), _exploded(other), len(other))
 
 
 def _names(metric: Metric) -> dict[str, str]:
     """What the document calls a run's scores."""
     return {"score": metric.key, "best_score": f"best_{metric.key}"}
-
-
-def _row(cell: Cell) -> tuple[str, ...]:
-    runs = str(cell.score.runs + cell.nan_runs) + (f" ({cell.nan_runs} nan)" if cell.nan_runs else "")
-    own = (cell.data, cell.backbone, cell.variant, f"{cell.parameters:,}", runs)
-    scores = (shown(cell.score), shown(cell.best_score))
-    if cell.difference is None:
-        return (*own, *scores, *("" for _ in range(6)))
-    d = cell.difference
-    numbers = ("–" if isnan(p) else f"{p:.3g}" for p in (d.t_p, d.welch_p, cell.holm_p, d.hedges_g))
-    return (*own, *scores, f"{d.value:+.2f}", str(cell.versus), *numbers)
 
 
 def shown(scores: Spread) -> str:

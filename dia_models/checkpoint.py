@@ -18,6 +18,7 @@ from dia_models.checkpoint_files import locate_checkpoint
 from dia_models.data import Preprocessing
 from dia_models.errors import ModelInputError
 from dia_models.files import write_atomically
+from dia_models.machine import Machine
 from dia_models.models import build_model
 from dia_models.network import ModelSpec, Network
 
@@ -28,7 +29,11 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 class CheckpointInfo(BaseModel):
-    """What a checkpoint's header says about the network in it; `epoch` is given where a run kept its epochs."""
+    """What a checkpoint's header says about the network in it; `epoch` is given where a run kept its epochs.
+
+    `machine` is None where it was not recorded. The time that training took is in the run's result only, so that the
+    same run writes the same file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -42,6 +47,7 @@ class CheckpointInfo(BaseModel):
     seed: int = 0
     epoch: int | None = Field(default=None, ge=0)
     versions: dict[str, str] = {}
+    machine: Machine | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "CheckpointInfo":

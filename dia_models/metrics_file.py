@@ -12,6 +12,14 @@ from lightning.pytorch.callbacks import Callback
 from dia_models.saving import save
 
 
+def seconds(path: Path) -> float | None:
+    """How long all epochs in a table took together, before and after interruptions; None if there is no table."""
+    if not path.exists():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        return round(sum(float(row["seconds"]) for row in csv.DictReader(file)), 3)
+
+
 class MetricsFile(Callback):
     """One CSV row per epoch. The rows are part of the training state, so a resumed run loses and doubles none.
 

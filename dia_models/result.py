@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from dia_models.evaluation import Evaluation, Measured, Scores
+from dia_models.machine import Machine
 from dia_models.run_config import RunConfig
 from dia_models.saving import RESULT, save
 
@@ -20,7 +21,8 @@ class RunResult:
     """A finished run: test scores of the last epoch's network and of the best one on the validation images.
 
     A run whose loss became infinite or not a number has the outcome "nan" and the epoch, from 1, in which it did; the
-    scores of its last network are undefined (nan), and `best` is that of the epochs before.
+    scores of its last network are undefined (nan), and `best` is that of the epochs before. `machine` is what finished
+    it, and `training_seconds` the time of all its epochs; runs of older versions say neither.
     """
 
     directory: Path
@@ -28,6 +30,8 @@ class RunResult:
     last: Measured
     best: Measured | None
     nan_epoch: int | None = None
+    machine: Machine | None = None
+    training_seconds: float | None = None
 
     @property
     def outcome(self) -> Literal["finished", "nan"]:
@@ -47,6 +51,8 @@ class RunResult:
             "images": self.last.images,
             "last": _document(self.last),
             "best": None if self.best is None else _document(self.best),
+            "machine": None if self.machine is None else self.machine.model_dump(),
+            "training_seconds": self.training_seconds,
             "versions": versions(),
         }
 
@@ -61,13 +67,15 @@ class RunResult:
         if not path.exists():
             return None
         document = json.loads(path.read_bytes())
-        images, best = document["images"], document["best"]
+        images, best, machine = document["images"], document["best"], document.get("machine")
         return cls(
             directory,
             config,
             _measured(images, document["last"]),
             None if best is None else _measured(images, best),
             document.get("nan_epoch"),
+            None if machine is None else Machine.model_validate(machine),
+            document.get("training_seconds"),
         )
 
 

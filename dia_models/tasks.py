@@ -12,7 +12,7 @@ from dia_models.data import Preprocessing
 from dia_models.models import task_of
 from dia_models.network import Network
 from dia_models.run_config import RunConfig
-from dia_models.training_images import read_classes, read_images
+from dia_models.training_images import find_images, read_classes, read_images
 from dia_models.training_scenes import read_scenes
 
 if TYPE_CHECKING:  # Lightning takes seconds to import, and data that are not there shall be told before
@@ -55,8 +55,12 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class TaskKind:
-    """How the data of a task are read, which the runs of a sweep share, and how a run's job is made of them."""
+    """How the data of a task are read, which the runs of a sweep share, and how a run's job is made of them.
 
+    `find` takes what `read` takes and raises ModelInputError if the data are not there, without decoding images.
+    """
+
+    find: Callable[..., Any]
     read: Callable[..., Any]
     plan: Callable[[RunConfig, Any], Job]
 
@@ -80,9 +84,9 @@ def _noise_prediction(config: RunConfig, parts: Any) -> Job:
 
 
 TASKS: Mapping[Task, TaskKind] = {
-    "classification": TaskKind(read_classes, _classification),
-    "detection": TaskKind(read_scenes, _detection),
-    "noise prediction": TaskKind(read_images, _noise_prediction),
+    "classification": TaskKind(find_images, read_classes, _classification),
+    "detection": TaskKind(read_scenes, read_scenes, _detection),
+    "noise prediction": TaskKind(find_images, read_images, _noise_prediction),
 }
 
 

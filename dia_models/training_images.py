@@ -32,6 +32,20 @@ def read_images(
     return _in_memory(train, image_size, channels), _in_memory(test, image_size, channels)
 
 
+def find_images(
+    data: str,
+    image_size: int | None = None,
+    channels: int = 3,
+    *,
+    data_dir: Path | None = None,
+    stream: bool = False,
+    **how: Any,
+) -> None:
+    """See that the images of both parts are there, without decoding files. Takes and raises as `read_images`."""
+    for part in ("train", "test"):
+        open_data(data, part, data_dir, **how)
+
+
 def read_classes(
     data: str,
     image_size: int | None = None,

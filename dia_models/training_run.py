@@ -11,7 +11,8 @@ from torch import nn
 
 from dia_models.allocator import keep_freed_memory
 from dia_models.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint
-from dia_models.device import choose_precision
+from dia_models.machine import Machine
+from dia_models.metrics_file import seconds
 from dia_models.network import Network
 from dia_models.processes import rank, wait
 from dia_models.result import RunResult, versions
@@ -19,7 +20,7 @@ from dia_models.run_config import RunConfig
 from dia_models.saving import BEST_MODEL, CONFIG, EPOCH_FILE, MODEL, leftover, save, writing
 from dia_models.starting import start_from
 from dia_models.tasks import Job
-from dia_models.training import LAST, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
+from dia_models.training import LAST, METRICS, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class TrainingRun:
             model.load_state_dict(Checkpoint.read(self.directory / BEST_MODEL).weights)
             best = self.job.test(model, self.device)
             self._save(BEST_MODEL, model, best.scores)
-        result = RunResult(self.directory, self.config, last, best, nan_epoch)
+        spent = seconds(self.directory / METRICS)
+        result = RunResult(self.directory, self.config, last, best, nan_epoch, self._machine(), spent)
         if rank() == 0:
             result.save()
         wait()
@@ -85,15 +87,17 @@ class TrainingRun:
             keeping.append(KeptEpochs(every, lambda epoch: self._keep(training.network, epoch)))
         if best_by is not None:
             keeping.append(BestEpoch(lambda: self._save(BEST_MODEL, training.network, {}), best_by))
-        precision = choose_precision(self.config.recipe.precision, self.device)
         return make_trainer(
             self.config.recipe,
             self.directory,
             self.device,
-            precision,
+            self._machine().precision,
             (*keeping, *callbacks),
             validates=best_by is not None,
         )
+
+    def _machine(self) -> Machine:
+        return Machine.here(self.config.recipe.precision, self.device)
 
     def _keep(self, model: nn.Module, epoch: int) -> None:
         self._save(EPOCH_FILE.format(epoch), model, {}, epoch)
@@ -120,4 +124,5 @@ class TrainingRun:
             seed=config.seed,
             epoch=epoch,
             versions=versions(),
+            machine=self._machine(),
         )

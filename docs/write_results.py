@@ -16,8 +16,11 @@ from them. How to read the tables: [sweeps](sweeps.md). They say what holds at t
 
 ## In short
 
-Each of the paper's differences, beside ours: it *holds* or *does not hold* if our 95 % interval leaves zero out, to the
-paper's side or to the other; else there were *not enough runs* to tell, or the difference is too small at this scale.
+Each of the paper's differences, beside ours, by one rule for all rows of a table. It *holds* or *does not hold* if the
+difference is significant once it is corrected for all comparisons of the table, to the paper's side or to the other. It
+is *smaller than the paper's* if our runs leave the paper's difference out, but not zero. Else it is *inconclusive*:
+three to five runs of each network see large differences only, and each table says which. The verdicts are about the
+data of our runs; where the paper's are others, they stand in brackets.
 
 """
 

@@ -22,7 +22,8 @@ DIVERGING = ["--set", "learning_rate=1e30", "--set", "schedule=step", "--set", "
 
 def config(**changes):
     recipe = load_recipe(
-        "paper", **{"epochs": 4, "batch_size": 64, "augment": "none", "training_images": 128, **changes}
+        "paper",
+        **{"epochs": 4, "batch_size": 64, "augment": "none", "training_images": 128, "validation": 0.1, **changes},
     )
     return RunConfig(model="cifar_resnet11", data="digits", recipe_name="paper", recipe=recipe)
 

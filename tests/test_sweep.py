@@ -18,9 +18,11 @@ import cli.train
 from dia_analysis.sweep_result import SweepResult
 from dia_models import Checkpoint, ModelInputError
 from dia_models.audit import audit
+from dia_models.data.request import SETS
 from dia_models.executor import Task, places, train_locally
 from dia_models.models import blueprint
 from dia_models.network import ModelSpec
+from dia_models.recipe import Recipe, list_recipes, load_recipe
 from dia_models.run import RunConfig, fit
 from dia_models.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
 
@@ -155,6 +157,7 @@ def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
     printed, told = capsys.readouterr()
     assert "4 of 4 runs" in printed
     assert told.count("%") == 4
+    assert told.splitlines()[-1] == f"beside the paper's numbers: dia-analyze tables --runs {out}"
     document = json.loads((out / "sweep.json").read_text())
     result = SweepResult.from_dict(document)
     assert result.to_dict() == document
@@ -163,6 +166,8 @@ def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
     assert (se.variant, se.versus, se.difference) == ("SE", None, None)
     scores = [json.loads(path.read_text())["last"]["test_accuracy"] for path in sorted(out.glob("*-org-*/result.json"))]
     assert plain.score.mean == pytest.approx(100 * sum(scores) / 2)
+    machines = [run.machine for run in result.runs]
+    assert all(machine["precision"] in ("float32", "bfloat16") and machine["processor"] for machine in machines)
     assert train(*arguments) == 0
     assert "4 of 4 runs are finished already" in capsys.readouterr().err
     assert train(*arguments, "--set", "epochs=3") == 1
@@ -170,12 +175,85 @@ def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
 
 
 def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, capsys):
-    text = SMALL.replace('data = ["digits"]', f'data = ["folder:{tmp_path}/nothing", "digits"]')
+    """A folder with an image that no decoder reads: found before training, and an error with --strict when read."""
+    for part in ("train", "test"):
+        (tmp_path / "broken" / part / "a").mkdir(parents=True)
+        (tmp_path / "broken" / part / "a" / "x.png").write_bytes(b"no image")
+    text = SMALL.replace('data = ["digits"]', f'data = ["folder:{tmp_path}/broken", "digits"]')
     small.write_text(text.replace("SE = {", "X = {").replace('"SE"', '"X"'))
-    assert train("sweep", small, "--scale", "laptop", "--jobs", 1, "--out", tmp_path / "out") == 1
+    arguments = ("--scale", "laptop", "--jobs", 1, "--strict", "--set", "epochs=1", "--out", tmp_path / "out")
+    assert train("sweep", small, *arguments) == 1
     printed, told = capsys.readouterr()
     assert "2 of 4 runs" in printed, told
-    assert told.splitlines()[-1].startswith("error: SWEEP: 2 runs failed; ")
+    *reasons, last = told.splitlines()[-3:]
+    assert all(line.startswith("failed: folder") and "x.png" in line for line in reasons), told
+    assert last == f"error: SWEEP: 2 runs failed, as said above; the others are kept in {tmp_path / 'out'}"
+
+
+@pytest.mark.parametrize("data", ["cifar10", "folder:{0}/nothing", "coco"])
+def test_data_that_are_missing_are_one_line_and_leave_no_folder(small, tmp_path, capsys, data):
+    data = data.format(tmp_path)
+    text = SMALL.replace('data = ["digits"]', f'data = ["digits", "{data}"]')
+    if data == "coco":
+        pytest.importorskip("pycocotools", reason="needs the extra [detection]")
+        text = text.replace("cifar_resnet11", "retinanet_resnet18_fpn").replace("image_size = 8\n", "")
+        text = text.replace('["digits", "coco"]', '["coco"]')
+    small.write_text(text)
+    out = tmp_path / "out"
+    assert train("sweep", small, "--scale", "laptop", "--data-dir", tmp_path / "none", "--out", out) == 1
+    printed, told = capsys.readouterr()
+    assert (printed, len(told.splitlines())) == ("", 1)
+    assert told.startswith("error: --data: ")
+    assert len(told) <= 301
+    assert ("--download" in told) == (data == "cifar10")
+    assert not out.exists()
+
+
+def test_missing_data_are_fetched_once_before_the_runs(small, tmp_path, monkeypatch):
+    """--download belongs to the look for the data: the workers find them there."""
+    asked, digits = [], SETS["digits"]
+
+    def opened(request):
+        asked.append((request.split, request.download))
+        return digits(request)
+
+    monkeypatch.setitem(SETS, "digits", opened)
+    monkeypatch.setattr("cli.sweep.train_locally", lambda tasks, *_: {task.directory: "not tried" for task in tasks})
+    assert train("sweep", small, "--scale", "laptop", "--download", "--out", tmp_path / "out") == 1
+    assert asked == [("train", True), ("test", True)]
+
+
+def test_the_papers_recipes_train_on_all_training_images():
+    for name in list_recipes():
+        assert load_recipe(name).validation == 0 or not name.startswith("paper"), name
+    for name in list_sweeps():
+        sweep = load_sweep(name)
+        held_out = {run.config.recipe.validation for run in sweep.runs("paper", [0])}
+        assert held_out == ({0.1} if name in ("figure14", "figure15") else {0.0}), name  # these draw curves of it
+
+
+def test_the_results_at_laptop_scale_are_made_by_the_same_recipes_as_now():
+    """The page names the commands that make its numbers again."""
+    for path in sorted((Path(__file__).parents[1] / "docs" / "results").glob("*.json")):
+        document = json.loads(path.read_text())
+        runs = load_sweep(document["sweep"]).runs(document["scale"], [0])
+        then = {name: Recipe.model_validate(fields) for name, fields in document["provenance"]["recipes"].items()}
+        assert then == {run.backbone: run.config.recipe for run in runs}, path.name
+        assert document["planned"] == len(runs) * load_sweep(document["sweep"]).scale(document["scale"]).seeds
+
+
+def test_where_the_paper_says_fifteen_runs_there_are_fifteen():
+    seeds = {name: load_sweep(name).scale("paper").seeds for name in list_sweeps()}
+    assert {name for name, count in seeds.items() if count == 15} == {"table03", "table04", "table10", "table11"}
+    assert all(count >= 3 for count in seeds.values())
+
+
+def test_no_title_names_data_that_a_scale_does_not_use():
+    for name in list_sweeps():
+        sweep = load_sweep(name)
+        text = f"{sweep.title} {sweep.question}".lower().replace("-", "")
+        named = [data for data in ("cifar10", "cifar100", "stl10", "imagenet", "miniimagenet", "coco") if data in text]
+        assert named == [], name
 
 
 def test_a_sweep_by_another_metric(small, tmp_path, capsys):
@@ -184,7 +262,7 @@ def test_a_sweep_by_another_metric(small, tmp_path, capsys):
     arguments = ("sweep", small, "--scale", "laptop", "--jobs", 1, "--set", "epochs=1", "--out", tmp_path / "out")
     assert train(*arguments) == 0
     printed, told = capsys.readouterr()
-    assert "Test cross-entropy (less is better), mean" in printed
+    assert "test cross-entropy after the last epoch (less is better), mean" in " ".join(printed.split())
     assert "%" not in told
     result = SweepResult.from_dict(json.loads((tmp_path / "out" / "sweep.json").read_text()))
     losses = [json.loads(p.read_text())["last"]["test_loss"] for p in (tmp_path / "out").glob("*-org-*/result.json")]
