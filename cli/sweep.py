@@ -28,10 +28,9 @@ from dia_models.models import task_of
 from dia_models.ray_executor import train_on_ray
 from dia_models.recipe import Recipe
 from dia_models.run import MODEL, RunConfig, versions
-from dia_models.saving import CONFIG, RESULT
+from dia_models.saving import CONFIG, METRICS, RESULT
 from dia_models.sweep import PlannedRun, Sweep, load_sweep, parse_seeds
 from dia_models.tasks import task_for
-from dia_models.training import METRICS
 
 SUMMARY = "sweep.json"
 EXECUTORS = ("local", "ray")

@@ -12,6 +12,7 @@ from dia_models.files import write_atomically
 from dia_models.processes import rank
 
 CONFIG, RESULT, LOCK = "run.json", "result.json", ".lock"
+LAST, METRICS = "last.ckpt", "metrics.csv"
 MODEL, BEST_MODEL, EPOCH_FILE = "model.safetensors", "best.safetensors", "epoch-{:04d}.safetensors"
 
 

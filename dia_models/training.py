@@ -25,8 +25,8 @@ from dia_models.metrics_file import MetricsFile
 from dia_models.optimisers import make_optimizer, make_schedule
 from dia_models.processes import rank, size, summed
 from dia_models.recipe import Recipe
+from dia_models.saving import LAST, METRICS
 
-LAST, METRICS = "last.ckpt", "metrics.csv"
 Pixels = UInt8[Tensor, "shown height width channel"]
 Labels = Int64[Tensor, "batch"]
 Shared = Shaped[Tensor, "batch ..."]

@@ -17,10 +17,10 @@ from dia_models.network import Network
 from dia_models.processes import rank, wait
 from dia_models.result import RunResult, versions
 from dia_models.run_config import RunConfig
-from dia_models.saving import BEST_MODEL, CONFIG, EPOCH_FILE, MODEL, leftover, save, writing
+from dia_models.saving import BEST_MODEL, CONFIG, EPOCH_FILE, LAST, METRICS, MODEL, leftover, save, writing
 from dia_models.starting import start_from
 from dia_models.tasks import Job
-from dia_models.training import LAST, METRICS, BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
+from dia_models.training import BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
 
 
 @dataclass(frozen=True)
