@@ -92,7 +92,7 @@ def finding(result: GradientResult) -> Finding:
     pairs = [pair for pair in dia_lstm_beside_plain(result) if not pair.skip]
     if not pairs:
         reason = "it takes a network with DIA-LSTM beside its backbone, both without skip connections"
-        return Finding(text, ours, CLAIM, "cannot be told here", reason)
+        return Finding(text, ours, CLAIM, "inconclusive", reason)
     text = "\n".join([text, *(f"{pair.line().strip()}." for pair in pairs)])
     stages, larger = sum(len(pair.mean_ratios) for pair in pairs), sum(len(pair.larger_at) for pair in pairs)
     reason = f"both are larger at {larger} of {stages} stages" if larger < stages else ""

@@ -33,17 +33,17 @@ class BesideUntrained:
         r = self.trained.mean_r
         if r is None:
             text = "There is no defined correlation, so nothing can be said about shared attention."
-            return Finding(text, "no number", PAPER, "cannot be told here", "it takes two layers in a stage")
+            return Finding(text, "no number", PAPER, "inconclusive", "it takes two layers in a stage")
         text, ours = f"Mean r is {r:z.2f}{self._learned(r)}", f"{r:z.2f}"
         if self.shared:
             reason = (
                 "here one module serves several layers, which makes their maps alike before any training, and the "
                 "number is about one module per layer"
             )
-            return Finding(text, ours, PAPER, "cannot be told here", reason)
+            return Finding(text, ours, PAPER, "inconclusive", reason)
         if any(stage.kind == "self-attention" for stage in self.trained.stages):
             reason = "here the maps are of self-attention, and the number is about modules that scale channels"
-            return Finding(text, ours, PAPER, "cannot be told here", reason)
+            return Finding(text, ours, PAPER, "inconclusive", reason)
         return Finding(text, ours, PAPER, HOLDS[r >= PAPER_MEAN_R])
 
     def _learned(self, r: float) -> str:

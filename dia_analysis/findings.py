@@ -13,7 +13,7 @@ from dia_analysis.cost import PAPER_RATIOS, CostResult, NetworkCost
 from dia_analysis.gini import GiniResult
 from dia_analysis.verdict import TrustChecks, warnings
 
-Verdict = Literal["holds here", "does not hold here", "cannot be told here"]
+Verdict = Literal["holds here", "does not hold here", "inconclusive"]
 Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
 HOLDS: Mapping[bool, Verdict] = {True: "holds here", False: "does not hold here"}
 
@@ -55,7 +55,7 @@ def gini_finding(results: Mapping[str, GiniResult], attention: Mapping[str, Atte
     known = {name: share for name, share in shares.items() if share is not None}
     if not known:
         text = "No stage has a layer with a source beyond its two nearest, so nothing can be said about distant layers."
-        return Finding(text, "no number", PAPER_GINI, "cannot be told here", "it takes stages of four layers or more")
+        return Finding(text, "no number", PAPER_GINI, "inconclusive", "it takes stages of four layers or more")
     listed = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in known.items())
     flat = _mean([stage.beyond_if_flat() for name in known for stage in results[name].stages]) or 0.0
     text = (
@@ -78,7 +78,7 @@ def _more_with_lstm(shares: Mapping[str, float], attention: Mapping[str, Attenti
     lstm = [share for name, share in shares.items() if attention[name].startswith("DIA-LSTM")]
     single = [share for name, share in shares.items() if attention[name] == "one module per layer"]
     if not lstm or not single:
-        return "cannot be told here", "it takes a network with DIA-LSTM beside one with one module per layer"
+        return "inconclusive", "it takes a network with DIA-LSTM beside one with one module per layer"
     return HOLDS[min(lstm) > max(single)], ""
 
 
@@ -94,7 +94,7 @@ def cam_finding(
     numbers = ", ".join(f"{rho:.2f}" for _, rho in alike if rho is not None)
     ours = f"correlation of maps {numbers}" if numbers else "no number"
     reason = "it is about chest X-rays; dia-analyze regions measures where in them a network looks"
-    return Finding(text, ours, PAPER_CAM, "cannot be told here", reason)
+    return Finding(text, ours, PAPER_CAM, "inconclusive", reason)
 
 
 def _alike(a: GradCAMResult, b: GradCAMResult) -> tuple[str, float | None]:
@@ -149,9 +149,9 @@ def _cost_finding(network: NetworkCost, result: CostResult, attention: Attention
 
 def _as_cheap(network: NetworkCost, device: str, attention: Attention) -> tuple[Verdict, str]:
     if attention not in PAPER_RATIOS:
-        return "cannot be told here", "it is about DIA-LSTM"
+        return "inconclusive", "it is about DIA-LSTM"
     if "resnet164" not in str(network.baseline) or not device.startswith("cuda"):
-        return "cannot be told here", f"{network.baseline} on {device} was measured"
+        return "inconclusive", f"{network.baseline} on {device} was measured"
     assert network.interval is not None
     return HOLDS[network.interval[0] <= PAPER_RATIOS[attention]], ""
 

@@ -50,7 +50,7 @@ def test_correlation_says_what_training_did(trained, untrained, verb, verdict):
 def test_correlation_without_a_pair_or_without_an_untrained_copy():
     nothing = BesideUntrained(correlated(1.0, layers=1), correlated(1.0, layers=1)).finding()
     assert nothing.text.startswith("There is no defined correlation")
-    assert nothing.verdict == "cannot be told here"
+    assert nothing.verdict == "inconclusive"
     stored = BesideUntrained(correlated(0.1), None).finding()
     assert "A store holds no untrained copy" in stored.text
     assert BesideUntrained(correlated(0.1), correlated(1.0, layers=1)).finding().text.endswith("untrained has none.")
@@ -84,13 +84,13 @@ def test_gini_sets_the_shares_beside_each_other():
 @pytest.mark.parametrize("kinds", [(SINGLE, SINGLE), (LSTM, LSTM), ("shared", LSTM), ("none", SINGLE)])
 def test_gini_cannot_tell_without_both_kinds_of_network(kinds):
     found = gini_finding({"a": NEAR, "b": FAR}, dict(zip("ab", kinds, strict=True)))
-    assert found.verdict == "cannot be told here"
+    assert found.verdict == "inconclusive"
     assert "DIA-LSTM beside one" in found.reason
 
 
 def test_gini_of_short_stages_has_no_number():
     found = gini_finding({"a": SHORT}, {"a": SINGLE})
-    assert (found.ours, found.verdict) == ("no number", "cannot be told here")
+    assert (found.ours, found.verdict) == ("no number", "inconclusive")
 
 
 def cost(name, baseline, ratio, interval, parameters=1000):
@@ -108,9 +108,9 @@ def cost(name, baseline, ratio, interval, parameters=1000):
         (LSTM, "cifar_resnet164", "cuda:0", 1.10, "holds here"),
         (LSTM, "cifar_resnet164", "cuda:0", 1.13, "does not hold here"),
         ("DIA-LSTM (Light)", "cifar_resnet164", "cuda:0", 1.02, "does not hold here"),
-        (LSTM, "cifar_resnet164", "cpu", 1.10, "cannot be told here"),
-        (LSTM, "cifar_resnet56", "cuda:0", 1.10, "cannot be told here"),
-        (SINGLE, "cifar_resnet164", "cuda:0", 1.10, "cannot be told here"),
+        (LSTM, "cifar_resnet164", "cpu", 1.10, "inconclusive"),
+        (LSTM, "cifar_resnet56", "cuda:0", 1.10, "inconclusive"),
+        (SINGLE, "cifar_resnet164", "cuda:0", 1.10, "inconclusive"),
     ],
 )
 def test_cost_is_held_against_the_paper_only_for_its_network_on_a_gpu(attention, baseline, device, low, verdict):
@@ -166,5 +166,5 @@ def test_self_attention_is_not_held_against_the_papers_number():
     result = correlated(0.1)
     stages = tuple(replace(stage, kind="self-attention") for stage in result.stages)
     found = BesideUntrained(replace(result, stages=stages), None).finding()
-    assert found.verdict == "cannot be told here"
+    assert found.verdict == "inconclusive"
     assert "self-attention" in found.reason

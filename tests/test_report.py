@@ -262,7 +262,7 @@ def test_stages_of_one_layer_have_no_pairs_and_names_are_text(tmp_path):
     text = text_of(page)
     assert "There is no defined correlation, so nothing can be said about shared attention." in text
     assert "Stage 1 has one attention layer (" in text
-    assert "cannot be told here : it takes two layers in a stage" in text
+    assert "inconclusive : it takes two layers in a stage" in text
     assert EVIL in page.text
     assert len(page.of("script")) == 1
     assert not page.of("output")  # no matrix, no controls
