@@ -8,16 +8,18 @@ from pathlib import Path
 from textwrap import fill
 
 from cli import correlation, cost, gini, gradcam, gradients
+from cli.attention import attention_in
 from cli.console import say
 from cli.gradient_pairs import finding as gradient_finding
 from cli.inputs import Inputs, open_inputs
 from cli.networks import Candidate, candidates
 from cli.page import check_page, write_page
-from cli.report import Again, as_heatmaps, attention_in, named_findings, subject
+from cli.report import Again, as_heatmaps, named_findings, subject
 from cli.testing import Options
-from dia_analysis import CostResult, GiniResult, GradientResult
+from dia_analysis import CostResult, GradientResult
 from dia_analysis.beside_untrained import BesideUntrained
-from dia_analysis.findings import Finding, cam_finding, cost_findings, gini_finding
+from dia_analysis.findings import Finding, cam_finding, cost_findings
+from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.output import check_free
 from dia_analysis.provenance import versions
 from figures.report import QUESTIONS, Heatmaps, ReportPage, Section, report
@@ -83,7 +85,7 @@ class Demo:
             command="dia-analyze demo",
             subjects=[subject(inputs) for inputs in everyone],
             correlation=self._correlation(everyone, again),
-            gini=self._gini(everyone, again),
+            gini=self._gini(again),
             gradients=self._gradients(),
             gradcam=self._gradcam(again),
             cost=self._cost(everyone, again),
@@ -101,12 +103,12 @@ class Demo:
         commands = [again("correlation", [place], images) for place in range(len(everyone))]
         return Section(results, correlation.about(images), commands, named_findings(results))
 
-    def _gini(self, everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, GiniResult]]:
+    def _gini(self, again: Again) -> Section[Mapping[str, GiniReadings]]:
         sources = [gini.of_network(self._inputs(name, GINI_IMAGES), None) for name in NETWORKS]
         results = gini.report(
-            sources, self.out / "gini", vector=False, seed=self.seed, overwrite=self.overwrite, as_json=False
+            sources, self.out / "gini", rows="centred", seed=self.seed, overwrite=self.overwrite, as_json=False
         )
-        findings = [("", gini_finding(results, attention_in(everyone)))]
+        findings = [("", gini.finding(results, sources))]
         return Section(results, gini.about(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
 
     def _gradients(self) -> Section[GradientResult]:

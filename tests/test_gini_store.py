@@ -15,6 +15,9 @@ def test_a_store_gives_the_same_numbers_as_the_network(tmp_path, capsys):
     assert analyze("gini", "--capture", store, *options, "--out", tmp_path / "b") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["stages"] == expected["stages"]
+    assert found["vector"] == expected["vector"]
+    assert found["untrained"] is None
+    assert expected["untrained"]["stages"]
     assert (found["checkpoint"], found["images"]) == (SE, 6)
     assert (tmp_path / "a" / "images.txt").read_text() == (tmp_path / "b" / "images.txt").read_text()
 
