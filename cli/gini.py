@@ -14,7 +14,8 @@ from cli.attention import attention_of, known_trained
 from cli.console import note, progress_bar, say, say_json
 from cli.inputs import Inputs
 from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
-from dia_analysis.findings import Attention, Finding, gini_finding
+from dia_analysis.findings import Attention as Kind
+from dia_analysis.findings import Finding, gini_finding
 from dia_analysis.gini import aligned, share_text
 from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.output import check_free, new_directory, write_json
@@ -41,7 +42,7 @@ class Maps:
     provenance: Provenance
     stream: Callable[[Consume], int]
     untrained: Callable[[Consume], int] | None = None
-    attention: Attention | None = None
+    attention: Kind | None = None
     known_trained: bool = False
 
 
@@ -74,8 +75,7 @@ def report(
     """Measure every network, write everything into `out`, and print the tables and what came out, or the document."""
     check_free(out, overwrite)
     results = {
-        name: measure(source, name, rows=rows, seed=seed)
-        for name, source in zip(labels(sources), sources, strict=True)
+        name: measure(source, name, rows=rows, seed=seed) for name, source in zip(labels(sources), sources, strict=True)
     }
     document = _document(results)
     about = {"networks": [source.provenance.to_dict() for source in sources]}
@@ -162,7 +162,7 @@ def text(results: Mapping[str, GiniReadings]) -> str:
 
 
 def side_by_side(results: Mapping[str, GiniReadings]) -> str:
-    """The share of the importance beyond the two nearest layers, by stage and kind of rows, a column for each network."""
+    """The share of the importance beyond the two nearest layers, by stage and rows, a column for each network."""
     stages = max(len(readings.first.stages) for readings in results.values())
     kinds = list(next(iter(results.values())).trained)
     rows = [["stage", "rows", *results]]

@@ -65,7 +65,9 @@ def gini_finding(
             "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
             "nothing can be said about distant layers."
         )
-        return Finding(text, "no number", PAPER_GINI, "inconclusive", "it takes a layer from the fourth on with R² above 0")
+        return Finding(
+            text, "no number", PAPER_GINI, "inconclusive", "it takes a layer from the fourth on with R² above 0"
+        )
     vectors = {name: results[name].vector for name in known}
     listed = ", ".join(f"{_points(shares, vectors[name])} with {name}" for name, shares in known.items())
     flat = _mean([stage.beyond_if_flat() for result in vectors.values() for stage in result.stages]) or 0.0
@@ -151,7 +153,9 @@ def _explained(results: Mapping[str, GiniReadings]) -> str:
     listed = ", ".join(f"{np.mean(r2):z.2f} with {name}" for name, r2 in means.items() if r2)
     if not listed:
         return "No images were held out to test the forests."
-    left = ", ".join(f"{n} with {name}" for name, some in stages.items() if (n := sum(len(s.unpredicted()) for s in some)))
+    left = ", ".join(
+        f"{n} with {name}" for name, some in stages.items() if (n := sum(len(s.unpredicted()) for s in some))
+    )
     without = f" Layers left out, as their R² is not above 0: {left}." if left else ""
     return f"The forests' R² on images held out is {listed}.{without}"
 
@@ -169,7 +173,9 @@ def _more_with_lstm(known: Mapping[str, Shares], groups: Groups, unknown: Collec
 
     lstm, single = ([float(np.mean([known[name][k][0] for k in layers])) for name in group] for group in groups)
     found = difference(lstm, single)
-    over = f"the 95 % interval of the difference over networks is {100 * found.low:+.0f} to {100 * found.high:+.0f} points"
+    over = (
+        f"the 95 % interval of the difference over networks is {100 * found.low:+.0f} to {100 * found.high:+.0f} points"
+    )
     if np.isnan(found.low):
         return "inconclusive", "the networks of each kind do not differ"
     return ("inconclusive" if found.low <= 0 <= found.high else HOLDS[found.low > 0]), over

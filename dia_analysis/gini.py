@@ -118,7 +118,7 @@ class StageGini:
         return _mean(self._predicted(beyond_two_nearest(self.permutation().clip(min=0))))
 
     def beyond_if_flat(self) -> float:
-        """What that share is when all sources are equally important; of all layers from the fourth on if none counts."""
+        """What that share is when all sources are equally important; of all from the fourth on if none counts."""
         flat = if_flat(len(self.layers) - 1)
         return _mean(self._predicted(flat)) if np.isfinite(self.far()).any() else _mean(flat)
 
@@ -238,7 +238,9 @@ class GiniResult(Displayed):
         ends = np.array([stage.beyond_interval() or (np.nan, np.nan) for stage in self.stages]).T
         lengths = np.nan_to_num(np.abs(ends - shares))
         ax.bar([str(stage.stage) for stage in self.stages], np.nan_to_num(shares), yerr=lengths)
-        ax.set(xlabel="Stage", ylabel="Importance beyond the two nearest layers", ylim=(0, 1), title=f"{self.rows} rows")
+        ax.set(
+            xlabel="Stage", ylabel="Importance beyond the two nearest layers", ylim=(0, 1), title=f"{self.rows} rows"
+        )
         return ax
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
@@ -270,8 +272,8 @@ def gini_importance(
     the network's device. `points` are shell patterns of module names, by default every attention gate, which is h_t
     in DIA-LSTM. `rows`: "centred", a row for every (image, channel) pair, each channel's mean over the images
     subtracted, divided by its standard deviation; "raw", the same as captured, where forests mostly recognise the
-    channel; "vector", a row for every image, each layer its whole vector. At most 16,384 pairs, 64 of an image, or 1,024
-    images are kept. `seed` gives the forests of scikit-learn's `random_state`.
+    channel; "vector", a row for every image, each layer its whole vector. At most 16,384 pairs, 64 of an image, or
+    1,024 images are kept. `seed` gives the forests of scikit-learn's `random_state`.
     `progress` is told how many layers are finished, of how many. The network is left as it was.
     Raises AnalysisInputError for unknown rows, if nothing can be captured, or if `batches` is empty.
     """
@@ -453,7 +455,7 @@ def _constants(stage: StageGini, rows: Rows) -> list[str]:
     some = [f"{i} ({n} of {stage.elements})" for i, n in enumerate(stage.varying, 1) if 0 < n < stage.elements]
     if some and rows == "centred":
         notes.append(
-            f": in layers {_listed(some)} only so many channels vary between images; the others are left out as targets."
+            f": in layers {_listed(some)} only so many channels differ between images; the others are no targets."
         )
     return notes
 
@@ -462,7 +464,9 @@ def _predictions(stage: StageGini, rows: Rows) -> list[str]:
     """What the held-out images say, in words."""
     notes, unpredicted = [], stage.unpredicted()
     weak, between = np.flatnonzero(stage.r2() < NO_RULE) + 2, stage.between_channels or 0.0
-    where = "all layers" if len(weak) == len(stage.r2()) else f"{'layer' if len(weak) == 1 else 'layers'} {_listed(weak)}"
+    where = (
+        "all layers" if len(weak) == len(stage.r2()) else f"{'layer' if len(weak) == 1 else 'layers'} {_listed(weak)}"
+    )
     if rows == "centred" and len(weak):
         notes.append(
             f": R² below {NO_RULE} for {where}: no rule common to all channels by which earlier layers tell how these "

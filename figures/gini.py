@@ -28,7 +28,7 @@ def triangles(results: Mapping[str, GiniResult]) -> Figure:
     A cell is the Gini importance of a source layer for a target layer, all on one scale; each row of a triangle sums
     to 1. A cross marks a source whose permutation importance is not above the highest that any source got when the
     target was another image's. The line parts the two nearest layers from those further back, whose share in the
-    importance, and how well the forests predict, stand above each triangle. The title says what a row of the forests is.
+    importance, and how well the forests predict, stand above each triangle. The title says what a forest's row is.
     """
     drawn = {name: _with_sources(result) for name, result in results.items()}
     columns = max(map(len, drawn.values()))
@@ -49,7 +49,9 @@ def triangles(results: Mapping[str, GiniResult]) -> Figure:
         ax.set_xlabel("Source layer")
     assert image is not None
     figure.colorbar(image, ax=axes, label="Gini importance", location="bottom", aspect=40, shrink=0.8)
-    cross = Line2D([], [], color="#D55E00", marker="x", ms=3, mew=0.7, ls="", label="no more than from another image's map")
+    cross = Line2D(
+        [], [], color="#D55E00", marker="x", ms=3, mew=0.7, ls="", label="no more than from another image's map"
+    )
     line = Line2D([], [], color="0.2", lw=0.8, label="further back | two nearest")
     figure.legend(handles=[cross, line], loc="outside lower center", ncols=2)
     return figure

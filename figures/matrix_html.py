@@ -82,7 +82,7 @@ def correlation_matrices(results: Mapping[str, BesideUntrained]) -> list[Stage]:
 
 
 def gini_matrices(results: Mapping[str, GiniReadings]) -> list[Stage]:
-    """The importance of every earlier layer for every layer, stage by stage, networks and kinds of rows side by side."""
+    """The importance of every earlier layer for every layer, by stage, networks and kinds of rows side by side."""
     parts = [
         (name, rows, result.stages) for name, readings in results.items() for rows, result in readings.trained.items()
     ]

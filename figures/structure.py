@@ -28,7 +28,9 @@ def structure(results: Mapping[str, GiniResult]) -> Figure:
     if not stages:
         raise ValueError("no stage has two attention layers, so there are no connections to draw")
     columns = max(sum(other == name for other, _ in stages) for name in results)
-    figure = Figure(figsize=(COLUMN, 0.75 + len(results) * (0.3 + COLUMN / max(columns, 2) * 0.6)), layout="constrained")
+    figure = Figure(
+        figsize=(COLUMN, 0.75 + len(results) * (0.3 + COLUMN / max(columns, 2) * 0.6)), layout="constrained"
+    )
     figure.suptitle(about_rows(results), fontsize=7)
     rows = figure.subfigures(len(results), 1, squeeze=False)[:, 0]
     for row, name in zip(rows, results, strict=True):

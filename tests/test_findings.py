@@ -65,9 +65,9 @@ def forests(rows, r2=0.5, images=60, spread=0.01, rows_are="vector"):
         gini[target, : target + 1] = row
     halves = np.tile(gini, (10, 2, 1, 1))
     halves[:, 0, 2:, 0] += spread
-    halves[:, 0, 2:, 2] -= spread
+    halves[:, 0, 2:, 2:3] -= spread
     by_fold = np.tile(np.broadcast_to(r2, size), (5, 1))
-    numbers = Importance(gini, halves, by_fold, by_fold * 0, gini[None], gini[None] * 0)
+    numbers = Importance(gini, halves, by_fold, by_fold * 0, *(np.tile(gini * k, (5, 1, 1)) for k in (1, 0)))
     layers = tuple((f"l{i}", 0) for i in range(size + 1))
     stage = StageGini(1, "channel", layers, images, 4, images, 0, (4,) * (size + 1), (), None, None, numbers)
     return GiniResult((stage,), images, rows_are, Provenance())
@@ -87,8 +87,9 @@ def test_gini_says_the_shares_with_their_intervals_and_what_they_are_untrained()
     found = gini_finding({"a": NEAR, "b": FAR}, {"a": SINGLE, "b": LSTM})
     assert "10 % [9, 11] with a, 60 % [59, 61] with b lies beyond the two nearest earlier layers" in found.text
     assert "it would be 33 % if all earlier layers counted alike" in found.text
-    assert "On the 1 layer that can be predicted in all, DIA-LSTM's share minus the other's is +50 points [+50, +50]: more" in (
-        found.text
+    assert (
+        "On the 1 layer that can be predicted in all, DIA-LSTM's share minus the other's is +50 points [+50, +50]: more"
+        in (found.text)
     )
     assert "Untrained it is 60 % with a." in found.text
     assert "R² on images held out is 0.50 with a, 0.90 with b." in found.text

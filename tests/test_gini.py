@@ -57,7 +57,7 @@ def test_a_layer_built_from_the_second_gives_it_the_importance(found):
 
 
 def same_channel_means(strength=0.1):
-    """Layer 4 follows layer 1 in what depends on the image; all layers share their channels' means, which are larger."""
+    """Layer 4 follows layer 1 in what depends on the image; all share their channels' means, which are larger."""
     maps = strength * noise(40, 4, 16)
     maps[:, 3] = maps[:, 0] + 0.01 * maps[:, 3]
     return maps + torch.linspace(0, 10, 16)
@@ -120,7 +120,7 @@ def test_channels_that_do_not_vary_are_left_out_as_targets():
     assert whole.gini[2, 1] > 0.95
     assert whole.r2.mean(0)[2] == pytest.approx(without.r2.mean(0)[2], abs=0.05)
     summary = of_maps(torch.from_numpy(still)).summary()
-    assert "in layers 4 (12 of 24) only so many channels vary between images" in summary
+    assert "in layers 4 (12 of 24) only so many channels differ between images" in summary
 
 
 def test_the_null_gives_every_row_another_image_and_the_same_channel():
@@ -359,7 +359,9 @@ def test_one_layer_two_layers_three_layers_and_one_image_are_said():
     assert sum(stage["importance"][2]) == pytest.approx(1)
     assert "too few images to hold some out" in single.summary()
     assert single.stages[0].beyond_interval() is None
-    assert "has 1 row, too few for a forest; at least 2 images are needed" in of_maps(noise(1, 4), rows="vector").summary()
+    assert (
+        "has 1 row, too few for a forest; at least 2 images are needed" in of_maps(noise(1, 4), rows="vector").summary()
+    )
     assert "has 12 rows, too few for a forest; at least 2 images are needed" in of_maps(noise(1, 4)).summary()
 
 
