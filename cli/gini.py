@@ -112,7 +112,7 @@ def measure(source: Maps, label: str, *, rows: Rows, seed: int) -> GiniReadings:
 
     The same of the network without its training.
     """
-    kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))  # type: ignore[list-item]
+    kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))
     trained = _measured(source, source.stream, label, [GiniCollector(rows=kind, seed=seed) for kind in kinds])
     if source.untrained is None:
         return GiniReadings(trained, None)

@@ -97,7 +97,7 @@ def _points(shares: Shares, result: GiniResult) -> str:
     """The mean share in percent, with its interval."""
     values, by_half = zip(*shares.values(), strict=True)
     low, high = interval(np.mean(values), np.mean(by_half, axis=0), _images([result]))
-    ends = "" if np.isnan(low) else f" [{100 * max(low, 0):.0f}, {100 * min(high, 1):.0f}]"
+    ends = "" if np.isnan(low) else f" [{100 * low.clip(0, 1):.0f}, {100 * high.clip(0, 1):.0f}]"
     return f"{100 * np.mean(values):.0f} %{ends}"
 
 
@@ -124,7 +124,7 @@ def _compared(known: Mapping[str, Shares], groups: Groups, results: Mapping[str,
     if not (layers := _common(known, groups)):
         return ["No layer can be predicted in all of them, so they cannot be compared."]
     sides = [[known[name][layer] for name in group for layer in layers] for group in groups]
-    value = np.mean([share for share, _ in sides[0]]) - np.mean([share for share, _ in sides[1]])
+    value = float(np.mean([share for share, _ in sides[0]]) - np.mean([share for share, _ in sides[1]]))
     halves = np.mean([half for _, half in sides[0]], axis=0) - np.mean([half for _, half in sides[1]], axis=0)
     low, high = interval(value, halves, _images(results[name] for group in groups for name in group))
     count = "On the 1 layer" if len(layers) == 1 else f"On the {len(layers)} layers"

@@ -188,8 +188,9 @@ class StageGini:
 
     def _halves(self) -> np.ndarray:
         size = len(self.layers) - 1
-        known = self.numbers is not None and len(self.numbers.halves)
-        return self.numbers.halves if known else np.full((halves.SPLITS, 2, size, size), np.nan)
+        if self.numbers is None or not len(self.numbers.halves):
+            return np.full((halves.SPLITS, 2, size, size), np.nan)
+        return self.numbers.halves
 
     def _predicted(self, by_target: np.ndarray) -> np.ndarray:
         return np.where(self.r2() > 0, by_target, np.nan)

@@ -34,13 +34,14 @@ def test_two_networks_stand_side_by_side(tmp_path, capsys):
 
 
 def test_hidden_states_and_json(tmp_path, capsys):
-    options = ("--ckpt", LSTM, "--images", 4, "--json")
+    plain_checkpoint(tmp_path / "net.safetensors", "cifar_resnet20_dia_lstm")
+    options = ("--ckpt", tmp_path / "net.safetensors", "--data", "digits", "--images", 4, "--json")
     assert analyze("gini", *options, "--hidden", "--out", tmp_path / "a") == 0
     hidden = json.loads(capsys.readouterr().out)
     assert analyze("gini", *options, "--points", "*attention.gate", "--out", tmp_path / "b") == 0
     assert json.loads(capsys.readouterr().out) == hidden
     assert (hidden["schema"], hidden["images"], hidden["seed"]) == ("dia.gini/1", 4, 0)
-    assert hidden["stages"][0]["points"][5] == {"module": "stages.0.attention.gate", "call": 5}
+    assert hidden["stages"][0]["points"][1] == {"module": "stages.0.attention.gate", "call": 1}
 
 
 @pytest.mark.parametrize("rows", ["vector", "raw"])
