@@ -244,9 +244,10 @@ def gini(
         list[str] | None, typer.Option("--points", help="Modules to capture, such as 'layer*.se.gate'.")
     ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Capture DIA-LSTM's hidden state h, its gate.")] = False,
-    vector: Annotated[
-        bool, typer.Option("--vector", help="Predict a layer's whole vector, image by image, not each channel.")
-    ] = False,
+    rows: Annotated[
+        Literal["centred", "raw", "vector"],
+        typer.Option("--rows", help="Channels without their means, channels as they are, or whole vectors by image."),
+    ] = "centred",
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -284,7 +285,7 @@ def gini(
 
     sources = [of_network(each, hidden_points(each, points) if hidden else points) for each in inputs]
     sources += [of_store(capture) for capture in captures or ()]
-    report(sources, Out(out, overwrite), vector=vector, seed=seed, as_json=as_json)
+    report(sources, Out(out, overwrite), rows=rows, seed=seed, as_json=as_json)
 
 
 @app.command(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli import correlation, cost, gini, gradcam, gradients
+from cli.attention import attention_in
 from cli.console import say
 from cli.gradient_pairs import finding as gradient_finding
 from cli.images import EXPLAINED, Selection, open_labelled, open_networks
@@ -12,11 +13,12 @@ from cli.inputs import Inputs, open_inputs
 from cli.networks import Candidate, candidates
 from cli.page import write_page
 from cli.publishing import Found, Out
-from cli.report import Again, as_heatmaps, attention_in, named_findings, subject, what_came_out
+from cli.report import Again, as_heatmaps, named_findings, subject, what_came_out
 from cli.testing import Options
-from dia_analysis import CostResult, GiniResult, GradientResult
+from dia_analysis import CostResult, GradientResult
 from dia_analysis.beside_untrained import BesideUntrained
-from dia_analysis.findings import cam_finding, cost_findings, gini_finding
+from dia_analysis.findings import cam_finding, cost_findings
+from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.output import new_directory
 from dia_analysis.provenance import versions
 from figures.report import Heatmaps, ReportPage, Section, report
@@ -70,7 +72,7 @@ class Demo:
             command="dia-analyze demo",
             subjects=[subject(inputs) for inputs in everyone],
             correlation=self._correlation(everyone, again),
-            gini=self._gini(everyone, again),
+            gini=self._gini(again),
             gradients=self._gradients(),
             gradcam=self._gradcam(again),
             cost=self._cost(everyone, again),
@@ -96,11 +98,11 @@ class Demo:
         commands = [again("correlation", [place], images) for place in range(len(everyone))]
         return Section(results, correlation.about(images), commands, named_findings(results))
 
-    def _gini(self, everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, GiniResult]]:
+    def _gini(self, again: Again) -> Section[Mapping[str, GiniReadings]]:
         sources = [gini.of_network(self._inputs(name, GINI_IMAGES), None) for name in NETWORKS]
-        results = {source.name: gini.measure(source, source.name, vector=False, seed=self.seed) for source in sources}
+        results = {source.name: gini.measure(source, source.name, rows="centred", seed=self.seed) for source in sources}
         self.parts["gini"] = gini.found(results, sources)
-        findings = [("", gini_finding(results, attention_in(everyone)))]
+        findings = [("", gini.finding(results, sources))]
         return Section(results, gini.about(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
 
     def _gradients(self) -> Section[GradientResult]:

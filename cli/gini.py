@@ -1,42 +1,50 @@
 """dia-analyze gini: measure, draw, and compare networks by how much importance lies beyond the two nearest layers."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 import figures
+from cli.attention import attention_of, known_trained
 from cli.console import progress_bar
 from cli.inputs import Inputs
 from cli.publishing import Found, Out
 from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
+from dia_analysis.findings import Attention as Kind
+from dia_analysis.findings import Finding, gini_finding
+from dia_analysis.gini import aligned, share_text
+from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.output import write_json
+from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume, stream_stages
+from dia_analysis.rows import Rows
 from dia_analysis.store import stream_store
 from dia_models import ModelInputError
 from dia_models.attention import Attention
 from dia_models.attention.dia_lstm import StackedLSTM
 
-PAPER = (
-    "The paper (Fig. 11, ResNet164 on CIFAR-100; it prints no number): with SE the importance lies in the previous one "
-    "or two layers, with DIA-LSTM also in layers further back."
-)
-
 
 @dataclass(frozen=True)
 class Maps:
-    """Where the attention maps of one network come from; `stream` hands them on, batch by batch."""
+    """Where the attention maps of one network come from; `stream` hands them on, batch by batch.
+
+    `untrained` hands on those of the network without its training, None if there is no such network. A store does not
+    say what `attention` the network has, nor whether it was trained.
+    """
 
     name: str
     model: str
     images: Sequence[str]
     provenance: Provenance
     stream: Callable[[Consume], int]
+    untrained: Callable[[Consume], int] | None = None
+    attention: Kind | None = None
+    known_trained: bool = False
 
 
 def of_network(inputs: Inputs, points: list[str] | None) -> Maps:
@@ -47,8 +55,12 @@ def of_network(inputs: Inputs, points: list[str] | None) -> Maps:
         inputs.report_unreadable()
         return images
 
+    def untrained(consume: Consume) -> int:
+        return stream_stages(inputs.untrained(), inputs.batches(f"{name}, untrained"), consume, points=points)
+
     name = inputs.checkpoint.name
-    return Maps(name, inputs.checkpoint.info.model.name, inputs.names(), inputs.provenance(), stream)
+    about = (inputs.checkpoint.info.model.name, inputs.names(), inputs.provenance())
+    return Maps(name, *about, stream, untrained, attention_of(inputs), known_trained(inputs))
 
 
 def of_store(path: Path) -> Maps:
@@ -58,16 +70,16 @@ def of_store(path: Path) -> Maps:
     return Maps(name, path.stem, store.names, store.provenance, partial(stream_store, store))
 
 
-def report(sources: list[Maps], out: Out, *, vector: bool, seed: int, as_json: bool) -> None:
-    """Measure every network, print the tables or the JSON document, and write everything."""
-    labels = _labels(sources)
-    with out.folder("gini", labels, sources[0].provenance.data) as taken:
-        named = zip(labels, sources, strict=True)
-        results = {label: measure(source, label, vector=vector, seed=seed) for label, source in named}
+def report(sources: list[Maps], out: Out, *, rows: Rows, seed: int, as_json: bool) -> None:
+    """Measure every network, print the tables and what came out or the JSON document, and write everything."""
+    names = labels(sources)
+    with out.folder("gini", names, sources[0].provenance.data) as taken:
+        named = zip(names, sources, strict=True)
+        results = {name: measure(source, name, rows=rows, seed=seed) for name, source in named}
         found(results, sources).publish(taken, as_json=as_json)
 
 
-def found(results: dict[str, GiniResult], sources: list[Maps]) -> Found:
+def found(results: Mapping[str, GiniReadings], sources: list[Maps]) -> Found:
     """What to print and to write."""
     document = _document(results)
     about = {"networks": [source.provenance.to_dict() for source in sources]}
@@ -76,27 +88,58 @@ def found(results: dict[str, GiniResult], sources: list[Maps]) -> Found:
         write_json(folder / "gini.json", document)
         _write_files(folder, results, sources)
 
-    return Found(about, document, text(results), write)
+    told = finding(results, sources)
+    return Found(about, document, f"{text(results)}\n\n{told.text}\n{told.comparison()}", write)
+
+
+def finding(results: Mapping[str, GiniReadings], sources: Sequence[Maps]) -> Finding:
+    """What came out, beside what the paper says."""
+    attention = {name: source.attention for name, source in zip(results, sources, strict=True) if source.attention}
+    unknown = [name for name, source in zip(results, sources, strict=True) if not source.known_trained]
+    return gini_finding(results, attention, unknown)
 
 
 def about(images: int) -> str:
     """What is measured."""
     return (
         f"Random forests predict a layer's attention from that of the earlier layers of its stage, on {images} images; "
-        "R² is on images held out."
+        "R² is on images held out, the null on other images' maps. Centred rows, one for each (image, channel) pair "
+        "without the channel's mean, ask for a rule common to all channels; a vector row is an image."
     )
 
 
-def measure(source: Maps, label: str, *, vector: bool, seed: int) -> GiniResult:
-    """Collect one network's maps and grow the forests, with a bar."""
-    collector = GiniCollector(vector=vector, seed=seed)
-    source.stream(collector.add)
+def measure(source: Maps, label: str, *, rows: Rows, seed: int) -> GiniReadings:
+    """Collect one network's maps and grow the forests, by the rows asked for and by whole vectors, with a bar.
+
+    The same of the network without its training.
+    """
+    kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))
+    trained = _measured(source, source.stream, label, [GiniCollector(rows=kind, seed=seed) for kind in kinds])
+    if source.untrained is None:
+        return GiniReadings(trained, None)
+    quick = [GiniCollector(rows=kind, seed=seed, quick=True) for kind in kinds]
+    return GiniReadings(trained, _measured(source, source.untrained, f"{label}, untrained", quick))
+
+
+def _measured(
+    source: Maps, stream: Callable[[Consume], int], label: str, collectors: Sequence[GiniCollector]
+) -> dict[Rows, GiniResult]:
+    """One pass over the images for all collectors, then the forests of each."""
+
+    def consume(stages: list[StageMaps]) -> None:
+        for collector in collectors:
+            collector.add(stages)
+
+    stream(consume)
+    results: dict[Rows, GiniResult] = {}
     with progress_bar() as bar:
-        task = bar.add_task(f"{label}: layers", total=None, detail="", visible=False)
-        return collector.result(
-            source.provenance,
-            lambda finished, total: bar.update(task, completed=finished, total=total, visible=True),
-        )
+        for collector in collectors:
+            task = bar.add_task(f"{label}, {collector.rows}: layers", total=None, detail="", visible=False)
+            results[collector.rows] = collector.result(
+                source.provenance,
+                lambda finished, total: bar.update(task, completed=finished, total=total, visible=True),  # noqa: B023
+            )
+    return results
 
 
 def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
@@ -113,35 +156,27 @@ def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
     return found
 
 
-def text(results: dict[str, GiniResult]) -> str:
-    """The tables, side by side where there are several, and the paper's claim."""
-    parts = [f"{_head(name, result)}\n\n{result.summary()}" for name, result in results.items()]
-    if len(results) > 1:
-        parts.append(side_by_side(results))
-    return "\n\n".join([*parts, PAPER])
+def text(results: Mapping[str, GiniReadings]) -> str:
+    """The tables, side by side where there are several."""
+    parts = [f"{_head(name, readings)}\n\n{readings.summary()}" for name, readings in results.items()]
+    return "\n\n".join(parts + ([side_by_side(results)] if len(results) > 1 else []))
 
 
-def side_by_side(results: dict[str, GiniResult]) -> str:
-    """The share of the importance beyond the two nearest layers, stage by stage, a column for each network."""
-    stages = max(len(result.stages) for result in results.values())
-    rows = [["stage", *results, "if flat"]]
+def side_by_side(results: Mapping[str, GiniReadings]) -> str:
+    """The share of the importance beyond the two nearest layers, by stage and rows, a column for each network."""
+    stages = max(len(readings.first.stages) for readings in results.values())
+    kinds = list(next(iter(results.values())).trained)
+    rows = [["stage", "rows", *results]]
     for i in range(stages):
-        shown = [result.stages[i] if i < len(result.stages) else None for result in results.values()]
-        flat = max((stage.beyond_if_flat() for stage in shown if stage), default=np.nan, key=np.nan_to_num)
-        shares = [_share(stage.beyond_two_nearest()) if stage else "-" for stage in shown]
-        rows.append([str(i + 1), *shares, "-" if np.isnan(flat) else f"{flat:.2f}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(["Importance beyond the two nearest layers, ± its spread over five forests", "", *table])
+        for kind in kinds:
+            found = [readings.trained[kind].stages[i : i + 1] for readings in results.values()]
+            rows.append([str(i + 1), kind, *(share_text(stage[0]) if stage else "-" for stage in found)])
+    return f"Importance beyond the two nearest layers, with its 95 % interval over images\n\n{aligned(rows)}"
 
 
-def _head(name: str, result: GiniResult) -> str:
-    rows = "images, whole vectors" if result.vector else "(image, channel) pairs"
-    return f"{name} on {result.images} images of {result.provenance.data}: Gini importance, rows are {rows}"
-
-
-def _share(repeats: np.ndarray) -> str:
-    return "-" if np.isnan(repeats).any() else f"{repeats.mean():.3f} ± {repeats.std():.3f}"
+def _head(name: str, readings: GiniReadings) -> str:
+    result = readings.first
+    return f"{name} on {result.images} images of {result.provenance.data}: Gini importance, rows {result.rows}"
 
 
 def _attention(model: nn.Module) -> str:
@@ -152,7 +187,7 @@ def _attention(model: nn.Module) -> str:
     return f"its attention is {listed}; leave --hidden out to analyse that"
 
 
-def _labels(sources: list[Maps]) -> list[str]:
+def labels(sources: Sequence[Maps]) -> list[str]:
     """The checkpoints' names; where they are the same, the network's or store's name, then a number, tells."""
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
@@ -160,16 +195,19 @@ def _labels(sources: list[Maps]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
 
 
-def _document(results: dict[str, GiniResult]) -> dict[str, Any]:
+def _document(results: Mapping[str, GiniReadings]) -> dict[str, Any]:
     """The document dia.gini/1 of the first network; the others' stand in `compared`."""
-    first, *others = (result.to_dict() for result in results.values())
+    first, *others = (readings.to_dict() for readings in results.values())
     return {**first, "compared": others} if others else first
 
 
-def _write_files(folder: Path, results: dict[str, GiniResult], sources: list[Maps]) -> None:
-    for number, result in enumerate(results.values(), 1):
-        result.write_arrays(folder, f"network{number}-" if len(results) > 1 else "")
+def _write_files(folder: Path, results: Mapping[str, GiniReadings], sources: list[Maps]) -> None:
+    for number, readings in enumerate(results.values(), 1):
+        network = f"network{number}-" if len(results) > 1 else ""
+        for rows, result in readings.trained.items():
+            result.write_arrays(folder, f"{network}{rows}-")
     (folder / "images.txt").write_text("\n".join(sources[0].images) + "\n", encoding="utf-8")
-    if any(stage.numbers is not None for result in results.values() for stage in result.stages):
-        figures.save_figure(figures.triangles(results), folder / "fig11-importance")
-        figures.save_figure(figures.importance_arcs(results), folder / "fig12-structure")
+    drawn = {name: readings.first for name, readings in results.items()}
+    if any(stage.numbers is not None for result in drawn.values() for stage in result.stages):
+        figures.save_figure(figures.triangles(drawn), folder / "fig11-importance")
+        figures.save_figure(figures.importance_arcs(drawn), folder / "fig12-structure")

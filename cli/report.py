@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from textwrap import fill
 
 from cli import correlation, cost, gini, gradcam, gradients
+from cli.attention import attention_in, attention_of, has_attention
 from cli.classes import class_numbers
 from cli.console import note, say
 from cli.gradient_pairs import finding as gradient_finding
@@ -19,22 +20,20 @@ from cli.trust import IMAGES as EXPLAINED
 from dia_analysis import (
     AnalysisInputError,
     CostResult,
-    GiniResult,
     GradientResult,
     NetworkGradients,
     count_parameters,
-    find_points,
 )
 from dia_analysis import gradcam as map_of
 from dia_analysis.beside_untrained import BesideUntrained
 from dia_analysis.explain.results import COARSE
-from dia_analysis.findings import Attention, Finding, cam_finding, cost_findings, gini_finding
+from dia_analysis.findings import Finding, cam_finding, cost_findings
+from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.provenance import versions
 from dia_models import ModelInputError
 from dia_models.checkpoint import CheckpointInfo
 from dia_models.data import FileImages
 from dia_models.machine import in_words
-from dia_models.models import blueprint
 from figures.report import QUESTIONS, SHOWN, Heatmaps, ReportPage, Section, Subject, report
 
 ROUNDS = 10
@@ -163,51 +162,26 @@ def named_findings(results: Mapping[str, BesideUntrained]) -> list[tuple[str, Fi
     return [(name, outcome.finding()) for name, outcome in results.items()]
 
 
-def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, GiniResult]]:
+def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, GiniReadings]]:
     """Gini importance of the earlier layers in every network with attention."""
     places, missing = _with_attention(everyone)
     some, images = [everyone[i] for i in places], len(everyone[0].chosen)
-    results = {each.checkpoint.name: _importance(each) for each in some}
+    sources = [gini.of_network(each, None) for each in some]
+    results = {each.name: gini.measure(each, each.name, rows="centred", seed=again.first.seed) for each in sources}
     return Section(
         results or None,
         gini.about(images),
         [again("gini", places, images)] if places else [],
-        [("", gini_finding(results, attention_in(some)))] if results else [],
+        [("", gini.finding(results, sources))] if results else [],
         missing,
     )
 
 
-def attention_in(everyone: Sequence[Inputs]) -> dict[str, Attention]:
-    """What attention each network has."""
-    return {inputs.checkpoint.name: attention_of(inputs) for inputs in everyone}
-
-
-def attention_of(inputs: Inputs) -> Attention:
-    """What attention a network has, in the words of the paper's claims."""
-    kind = blueprint(inputs.checkpoint.info.model).plan.kind
-    if kind is None:
-        return "self-attention" if _has_attention(inputs) else "none"
-    if kind.name.startswith("dia_lstm"):
-        return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
-    return "shared" if kind.shared else "one module per layer"
-
-
-def _importance(inputs: Inputs) -> GiniResult:
-    return gini.measure(gini.of_network(inputs, None), inputs.checkpoint.name, vector=False, seed=inputs.seed)
-
-
 def _with_attention(everyone: Sequence[Inputs]) -> tuple[list[int], list[str]]:
     """The places of the networks with attention, and a sentence on each of the others."""
-    places = [i for i, inputs in enumerate(everyone) if _has_attention(inputs)]
+    places = [i for i, inputs in enumerate(everyone) if has_attention(inputs)]
     others = [inputs.checkpoint.name for i, inputs in enumerate(everyone) if i not in places]
     return places, [f"{name} has no attention, so there are no attention maps to look at." for name in others]
-
-
-def _has_attention(inputs: Inputs) -> bool:
-    try:
-        return bool(find_points(inputs.model))
-    except AnalysisInputError:
-        return False
 
 
 def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientResult]:

@@ -1,6 +1,6 @@
 """What came out of an analysis, in sentences computed from its numbers, beside what the paper says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -10,11 +10,14 @@ import numpy as np
 from dia_analysis.cost import PAPER_RATIOS, CostResult, NetworkCost
 from dia_analysis.explain.results import GradCAMResult
 from dia_analysis.gini import GiniResult
+from dia_analysis.gini_readings import GiniReadings
+from dia_analysis.halves import interval
 from dia_analysis.trust.agreement import AgreementResult
 from dia_analysis.trust.checks import TrustChecks, warnings
 
 Verdict = Literal["holds here", "does not hold here", "inconclusive"]
 Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
+RUNS = 3  # trained networks of a kind, at least, for a verdict about training
 HOLDS: Mapping[bool, Verdict] = {True: "holds here", False: "does not hold here"}
 
 PAPER_GINI = (
@@ -46,40 +49,136 @@ class Finding:
         return f"The paper: {self.paper}: {self.verdict}{f', as {self.reason}' if self.reason else ''}."
 
 
-def gini_finding(results: Mapping[str, GiniResult], attention: Mapping[str, Attention]) -> Finding:
+def gini_finding(
+    results: Mapping[str, GiniReadings], attention: Mapping[str, Attention], unknown: Collection[str] = ()
+) -> Finding:
     """Does more of the importance lie beyond the two nearest layers with DIA-LSTM than with one module per layer?
 
-    Shares are means over the stages that have one. `attention` says what each network has.
+    By whole vectors, as means over the layers with R² above 0; intervals are over images, for these networks. The
+    paper's claim is about training, so that its verdict takes three networks of each kind, none of them in `unknown`,
+    those not known to be trained; it rests on the interval over networks. `attention` says what each network has.
     """
-    shares = {name: _mean([s.beyond_two_nearest().mean() for s in r.stages]) for name, r in results.items()}
-    known = {name: share for name, share in shares.items() if share is not None}
+    layers = {name: _by_layer(readings.vector) for name, readings in results.items()}
+    known = {name: shares for name, shares in layers.items() if shares}
     if not known:
-        text = "No stage has a layer with a source beyond its two nearest, so nothing can be said about distant layers."
-        return Finding(text, "no number", PAPER_GINI, "inconclusive", "it takes stages of four layers or more")
-    listed = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in known.items())
-    flat = _mean([stage.beyond_if_flat() for name in known for stage in results[name].stages]) or 0.0
+        text = (
+            "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
+            "nothing can be said about distant layers."
+        )
+        return Finding(
+            text, "no number", PAPER_GINI, "inconclusive", "it takes a layer from the fourth on with R² above 0"
+        )
+    vectors = {name: results[name].vector for name in known}
+    listed = ", ".join(f"{_points(shares, vectors[name])} with {name}" for name, shares in known.items())
+    flat = _mean([stage.beyond_if_flat() for result in vectors.values() for stage in result.stages]) or 0.0
+    groups = _groups(known, attention)
     text = (
-        f"Of the importance for a layer, {listed} lies beyond the two nearest earlier layers; it would be "
-        f"{100 * flat:.0f} % if all earlier layers counted alike. {_explained(results)}"
+        f"By whole vectors, of the importance for a layer {listed} lies beyond the two nearest earlier layers (95 % "
+        f"interval over images); it would be {100 * flat:.0f} % if all earlier layers counted alike."
     )
-    return Finding(text, listed, PAPER_GINI, *_more_with_lstm(known, attention))
+    sentences = [text, *_compared(known, groups, vectors), *_untrained(results, known), _explained(results)]
+    return Finding(" ".join(sentences), listed, PAPER_GINI, *_more_with_lstm(known, groups, unknown))
 
 
-def _explained(results: Mapping[str, GiniResult]) -> str:
-    """How well the forests predict, without which importance means nothing."""
-    means = {name: [r2 for s in r.stages if (r2 := s.mean_r2()) is not None] for name, r in results.items()}
+Shares = Mapping[tuple[int, int], tuple[float, np.ndarray]]
+Groups = tuple[list[str], list[str]]
+
+
+def _by_layer(result: GiniResult) -> Shares:
+    """By stage and target, the share beyond the two nearest layers, and that on the halves of the images."""
+    return {
+        (stage.stage, int(target)): (float(stage.far()[target]), stage.far_halves()[..., target])
+        for stage in result.stages
+        for target in np.flatnonzero(np.isfinite(stage.far()))
+    }
+
+
+def _points(shares: Shares, result: GiniResult) -> str:
+    """The mean share in percent, with its interval."""
+    values, by_half = zip(*shares.values(), strict=True)
+    low, high = interval(np.mean(values), np.mean(by_half, axis=0), _images([result]))
+    ends = "" if np.isnan(low) else f" [{100 * low.clip(0, 1):.0f}, {100 * high.clip(0, 1):.0f}]"
+    return f"{100 * np.mean(values):.0f} %{ends}"
+
+
+def _images(results: Iterable[GiniResult]) -> int:
+    return min(stage.images for result in results for stage in result.stages)
+
+
+def _groups(known: Mapping[str, Shares], attention: Mapping[str, Attention]) -> Groups:
+    """The networks with DIA-LSTM, and those with one module per layer."""
+    lstm = [name for name in known if attention.get(name, "").startswith("DIA-LSTM")]
+    return lstm, [name for name in known if attention.get(name) == "one module per layer"]
+
+
+def _common(known: Mapping[str, Shares], groups: Groups) -> list[tuple[int, int]]:
+    """The layers that can be predicted in all networks of both groups."""
+    first, *others = (set(known[name]) for group in groups for name in group)
+    return sorted(first.intersection(*others))
+
+
+def _compared(known: Mapping[str, Shares], groups: Groups, results: Mapping[str, GiniResult]) -> list[str]:
+    """How far the groups differ on the same layers, for these networks on other images."""
+    if not all(groups):
+        return []
+    if not (layers := _common(known, groups)):
+        return ["No layer can be predicted in all of them, so they cannot be compared."]
+    sides = [[known[name][layer] for name in group for layer in layers] for group in groups]
+    value = float(np.mean([share for share, _ in sides[0]]) - np.mean([share for share, _ in sides[1]]))
+    halves = np.mean([half for _, half in sides[0]], axis=0) - np.mean([half for _, half in sides[1]], axis=0)
+    low, high = interval(value, halves, _images(results[name] for group in groups for name in group))
+    count = "On the 1 layer" if len(layers) == 1 else f"On the {len(layers)} layers"
+    text = f"{count} that can be predicted in all, DIA-LSTM's share minus the other's is {100 * value:+.0f} points"
+    if np.isnan(low):
+        return [f"{text}; there are too few images for an interval."]
+    said = "more" if low > 0 else "less" if high < 0 else "no difference shown"
+    return [f"{text} [{100 * low:+.0f}, {100 * high:+.0f}]: {said}, for these networks on other images."]
+
+
+def _untrained(results: Mapping[str, GiniReadings], known: Mapping[str, Shares]) -> list[str]:
+    """What the share is without training."""
+    shares = []
+    for name in known:
+        readings = results[name]
+        if readings.untrained is not None:
+            values = [share for share, _ in _by_layer(readings.untrained["vector"]).values()]
+            shares.append(f"{100 * np.mean(values):.0f} % with {name}" if values else f"not defined with {name}")
+    return [f"Untrained it is {', '.join(shares)}."] if shares else []
+
+
+def _explained(results: Mapping[str, GiniReadings]) -> str:
+    """How well the forests predict, without which importance means nothing, and what was left out for that."""
+    stages = {name: readings.vector.stages for name, readings in results.items()}
+    means = {name: [r2 for s in some if (r2 := s.mean_r2()) is not None] for name, some in stages.items()}
     listed = ", ".join(f"{np.mean(r2):z.2f} with {name}" for name, r2 in means.items() if r2)
-    return (
-        f"The forests' R² on images held out is {listed}." if listed else "No images were held out to test the forests."
+    if not listed:
+        return "No images were held out to test the forests."
+    left = ", ".join(
+        f"{n} with {name}" for name, some in stages.items() if (n := sum(len(s.unpredicted()) for s in some))
     )
+    without = f" Layers left out, as their R² is not above 0: {left}." if left else ""
+    return f"The forests' R² on images held out is {listed}.{without}"
 
 
-def _more_with_lstm(shares: Mapping[str, float], attention: Mapping[str, Attention]) -> tuple[Verdict, str]:
-    lstm = [share for name, share in shares.items() if attention[name].startswith("DIA-LSTM")]
-    single = [share for name, share in shares.items() if attention[name] == "one module per layer"]
-    if not lstm or not single:
-        return "inconclusive", "it takes a network with DIA-LSTM beside one with one module per layer"
-    return HOLDS[min(lstm) > max(single)], ""
+def _more_with_lstm(known: Mapping[str, Shares], groups: Groups, unknown: Collection[str]) -> tuple[Verdict, str]:
+    if not all(groups):
+        return "inconclusive", "it takes a checkpoint with DIA-LSTM beside one with one module per layer"
+    if some := [name for group in groups for name in group if name in unknown]:
+        return "inconclusive", f"{' and '.join(some)} {'is' if len(some) == 1 else 'are'} not known to be trained"
+    if min(map(len, groups)) < RUNS:
+        return "inconclusive", f"another run may come out otherwise: it takes {RUNS} trained networks of each kind"
+    if not (layers := _common(known, groups)):
+        return "inconclusive", "no layer can be predicted in all networks"
+    from dia_analysis.significance import difference
+
+    lstm, single = ([float(np.mean([known[name][k][0] for k in layers])) for name in group] for group in groups)
+    found = difference(lstm, single)
+    over = (
+        f"the 95 % interval of the difference over networks is {100 * found.low:+.0f} to {100 * found.high:+.0f} points"
+    )
+    if np.isnan(found.low):
+        return "inconclusive", "the networks of each kind do not differ"
+    return ("inconclusive" if found.low <= 0 <= found.high else HOLDS[found.low > 0]), over
 
 
 def cam_finding(

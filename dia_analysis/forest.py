@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64, Int64, UInt32
 from dia_analysis.trees import Tree, grow, predict
 
 T = TypeVar("T")
+WORTH_THREADS = 2**13  # values that a tree sees
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Forest:
             predict(rows, other, width, tree.column, tree.threshold, tree.child, tree.value, predicted, change)
             return predicted, change
 
-        predicted, changes = map(np.array, zip(*_in_threads(of_tree, self.trees), strict=True))
+        predicted, changes = map(np.array, zip(*_in_threads(rows.size, of_tree, self.trees), strict=True))
         mean = predicted.mean(0)
         return mean, mean[:, None] + changes.mean(0)
 
@@ -93,9 +94,13 @@ def grow_forest(
     def of_draw(state: np.uint32, counts: np.ndarray) -> Tree:
         return Tree(*grow(columns.values, columns.order, y, counts, state or np.uint32(1), smallest_split))
 
-    return Forest(tuple(_in_threads(of_draw, bootstrap.states, bootstrap.counts)))
+    return Forest(tuple(_in_threads(columns.values.size, of_draw, bootstrap.states, bootstrap.counts)))
 
 
-def _in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+def _in_threads(work: int, function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+    """Trees with little to do, as those of a few images' vectors, are done sooner than threads are started."""
+    threads = torch.get_num_threads()
+    if threads == 1 or work < WORTH_THREADS:
+        return list(map(function, *arguments))
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, *arguments))

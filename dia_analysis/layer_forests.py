@@ -7,104 +7,112 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from dia_analysis.forest import Bootstrap, Columns, grow_forest
+from dia_analysis.halves import LEAST, SPLITS, split
 from dia_analysis.importance import Importance
+from dia_analysis.rows import TABLES, Rows, Table, Target
 from dia_analysis.trees import PURE
 
 TREES = 100
-REPEATS = 5  # forests that the trees are divided into
+HALF_TREES = 10
+HALF_ROWS = 2048  # at most, for a forest on half of the images
 FOLDS = 5
 FOLD_TREES = 20
 FOLD_SPLIT = 20  # rows of the smallest node that they split, so that noise scores close to 0
 TRAINED_ROWS = 4096  # at most, for the forests that are tested on held-out images
 TESTED_ROWS = 1024
-COMPONENTS = 8  # principal components that a vector is described by, at most
 
 
-@dataclass(frozen=True)
-class Target:
-    """What forests predict: values by row, and what they count for among a layer's."""
+def measure(
+    maps: Float32[np.ndarray, "image layer element"],
+    rows: Rows,
+    seed: int,
+    done: Callable[[], object] = lambda: None,
+    *,
+    quick: bool = False,
+) -> Importance:
+    """Predict each layer from all that come before it. `done` is called after each of them.
 
-    share: float
-    values: Float64[np.ndarray, "row"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows for forests: `width` columns for each layer, the image that a row is of, and each layer as a target.
-
-    `explained` is the share of the layers' variance that the columns hold, where they do not hold all.
+    If `quick`, without the null and the halves, which take half of the time.
     """
-
-    columns: Float32[np.ndarray, "column row"]
-    width: int
-    image: Int64[np.ndarray, "row"]
-    targets: tuple[tuple[Target, ...], ...]
-    explained: float | None = None
-
-
-def pairs(maps: Float32[np.ndarray, "image layer element"]) -> Table:
-    """A row for every (image, element) pair, a column for every layer."""
-    images, layers, elements = maps.shape
-    columns = maps.transpose(1, 0, 2).reshape(layers, -1)
-    targets = tuple((Target(1.0, column.astype(np.float64)),) for column in columns)
-    return Table(columns, 1, np.repeat(np.arange(images), elements), targets)
-
-
-def vectors(maps: Float32[np.ndarray, "image layer element"]) -> Table:
-    """A row for every image; a layer's vector is described by its first 8 principal components, a column for each.
-
-    As a target, each component counts for its share in the variance.
-    """
-    images, layers, _ = maps.shape
-    scores = np.stack([_components(maps[:, layer].astype(np.float64)) for layer in range(layers)])
-    columns = scores.transpose(0, 2, 1).reshape(-1, images).astype(np.float32)
-    kept, there = np.square(scores).sum(), np.square(maps - maps.mean(0), dtype=np.float64).sum()
-    explained = float(kept / there) if there > 0 else None
-    return Table(columns, scores.shape[2], np.arange(images), tuple(map(_targets, scores)), explained)
-
-
-def _components(vectors: Float64[np.ndarray, "image element"]) -> Float64[np.ndarray, "image component"]:
-    u, s, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
-    scores: np.ndarray = (u * s)[:, :COMPONENTS]
-    return scores
-
-
-def _targets(scores: Float64[np.ndarray, "image component"]) -> tuple[Target, ...]:
-    variance = np.square(scores).sum(0)
-    varying = np.flatnonzero(variance > PURE * len(scores))
-    return tuple(Target(float(variance[k] / variance[varying].sum()), scores[:, k]) for k in varying)
-
-
-def measure(table: Table, seed: int, done: Callable[[], object] = lambda: None) -> Importance:
-    """Predict each layer of a table from all that come before it. `done` is called after each of them."""
-    layers = len(table.targets)
-    columns = Columns.sort(table.columns)
-    bootstrap = Bootstrap.draw(len(table.image), TREES, seed)
+    table, layers = TABLES[rows](maps), maps.shape[1]
+    gini = np.full((layers - 1, layers - 1), np.nan)
     folds = list(_folds(table, seed))
-    square = (layers - 1, layers - 1)
-    gini = np.full((REPEATS, *square), np.nan)
     r2, null_r2 = (np.full((len(folds), layers - 1), np.nan) for _ in range(2))
-    permutation, null_permutation = (np.full((len(folds), *square), np.nan) for _ in range(2))
+    permutation, null_permutation = (np.full((len(folds), *gini.shape), np.nan) for _ in range(2))
+    forests, random = Forests.of(table, TREES, seed), np.random.default_rng(seed)
     for target in range(1, layers):
         at = (target - 1, slice(target))
-        gini[:, *at] = _gini(columns.first(target * table.width), table, target, bootstrap)
+        gini[at] = forests.importance(target)
+        shuffled = table.of_other_images(random)
         for k, fold in enumerate(folds):
-            r2[k, at[0]], permutation[k, *at] = fold.score(target, null=False)
-            null_r2[k, at[0]], null_permutation[k, *at] = fold.score(target, null=True)
+            r2[k, at[0]], permutation[k, *at] = fold.score(target)
+            if not quick:
+                null_r2[k, at[0]], null_permutation[k, *at] = fold.score(target, shuffled)
         done()
-    return Importance(gini, r2, null_r2, permutation, null_permutation)
+    halves = np.empty((0, 2, *gini.shape)) if quick else halved(maps, rows, seed)
+    return Importance(gini, halves, r2, null_r2, permutation, null_permutation)
 
 
-def _gini(columns: Columns, table: Table, target: int, bootstrap: Bootstrap) -> Float64[np.ndarray, "repeat source"]:
-    """The importance of every earlier layer, from each fifth of the trees."""
-    total = np.zeros((REPEATS, target)) if table.targets[target] else np.full((REPEATS, target), np.nan)
-    for part in table.targets[target]:
-        trees = grow_forest(columns, part.values, bootstrap).importance()
-        by_layer = trees.reshape(REPEATS, TREES // REPEATS, target, table.width).sum(3)
-        split = ~np.isnan(by_layer[:, :, :1])  # scikit-learn too leaves out trees without a split
-        count = split.sum(1)
-        total += part.share * np.nan_to_num(by_layer).sum(1) / np.where(count, count, np.nan)
-    return total
+def halved(
+    maps: Float32[np.ndarray, "image layer element"], rows: Rows, seed: int
+) -> Float64[np.ndarray, "split 2 target source"]:
+    """The importance on the halves of the images, of forests of 10 trees on at most 2,048 rows; no split of few images.
+
+    The whole is done anew for each half, centring and principal components too.
+    """
+    images, layers, _ = maps.shape
+    halves = np.full((SPLITS if images >= LEAST else 0, 2, layers - 1, layers - 1), np.nan)
+    random = np.random.default_rng(seed)
+    for k, first in enumerate(split(images, seed)[: len(halves)]):
+        for half, chosen in enumerate((first, ~first)):
+            some = maps[chosen] if rows == "vector" else _thinned(maps[chosen], random)
+            forests = Forests.of(TABLES[rows](some), HALF_TREES, seed + k)
+            for target in range(1, layers):
+                halves[k, half, target - 1, :target] = forests.importance(target)
+    return halves
+
+
+def _thinned(
+    maps: Float32[np.ndarray, "image layer element"], random: np.random.Generator
+) -> Float32[np.ndarray, "image layer some"]:
+    """Fewer elements of all images, drawn at random, where there are too many rows."""
+    return maps[:, :, _some(random, np.arange(maps.shape[2]), max(1, HALF_ROWS // len(maps)))]
+
+
+@dataclass(frozen=True)
+class Forests:
+    """Forests on all rows of a table, that share the rows' orders and the bootstraps."""
+
+    table: Table
+    trees: int
+    seed: int
+    columns: Columns
+    bootstrap: Bootstrap
+
+    @classmethod
+    def of(cls, table: Table, trees: int, seed: int) -> "Forests":
+        """Sort the columns and draw the bootstraps."""
+        rows = table.columns.shape[1]
+        return cls(table, trees, seed, Columns.sort(table.columns), Bootstrap.draw(rows, trees, seed))
+
+    def importance(self, target: int) -> Float64[np.ndarray, "source"]:
+        """The Gini importance of every earlier layer; NaN where no tree could split."""
+        total = np.zeros(target) if self.table.targets[target] else np.full(target, np.nan)
+        for part in self.table.targets[target]:
+            columns, values, bootstrap = self._known(part)
+            trees = grow_forest(columns.first(target * self.table.width), values, bootstrap).importance()
+            grown = trees[~np.isnan(trees[:, 0])]  # scikit-learn too leaves out trees without a split
+            mean = grown.mean(0) if len(grown) else np.full(trees.shape[1], np.nan)
+            total += part.share * mean.reshape(target, self.table.width).sum(1)
+        return total
+
+    def _known(self, part: Target) -> tuple[Columns, Float64[np.ndarray, "row"], Bootstrap]:
+        """Without the rows in which the target has no value."""
+        known = np.isfinite(part.values)
+        if known.all():
+            return self.columns, part.values, self.bootstrap
+        columns = Columns.sort(self.table.columns[:, known])
+        return columns, part.values[known], Bootstrap.draw(int(known.sum()), self.trees, self.seed)
 
 
 @dataclass(frozen=True)
@@ -117,8 +125,8 @@ class Fold:
     columns: Columns
     tested: Float32[np.ndarray, "tested column"]
     other: Int64[np.ndarray, "tested"]
-    shuffled: Int64[np.ndarray, "all"]
     bootstrap: Bootstrap
+    seed: int
 
     @classmethod
     def draw(cls, table: Table, held_out: Int64[np.ndarray, "image"], seed: int) -> "Fold":
@@ -128,43 +136,77 @@ class Fold:
         train, test = (
             _some(random, np.flatnonzero(rows), most) for rows, most in ((~out, TRAINED_ROWS), (out, TESTED_ROWS))
         )
+        return cls._of(table, train, test, int(random.integers(2**31)))
+
+    @classmethod
+    def _of(
+        cls,
+        table: Table,
+        train: Int64[np.ndarray, "row"],
+        test: Int64[np.ndarray, "tested"],
+        seed: int,
+    ) -> "Fold":
         return cls(
             table,
             train,
             test,
             Columns.sort(table.columns[:, train]),
             np.ascontiguousarray(table.columns[:, test].T),
-            random.permutation(len(test)),
-            random.permutation(len(out)),
-            Bootstrap.draw(len(train), FOLD_TREES, int(random.integers(2**31))),
+            np.random.default_rng(seed).permutation(len(test)),
+            Bootstrap.draw(len(train), FOLD_TREES, seed),
+            seed,
         )
 
-    def score(self, target: int, *, null: bool) -> tuple[float, Float64[np.ndarray, "source"]]:
-        """R² on the held-out rows, and what of it each source's shuffling costs; for a shuffled target if `null`."""
-        r2, lost = (0.0, np.zeros(target)) if self.table.targets[target] else (np.nan, np.full(target, np.nan))
-        columns = self.columns.first(target * self.table.width)
-        for part in self.table.targets[target]:
-            values = part.values[self.shuffled] if null else part.values
-            forest = grow_forest(columns, values[self.train], self.bootstrap, FOLD_SPLIT)
-            predicted, without = forest.predict(self.tested, self.other, target, self.table.width)
-            truth = values[self.test]
-            score = r_squared(truth, predicted[:, None])[0]
+    def score(
+        self, target: int, shuffled: Int64[np.ndarray, "all"] | None = None
+    ) -> tuple[float, Float64[np.ndarray, "source"]]:
+        """R² on the held-out rows, and what of it each source's shuffling costs.
+
+        For the null, `shuffled` gives each row another one, whose target it gets: the same in all folds.
+        """
+        parts = self.table.targets[target]
+        r2, lost = (0.0, np.zeros(target)) if parts else (np.nan, np.full(target, np.nan))
+        for part in parts:
+            values = part.values if shuffled is None else part.values[shuffled]
+            score, costs = self._known(values)._score(values, part.variance, target)
             r2 += part.share * score
-            lost += part.share * (score - r_squared(truth, without))
+            lost += part.share * costs
         return r2, lost
+
+    def _known(self, values: Float64[np.ndarray, "all"]) -> "Fold":
+        """This fold without the rows in which the target has no value."""
+        known = np.isfinite(values)
+        if known.all():
+            return self
+        train, test = (rows[known[rows]] for rows in (self.train, self.test))
+        return self._of(self.table, train, test, self.seed)
+
+    def _score(
+        self, values: Float64[np.ndarray, "all"], variance: float, target: int
+    ) -> tuple[float, Float64[np.ndarray, "source"]]:
+        if not len(self.train) or not len(self.test):
+            return np.nan, np.full(target, np.nan)
+        width = self.table.width
+        forest = grow_forest(self.columns.first(target * width), values[self.train], self.bootstrap, FOLD_SPLIT)
+        predicted, without = forest.predict(self.tested, self.other, target, width)
+        score, *others = r_squared(values[self.test], np.column_stack([predicted, without]), variance)
+        return float(score), score - np.array(others)
 
 
 def r_squared(
-    truth: Float64[np.ndarray, "row"], predicted: Float64[np.ndarray, "row way"]
+    truth: Float64[np.ndarray, "row"], predicted: Float64[np.ndarray, "row way"], variance: float
 ) -> Float64[np.ndarray, "way"]:
-    """1 - the squared error / the variance, for each way to predict; NaN for a truth that is constant."""
-    variance = np.square(truth - truth.mean()).sum()
-    error: np.ndarray = np.square(truth[:, None] - predicted).sum(0)
-    return 1 - error / (variance if variance > PURE * len(truth) else np.nan)
+    """1 - the mean squared error / the variance, for each way to predict; NaN for a target that is constant.
+
+    The variance is that of all rows: a fold's own is of few images, and one that happens to be small would outweigh
+    all other folds.
+    """
+    error: np.ndarray = np.square(truth[:, None] - predicted).mean(0)
+    return 1 - error / (variance if variance > PURE else np.nan)
 
 
 def _folds(table: Table, seed: int) -> Iterator[Fold]:
-    images = np.random.default_rng(seed).permutation(np.unique(table.image))
+    images = np.random.default_rng(seed).permutation(table.images)
     count = min(FOLDS, len(images))
     for k in range(count if count > 1 else 0):
         yield Fold.draw(table, images[k::count], seed + k)

@@ -10,9 +10,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import GiniResult, StageGini
+from dia_analysis.rows import Rows
 from figures.style import COLUMN, styled
 
 COLOURS = "Blues"
+SHORT: Mapping[Rows, str] = {
+    "centred": "a channel of an image, its mean removed",
+    "raw": "a channel of an image, as captured",
+    "vector": "an image, all channels",
+}
 
 
 @styled
@@ -20,15 +26,17 @@ def triangles(results: Mapping[str, GiniResult]) -> Figure:
     """Draw a triangle for every stage with at least two layers: a row of triangles for every result.
 
     A cell is the Gini importance of a source layer for a target layer, all on one scale; each row of a triangle sums
-    to 1. A cross marks a source that does not rise above its null; the line parts the two nearest layers from those
-    beyond, whose share in the importance stands above each triangle.
+    to 1. A cross marks a source whose permutation importance is not above the highest that any source got when the
+    target was another image's. The line parts the two nearest layers from those further back, whose share in the
+    importance, and how well the forests predict, stand above each triangle. The title says what a forest's row is.
     """
     drawn = {name: _with_sources(result) for name, result in results.items()}
     columns = max(map(len, drawn.values()))
     if not columns:
         raise ValueError("no stage has two attention layers, so there is no importance to draw")
     highest = max(float(np.nanmax(s.importance(), initial=0)) for stages in drawn.values() for s in stages) or 1.0
-    figure = Figure(figsize=(COLUMN, 0.55 + len(drawn) * (0.3 + COLUMN / max(columns, 3))), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 0.75 + len(drawn) * (0.55 + COLUMN / max(columns, 3))), layout="constrained")
+    figure.suptitle(about_rows(results), fontsize=7)
     axes = figure.subplots(len(drawn), columns, squeeze=False)
     image: AxesImage | None = None
     for row, (name, stages) in zip(axes, drawn.items(), strict=True):
@@ -41,10 +49,18 @@ def triangles(results: Mapping[str, GiniResult]) -> Figure:
         ax.set_xlabel("Source layer")
     assert image is not None
     figure.colorbar(image, ax=axes, label="Gini importance", location="bottom", aspect=40, shrink=0.8)
-    cross = Line2D([], [], color="#D55E00", marker="x", ms=3, mew=0.7, ls="", label="not above its null")
-    line = Line2D([], [], color="0.2", lw=0.8, label="two nearest | beyond")
-    figure.legend(handles=[cross, line], loc="outside upper center", ncols=2)
+    cross = Line2D(
+        [], [], color="#D55E00", marker="x", ms=3, mew=0.7, ls="", label="no more than from another image's map"
+    )
+    line = Line2D([], [], color="0.2", lw=0.8, label="further back | two nearest")
+    figure.legend(handles=[cross, line], loc="outside lower center", ncols=2)
     return figure
+
+
+def about_rows(results: Mapping[str, GiniResult]) -> str:
+    """What a row of the forests is."""
+    kinds = dict.fromkeys(result.rows for result in results.values())
+    return "\n".join(f"{kind.capitalize()} rows: {SHORT[kind]}" for kind in kinds)
 
 
 def _with_sources(result: GiniResult) -> tuple[StageGini, ...]:
@@ -55,14 +71,18 @@ def _draw_triangle(ax: Axes, stage: StageGini, highest: float) -> AxesImage:
     last = len(stage.layers)
     extent = (0.5, last - 0.5, last + 0.5, 1.5)
     image = ax.imshow(stage.importance(), vmin=0, vmax=highest, cmap=COLOURS, extent=extent)
-    share = stage.beyond_two_nearest().mean()
-    ax.set_title(f"Stage {stage.stage}\nbeyond: {'–' if np.isnan(share) else f'{share:.2f}'}")
+    share, r2 = stage.beyond_two_nearest(), stage.mean_r2()
+    ax.set_title(f"Stage {stage.stage}\nfurther back: {_two(share)}\nR² {_two(r2)}")
     ax.set_facecolor("0.9")  # where there is no source
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     _mark(ax, stage)
     _part(ax, last)
     return image
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:z.2f}".replace("-", "−")
 
 
 def _mark(ax: Axes, stage: StageGini) -> None:

@@ -7,8 +7,9 @@ from typing import TypeVar
 import numpy as np
 from matplotlib import colormaps
 
-from dia_analysis import GiniResult, StageCorrelation, StageGini
+from dia_analysis import StageCorrelation, StageGini
 from dia_analysis.beside_untrained import BesideUntrained
+from dia_analysis.gini_readings import GiniReadings
 from figures.html_table import exact
 
 MOST_LAYERS = 64  # of a stage: more cells than 4,096 nobody reads one by one
@@ -80,14 +81,17 @@ def correlation_matrices(results: Mapping[str, BesideUntrained]) -> list[Stage]:
     return _by_stage(parts, _correlation)
 
 
-def gini_matrices(results: Mapping[str, GiniResult]) -> list[Stage]:
-    """The importance of every earlier layer for every layer, stage by stage, networks side by side."""
-    highest = max((_highest(stage) for result in results.values() for stage in result.stages), default=0) or 1.0
+def gini_matrices(results: Mapping[str, GiniReadings]) -> list[Stage]:
+    """The importance of every earlier layer for every layer, by stage, networks and kinds of rows side by side."""
+    parts = [
+        (name, rows, result.stages) for name, readings in results.items() for rows, result in readings.trained.items()
+    ]
+    highest = max((_highest(stage) for _, _, stages in parts for stage in stages), default=0) or 1.0
 
     def matrix(name: str, kind: str, stage: StageGini) -> Matrix:
         return _gini(name, kind, stage, highest)
 
-    return _by_stage([(name, "importance", result.stages) for name, result in results.items()], matrix)
+    return _by_stage(parts, matrix)
 
 
 def colours() -> str:
@@ -137,11 +141,10 @@ def _gini(name: str, kind: str, stage: StageGini, highest: float) -> Matrix:
         )
         for target in range(len(values))
     }
-    share = stage.beyond_two_nearest().mean()
-    beyond = "no layer beyond the two nearest" if np.isnan(share) else f"{share:.2f} beyond the two nearest"
-    return Matrix(
-        name, stage.stage, kind, f"{beyond}, R² {_mean_r2(stage)}", rows, range(1, len(stage.layers)), _names(stage)
-    )
+    share = stage.beyond_two_nearest()
+    beyond = "no share beyond the two nearest" if np.isnan(share) else f"{share:.2f} beyond the two nearest"
+    about = f"{kind}: {beyond}, R² {_mean_r2(stage)}"
+    return Matrix(name, stage.stage, kind, about, rows, range(1, len(stage.layers)), _names(stage))
 
 
 def _mean_r2(stage: StageGini) -> str:

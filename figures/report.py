@@ -13,14 +13,15 @@ from dia_analysis import (
     AgreementResult,
     CorrelationResult,
     CostResult,
-    GiniResult,
     GradCAMResult,
     GradientResult,
     NetworkCost,
+    StageGini,
     TrustChecks,
 )
 from dia_analysis.beside_untrained import Baseline, BesideUntrained
 from dia_analysis.findings import Finding
+from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.gradient_results import HEADS
 from dia_analysis.trust.checks import warnings
 from figures.correlation import distribution, scatter
@@ -95,7 +96,7 @@ class ReportPage:
     command: str
     subjects: Sequence[Subject]
     correlation: Section[Mapping[str, BesideUntrained]]
-    gini: Section[Mapping[str, GiniResult]]
+    gini: Section[Mapping[str, GiniReadings]]
     gradients: Section[GradientResult]
     gradcam: Section[Heatmaps]
     cost: Section[CostResult]
@@ -196,9 +197,9 @@ def _mean_before(baseline: Baseline | None, index: int) -> Cell:
     return number(baseline.result.stages[index].mean_r if baseline else None, "z.3f")
 
 
-def _gini(results: Mapping[str, GiniResult]) -> dict[str, object]:
-    notes = _notes({name: result.summary() for name, result in results.items()})
-    grown = any(stage.numbers is not None for result in results.values() for stage in result.stages)
+def _gini(results: Mapping[str, GiniReadings]) -> dict[str, object]:
+    notes = [f"{name}, {note}" for name, readings in results.items() for note in readings.notes()]
+    grown = any(stage.numbers is not None for readings in results.values() for stage in readings.first.stages)
     return {"stages": gini_matrices(results) if grown else [], "table": _gini_table(results), "notes": notes}
 
 
@@ -212,24 +213,36 @@ def _notes(summaries: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _gini_table(results: Mapping[str, GiniResult]) -> Table:
-    heads = ("network", "stage", "layers", "rows", "R²", "null R²", "beyond two nearest", "if flat", "by permutation")
+def _gini_table(results: Mapping[str, GiniReadings]) -> Table:
+    heads = (
+        *("network", "stage", "layers", "rows", "of", "R²", "null R²", "untrained R²"),
+        *("beyond two nearest", "untrained", "if flat", "left out", "by permutation"),
+    )
     rows = [
         (
             name,
             number(stage.stage, "d"),
             number(len(stage.layers), "d"),
+            kind,
             number(stage.rows, ",d"),
             number(stage.mean_r2(), "z.2f"),
             number(stage.mean_r2(null=True), "z.2f"),
-            number(stage.beyond_two_nearest().mean(), "z.3f", f" ± {stage.beyond_two_nearest().std():.3f}"),
+            number(None if untrained is None else untrained.mean_r2(), "z.2f"),
+            _share(stage),
+            number(None if untrained is None else untrained.beyond_two_nearest(), "z.2f"),
             number(stage.beyond_if_flat(), "z.2f"),
+            number(len(stage.unpredicted()), "d"),
             number(stage.beyond_by_permutation(), "z.2f"),
         )
-        for name, result in results.items()
-        for stage in result.stages
+        for name, readings in results.items()
+        for kind, stage, untrained in readings.pairs()
     ]
-    return table("Importance of earlier layers; R² is the mean over layers", heads, rows)
+    return table("Importance of earlier layers; R² is the mean over layers, the interval is over images", heads, rows)
+
+
+def _share(stage: StageGini) -> Cell:
+    interval = stage.beyond_interval()
+    return number(stage.beyond_two_nearest(), "z.2f", "" if interval is None else " [{:.2f}, {:.2f}]".format(*interval))
 
 
 def _gradients(result: GradientResult) -> dict[str, object]:

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from dia_analysis import GiniResult, StageGini
+from figures.gini import about_rows
 from figures.style import COLOURS, COLUMN, styled
 
 WIDEST = 3.0  # points, of an arc for an importance of 1
@@ -20,13 +21,17 @@ def importance_arcs(results: Mapping[str, GiniResult]) -> Figure:
     """Draw every stage's layers in a row, and an arc for each pair: as wide as the earlier layer is important.
 
     The row of short arrows is the explicit structure, each layer after the one before it. The arcs are measured: the
-    Gini importance of the source for the target, grey where the source does not rise above its null.
+    Gini importance of the source for the target, grey where the source does not rise above its null (see Fig. 11). The
+    title says what a row of the forests is.
     """
     stages = [(name, stage) for name, result in results.items() for stage in result.stages if stage.numbers is not None]
     if not stages:
         raise ValueError("no stage has two attention layers, so there are no connections to draw")
     columns = max(sum(other == name for other, _ in stages) for name in results)
-    figure = Figure(figsize=(COLUMN, 0.4 + len(results) * (0.3 + COLUMN / max(columns, 2) * 0.6)), layout="constrained")
+    figure = Figure(
+        figsize=(COLUMN, 0.75 + len(results) * (0.3 + COLUMN / max(columns, 2) * 0.6)), layout="constrained"
+    )
+    figure.suptitle(about_rows(results), fontsize=7)
     rows = figure.subfigures(len(results), 1, squeeze=False)[:, 0]
     for row, name in zip(rows, results, strict=True):
         own = [stage for other, stage in stages if other == name]
@@ -37,7 +42,7 @@ def importance_arcs(results: Mapping[str, GiniResult]) -> Figure:
             ax.remove()
         if len(results) > 1:
             row.suptitle(name, fontsize=7)
-    rows[-1].legend(handles=_legend(), loc="outside lower center", ncols=3)
+    rows[-1].legend(handles=_legend(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -71,5 +76,5 @@ def _legend() -> list[Line2D]:
     return [
         Line2D([], [], color=EXPLICIT, marker="o", ms=3, lw=0.6, label="layers, explicit order"),
         Line2D([], [], color=IMPLICIT, lw=WIDEST / 2, label="importance 0.5"),
-        Line2D([], [], color=UNSURE, lw=WIDEST / 2, label="not above its null"),
+        Line2D([], [], color=UNSURE, lw=WIDEST / 2, label="no more than from another image's map"),
     ]

@@ -21,6 +21,7 @@ from dia_analysis import (
 )
 from dia_analysis.beside_untrained import Baseline, BesideUntrained, Training
 from dia_analysis.findings import cam_finding, cost_findings, gini_finding
+from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.importance import Importance
 
 SINGLE, LSTM = "one module per layer", "DIA-LSTM"
@@ -148,40 +149,97 @@ def test_a_network_that_diverged_is_said_to_have():
     assert found.reason == "the network has diverged"
 
 
-def forests(rows, r2=0.5):
-    """One stage whose importance has these rows, in every repeat and fold."""
+def forests(rows, r2=0.5, images=60, spread=0.01, rows_are="vector"):
+    """One stage whose importance has these rows; on the halves, one of which has a bit more on the first source."""
     size = len(rows)
-    gini = np.full((5, size, size), np.nan)
+    gini = np.full((size, size), np.nan)
     for target, row in enumerate(rows):
-        gini[:, target, : target + 1] = row
-    by_fold = np.full((5, size), r2)
-    numbers = Importance(gini, by_fold, by_fold * 0, gini, gini * 0)
+        gini[target, : target + 1] = row
+    halves = np.tile(gini, (10, 2, 1, 1))
+    halves[:, 0, 2:, 0] += spread
+    halves[:, 0, 2:, 2:3] -= spread
+    by_fold = np.tile(np.broadcast_to(r2, size), (5, 1))
+    numbers = Importance(gini, halves, by_fold, by_fold * 0, *(np.tile(gini * k, (5, 1, 1)) for k in (1, 0)))
     layers = tuple((f"l{i}", 0) for i in range(size + 1))
-    stage = StageGini(1, "channel", layers, 4, 4, 16, 0, (), None, None, numbers)
-    return GiniResult((stage,), 4, False, Provenance())
+    stage = StageGini(1, "channel", layers, images, 4, images, 0, (4,) * (size + 1), (), None, None, numbers)
+    return GiniResult((stage,), images, rows_are, Provenance())
 
 
-NEAR, FAR = forests([[1], [0.5, 0.5], [0.1, 0.4, 0.5]]), forests([[1], [0.5, 0.5], [0.6, 0.2, 0.2]], 0.9)
-SHORT = forests([[1], [0.5, 0.5]])
+def readings(*arguments, untrained=None, **options):
+    copy = None if untrained is None else {"vector": forests(untrained)}
+    return GiniReadings({"vector": forests(*arguments, **options)}, copy)
 
 
-def test_gini_sets_the_shares_beside_each_other():
+CLOSE, DISTANT = [[1], [0.5, 0.5], [0.1, 0.4, 0.5]], [[1], [0.5, 0.5], [0.6, 0.2, 0.2]]
+NEAR, FAR = readings(CLOSE, untrained=DISTANT), readings(DISTANT, 0.9)
+
+
+def test_gini_says_the_shares_with_their_intervals_and_what_they_are_untrained():
+    """Halves that differ by 0.01 in each split give a standard error of 0.005, and with t = 2.306 or so ± 1 point."""
     found = gini_finding({"a": NEAR, "b": FAR}, {"a": SINGLE, "b": LSTM})
-    assert "10 % with a, 60 % with b lies beyond the two nearest earlier layers; it would be 33 % if" in found.text
+    assert "10 % [9, 11] with a, 60 % [59, 61] with b lies beyond the two nearest earlier layers" in found.text
+    assert "it would be 33 % if all earlier layers counted alike" in found.text
+    assert (
+        "On the 1 layer that can be predicted in all, DIA-LSTM's share minus the other's is +50 points [+50, +50]: more"
+        in (found.text)
+    )
+    assert "Untrained it is 60 % with a." in found.text
     assert "R² on images held out is 0.50 with a, 0.90 with b." in found.text
-    assert found.verdict == "holds here"
-    assert gini_finding({"a": FAR, "b": NEAR}, {"a": SINGLE, "b": LSTM}).verdict == "does not hold here"
 
 
-@pytest.mark.parametrize("kinds", [(SINGLE, SINGLE), (LSTM, LSTM), ("shared", LSTM), ("none", SINGLE)])
+def test_one_run_of_each_gives_no_verdict_about_training():
+    found = gini_finding({"a": NEAR, "b": FAR}, {"a": SINGLE, "b": LSTM})
+    assert found.verdict == "inconclusive"
+    assert "another run may come out otherwise: it takes 3 trained networks of each kind" in found.reason
+
+
+def three_of_each(single, lstm, unknown=()):
+    """Networks whose share beyond the two nearest is as given."""
+    shares = {f"{kind}{k}": share for kind, some in (("s", single), ("l", lstm)) for k, share in enumerate(some)}
+    results = {name: readings([[1], [0.5, 0.5], [share, 0.2, 0.8 - share]]) for name, share in shares.items()}
+    return gini_finding(results, {name: SINGLE if name[0] == "s" else LSTM for name in shares}, unknown)
+
+
+def test_three_runs_of_each_give_a_verdict_by_their_interval():
+    close, distant, mixed = (0.1, 0.12, 0.14), (0.4, 0.43, 0.45), (0.05, 0.2, 0.3)
+    assert three_of_each(close, distant).verdict == "holds here"
+    assert three_of_each(distant, close).verdict == "does not hold here"
+    undecided = three_of_each(close, mixed)
+    assert undecided.verdict == "inconclusive"
+    assert "95 % interval of the difference over networks is -" in undecided.reason
+    untrained = three_of_each(close, distant, ("l1",))
+    assert (untrained.verdict, untrained.reason) == ("inconclusive", "l1 is not known to be trained")
+    assert three_of_each((0.1,) * 3, (0.4,) * 3).verdict == "inconclusive"  # the same network three times
+
+
+def test_gini_compares_only_layers_that_can_be_predicted_in_all():
+    """Layer 5 has R² below 0 in one network."""
+    four = [*CLOSE, [0.1, 0.1, 0.1, 0.7]], [*DISTANT, [0.9, 0.1, 0, 0]]
+    results = {"a": readings(four[0], (0.5, 0.5, 0.5, -0.1)), "b": readings(four[1])}
+    found = gini_finding(results, {"a": SINGLE, "b": LSTM})
+    assert "On the 1 layer that can be predicted in all" in found.text
+    assert "is +50 points" in found.text
+    assert "Layers left out, as their R² is not above 0: 1 with a." in found.text
+    none = gini_finding({"a": readings(CLOSE, -0.1), "b": readings(DISTANT, -0.1)}, {"a": SINGLE, "b": LSTM})
+    assert (none.ours, none.verdict) == ("no number", "inconclusive")
+
+
+def test_few_images_give_no_interval():
+    found = gini_finding({"a": readings(CLOSE, images=10), "b": readings(DISTANT, images=10)}, {"a": SINGLE, "b": LSTM})
+    assert "10 % with a, 60 % with b lies" in found.text
+    assert "there are too few images for an interval" in found.text
+
+
+@pytest.mark.parametrize("kinds", [(SINGLE, SINGLE), (LSTM, LSTM), ("shared", LSTM), ("none", SINGLE), (None, LSTM)])
 def test_gini_cannot_tell_without_both_kinds_of_network(kinds):
-    found = gini_finding({"a": NEAR, "b": FAR}, dict(zip("ab", kinds, strict=True)))
+    known = {name: kind for name, kind in zip("ab", kinds, strict=True) if kind}
+    found = gini_finding({"a": NEAR, "b": FAR}, known)
     assert found.verdict == "inconclusive"
     assert "DIA-LSTM beside one" in found.reason
 
 
 def test_gini_of_short_stages_has_no_number():
-    found = gini_finding({"a": SHORT}, {"a": SINGLE})
+    found = gini_finding({"a": readings(CLOSE[:2])}, {"a": SINGLE})
     assert (found.ours, found.verdict) == ("no number", "inconclusive")
 
 

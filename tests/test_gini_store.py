@@ -2,12 +2,13 @@
 
 import json
 
-from test_cli import SE, analyze, failure
+from test_cli import SE, analyze, failure, plain_checkpoint
 
 
 def test_a_store_gives_the_same_numbers_as_the_network(tmp_path, capsys):
     store, options = tmp_path / "maps.zarr", ("--json", "--seed", 3)
-    given = ("--ckpt", SE, "--images", 6)
+    plain_checkpoint(tmp_path / "net.safetensors", "cifar_resnet20_se")
+    given = ("--ckpt", tmp_path / "net.safetensors", "--data", "digits", "--images", 6)
     assert analyze("capture", *given, "--seed", 3, "--out", store) == 0
     capsys.readouterr()
     assert analyze("gini", *given, *options, "--out", tmp_path / "a") == 0
@@ -15,7 +16,10 @@ def test_a_store_gives_the_same_numbers_as_the_network(tmp_path, capsys):
     assert analyze("gini", "--capture", store, *options, "--out", tmp_path / "b") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["stages"] == expected["stages"]
-    assert (found["checkpoint"], found["images"]) == (SE, 6)
+    assert found["vector"] == expected["vector"]
+    assert found["untrained"] is None
+    assert expected["untrained"].keys() == {"centred", "vector"}
+    assert (found["checkpoint"], found["images"]) == ("net", 6)
     assert (tmp_path / "a" / "images.txt").read_text() == (tmp_path / "b" / "images.txt").read_text()
 
 

@@ -145,18 +145,18 @@ def test_every_cell_of_the_matrices_is_the_results(made):
     _, content, page = made
     for name in (SE, LSTM):
         both, gini = content.correlation.result[name], content.gini.result[name]
-        for stage, untrained, forest in zip(both.trained.stages, both.untrained.stages, gini.stages, strict=True):
+        for stage, untrained, forest in zip(both.trained.stages, both.untrained.stages, gini.first.stages, strict=True):
             for kind, wanted in (("trained", stage.matrix), ("untrained", untrained.matrix)):
                 np.testing.assert_allclose(page.matrix(name, stage.stage, kind), wanted, rtol=1e-5, atol=1e-9)
-            np.testing.assert_allclose(page.matrix(name, stage.stage, "importance"), forest.importance(), rtol=1e-5)
+            np.testing.assert_allclose(page.matrix(name, stage.stage, "centred"), forest.importance(), rtol=1e-5)
 
 
 def test_a_cross_marks_what_is_not_above_its_null(made):
     _, content, page = made
     wanted = sum(
         int((~stage.above_null()[np.tri(5, dtype=bool)]).sum())
-        for result in content.gini.result.values()
-        for stage in result.stages
+        for readings in content.gini.result.values()
+        for _, stage, _ in readings.pairs()
     )
     marked = [attributes for attributes in page.of("td") if attributes.get("data-mark") == "not above its null"]
     assert len(marked) == wanted > 0
@@ -173,11 +173,17 @@ def test_the_tables_are_the_results(made):
         numbers = (stage.mean_r, untrained.mean_r, again.mean_r, stage.std_r, stage.median_r, stage.share_above_0_8)
         assert row[1:] == pytest.approx([stage.stage, 6, *numbers, stage.pairs, stage.undefined], rel=1e-5)
     _, rows = page.captioned("Importance of earlier layers")
-    forests = [stage for result in content.gini.result.values() for stage in result.stages]
-    for row, stage in zip(rows, forests, strict=True):
-        shares = (stage.beyond_two_nearest().mean(), stage.beyond_if_flat(), stage.beyond_by_permutation())
-        means = (stage.r2().mean(), stage.r2(null=True).mean())
-        assert row[1:] == pytest.approx([stage.stage, 6, stage.rows, *means, *shares], rel=1e-5)
+    forests = [pair[1:] for readings in content.gini.result.values() for pair in readings.pairs()]
+    for row, (stage, untrained) in zip(rows, forests, strict=True):
+        means = (stage.mean_r2(), stage.mean_r2(null=True), untrained.mean_r2())
+        shares = (stage.beyond_two_nearest(), untrained.beyond_two_nearest(), stage.beyond_if_flat())
+        wanted = [stage.stage, 6, stage.rows, *means, *shares, len(stage.unpredicted()), stage.beyond_by_permutation()]
+        known = [None if np.isnan(number) else number for number in wanted]
+        found = [*row[1:3], *row[4:]]
+        assert [number for number in found if number is not None] == pytest.approx(
+            [number for number in known if number is not None], rel=1e-5
+        )
+        assert [number is None for number in found] == [number is None for number in known]
     _, rows = page.captioned("Absolute gradient g")
     points = [point for n in content.gradients.result.networks for point in n.stages]
     for row, point in zip(rows, points, strict=True):
