@@ -23,6 +23,8 @@ from dia_models import AttachedAttention, ModelInputError, attach, create_model
 from dia_models.attached import _passes
 from dia_models.attention import attention_names
 
+pytestmark = pytest.mark.numeric
+
 OPTIONS = {"sge": {"groups": 16}, "dia_sge": {"groups": 16}}
 
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from dia_models import ModelInputError, create_model
 from dia_models.attention import attention_kind, attention_names
 
+pytestmark = pytest.mark.numeric
+
 N, SIZE = 64, (5, 7)
 
 

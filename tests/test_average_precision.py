@@ -16,6 +16,8 @@ from dia_models import ModelInputError
 from dia_models.average_precision import Detected, average_precision, detect, undefined_scores
 from dia_models.data.scenes import Objects, Scenes
 
+pytestmark = pytest.mark.numeric
+
 ONE = pytest.approx(1, abs=1e-15)  # COCO adds the smallest number there is to what it divides by
 EVERY = (ONE, ONE, ONE)
 SQUARE, OTHER = (10.0, 10.0, 30.0, 30.0), (50.0, 50.0, 90.0, 90.0)

@@ -8,6 +8,8 @@ from torch import nn
 from dia_models import ModelInputError, create_model, list_models
 from dia_models.attention import attention_names
 
+pytestmark = pytest.mark.numeric
+
 COUNTS = {  # 100 classes
     ("cifar_preresnet164", ()): 1_726_388,
     ("cifar_preresnet164_dia_lstm", ()): 1_961_364,

@@ -12,6 +12,8 @@ from dia_analysis import AnalysisInputError, correlate_layers, gini_importance, 
 from dia_analysis.batches import inputs_of, iterate_batches, labels_of
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 IMAGES, LABELS = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
 FORMS = {
     "a tensor": IMAGES,

@@ -12,6 +12,8 @@ from dia_models import Checkpoint, list_checkpoints
 from dia_models.data import evenly_spaced, open_data
 from dia_models.evaluation import evaluate
 
+pytestmark = pytest.mark.numeric
+
 MODELS = (Path(__file__).parents[1] / "MODELS.md").read_text(encoding="utf-8")
 CPU = torch.device("cpu")
 

@@ -10,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from dia_analysis import AnalysisInputError, capture
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 
 class Scale(nn.Module):
     """Multiplies by a gate that is its `factor`."""

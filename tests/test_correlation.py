@@ -16,6 +16,8 @@ from dia_analysis import AnalysisInputError, PearsonBetweenLayers, capture, corr
 from dia_models import create_model
 from dia_models.attention import attention_names
 
+pytestmark = pytest.mark.numeric
+
 
 def numpy_loop(maps):
     """r of every (image, layer pair), one numpy.corrcoef at a time."""

@@ -23,6 +23,8 @@ from dia_analysis.timing import interleaved_seconds
 from dia_models import create_model, list_models
 from dia_models.attention import attention_names
 
+pytestmark = pytest.mark.numeric
+
 
 class Small(nn.Module):
     """A strided and a grouped convolution, a ReLU, a linear layer that runs `times` times, and an idle one."""

@@ -11,6 +11,8 @@ from dia_models import CheckpointInfo, ModelInputError, create_model, load, load
 from dia_models.attention import Attention
 from dia_models.data import Preprocessing
 
+pytestmark = pytest.mark.numeric
+
 SIZES = {"min_size": 64, "max_size": 96}
 TARGET = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 50.0]]), "labels": torch.tensor([2])}
 LOSSES = {

@@ -19,6 +19,8 @@ from dia_analysis import AnalysisInputError
 from dia_analysis.diagnostics import average_precision, best_threshold, calibration_error, compare, diagnose, resampled
 from dia_analysis.intervals import Patients
 
+pytestmark = pytest.mark.numeric
+
 LABELS = np.array([True, True, True, False, False])
 SCORES = np.array([0.9, 0.8, 0.3, 0.6, 0.1])
 

@@ -7,6 +7,8 @@ import torch
 
 from dia_models.diffusion import denoise, log_alpha, noised, sampling_times, sigma
 
+pytestmark = pytest.mark.numeric
+
 
 def test_the_schedule_is_the_integral_of_beta():
     times = torch.linspace(0, 1, 100_001, dtype=torch.float64)

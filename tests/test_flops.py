@@ -13,6 +13,8 @@ from torch import nn
 from dia_analysis import count_flops, flop_count
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 BILLION = 1e9
 
 

@@ -8,6 +8,8 @@ from dia_analysis import capture
 from dia_models import create_model
 from dia_models.folding import FoldingSequential, folded, hooked
 
+pytestmark = pytest.mark.numeric
+
 
 def settle(model):
     """Batch norms as after training: no statistic, weight or bias at its first value."""

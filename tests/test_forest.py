@@ -8,6 +8,8 @@ from sklearn.ensemble import RandomForestRegressor
 from dia_analysis.forest import Bootstrap, Columns, Forest, grow_forest
 from dia_analysis.trees import Tree, grow
 
+pytestmark = pytest.mark.numeric
+
 
 def related(rows=400, columns=4, seed=0):
     """Columns that correlate, and a target that depends on two of them."""

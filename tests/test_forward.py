@@ -6,6 +6,8 @@ import torch.nn.functional as F
 
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 
 def norm(x, w, prefix):
     mean, variance = w[f"{prefix}.running_mean"], w[f"{prefix}.running_var"]

@@ -14,6 +14,8 @@ from dia_models.features import INCEPTION_FILE, feature_network
 from dia_models.frechet import Moments, frechet_distance, moments
 from dia_models.image_score import score_images
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

@@ -18,6 +18,8 @@ from dia_models.recipe import load_recipe
 from dia_models.run import RunConfig, RunResult, fit
 from dia_models.training import Batches
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 SMALL = {"epochs": 2, "batch_size": 32, "augment": "none", "training_images": 64, "ema": 0.9, "validation": 0.1}
 SCORED = {"frechet_features": "digits-resnet56-se", "frechet_images": 20}

@@ -25,6 +25,8 @@ from dia_analysis.sample import ImageSample
 from dia_models import create_model
 from dia_models.data import evenly_spaced, open_data
 
+pytestmark = pytest.mark.numeric
+
 
 def noise(images=40, layers=5, channels=12, seed=0):
     return torch.rand(images, layers, channels, generator=torch.Generator().manual_seed(seed))

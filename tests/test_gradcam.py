@@ -19,6 +19,8 @@ from dia_analysis import AnalysisInputError, gradcam, method_names, stream_gradc
 from dia_analysis.explain.results import labelled, side_by_side, summarise
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 
 class Tiny(nn.Module):
     """Two features, x and -x; their means; classes weigh them (2, 3), (1, -1) or as given."""

@@ -17,6 +17,8 @@ from dia_analysis import AnalysisInputError, GradientResult, measure_gradients, 
 from dia_analysis.gradient_change import decades, told, word
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 
 class Factor(nn.Module):
     """Multiplies by a number."""

@@ -9,6 +9,8 @@ from scipy.sparse.linalg import spsolve
 
 from dia_analysis.trust.impute import TOLERANCE, impute
 
+pytestmark = pytest.mark.numeric
+
 
 def filled(images, removed, noise=0.0, seed=0):
     return impute(images, removed, noise, torch.Generator().manual_seed(seed))

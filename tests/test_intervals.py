@@ -19,6 +19,8 @@ from dia_analysis.intervals import (
     wilson,
 )
 
+pytestmark = pytest.mark.numeric
+
 Z = norm.ppf(0.975)
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from dia_analysis import Magnitudes, MagnitudeStatistics
 from dia_analysis.magnitudes import BINS, CHUNK
 
+pytestmark = pytest.mark.numeric
+
 
 def of(*parts):
     metric = MagnitudeStatistics()

@@ -15,6 +15,8 @@ import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.outside import build_outside, load_outside, read_state_dict
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),

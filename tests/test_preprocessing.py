@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from dia_models.data import Preprocessing, measured, shift_and_mirror
 
+pytestmark = pytest.mark.numeric
+
 
 def random_pixels(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8)

@@ -26,6 +26,8 @@ from dia_analysis.regions import (
 from dia_models import ModelInputError
 from dia_models.data.masks import read_mask
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("size", [(20, 20), (64, 64), (7, 11), (224, 180), (1, 1)])
 def test_every_pixel_is_in_one_region(size):

@@ -16,6 +16,8 @@ from dia_models import (
 )
 from dia_models.data import Preprocessing
 
+pytestmark = pytest.mark.numeric
+
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 

@@ -13,6 +13,8 @@ from torch import nn
 
 from dia_analysis import AnalysisInputError, capture, correlate_layers, find_points
 
+pytestmark = pytest.mark.numeric
+
 
 def timm_vit():
     return timm.create_model("vit_tiny_patch16_224", img_size=32, depth=3, num_classes=5, embed_dim=24).eval()

@@ -12,6 +12,8 @@ from dia_models.attention import attention_names
 from dia_models.data import open_data
 from dia_models.evaluation import evaluate
 
+pytestmark = pytest.mark.numeric
+
 INDIVIDUAL = [name for name in attention_names() if f"dia_{name}" in attention_names()]
 OPTIONS = {"sge": {"groups": 16}}
 

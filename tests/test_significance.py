@@ -9,6 +9,8 @@ from scipy import stats
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.significance import difference, fewest, fisher, holm, smallest_difference, spread, t_power
 
+pytestmark = pytest.mark.numeric
+
 
 def test_spread_by_hand():
     found = spread([1.0, 2.0, 6.0])

@@ -30,6 +30,8 @@ from dia_analysis import (
 )
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 COUNT, BATCH = 21, 4  # the last of six chunks holds one image
 
 

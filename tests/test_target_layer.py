@@ -10,6 +10,8 @@ from dia_analysis import AnalysisInputError
 from dia_analysis.explain.target_layer import TargetLayer, find_target_layer
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 
 def found(model, size=32, channels=3, **options):
     return find_target_layer(model.eval(), torch.randn(1, channels, size, size), **options)

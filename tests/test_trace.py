@@ -10,6 +10,8 @@ from dia_analysis import AnalysisInputError
 from dia_analysis.trace import find_stages, named_stages, trace
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 
 def stages(model, size=64, channels=3):
     return find_stages(trace(model, torch.randn(2, channels, size, size)))

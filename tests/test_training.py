@@ -20,6 +20,8 @@ from dia_models.recipe import list_recipes, load_recipe
 from dia_models.run import RunConfig, fit, kept_epochs
 from dia_models.training import Batches, epoch_seed
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

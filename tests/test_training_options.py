@@ -19,6 +19,8 @@ from dia_models.recipe import load_recipe
 from dia_models.run import RunConfig, fit
 from dia_models.subset import balanced_subset
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(height=8, width=8, mean=(0.5,), std=(0.5,))
 

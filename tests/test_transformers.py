@@ -26,6 +26,8 @@ from dia_models import (
 )
 from dia_models.data import Preprocessing
 
+pytestmark = pytest.mark.numeric
+
 SMALL = uvit.Size(64, 8, 2)
 UNPLACED = ("cbam", "sge", "dia_cbam", "dia_sge")
 COUNTS = {  # 1000 classes, images of 224x224

@@ -21,6 +21,8 @@ from dia_analysis.trust.perturb import curve, ranks, removed_mean
 from dia_analysis.trust.random_weights import cascade, parameter_modules
 from dia_models import create_model
 
+pytestmark = pytest.mark.numeric
+
 
 def maps(*shape, seed=0):
     return np.random.default_rng(seed).random(shape)

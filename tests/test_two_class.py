@@ -9,6 +9,8 @@ import pytest
 from dia_analysis import AnalysisInputError
 from dia_analysis.two_class import NO_PATIENTS, Readings, Threshold, about_tests, assess, compare_all, over_seeds, table
 
+pytestmark = pytest.mark.numeric
+
 LABELS = np.array([False, False, True, True, True, True])
 SCORES = np.array([0.1, 0.6, 0.9, 0.4, 0.7, 0.2])
 PATIENTS = ("a", "b", "c", "c", "d", "e")

@@ -17,6 +17,8 @@ from dia_models import Checkpoint, create_model, save_checkpoint
 from dia_models.run import fit
 from dia_models.untrained import has_statistics, untrained_network
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
