@@ -87,10 +87,8 @@ def _option(argument: str, command: Any, arguments: Sequence[str]) -> str | None
     commands = getattr(command, "commands", {})
     chosen = next((commands[word] for word in arguments if word in commands), command)
     name = argument.lower().replace("_", "-")
-    for parameter in chosen.params:
-        if f"--{name}" in parameter.opts:
-            return f"--{name}"
-        shown = str(parameter.metavar or parameter.name).strip("[].")
-        if parameter.param_type_name == "argument" and shown.lower() == name:
-            return shown.upper()
-    return None
+    options = [option for parameter in chosen.params for option in parameter.opts]
+    if f"--{name}" in options and not argument.isupper():
+        return f"--{name}"
+    given = (str(p.metavar or p.name).strip("[].") for p in chosen.params if p.param_type_name == "argument")
+    return next((shown.upper() for shown in given if shown.lower() == name), None)

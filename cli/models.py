@@ -3,11 +3,10 @@
 from typing import Any
 
 from cli.console import say, say_json
-from dia_models import Checkpoint, ModelSpec, list_checkpoints, list_models
+from dia_models import Checkpoint, ModelInputError, ModelSpec, list_checkpoints, list_models
 from dia_models.attention import attention_table
 from dia_models.audit import Verdict, audit
 from dia_models.counting import ParameterCounter
-from dia_models.errors import unknown
 from dia_models.models import task_of
 from dia_models.recipe import list_recipes, load_recipe
 from dia_models.sweep import SCALES, Sweep, list_sweeps, load_sweep
@@ -19,7 +18,9 @@ def print_models(pattern: str, num_classes: int, *, as_json: bool) -> None:
     """Print the names that match, with trainable parameters; the networks are never given memory."""
     names = list_models(pattern)
     if not names:
-        raise unknown("model", pattern, list_models(), listed_by="dia-train models")
+        raise ModelInputError(
+            "pattern", f"no network is called {pattern!r}; dia-train models lists all {len(list_models())}"
+        )
     count = ParameterCounter()
     if as_json:
         models = [{"name": name, "parameters": count(_spec(name, num_classes))} for name in names]

@@ -30,9 +30,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         started = (path.parent / CONFIG).exists()
         then = f"what was saved before stays; to continue: dia-train fit --resume --out {path.parent}"
-        raise NotWrittenError(
-            f"{path} could not be written: {error.strerror or error}; {then if started else 'nothing was trained yet'}"
-        ) from error
+        kept = then if started else "nothing was trained yet"
+        raise NotWrittenError(f"{path.name} could not be written: {error.strerror or error}; {kept}") from error
 
 
 def save(path: Path, content: bytes) -> None:

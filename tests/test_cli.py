@@ -281,7 +281,7 @@ def test_models_lists_names_and_exact_counts(capsys):
     assert counts["cifar_resnet164_dia_lstm"] == 1_946_132
     assert train("models", "*29_se") == 0
     assert "cifar_resnet29_se       369,928" in capsys.readouterr().out
-    assert "unknown model '*resnet30*'" in failure(capsys, train("models", "*resnet30*"))
+    assert "PATTERN: no network is called '*resnet30*'" in failure(capsys, train("models", "*resnet30*"))
 
 
 def test_fit_eval_and_resume_from_the_command_line(tmp_path, capsys):

@@ -25,6 +25,7 @@ def test_a_store_gives_the_same_numbers_as_the_network(tmp_path, capsys):
 
 def test_a_store_or_a_checkpoint_not_both_and_not_neither(tmp_path, capsys):
     assert analyze("gini") == 2
+    (tmp_path / "maps.zarr").mkdir()
     assert analyze("gini", "--ckpt", SE, "--capture", tmp_path / "maps.zarr") == 2
     assert analyze("gini", "--capture", tmp_path / "maps.zarr", "--images", 3) == 2
     assert "the store's images and layers are taken" in " ".join(capsys.readouterr().err.split())

@@ -46,9 +46,9 @@ def commands(network):
     return {
         "correlation": (analyze, seen, "Pearson r between"),
         "gini": (analyze, seen, "Gini importance"),
-        "gradients": (analyze, seen, "absolute gradient"),
+        "gradients": (analyze, seen, "Absolute gradient"),
         "gradcam": (analyze, (*seen, "--images", 2), "predicted"),
-        "cost": (analyze, ("--ckpt", ckpt, "--rounds", 2, "-b", 1), "The paper's ratios"),
+        "cost": (analyze, ("--ckpt", ckpt, "--rounds", 6, "-b", 1), "The paper's ratios"),
         "eval": (train, seen, "on 4 images"),
     }
 
@@ -152,7 +152,7 @@ def interrupt(*_, **__):
     [
         (("correlation", "--ckpt", SE), "cli.correlation.measure"),
         (("gini", "--ckpt", SE), "cli.gini.measure"),
-        (("gradients", "--model", "cifar_resnet11"), "cli.gradients.measure"),
+        (("gradients", "--model", "cifar_resnet11"), "cli.gradients.Measurement.__call__"),
         (("gradcam", "--ckpt", SE), "cli.gradcam.explain_all"),
         (("regions", "--ckpt", SE), "cli.regions.measure"),
         (("cost", "--ckpt", SE), "cli.cost.measure"),

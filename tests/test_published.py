@@ -39,7 +39,7 @@ def test_a_missing_set_says_what_to_put_where(name, tmp_path):
     with pytest.raises(ModelInputError, match=rf"{name} is not in .*: put .* there, or name another folder") as caught:
         open_data(name, "test", tmp_path)
     fetched = name in ("cifar10", "cifar100", "stl10", "pneumoniamnist")
-    assert ("--download" in str(caught.value)) == fetched
+    assert ("(download)" in str(caught.value)) == fetched
 
 
 def medmnist(path, **changes):

@@ -130,7 +130,7 @@ def content(directory):
     """All that a run leaves, without the times and places."""
     with (directory / "metrics.csv").open() as file:
         rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-    result = json.loads((directory / "result.json").read_text()) | {"directory": ""}
+    result = json.loads((directory / "result.json").read_text()) | {"directory": "", "training_seconds": None}
     states = {path.name: path.read_bytes() for path in directory.glob("*.safetensors")}
     return {"rows": rows, "result": result, "names": sorted(os.listdir(directory)), **states}  # noqa: PTH208
 
@@ -188,7 +188,7 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, capsys, monkey
     assert run(*FIT, "--set", f"epochs={epochs}", "--out", out) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
-        f"error: --out: {out / name} could not be written: No space left on device; what was saved before stays; "
+        f"error: --out: {name} could not be written: No space left on device; what was saved before stays; "
         f"to continue: dia-train fit --resume --out {out}"
     )
     assert not any(map(leftover, out.iterdir()))

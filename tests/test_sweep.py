@@ -118,9 +118,9 @@ def test_seeds():
     ("change", "said"),
     [
         (("title =", "titel ="), r"unknown key 'titel'; did you mean 'title'\?"),
-        (("image_size = 8", "image_sice = 8"), r"did you mean 'scales.laptop.image_size'\?"),
-        (("{ attention =", "{ atention ="), r"did you mean 'variants.SE.attention'\?"),
-        (("[variants]", '[metric]\nky = "ap"\n[variants]'), r"did you mean 'metric.key'\?"),
+        (("image_size = 8", "image_sice = 8"), "did you mean 'scales.laptop.image_size'"),
+        (("{ attention =", "{ atention ="), "did you mean 'variants.SE.attention'"),
+        (("[variants]", '[metric]\nky = "ap"\n[variants]'), "did you mean 'metric.key'"),
         (("seeds = 1", 'seeds = "many"'), r"scales.laptop.seeds: .*valid integer"),
         (('reference = "SE"', 'reference = "ES"'), r"'ES' is not a variant; there are Org, SE"),
         (("[variants]", "[variants"), r"cannot be read"),
@@ -203,9 +203,9 @@ def test_data_that_are_missing_are_one_line_and_leave_no_folder(small, tmp_path,
     assert train("sweep", small, "--scale", "laptop", "--data-dir", tmp_path / "none", "--out", out) == 1
     printed, told = capsys.readouterr()
     assert (printed, len(told.splitlines())) == ("", 1)
-    assert told.startswith("error: --data: ")
+    assert told.startswith("error: ")
     assert len(told) <= 301
-    assert ("--download" in told) == (data == "cifar10")
+    assert ("(download)" in told) == (data == "cifar10")
     assert not out.exists()
 
 
