@@ -1,8 +1,10 @@
 """Random forests for regression, the same as scikit-learn's with its defaults, in less than a tenth of the time."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -73,12 +75,8 @@ class Forest:
     ) -> tuple[Float64[np.ndarray, "row"], Float64[np.ndarray, "row source"]]:
         """The predictions, and by source those with the source's `width` columns taken from the row `other`."""
 
-        def of_tree(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-            predicted, change = np.zeros(len(rows)), np.zeros((len(rows), sources))
-            predict(rows, other, width, tree.column, tree.threshold, tree.child, tree.value, predicted, change)
-            return predicted, change
-
-        predicted, changes = map(np.array, zip(*_in_threads(rows.size, of_tree, self.trees), strict=True))
+        parts = _in_threads(rows.size, partial(_predict, rows, other, sources, width), self.trees)
+        predicted, changes = (np.concatenate(part) for part in zip(*parts, strict=True))
         mean = predicted.mean(0)
         return mean, mean[:, None] + changes.mean(0)
 
@@ -91,16 +89,36 @@ def grow_forest(
     Runs on as many threads as torch does, which OMP_NUM_THREADS sets; the result does not depend on how many.
     """
 
-    def of_draw(state: np.uint32, counts: np.ndarray) -> Tree:
-        return Tree(*grow(columns.values, columns.order, y, counts, state or np.uint32(1), smallest_split))
+    draws = list(zip(bootstrap.states, bootstrap.counts, strict=True))
+    parts = _in_threads(columns.values.size, partial(_grow, columns, y, smallest_split), draws)
+    return Forest(tuple(chain.from_iterable(parts)))
 
-    return Forest(tuple(_in_threads(columns.values.size, of_draw, bootstrap.states, bootstrap.counts)))
+
+def _grow(columns: Columns, y: Float64[np.ndarray, "row"], smallest_split: int, draws: Sequence[Any]) -> list[Tree]:
+    return [
+        Tree(*grow(columns.values, columns.order, y, counts, state or np.uint32(1), smallest_split))
+        for state, counts in draws
+    ]
 
 
-def _in_threads(work: int, function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-    """Trees with little to do, as those of a few images' vectors, are done sooner than threads are started."""
+def _predict(
+    rows: Float32[np.ndarray, "row column"],
+    other: Int64[np.ndarray, "row"],
+    sources: int,
+    width: int,
+    trees: Sequence[Tree],
+) -> tuple[Float64[np.ndarray, "tree row"], Float64[np.ndarray, "tree row source"]]:
+    predicted, changes = np.zeros((len(trees), len(rows))), np.zeros((len(trees), len(rows), sources))
+    for tree, of_tree, change in zip(trees, predicted, changes, strict=True):
+        predict(rows, other, width, tree.column, tree.threshold, tree.child, tree.value, of_tree, change)
+    return predicted, changes
+
+
+def _in_threads(work: int, function: Callable[[Sequence[Any]], T], trees: Sequence[Any]) -> list[T]:
+    """Each thread does consecutive trees; with little to do they are done sooner than threads are started."""
     threads = torch.get_num_threads()
     if threads == 1 or work < WORTH_THREADS:
-        return list(map(function, *arguments))
+        return [function(trees)]
+    size = -(-len(trees) // threads)
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, *arguments))
+        return list(pool.map(function, [trees[i : i + size] for i in range(0, len(trees), size)]))
