@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from dia_models import ModelInputError, create_model, list_models
+from dia_models import ModelInputError, ModelSpec, create_model, list_models
 from dia_models.attention import Attention, attention_names
+from dia_models.backbones import BACKBONES
+from dia_models.models import blueprint
 
 PUBLISHED = {  # 100 classes, trainable parameters
     "cifar_resnet56": 614_452,
@@ -101,8 +103,10 @@ def test_same_seed_same_weights():
 def test_listed_models_exist_and_match_the_pattern():
     names = list_models("*resnet29*")
     assert {f"cifar_resnet29{a}" for a in ATTENTIONS} <= set(names)
+    assert all(blueprint(ModelSpec(name=name)).spec.name == name for name in list_models())
+    smallest = [backbone.listed[0] for backbone in BACKBONES]
     with torch.device("meta"):
-        for name in list_models():
+        for name in (f"{each}{a}" for each in smallest for a in ("", "_se", "_dia_eca", "_dia_lstm")):
             assert create_model(name).spec.name == name
 
 
