@@ -1,7 +1,7 @@
 """dia-analyze gini: measure, draw, and compare networks by how much importance lies beyond the two nearest layers."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from dia_analysis.gini_readings import GiniReadings
 from dia_analysis.output import write_json
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume, stream_stages
-from dia_analysis.rows import Rows
+from dia_analysis.rows import ROWS_ARE, Rows
 from dia_analysis.store import stream_store
 from dia_models import ModelInputError
 from dia_models.attention import Attention
@@ -108,16 +108,18 @@ def about(images: int) -> str:
     )
 
 
-def measure(source: Maps, label: str, *, rows: Rows, seed: int) -> GiniReadings:
+def measure(
+    source: Maps, label: str, *, rows: Rows, seed: int, untrained: Collection[Rows] = tuple(ROWS_ARE)
+) -> GiniReadings:
     """Collect one network's maps and grow the forests, by the rows asked for and by whole vectors, with a bar.
 
-    The same of the network without its training.
+    The same of the network without its training, but of these rows only those in `untrained`.
     """
     kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))
     trained = _measured(source, source.stream, label, [GiniCollector(rows=kind, seed=seed) for kind in kinds])
     if source.untrained is None:
         return GiniReadings(trained, None)
-    quick = [GiniCollector(rows=kind, seed=seed, quick=True) for kind in kinds]
+    quick = [GiniCollector(rows=kind, seed=seed, quick=True) for kind in kinds if kind in untrained]
     return GiniReadings(trained, _measured(source, source.untrained, f"{label}, untrained", quick))
 
 

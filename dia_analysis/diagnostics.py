@@ -251,8 +251,7 @@ def _auroc_difference(labels: Labels, first: Scores, second: Scores, patients: P
     value = one.value - other.value
     if not one.has_interval:
         return Estimate(value, images=len(labels)), nan
-    residuals = placements(labels, first)[1] - placements(labels, second)[1]
-    variance = patients.variance(residuals)
+    variance = area_variance(labels, placements(labels, first)[1] - placements(labels, second)[1], patients)
     if same(1.0, variance):
         low, high = (
             sqrt((one.value - a) ** 2 + (b - other.value) ** 2)
@@ -278,6 +277,18 @@ def placements(labels: Labels, scores: Scores) -> tuple[float, Float[np.ndarray,
     return area, parts
 
 
+def area_variance(labels: Labels, parts: Float[np.ndarray, "image"], patients: Patients) -> float:
+    """Of an AUROC, or of a difference of two, from the images' `placements` (Obuchowski 1997).
+
+    DeLong's where every image is of another patient: each class varies with the number of its own patients.
+    """
+    count = len(patients.sizes)
+    sides = [np.bincount(patients.owner, np.where(side, parts, 0), count) for side in (labels, ~labels)]
+    own = [len(patients.of(side).sizes) for side in (labels, ~labels)]
+    alone = sum(float(sums @ sums) * n / (n - 1) for sums, n in zip(sides, own, strict=True))
+    return alone + 2 * float(sides[0] @ sides[1]) * count / (count - 1)
+
+
 def auroc(labels: Labels, scores: Scores, patients: Patients) -> Estimate:
     """The area under the ROC curve, with DeLong's variance over patients (Obuchowski 1997) in Wilson's interval.
 
@@ -293,7 +304,7 @@ def auroc(labels: Labels, scores: Scores, patients: Patients) -> Estimate:
         return Estimate(value, images=images)
     most = 4 / (1 / labels.sum() + 1 / (~labels).sum())
     alike = 4 / sum(1 / side.count for side in sides)
-    number = effective_number(value, patients.variance(parts), float(most), alike)
+    number = effective_number(value, area_variance(labels, parts, patients), float(most), alike)
     return Estimate(value, *wilson(value, number, NormalDist().inv_cdf(LEVEL)), images)
 
 

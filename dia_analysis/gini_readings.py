@@ -27,7 +27,8 @@ Results = Mapping[Rows, GiniResult]
 class GiniReadings:
     """Importance by each kind of rows: first those that were asked for, then whole vectors, from the same pass.
 
-    `untrained` is the same of the network without its training; None for maps from a store.
+    `untrained` is the same of the network without its training, perhaps by fewer kinds of rows; None for maps from a
+    store.
     """
 
     trained: Results
@@ -46,9 +47,9 @@ class GiniReadings:
     def pairs(self) -> list[tuple[Rows, StageGini, StageGini | None]]:
         """Every stage by every kind of rows, trained and untrained."""
         return [
-            (rows, stage, None if self.untrained is None else self.untrained[rows].stages[index])
+            (rows, result.stages[index], self._untrained(rows, index))
             for index in range(len(self.first.stages))
-            for rows, stage in ((rows, result.stages[index]) for rows, result in self.trained.items())
+            for rows, result in self.trained.items()
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,7 +65,14 @@ class GiniReadings:
 
     def notes(self) -> list[str]:
         """The sentences, each with its kind of rows."""
-        return [f"{rows}, {note}" for rows, result in self.trained.items() for note in result.notes()]
+        notes = [f"{rows}, {note}" for rows, result in self.trained.items() for note in result.notes()]
+        if self.untrained is not None and len(self.untrained) < len(self.trained):
+            notes.append(f"untrained: {' and '.join(self.untrained)} rows only.")
+        return notes
+
+    def _untrained(self, rows: Rows, index: int) -> StageGini | None:
+        found = None if self.untrained is None else self.untrained.get(rows)
+        return None if found is None else found.stages[index]
 
 
 def _others(results: list[GiniResult]) -> dict[str, Any]:

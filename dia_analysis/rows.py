@@ -85,10 +85,13 @@ def vectors(maps: Float32[np.ndarray, "image layer element"]) -> Table:
 
     As a target, each component counts for its share in the variance. Each layer's vectors are scaled to the same size.
     """
+    from threadpoolctl import threadpool_limits
+
     deviation, _ = deviations(maps)
     size = np.sqrt(np.square(deviation).mean((0, 2), keepdims=True))
     scaled = deviation / np.where(size > 0, size, 1)
-    scores = np.stack([_components(scaled[:, layer]) for layer in range(maps.shape[1])])
+    with threadpool_limits(1, "blas"):  # threads wait for each other longer than they take for such small matrices
+        scores = np.stack([_components(scaled[:, layer]) for layer in range(maps.shape[1])])
     held, there = (np.square(values).sum((1, 2)) for values in (scores, scaled.transpose(1, 0, 2)))
     explained = float((held[there > 0] / there[there > 0]).mean()) if there.any() else None
     columns = scores.transpose(0, 2, 1).reshape(-1, len(maps)).astype(np.float32)

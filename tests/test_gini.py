@@ -269,6 +269,26 @@ def test_whole_vectors_find_the_layer_that_was_rotated():
     assert whole.gini[2, 0] > by_channel.gini[2, 0] + 0.1
 
 
+def test_small_matrices_are_decomposed_by_one_thread(monkeypatch):
+    """Two threads of a busy machine take a hundred times as long."""
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before, inside, svd = threads(), [], np.linalg.svd
+
+    def heard(*given, **options):
+        inside.extend(threads())
+        return svd(*given, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", heard)
+    vectors(np.random.default_rng(0).random((5, 2, 3), dtype=np.float32))
+    assert inside
+    assert set(inside) == {1}
+    assert threads() == before
+
+
 def test_vectors_say_how_much_of_the_variance_their_components_hold():
     maps = noise(30, 2, 12).numpy()
     deviations = maps - maps.mean(0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, norm, t
 
-from dia_analysis.diagnostics import _auprc, auroc, average_precision, placements
+from dia_analysis.diagnostics import _auprc, area_variance, auroc, average_precision, placements
 from dia_analysis.intervals import (
     LEAST,
     Estimate,
@@ -146,11 +146,26 @@ def test_auroc_has_delongs_variance():
     value, parts = placements(labels, scores)
     wins = np.array([[(p > n) + (p == n) / 2 for n in scores[~labels]] for p in scores[labels]])
     assert value == pytest.approx(wins.mean())
-    variance = wins.mean(1).var() / 30 + wins.mean(0).var() / 50
-    assert float(parts @ parts) == pytest.approx(variance)
-    number = wins.mean() * (1 - wins.mean()) / (variance * 80 / 79)
+    variance = wins.mean(1).var(ddof=1) / 30 + wins.mean(0).var(ddof=1) / 50
+    assert area_variance(labels, parts, patients) == pytest.approx(variance)
+    number = wins.mean() * (1 - wins.mean()) / variance
     found = auroc(labels, scores, patients)
     assert (found.low, found.high) == pytest.approx(wilson(wins.mean(), number, Z))
+
+
+def test_patients_with_images_of_both_classes_have_obuchowskis_variance():
+    """Her formula, patient by patient: 12 have images of both classes, 8 positive ones only, 10 negative ones only."""
+    random = np.random.default_rng(2)
+    owner = np.concatenate([np.arange(20), np.arange(12), np.arange(12), 20 + np.arange(10)])
+    labels = np.arange(54) < 20 + 12
+    scores = random.normal(size=30)[owner] + random.normal(size=54) + labels
+    area, parts = placements(labels, scores)
+    wins = (scores[labels][:, None] > scores[~labels]).astype(float)
+    x, y = np.zeros(30), np.zeros(30)
+    np.add.at(x, owner[labels], wins.mean(1) - area)
+    np.add.at(y, owner[~labels], wins.mean(0) - area)
+    expected = 20 / (19 * 32**2) * (x @ x) + 22 / (21 * 22**2) * (y @ y) + 2 * 30 / (29 * 32 * 22) * (x @ y)
+    assert area_variance(labels, parts, Patients(owner)) == pytest.approx(expected)
 
 
 def test_copies_of_images_do_not_narrow_auroc():
