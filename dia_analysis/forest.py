@@ -101,6 +101,19 @@ def _in_threads(work: int, function: Callable[..., T], *arguments: Iterable[Any]
     """Trees with little to do, as those of a few images' vectors, are done sooner than threads are started."""
     threads = torch.get_num_threads()
     if threads == 1 or work < WORTH_THREADS:
-        return list(map(function, *arguments))
+        return _interruptible(lambda: list(map(function, *arguments)))
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, *arguments))
+
+
+def _interruptible(action: Callable[[], T]) -> T:
+    """Do an action that calls compiled functions: an interrupt leaves them as the first cause of SystemErrors."""
+    try:
+        return action()
+    except SystemError as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        if isinstance(first, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
