@@ -1,6 +1,5 @@
 """dia-train fit."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -86,7 +85,6 @@ def _new_folder(config: RunConfig, held: ExitStack) -> Path:
 
 
 def _train(config: RunConfig, out: Path, where: torch.device, tensorboard: bool, options: dict[str, Any]) -> RunResult:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         return fit(config, out, where, callbacks=_watchers(out, tensorboard), **options)
     except (KeyboardInterrupt, SystemExit) as error:  # the second is Lightning's answer to an interrupt

@@ -32,7 +32,7 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
     with redirect_stdout(Pipe(sys.stdout)) as out, redirect_stderr(Pipe(sys.stderr)):
         try:
             return _run(app, [a for a in arguments if a != DEBUG_OPTION])
-        except (_InterruptedError, typer.Abort) as interrupt:
+        except (KeyboardInterrupt, _InterruptedError, typer.Abort) as interrupt:
             _tell(f"interrupted; {str(interrupt) or 'nothing was written'}")
             return INTERRUPTED
         except Exception as error:

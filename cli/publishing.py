@@ -1,5 +1,6 @@
 """Where a command's results go: the folder is taken before the work, the results are printed, then written."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import Any, TypeVar
 
 from cli.console import note, say, say_json
 from cli.naming import default_name
+from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import Taken, TakenError, hold, take
-from dia_analysis.processes import rank, together
+from dia_analysis.processes import rank, size, together
 
 FOLDER = Path("dia-out")
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class Out:
     @contextmanager
     def folder(self, command: str, networks: Sequence[str] = (), data: str | None = None) -> Iterator[Taken]:
         """Take the folder; of several processes, the first does. Raises AnalysisInputError if none can be had."""
+        check_one_process()
         paths = self.paths(default_name(command, networks, data))
         with ExitStack() as held:
             taken = together(
@@ -81,6 +84,7 @@ class Out:
     @contextmanager
     def file(self, name: str, suffix: str) -> Iterator[Path]:
         """Take the file. Raises AnalysisInputError if it cannot be had."""
+        check_one_process()
         with ExitStack() as held:
 
             def enter(path: Path) -> Path:
@@ -100,6 +104,15 @@ class Out:
         yield first
         if self.given is None and not self.overwrite and not continued:
             yield from (first.with_name(f"{name}-{number}{suffix}") for number in count(2))
+
+
+def check_one_process() -> None:
+    """Refuse several processes that do not know of each other: each would compute and write everything."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and size() == 1:
+        raise AnalysisInputError(
+            "processes",
+            "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",
+        )
 
 
 def first_free(paths: Iterable[Path], enter: Callable[[Path], T]) -> T:

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cli.console import note, say, say_json, terminal_width
+from cli.publishing import check_one_process
 from cli.settings import parse_setting
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import writing
@@ -53,6 +54,7 @@ def sweep(
     as_json: bool,
 ) -> None:
     """Train every run of a sweep that is not finished, and compare the variants."""
+    check_one_process()
     plan = load_sweep(name)
     chosen = list(range(plan.scale(scale).seeds)) if seeds is None else parse_seeds(seeds)
     runs = plan.started(scale, plan.runs(scale, chosen, _recipe_changes(changes)), start_from)

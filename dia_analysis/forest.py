@@ -118,7 +118,20 @@ def _in_threads(work: int, function: Callable[[Sequence[Any]], T], trees: Sequen
     """Each thread does consecutive trees; with little to do they are done sooner than threads are started."""
     threads = torch.get_num_threads()
     if threads == 1 or work < WORTH_THREADS:
-        return [function(trees)]
+        return [_interruptible(partial(function, trees))]
     size = -(-len(trees) // threads)
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, [trees[i : i + size] for i in range(0, len(trees), size)]))
+
+
+def _interruptible(action: Callable[[], T]) -> T:
+    """Do an action that calls compiled functions: an interrupt leaves them as the first cause of SystemErrors."""
+    try:
+        return action()
+    except SystemError as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        if isinstance(first, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise

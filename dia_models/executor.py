@@ -1,6 +1,5 @@
 """Train many runs at once on one machine: a process for each share of its cores, or for each GPU."""
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -139,7 +138,6 @@ def _settle(free: "SimpleQueue[Place]") -> None:
     global _place
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started the workers decides
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     _place = free.get()
     if _place.cores:
         torch.set_num_threads(len(_place.cores))

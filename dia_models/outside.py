@@ -174,11 +174,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ModelInputError("source", f"{path} has more than 8 GiB")
-        with torch.serialization.safe_globals(NUMPY):
+        with torch.serialization.safe_globals(NUMPY), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that torch.save did not write
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelInputError(
-            "source", f"{path} is not read, since it holds more than tensors: {_found(error)}"
+            "source", f"{path} is not read, since it {_found(error)}; save its state_dict alone, and give that"
         ) from error
     except ModelInputError:
         raise
@@ -188,10 +189,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _found(error: pickle.UnpicklingError) -> str:
-    """What the restricted unpickler does not take, and what to do about it."""
+    """What the restricted unpickler does not take."""
     reason = str(error).rpartition("WeightsUnpickler error:")[2]
+    if "Unsupported operand" in reason:
+        return "is no file that torch.save writes"
     name = re.search(r"GLOBAL ([\w.]+)", reason)
-    return f"{one_line(reason if name is None else name[1], 100)}; save its state_dict alone, and give that"
+    return f"holds more than tensors: {one_line(reason if name is None else name[1], 100)}"
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:

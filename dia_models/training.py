@@ -1,5 +1,6 @@
 """The training loop of every task: batches from memory, what Lightning modules share, what is left after an epoch."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -260,6 +261,7 @@ def make_trainer(
     validates: bool,
 ) -> L.Trainer:
     """A Lightning trainer that keeps a table of metrics and, after all callbacks, the last epoch's state."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import sets it to tell tips
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if size() > 1 else 1
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,

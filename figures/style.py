@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -61,6 +62,9 @@ class _Powers(LogFormatterSciNotation):
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `path`.png (300 dpi) and `path`.pdf, the same bytes for the same figure."""
+    forms: dict[str, dict[str, Any]] = {"png": {"dpi": 300}, "pdf": {"metadata": {"CreationDate": None}}}
     with mpl.rc_context(STYLE):
-        figure.savefig(path.with_suffix(".png"), dpi=300)
-        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        for form, options in forms.items():
+            drawn = BytesIO()  # drawing into a file on a full disk fails with an error that hides why
+            figure.savefig(drawn, format=form, **options)
+            path.with_suffix(f".{form}").write_bytes(drawn.getvalue())

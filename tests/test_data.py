@@ -123,6 +123,14 @@ def test_images_in_folders_inside_class_folders_count_for_the_class(tmp_path):
     assert source.classes == ("a", "b")
 
 
+def test_a_folder_around_the_class_folders_is_no_class(tmp_path):
+    put(tmp_path, ["data/cat/1.png", "data/dog/1.png"])
+    refusal(f"folder:{tmp_path}", match=rf"has one folder, which holds cat/, dog/; give folder:{tmp_path}/data")
+    put(tmp_path, ["data/1.png"])
+    with pytest.warns(UserWarning, match="2 images in data/cat, data/dog counted"):
+        assert opened(tmp_path).classes == ("data",)
+
+
 LEFT_BEHIND = ("__MACOSX/a/._1.png", "@eaDir/1.png", ".hidden/1.png", "a/.ipynb_checkpoints/1.png", "a/._1.png")
 
 

@@ -81,6 +81,18 @@ def test_16_bits_without_a_window_are_scaled_from_smallest_to_largest(tmp_path):
     assert grey(dicom(tmp_path / "b.dcm", np.full((2, 2), 7, np.uint16))) == [[0, 0], [0, 0]]
 
 
+def test_8_bits_through_a_rescale_slope_keep_their_range(tmp_path):
+    """Values from 20 to 145 are not stretched, nor are they upside down; a tag without a value counts for nothing."""
+    values = ROWS // 2 + np.uint8(20)
+    path = dicom(tmp_path / "a.dcm", values, RescaleSlope=1, RescaleIntercept=0)
+    assert grey(path) == values.tolist()
+    assert grey(dicom(tmp_path / "b.dcm", values, RescaleSlope=-1, RescaleIntercept=255)) == (255 - values).tolist()
+    file = pydicom.dcmread(path)
+    file.RescaleSlope = file.RescaleIntercept = None
+    file.save_as(path)
+    assert grey(path) == values.tolist()
+
+
 def test_a_window_is_applied_and_its_range_becomes_0_to_255(tmp_path):
     """Centre 1000.5 and width 201 go from 900 (black) to 1100 (white): 1000 is in the middle."""
     values = np.array([[0, 900, 950], [1000, 1100, 4000]], dtype=np.uint16)
@@ -150,6 +162,20 @@ def test_a_table_may_begin_below_zero(tmp_path):
         assert grey(path) == [[0, 0, 26, 102, 255, 255]]
 
 
+def test_a_table_of_unsigned_values_may_begin_below_zero_through_an_intercept(tmp_path):
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -2, "VOILUTSequence": [table([0, 10, 40, 100], first=65_534)]}
+    assert grey(dicom(tmp_path / "a.dcm", FIVE, syntax=ImplicitVRLittleEndian, **tags)) == [[0, 26, 102, 255, 255]]
+
+
+def test_a_table_may_have_an_entry_for_each_16_bit_value(tmp_path):
+    """The number of entries, 65536, is written as 0; nothing is warned of."""
+    whole = table([0], kind="OW")
+    whole.add_new("LUTDescriptor", "US", [0, 0, 16])
+    whole.add_new("LUTData", "OW", np.arange(2**16, dtype="<u2").tobytes())
+    values = np.array([[0, 13_107, 65_535]], dtype=np.uint16)
+    assert grey(dicom(tmp_path / "a.dcm", values, VOILUTSequence=[whole])) == [[0, 51, 255]]
+
+
 def test_of_several_tables_the_first_counts(tmp_path):
     tables = [table([0, 10, 40, 100]), table([100, 40, 10, 0])]
     with pytest.warns(UserWarning, match="several windows or tables"):
@@ -170,9 +196,16 @@ def test_a_modality_table_comes_before_the_window(tmp_path, stored, bits):
 
 
 def test_a_table_that_ends_early_says_so_in_a_short_line(tmp_path):
-    short = table([0] * 4096)
-    short.add_new("LUTData", "OW", bytes(5_000))
-    assert "8192 bytes" in reason(dicom(tmp_path / "a.dcm", FIVE, VOILUTSequence=[short]))
+    for name, kind, entries in (("a.dcm", "OW", bytes(5_000)), ("b.dcm", "US", [0] * 2_500)):
+        short = table([0] * 4096)
+        short.add_new("LUTData", kind, entries)
+        path = dicom(tmp_path / name, FIVE, VOILUTSequence=[short])
+        assert reason(path) == "its VOILUTSequence has 2500 of the 4096 entries that it declares"
+
+
+def test_values_that_are_not_in_the_lowest_bits_are_refused(tmp_path):
+    path = dicom(tmp_path / "a.dcm", FIVE * np.uint16(16), BitsStored=12, HighBit=15)
+    assert "values of 12 bits up to bit 15" in reason(path)
 
 
 def test_padding_counts_for_nothing_and_is_black(tmp_path):

@@ -119,3 +119,16 @@ def test_the_number_of_threads_does_not_matter():
         grown.append(grow_forest(Columns.sort(x), y, Bootstrap.draw(len(y), 6, 0)).importance())
     torch.set_num_threads(before)
     assert (grown[0] == grown[1]).all()
+
+
+@pytest.mark.parametrize(("cause", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (None, SystemError)])
+def test_an_interrupt_of_compiled_code_is_an_interrupt(monkeypatch, cause, raised):
+    def cut(*_):
+        inner = SystemError("returned a result with an exception set")
+        inner.__cause__ = cause
+        raise SystemError("returned a result with an exception set") from inner
+
+    monkeypatch.setattr("dia_analysis.forest.grow", cut)
+    columns = Columns.sort(np.zeros((1, 4), np.float32))
+    with pytest.raises(raised):
+        grow_forest(columns, np.zeros(4), Bootstrap.draw(4, 1, seed=0))

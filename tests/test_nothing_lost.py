@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 import zarr
+from matplotlib.figure import Figure
 from test_claims import BETTER, WORSE, result
 from test_cli import SE, analyze, failure, images, plain_checkpoint, train
 
@@ -22,6 +23,7 @@ from dia_analysis import CaptureStore
 from dia_analysis.output import hold, take
 from dia_analysis.store_writer import _rounded
 from dia_models.saving import alone
+from figures.style import save_figure
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DRAWING = ("cli.correlation.draw", "cli.gini._write_files", "cli.gradients.draw", "figures.save_figure")
@@ -114,6 +116,18 @@ def test_a_disk_of_64_kilobytes(name, network, tiny_disk, capsys):
         assert not list(tiny_disk.iterdir())
 
 
+def test_a_disk_that_is_full_when_the_pdf_is_drawn(tiny_disk, tmp_path):
+    """Matplotlib's own error hides why it cannot draw into a file."""
+    (tiny_disk / "figure.png").symlink_to(tmp_path / "figure.png")
+    with suppress(OSError):
+        (tiny_disk / "filler").write_bytes(bytes(2**17))
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    with pytest.raises(OSError, match="No space left on device"):
+        save_figure(figure, tiny_disk / "figure")
+    assert (tmp_path / "figure.png").stat().st_size
+
+
 def test_a_store_on_a_disk_of_64_kilobytes(network, tiny_disk, capsys):
     ckpt, data = network
     out = tiny_disk / "maps.zarr"
@@ -168,8 +182,23 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(command, where, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["gini", "eval", "report", "sweep"])
+def test_commands_that_share_nothing_refuse_several_processes(command, network, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    out = ("--out", tmp_path / ("page.html" if command == "report" else "out"))
+    ckpt, data = network
+    given = ("table04", "--scale", "laptop") if command == "sweep" else ("--ckpt", ckpt, "--data", data)
+    run = train if command in ("eval", "sweep") else analyze
+    assert run(command, *given, *out) == 1
+    assert capsys.readouterr().err.startswith("error: this command runs in one process; start it without torchrun")
+    assert not out[1].exists()
+
+
 def test_an_interrupt_elsewhere_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setattr("cli.models.print_models", interrupt)
+    assert train("models") == 130
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+    monkeypatch.setattr("typer.main.get_command", interrupt)  # before the command line is read
     assert train("models") == 130
     assert capsys.readouterr().err == "interrupted; nothing was written\n"
 

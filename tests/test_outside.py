@@ -159,10 +159,9 @@ class Evil:
         return exec, ("raise SystemExit('it ran')",)
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_nothing_in_a_pickle_runs(tmp_path):
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
-    with pytest.raises(ModelInputError, match=r"evil.pth (is not read|cannot be read)"):
+    with pytest.raises(ModelInputError, match="evil.pth is not read, since it is no file that torch.save writes"):
         read_state_dict(tmp_path / "evil.pth")
     source, _ = public_weights(tmp_path, extra=Evil())
     with pytest.raises(ModelInputError, match="is not read, since it holds more than tensors"):
@@ -199,7 +198,6 @@ def test_numpys_own_functions_are_not_called(tmp_path, monkeypatch):
     assert list(read_state_dict(tmp_path / "a.pth")) == ["a"]
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("content", [b"", b"text", pickle.dumps([1, 2])])
 def test_files_that_hold_no_state_dict_are_refused(tmp_path, content):
     (tmp_path / "a.pth").write_bytes(content)

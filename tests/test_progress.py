@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import sys
 
 import pytest
@@ -43,6 +44,14 @@ def test_tensorboard_has_the_rows_of_the_table(tmp_path):
     assert {"train_loss", "val_accuracy", "learning_rate", "seconds"} <= curves.keys()
     for name, values in curves.items():
         assert values == {epoch: pytest.approx(float(table[epoch][name]), rel=1e-6) for epoch in (0, 1)}
+
+
+def test_lightning_tells_no_tips(tmp_path, caplog):
+    """Its import, which comes late, sets it to tell them."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+    assert run(*FIT, "--set", "epochs=1", "--out", tmp_path / "run") == 0
+    assert not [record for record in caplog.records if record.name.startswith("lightning")]
+    assert logging.getLogger("lightning.pytorch").level == logging.WARNING
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard.*")

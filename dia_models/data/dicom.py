@@ -57,6 +57,8 @@ def read_dicom(path: Path, largest_pixels: int) -> Grey | UInt8[np.ndarray, "hei
     if kind not in GREY + COLOUR:
         raise DicomError(f"DICOM values of the kind {kind}; accepted: {', '.join(GREY + COLOUR)}")
     stored = _pixels(dataset)
+    if dataset.get("HighBit") not in (None, dataset.BitsStored - 1):
+        raise DicomError(f"values of {dataset.BitsStored} bits up to bit {dataset.HighBit}; the lowest are accepted")
     if kind in COLOUR:
         return _colour(stored)
     if stored.ndim != 2:
@@ -140,21 +142,23 @@ def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset
     """The values through the file's transforms, from 0 to 255."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-    takes = _table(dataset, "ModalityLUTSequence")
+    for tag in ("RescaleSlope", "RescaleIntercept"):
+        if dataset.get(tag, 0) is None:  # a tag without a value says as much as none
+            delattr(dataset, tag)
+    modality, voi = (_table(dataset, f"{kind}LUTSequence") for kind in ("Modality", "VOI"))
     with np.errstate(over="ignore", invalid="ignore"):  # checked in the next line
-        values = apply_modality_lut(stored if takes is None else _whole(stored, takes), dataset)
+        values = apply_modality_lut(stored if modality is None else _whole(stored, modality), dataset)
     _check_finite("rescale slope or intercept", [values.min(), values.max()])
-    takes = _table(dataset, "VOILUTSequence")
-    if takes is not None:
-        ends = apply_voi_lut(np.arange(takes.start, takes.stop), dataset)
-        values = apply_voi_lut(_whole(values, takes), dataset)
+    if voi is not None:
+        ends = apply_voi_lut(np.arange(voi.start, voi.stop), dataset)
+        values = apply_voi_lut(_whole(values, voi), dataset)
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         _check_finite("window", [*np.ravel(dataset.WindowCenter), *np.ravel(dataset.WindowWidth)])
         _say_several(dataset["WindowCenter"].VM)
         ends = apply_voi_lut(np.array([-np.inf, np.inf]), dataset)
         values = apply_voi_lut(values, dataset)
-    elif values is stored and stored.dtype.kind == "u" and dataset.BitsStored <= 8:
-        ends = np.array([0, 2**dataset.BitsStored - 1])
+    elif modality is None and stored.dtype.kind == "u" and dataset.BitsStored <= 8:
+        ends = apply_modality_lut(np.array([0, 2**dataset.BitsStored - 1]), dataset)
     else:
         ends = values[~padding]
     return _scaled(values, float(ends.min()), float(ends.max()))
@@ -165,6 +169,7 @@ def _table(dataset: Any, sequence: str) -> range | None:
 
     Files pack entries of 8 bits two to a word, and write negative first values as unsigned ones. pydicom counts
     entries in as many bits as the results have (of 4096 entries of 8 bits it sees 256), so they are declared as 16.
+    Raises DicomError for a table with fewer entries than it declares.
     """
     tables = dataset.get(sequence) or [{}]
     table = tables[0]
@@ -173,11 +178,15 @@ def _table(dataset: Any, sequence: str) -> range | None:
     _say_several(len(tables))
     entries, first, _ = map(int, table.LUTDescriptor)
     entries = entries or 2**16
-    if isinstance(table.LUTData, bytes) and entries <= len(table.LUTData) <= entries + 1:
-        table.add_new("LUTData", "US", list(table.LUTData))
-    if dataset.PixelRepresentation and first >= 2**15:
+    data = table.LUTData
+    if isinstance(data, bytes) and entries <= len(data) <= entries + 1:
+        data = list(data)
+        table.add_new("LUTData", "US", data)
+    if (found := len(data) // 2 if isinstance(data, bytes) else np.size(data)) < entries:
+        raise DicomError(f"its {sequence} has {found} of the {entries} entries that it declares")
+    if first >= 2**15 and (dataset.PixelRepresentation or (dataset.get("RescaleIntercept") or 0) < 0):
         first -= 2**16
-    table.add_new("LUTDescriptor", "SS" if first < 0 else "US", [entries, first, 16])
+    table.add_new("LUTDescriptor", "SL", [entries % 2**16, first, 16])  # as SL, any first value is taken
     return range(first, first + entries)
 
 

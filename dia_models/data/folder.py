@@ -66,14 +66,15 @@ def image_folder(folder: Path, request: Request) -> FileImages:
     """The images of a folder: one class per sub-folder, or without classes if it holds images itself.
 
     An image in a folder inside a class folder counts for the class, with a warning.
-    Raises ModelInputError for a folder without images, for a class folder without images, and for a class whose
-    name no checkpoint could hold.
+    Raises ModelInputError for a folder without images, for a class folder without images, for a class whose name no
+    checkpoint could hold, and for a single folder that holds folders only, which is no class but wraps them.
     """
     class_folders = _folders(folder)
     found = [(path, label) for label, inside in enumerate(class_folders) for path in image_paths(inside)]
     loose = sorted(path for path in folder.iterdir() if is_own(path) and is_image(path))
     classes = tuple(path.name for path in class_folders)
     if found:
+        _check_not_wrapped(class_folders, [path for path, _ in found])
         _check_classes(folder, classes, {label for _, label in found})
         _say_where(folder, [path for path, _ in found], len(loose))
     else:
@@ -86,6 +87,15 @@ def image_folder(folder: Path, request: Request) -> FileImages:
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and is_own(path))
+
+
+def _check_not_wrapped(class_folders: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Archives often unpack to one folder around the class folders."""
+    if len(class_folders) == 1 and all(path.parent != class_folders[0] for path in paths):
+        inside = some(path.name + "/" for path in _folders(class_folders[0]))
+        raise ModelInputError(
+            "data", f"{class_folders[0].parent} has one folder, which holds {inside}; give folder:{class_folders[0]}"
+        )
 
 
 def _check_classes(folder: Path, classes: Sequence[str], with_images: set[int]) -> None:
