@@ -86,7 +86,6 @@ def _new_folder(config: RunConfig, held: ExitStack) -> Path:
 
 
 def _train(config: RunConfig, out: Path, where: torch.device, tensorboard: bool, options: dict[str, Any]) -> RunResult:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         return fit(config, out, where, callbacks=_watchers(out, tensorboard), **options)
     except (KeyboardInterrupt, SystemExit) as error:  # the second is Lightning's answer to an interrupt
@@ -100,6 +99,7 @@ def _watchers(out: Path, tensorboard: bool) -> Iterator[Any]:
     from cli.run_progress import RunProgress
     from dia_models.tensorboard import TensorBoardLog
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import has set another
     yield RunProgress()
     if tensorboard:
         yield TensorBoardLog(out)

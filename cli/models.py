@@ -19,7 +19,7 @@ def print_models(pattern: str, num_classes: int, *, as_json: bool) -> None:
     """Print the names that match, with trainable parameters; the networks are never given memory."""
     names = list_models(pattern)
     if not names:
-        raise unknown("model", pattern, list_models(), listed_by="dia-train models")
+        raise unknown("pattern", pattern, list_models(), listed_by="dia-train models")
     count = ParameterCounter()
     if as_json:
         models = [{"name": name, "parameters": count(_spec(name, num_classes))} for name in names]

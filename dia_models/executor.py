@@ -1,5 +1,6 @@
 """Train many runs at once on one machine: a process for each share of its cores, or for each GPU."""
 
+import importlib
 import logging
 import multiprocessing
 import os
@@ -139,6 +140,7 @@ def _settle(free: "SimpleQueue[Place]") -> None:
     global _place
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started the workers decides
+    importlib.import_module("lightning.pytorch")  # sets a level of its own
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     _place = free.get()
     if _place.cores:
