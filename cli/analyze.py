@@ -105,6 +105,8 @@ def capture(
     strict: o.Strict = False,
 ) -> None:
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
+    if resume and overwrite:
+        raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
     from cli.inputs import open_inputs
     from cli.publishing import Out
     from dia_analysis.processes import joined
@@ -378,11 +380,12 @@ def cost(
     batch_size: o.BatchSize = 32,
 ) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
-    from cli.cost import report
     from cli.networks import candidates
     from cli.publishing import Out
 
-    compared = candidates(ckpts or (), models or (), changes or ())
+    compared = candidates(ckpts or (), models or (), changes or (), tasks=("classification", "detection"))
+    from cli.cost import report  # late: it draws
+
     report(
         compared,
         Out(out, overwrite),
@@ -467,9 +470,6 @@ def report(
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
     from cli.inputs import open_all
     from cli.publishing import Out
-    from cli.report import write_report
-    from cli.testing import Options
-    from cli.xray_report import write_report as write_xray
 
     everyone = open_all(
         ckpts,
@@ -483,6 +483,10 @@ def report(
         strict=strict,
         seed=seed,
     )
+    from cli.report import write_report  # late: they draw
+    from cli.testing import Options
+    from cli.xray_report import write_report as write_xray
+
     options = Options(data_dir, download, device, batch_size, workers, strict)
     if xray:
         write_xray(ckpts, everyone, masks, options, Out(out, overwrite))

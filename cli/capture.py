@@ -7,7 +7,7 @@ from cli.console import note, say, say_json
 from cli.inputs import Inputs
 from cli.naming import default_name
 from cli.publishing import Out, first_free
-from dia_analysis import CaptureStore, write_store
+from dia_analysis import AnalysisInputError, CaptureStore, write_store
 
 
 def capture_to_store(
@@ -36,6 +36,10 @@ def capture_to_store(
                 resume=resume,
                 overwrite=out.overwrite,
             )
+        except AnalysisInputError as error:
+            if error.argument != "capture":
+                raise
+            raise AnalysisInputError("out", str(error)) from error  # which gives the store here
         except KeyboardInterrupt as interrupt:
             begun = path.exists() and (resume or _number(path) != before)
             kept = f"what is captured is kept in {path}; to continue, run it again with --resume --out {path}"

@@ -83,12 +83,18 @@ def _line(error: Exception, command: Any, arguments: Sequence[str]) -> str:
 
 
 def _option(argument: str, command: Any, arguments: Sequence[str]) -> str | None:
-    """What the user calls an argument: the option of that name, or the positional one; None if there is neither."""
+    """What the user calls an argument: the option of that name, --set, or the positional one; None if there is none.
+
+    An argument in capitals is a positional one, also where an option has its name.
+    """
     commands = getattr(command, "commands", {})
     chosen = next((commands[word] for word in arguments if word in commands), command)
-    name = argument.lower().replace("_", "-")
-    options = [option for parameter in chosen.params for option in parameter.opts]
-    if f"--{name}" in options and not argument.isupper():
-        return f"--{name}"
-    given = (str(p.metavar or p.name).strip("[].") for p in chosen.params if p.param_type_name == "argument")
-    return next((shown.upper() for shown in given if shown.lower() == name), None)
+    options = {option for parameter in chosen.params for option in parameter.opts}
+    named = {str(p.metavar or p.name).strip("[].").upper() for p in chosen.params if p.param_type_name == "argument"}
+    set_here = {word.removeprefix("--set=").partition("=")[0] for word in arguments if "=" in word}
+    option = f"--{argument.lower().replace('_', '-')}"
+    if option in options and not argument.isupper():
+        return option
+    if "--set" in options and argument in set_here:
+        return "--set"
+    return argument.upper() if argument.upper() in named else None

@@ -1,6 +1,6 @@
 """The networks that a command compares: checkpoints, the kept epochs of runs, and fresh ones by name."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ import torch
 
 from cli.naming import names
 from cli.settings import parse_setting
-from dia_models import Checkpoint, ModelInputError, create_model
+from dia_models import Checkpoint, ModelInputError, ModelSpec, create_model
+from dia_models.models import blueprint, require_classifier, task_of
 from dia_models.network import Network
 
 RUN_FILE = "model.safetensors"
@@ -37,12 +38,17 @@ class Candidate:
 
 
 def candidates(
-    checkpoints: Iterable[str], models: Iterable[str], changes: Iterable[str], runs: Iterable[list[Path]] = ()
+    checkpoints: Iterable[str],
+    models: Iterable[str],
+    changes: Iterable[str],
+    runs: Iterable[list[Path]] = (),
+    *,
+    tasks: Container[str] = ("classification",),
 ) -> list[Candidate]:
     """Checkpoints, then networks of runs (a list of files each), then fresh ones that share the options `changes`.
 
     Checkpoints and runs have the names that `cli.naming.names` gives. Raises ModelInputError if there is nothing to
-    compare, and for options without a use.
+    compare, for options without a use, and for a fresh network that is made for another task than `tasks`.
     """
     checkpoints, models, changes = list(checkpoints), list(models), list(changes)
     if changes and not models:
@@ -52,6 +58,10 @@ def candidates(
     named = names([*checkpoints, *(str(Path(files[0]).with_name(RUN_FILE)) for files in sources[len(checkpoints) :])])
     saved = [Candidate(name, file) for name, files in zip(named, sources, strict=True) for file in files]
     options = tuple(parse_setting(change) for change in changes)
+    for model in models:
+        if task_of(model) not in tasks:
+            require_classifier(model, "model")
+        blueprint(ModelSpec(name=model, options=dict(options)))  # raises for an option that it does not have
     found = [*saved, *(Candidate(model, model=model, options=options) for model in models)]
     if not found:
         raise ModelInputError("model", "say which networks to compare: --model NAME or --ckpt FILE, several times")
@@ -71,4 +81,9 @@ def run_files(runs: list[Path], every_epoch: bool) -> list[list[Path]]:
         return []
     from dia_models.run import MODEL, kept_epochs  # takes seconds
 
-    return [kept_epochs(run) if every_epoch else [run / MODEL] for run in runs]
+    if every_epoch:
+        return [kept_epochs(run) for run in runs]
+    for run in runs:
+        if not (run / MODEL).is_file():
+            raise ModelInputError("run", f"{run} is no finished run of dia-train fit: it has no {MODEL}")
+    return [[run / MODEL] for run in runs]

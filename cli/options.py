@@ -36,11 +36,15 @@ def existing(argument: str) -> Callable[[Path], None]:
     return check
 
 
-def known_checkpoint(source: str) -> None:
-    """Check that a checkpoint is there. Raises ModelInputError."""
+def known_checkpoint(source: str, argument: str = "ckpt") -> None:
+    """Check that a checkpoint is there. Raises ModelInputError, which names the argument."""
+    from dia_models import ModelInputError
     from dia_models.checkpoint_files import locate_checkpoint
 
-    locate_checkpoint(source)
+    try:
+        locate_checkpoint(source)
+    except ModelInputError as error:
+        raise ModelInputError(argument, str(error)) from error
 
 
 def known_model(name: str) -> None:
@@ -48,6 +52,14 @@ def known_model(name: str) -> None:
     from dia_models.models import task_of
 
     task_of(name)
+
+
+def known_device(name: str) -> None:
+    """Check that a device is there. Raises ModelInputError."""
+    if name not in ("auto", "cpu"):  # which always are, and asking costs torch's import
+        from dia_models.device import choose_device
+
+        choose_device(name)
 
 
 def known_recipe(name: str) -> None:
@@ -122,7 +134,10 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch the data set i
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default a new one in dia-out/.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", callback=each_checked(known_device)),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="For everything that is drawn at random.")]
 BatchSize = Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Images at a time.")]
 Workers = Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that decode image files.")]

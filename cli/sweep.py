@@ -104,7 +104,7 @@ def _recipe_changes(changes: list[str]) -> dict[str, Any]:
     values = dict(parse_setting(change) for change in changes)
     for key in values:
         if key not in Recipe.model_fields:
-            raise ModelInputError("set", f"{key} is not a field of the recipe, which is all that a sweep lets change")
+            raise unknown("set", key, Recipe.model_fields, listed_by="docs/training.md")
     return values
 
 
@@ -153,7 +153,10 @@ def _find_data(runs: list[PlannedRun], data_dir: Path | None, download: bool, st
     for config in configs.values():
         find = task_for(config.model).find
         where = {"data_dir": data_dir, "download": download, "strict": strict, "stream": config.recipe.streams}
-        find(config.data, config.image_size, config.channels, **where)
+        try:
+            find(config.data, config.image_size, config.channels, **where)
+        except ModelInputError as error:
+            raise ModelInputError("data_dir", str(error)) from error  # a sweep says itself which data
 
 
 def collect(plan: Sweep, scale: str, runs: list[PlannedRun], out: Path) -> SweepResult:

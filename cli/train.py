@@ -1,5 +1,6 @@
 """dia-train: train the networks that dia-analyze looks into."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,7 @@ def fit(
         typer.Option(
             "--from",
             help="Start from a checkpoint's weights, a path or a bundled name.",
-            callback=o.each_checked(o.known_checkpoint),
+            callback=o.each_checked(partial(o.known_checkpoint, argument="from")),
         ),
     ] = None,
     keep_every: Annotated[
@@ -225,6 +226,8 @@ def models(
     as_json: o.Json = False,
 ) -> None:
     """List the networks and their trainable parameters."""
+    if audit + attention + bundled > 1:
+        raise typer.BadParameter("give one of --audit, --attention and --bundled", param_hint="--audit")
     from cli.models import print_attention, print_audit, print_bundled, print_models
 
     if bundled:

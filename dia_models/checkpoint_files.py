@@ -25,6 +25,8 @@ def locate_checkpoint(source: str | Path) -> Path:
 
 
 def _locate(source: str | Path) -> Path:
+    if not str(source):
+        raise ModelInputError("ckpt", f"no name given; a checkpoint is one {SUFFIX} file")
     path = Path(source).expanduser()
     if path.is_file():
         return path
@@ -33,7 +35,7 @@ def _locate(source: str | Path) -> Path:
     if path.exists():
         raise ModelInputError("ckpt", f"{source} is no file; a checkpoint is one {SUFFIX} file")
     if path.suffix or len(path.parts) > 1:
-        raise ModelInputError("ckpt", f"there is no file {source}")
+        raise ModelInputError("ckpt", f"there is no file {source}; give a {SUFFIX} file or a bundled name")
     raise unknown(
         "ckpt",
         str(source),

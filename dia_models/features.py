@@ -51,7 +51,10 @@ def feature_network(name: str) -> FeatureNetwork:
     """
     if name == INCEPTION:
         return _inception()
-    checkpoint = Checkpoint.read(name)
+    try:
+        checkpoint = Checkpoint.read(name)
+    except ModelInputError as error:
+        raise ModelInputError("features", str(error)) from error
     require_classifier(checkpoint.info.model.name, "features")
     model = checkpoint.build()
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]

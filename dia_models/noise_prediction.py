@@ -121,7 +121,10 @@ class NoisePrediction:
         real, test = parts
         job = cls(config, *divided(config, real), real, test)
         if config.recipe.frechet_features is not None:
-            feature_network(config.recipe.frechet_features)  # rather now than after hours of training
+            try:
+                feature_network(config.recipe.frechet_features)  # rather now than after hours of training
+            except ModelInputError as error:
+                raise ModelInputError("set", f"frechet_features: {error}") from error
         elif config.recipe.frechet_images is not None:
             raise ModelInputError(
                 "set", "frechet_images needs frechet_features: a classifier's checkpoint or inception"

@@ -99,9 +99,8 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ModelInputError(
-            "set", f"{field}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
-        ) from error
+        reason = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [0.5, 0.75]")
+        raise ModelInputError("set", f"{field}={first['input']!r}: {reason}") from error
 
 
 def _folder() -> Path:

@@ -37,7 +37,7 @@ class RunConfig(BaseModel):
         path = directory / CONFIG
         try:
             return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ModelInputError("resume", f"{directory} holds no run: it has no {CONFIG}") from error
         except ValidationError as error:
             first = error.errors()[0]

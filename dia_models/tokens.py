@@ -56,7 +56,7 @@ def check_images(images: Float[Tensor, "batch channel height width"], image_size
     height, width = images.shape[-2:]
     if (height, width) != (image_size, image_size):
         raise ModelInputError(
-            "images",
+            "image_size",
             f"images of {height}x{width} given; this network takes {image_size}x{image_size}: "
             "scale them, or build it with another image_size",
         )

@@ -649,7 +649,7 @@ def swin():
 REFUSED = {
     "an unknown module": (resnet, {"name": "dia_lsdm"}, "unknown attention 'dia_lsdm'; did you mean 'dia_lstm'"),
     "an unknown option": (resnet, {"reductions": 4}, "unknown options 'reductions'; did you mean 'reduction'"),
-    "an option's type": (resnet, {"reduction": 4.0}, "reduction must be of type int, not 4.0"),
+    "an option's type": (resnet, {"reduction": 4.0}, "reduction must be a whole number, not 4.0"),
     "an option's value": (resnet, {"reduction": 5}, "reduction 5 must divide the 64 channels"),
     "one of ours": (lambda: create_model("cifar_resnet20"), {}, "cifar_resnet20 is one of ours; create_model makes"),
     "attached twice": (small, {}, "the network has something named 'attention'"),

@@ -231,7 +231,7 @@ def test_every_attention_is_listed_on_every_backbone():
         ("cifar_resnet29_se", {"attention_blocks": (0,)}, "attention_blocks: there is no 0; accepted: 1 to 3"),
         ("cifar_resnet29", {"attention_blocks": (1,)}, "attention_blocks was given, but the network has no attention"),
         ("cifar_resnet29", {"attention_blocks": 1}, "attention_blocks must be a list of whole numbers, not 1"),
-        ("cifar_resnet29", {"skip": 0}, "skip must be of type bool, not 0"),
+        ("cifar_resnet29", {"skip": 0}, "skip must be true or false, not 0"),
         ("cifar_preresnet163", {}, "cifar_preresnet163: the depth must be 9n \\+ 2"),
         ("cifar_wrn28_10", {}, "unknown model 'cifar_wrn28_10'"),
     ],

@@ -134,8 +134,8 @@ def test_unknown_models_are_named_with_the_nearest(name, message):
         ({"reductoin": 4}, "unknown option 'reductoin'; did you mean 'reduction'"),
         ({"reduction": 7}, "reduction 7 must divide the 64 channels"),
         ({"reduction": 0}, "reduction 0 must divide"),
-        ({"reduction": "4"}, "reduction must be of type int, not '4'"),
-        ({"reduction": True}, "reduction must be of type int, not True"),
+        ({"reduction": "4"}, "reduction must be a whole number, not '4'"),
+        ({"reduction": True}, "reduction must be a whole number, not True"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -22,9 +22,13 @@ WITHOUT_TORCH = [
     "analyze tables --runs nowhere",
     "train eval --ckpt typo",
     "train fit --recipe typo",
+    "train fit --from typo",
 ]
 WITH_TORCH = [
     "analyze gradients --model typo",
+    "analyze gradients --model cifar_resnet20 --set epochs=3",
+    "analyze correlation --ckpt digits-resnet56-se --device gpu",
+    "analyze report --ckpt digits-resnet56-se --data typo",
     "analyze cost --model typo",
     "analyze correlation --ckpt digits-resnet56-se --data typo",
     "analyze correlation --ckpt digits-resnet56-se --data cifar10 --data-dir nowhere",

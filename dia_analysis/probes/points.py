@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import accumulate
 
 from torch import nn
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.self_attention import shows_self_attention
 
-SHOWN = 12
+LONGEST = 260  # characters of an error, before "and 12 more"
 
 
 def find_points(model: nn.Module) -> tuple[str, ...]:
@@ -23,11 +24,11 @@ def find_points(model: nn.Module) -> tuple[str, ...]:
     """
     found = tuple(_gates(model)) or tuple(_self_attention(model))
     if not found:
-        raise AnalysisInputError(
-            "points",
+        start = (
             f"no attention gate was found in {type(model).__name__}; name the modules whose outputs are attention "
-            f"maps, such as 'layer*.attention.sigmoid'. Its modules: {_some(_names(model))}",
+            "maps, such as 'layer*.attention.sigmoid'. Its modules: "
         )
+        raise AnalysisInputError("points", start + _some(_names(model), LONGEST - len(start)))
     return found
 
 
@@ -73,15 +74,17 @@ def _passes_or_squashes(module: nn.Module) -> bool:
 def _no_match(model: nn.Module, pattern: str) -> AnalysisInputError:
     names, gates = _names(model), list(_gates(model))
     near = get_close_matches(pattern, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    listed = f"Attention gates: {_some(gates)}" if gates else f"Its modules: {_some(names)}"
-    return AnalysisInputError("points", f"no module matches {pattern!r}; {hint}{listed}")
+    hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+    start = f"no module matches {pattern!r}. {hint}{'Attention gates' if gates else 'Its modules'}: "
+    return AnalysisInputError("points", start + _some(gates or names, LONGEST - len(start)))
 
 
 def _names(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_modules() if name]
 
 
-def _some(names: list[str]) -> str:
-    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _some(names: list[str], room: int) -> str:
+    """The first names, as many as so many characters hold, and how many more there are."""
+    shown = max(1, sum(length <= room for length in accumulate(len(name) + 2 for name in names)))
+    more = f", and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -12,6 +12,14 @@ from dia_models.errors import ModelInputError, unknown
 
 AnyAttention = TypeVar("AnyAttention", bound=type[Attention])
 
+KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    tuple: "a list of whole numbers",
+}
+
 
 @dataclass(frozen=True)
 class About:
@@ -59,8 +67,7 @@ def check_options(argument: str, given: Mapping[str, Any], accepted: Mapping[str
             raise unknown(argument, option, accepted)
         expected = type(accepted[option])
         if type(value) is not expected:
-            kind_of = "a list of whole numbers" if expected is tuple else f"of type {expected.__name__}"
-            raise ModelInputError(argument, f"{option} must be {kind_of}, not {value!r}")
+            raise ModelInputError(argument, f"{option} must be {KINDS[expected]}, not {value!r}")
 
 
 def register(

@@ -45,6 +45,8 @@ def open_data(
         raise ModelInputError(
             "data", f"{name} has objects in boxes, for detectors; accepted here: {', '.join([*SETS, 'folder:PATH'])}"
         )
+    if name not in SETS and len(Path(name).parts) > 1:
+        raise ModelInputError("data", f"unknown data {name!r}; a folder of images is given as folder:{name}")
     if name not in SETS:
         raise unknown("data", name, [*SETS, "folder:PATH"])
     return SETS[name](request)
