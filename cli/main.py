@@ -1,10 +1,12 @@
 """Run a command and turn every outcome into an exit code: 0 ok, 1 error, 2 usage, 130 interrupted."""
 
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from threading import Event
 from typing import Any, NoReturn
 
 import typer
@@ -15,6 +17,7 @@ from dia_models.errors import one_line
 DEBUG_OPTION = "--debug"
 LONGEST_LINE = 300
 INTERRUPTED = 130
+_interrupt_came = Event()
 
 
 class _InterruptedError(Exception):
@@ -24,7 +27,15 @@ class _InterruptedError(Exception):
 def start(app: typer.Typer) -> NoReturn:
     """Run a Typer app on the command line's arguments and leave with its exit code."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has it ignored
+        signal.signal(signal.SIGINT, interrupt)
     sys.exit(run(app, sys.argv[1:]))
+
+
+def interrupt(number: int, frame: Any) -> NoReturn:
+    """Raise KeyboardInterrupt, and note that: a library that is being imported may lose it, and fail in another way."""
+    _interrupt_came.set()
+    signal.default_int_handler(number, frame)
 
 
 def run(app: typer.Typer, arguments: list[str]) -> int:
@@ -44,6 +55,9 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
                 out.flush()  # what was found stands before the error
             if DEBUG_OPTION in arguments:
                 traceback.print_exc()
+            if _interrupt_came.is_set():
+                _tell("interrupted")
+                return INTERRUPTED
             _tell(one_line(f"error: {_line(error, typer.main.get_command(app), arguments)}", LONGEST_LINE))
             return 1
 

@@ -3,12 +3,13 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 import zarr
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from test_claims import BETTER, WORSE, result
 from test_cli import SE, analyze, failure, images, plain_checkpoint, train
 
+import cli.main
 from cli.naming import default_name, file_name, names
 from cli.pipe import NotPrintedError, Pipe
 from cli.publishing import Out, first_free
@@ -201,6 +203,20 @@ def test_an_interrupt_elsewhere_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setattr("typer.main.get_command", interrupt)  # before the command line is read
     assert train("models") == 130
     assert capsys.readouterr().err == "interrupted; nothing was written\n"
+
+
+def test_an_interrupt_that_a_library_loses_is_one_line_too(monkeypatch, capsys):
+    """As numpy's, interrupted while torch imports it, which then recurses without end."""
+
+    def lose():
+        with suppress(KeyboardInterrupt):
+            cli.main.interrupt(signal.SIGINT, None)
+        raise RecursionError
+
+    monkeypatch.setattr("cli.main._interrupt_came", Event())
+    monkeypatch.setattr("cli.models.print_models", lambda *_, **__: lose())
+    assert train("models") == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_an_interrupted_capture_says_how_to_go_on(network, tmp_path, capsys, monkeypatch):
