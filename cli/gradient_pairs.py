@@ -129,7 +129,8 @@ class Pair:
         """The same in a line."""
         kind = "with skip connections" if self.skip else "without skip connections"
         count = len(self.seeds)
-        over = "1 seed" if count == 1 else f"{count} seeds; median [95 % interval]" if count >= LEAST else "2 seeds"
+        over = "1 seed" if count == 1 else f"{count} seeds"
+        over += "; median [95 % interval of the geometric mean]" if count >= LEAST else ""
         sizes = {"mean": self.means, "median": self.medians, "variance": self.variances}
         listed = "; ".join(f"{name} x {', '.join(map(str, ratios))}" for name, ratios in sizes.items())
         larger = ", ".join(str(ratio.larger) for ratio in self.means)

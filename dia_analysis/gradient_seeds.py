@@ -160,4 +160,5 @@ def _told(changes: list[float]) -> str:
         return "no number, as it is zero at both ends"
     if span is None:
         return f"{' and '.join(map(told, changes))} decades"
-    return f"{told(middle)} decades (median; 95 % interval {told(span[0])} to {told(span[1])})"
+    low, high = map(told, span)
+    return f"{told(middle)} decades (median of the seeds; 95 % interval of their mean {low} to {high})"

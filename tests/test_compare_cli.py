@@ -32,7 +32,8 @@ def test_gradients_of_fresh_networks_beside_a_checkpoint(tmp_path, capsys):
     assert f"{SE}: " in out
     assert "from stage 3 back to stage 1 its mean changes by" in out
     assert "cifar_resnet20 (3 seeds): " in out
-    assert "  cifar_resnet20_dia_lstm (without skip connections, 3 seeds; median [95 % interval]): mean x " in out
+    over = "3 seeds; median [95 % interval of the geometric mean]"
+    assert f"  cifar_resnet20_dia_lstm (without skip connections, {over}): mean x " in out
     assert "\x1b" not in out + err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     drawn = {f"fig13-{figure}.{kind}" for figure in ("distribution", "blocks") for kind in ("png", "pdf")}
