@@ -10,14 +10,15 @@ from cli.publishing import Found, Out
 from cli.tally import Tally
 from dia_analysis import CaptureStore, correlate_layers, correlate_store
 from dia_analysis.beside_untrained import Baseline, BesideUntrained
+from dia_analysis.counted import counted
 from dia_analysis.output import write_json
 
 
 def about(images: int) -> str:
     """What is measured."""
     return (
-        f"Pearson r between the attention maps of two layers of a stage, image by image, on {images} images; and the "
-        "same in the untrained network."
+        "Pearson r between the attention maps of two layers of a stage, image by image, on "
+        f"{counted(images, 'image')}; and the same in the untrained network."
     )
 
 
@@ -80,7 +81,8 @@ def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
 def text(outcome: BesideUntrained) -> str:
     """The tables and the finding."""
     origin = outcome.trained.provenance
-    head = f"{origin.checkpoint or 'a network'} on {outcome.trained.images} images of {origin.data or 'unnamed data'}"
+    images = counted(outcome.trained.images, "image")
+    head = f"{origin.checkpoint or 'a network'} on {images} of {origin.data or 'unnamed data'}"
     tables = f"{head}: Pearson r between the attention maps of a stage's layers\n\n{outcome.trained.summary()}\n\n"
     if outcome.training and (accuracy := outcome.training.accuracy) is not None:
         tables += f"It gets {accuracy:.1%} of these images right.\n\n"

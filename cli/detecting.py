@@ -12,6 +12,7 @@ from cli.naming import read_named
 from cli.publishing import Found, Out
 from cli.testing import Options
 from dia_analysis import Provenance
+from dia_analysis.counted import counted
 from dia_analysis.output import write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.average_precision import Detected, DetectionScores, average_precision, detect, require_scoring
@@ -52,7 +53,9 @@ class Scored:
     def summary(self) -> str:
         """The six numbers in percent, and AP by class."""
         numbers = ", ".join(f"{TITLES[name]} {_percent(value)}" for name, value in self.scores.scores.items())
-        lines = [f"{self.checkpoint.name} on {self.scores.images} images of {self.data}, in percent: {numbers}"]
+        lines = [
+            f"{self.checkpoint.name} on {counted(self.scores.images, 'image')} of {self.data}, in percent: {numbers}"
+        ]
         lines.append(f"  precision in training: {in_words(self.checkpoint.info.machine)}")
         for name, value in zip(self.checkpoint.info.classes[1:], self.scores.per_class_ap, strict=True):
             lines.append(f"  {name:<20} {_percent(value)}")

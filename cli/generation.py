@@ -10,6 +10,7 @@ from cli.console import tracked
 from cli.naming import read_named
 from cli.publishing import Found, Out
 from dia_analysis import Provenance
+from dia_analysis.counted import counted
 from dia_analysis.output import write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.device import choose_device
@@ -60,7 +61,7 @@ def _found(checkpoint: Checkpoint, made: list[torch.Tensor], steps: int, seed: i
         "seed": seed,
         "frechet": None if score is None else score.to_dict(),
     }
-    text = f"{images} images of {checkpoint.name}, {steps} steps each"
+    text = f"{counted(images, 'image')} of {checkpoint.name}, {steps} steps each"
     if score is not None:
         text += (
             f"\n  {'FID' if score.features == INCEPTION else 'Fréchet distance'} {score.distance:.2f} to "

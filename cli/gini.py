@@ -15,6 +15,7 @@ from cli.console import progress_bar
 from cli.inputs import Inputs
 from cli.publishing import Found, Out
 from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
+from dia_analysis.counted import counted
 from dia_analysis.findings import Attention as Kind
 from dia_analysis.findings import Finding, gini_finding
 from dia_analysis.gini import aligned, share_text
@@ -102,9 +103,10 @@ def finding(results: Mapping[str, GiniReadings], sources: Sequence[Maps]) -> Fin
 def about(images: int) -> str:
     """What is measured."""
     return (
-        f"Random forests predict a layer's attention from that of the earlier layers of its stage, on {images} images; "
-        "R² is on images held out, the null on other images' maps. Centred rows, one for each (image, channel) pair "
-        "without the channel's mean, ask for a rule common to all channels; a vector row is an image."
+        "Random forests predict a layer's attention from that of the earlier layers of its stage, on "
+        f"{counted(images, 'image')}; R² is on images held out, the null on other images' maps. Centred "
+        "rows, one for each (image, channel) pair without the channel's mean, ask "
+        "for a rule common to all channels; a vector row is an image."
     )
 
 
@@ -178,7 +180,9 @@ def side_by_side(results: Mapping[str, GiniReadings]) -> str:
 
 def _head(name: str, readings: GiniReadings) -> str:
     result = readings.first
-    return f"{name} on {result.images} images of {result.provenance.data}: Gini importance, rows {result.rows}"
+    return (
+        f"{name} on {counted(result.images, 'image')} of {result.provenance.data}: Gini importance, rows {result.rows}"
+    )
 
 
 def _attention(model: nn.Module) -> str:

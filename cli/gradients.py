@@ -12,6 +12,7 @@ from cli.images import LabelledImages
 from cli.networks import Candidate
 from cli.publishing import Found, Out
 from dia_analysis import GradientResult, NetworkGradients, network_gradients
+from dia_analysis.counted import counted
 from dia_analysis.output import write_json
 from dia_analysis.probes.modes import Mode
 from dia_models import Checkpoint
@@ -112,5 +113,5 @@ def draw(result: GradientResult, folder: Path) -> None:
 
 def text(result: GradientResult, images: LabelledImages, pairs: list[Pair]) -> str:
     """What was measured, the table, the findings, and what the paper says."""
-    head = f"{images.data}, {result.networks[0].images} images"
+    head = f"{images.data}, {counted(result.networks[0].images, 'image')}"
     return "\n".join([head, result.summary(), *(["", PAPER, *(pair.line() for pair in pairs)] if pairs else [])])

@@ -98,11 +98,16 @@ def print_recipes(*, as_json: bool) -> None:
         return
     say("Recipes (dia-train fit --recipe NAME):")
     for name, fields in recipes.items():
-        say(f"  {name}: {', '.join(f'{key}={value}' for key, value in fields.items())}")
+        say(f"  {name}: {', '.join(f'{key}={_as_set(value)}' for key, value in fields.items())}")
     for scale in SCALES:
         say(f"\nSweeps (dia-train sweep NAME --scale {scale}):")
         _print_columns([_COLUMNS, *(_sweep_row(each, scale) for each in sweeps)])
     say("\nHours are estimates for all runs, from the number of operations: see docs/sweeps.md.")
+
+
+def _as_set(value: Any) -> str:
+    """A field's value as --set takes it."""
+    return f"[{','.join(f'{each:.6g}' for each in value)}]" if isinstance(value, tuple) else str(value)
 
 
 _COLUMNS = ("name", "source", "data", "networks", "recipe", "seeds", "runs", "hours on an H100", "hours on two cores")

@@ -26,6 +26,7 @@ from dia_analysis import (
 )
 from dia_analysis import gradcam as map_of
 from dia_analysis.beside_untrained import BesideUntrained
+from dia_analysis.counted import counted
 from dia_analysis.explain.results import COARSE
 from dia_analysis.findings import Finding, cam_finding, cost_findings
 from dia_analysis.gini_readings import GiniReadings
@@ -50,7 +51,8 @@ def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Opti
         with shown_if_lost(what_came_out(page)):
             write_page(path, html)
     size = path.stat().st_size / 1e6
-    say(f"{path}: {_count(everyone)} on {len(first.chosen)} images of {first.data}, {size:.1f} MB")
+    images = counted(len(first.chosen), "image")
+    say(f"{path}: {counted(len(everyone), 'network')} on {images} of {first.data}, {size:.1f} MB")
     note("the page is one file and needs no network; open it in a browser")
 
 
@@ -65,10 +67,6 @@ def _told(question: str, findings: Sequence[tuple[str, Finding]]) -> str:
         text = f"{name}: {finding.text}" if name else finding.text
         lines += [fill(part, WIDTH) for part in (*text.splitlines(), finding.comparison())]
     return "\n".join(lines)
-
-
-def _count(everyone: Sequence[Inputs]) -> str:
-    return "1 network" if len(everyone) == 1 else f"{len(everyone)} networks"
 
 
 def measure(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options) -> ReportPage:
@@ -130,7 +128,7 @@ def subject(inputs: Inputs) -> Subject:
 
 
 def _training(info: CheckpointInfo) -> str:
-    epochs = [f"{info.recipe['epochs']} epochs"] if "epochs" in info.recipe else []
+    epochs = [counted(int(info.recipe["epochs"]), "epoch")] if "epochs" in info.recipe else []
     kept = [] if info.epoch is None else [f"kept after epoch {info.epoch}"]
     return ", ".join([f"recipe {info.recipe.get('name', 'not known')}", *epochs, *kept, f"seed {info.seed}"])
 

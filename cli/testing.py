@@ -13,6 +13,7 @@ from cli.classes import class_numbers
 from cli.console import note, tracked
 from cli.grey import warn_of_colour
 from cli.naming import network_name, read_named
+from dia_analysis.counted import counted
 from dia_analysis.diagnostics import best_threshold
 from dia_analysis.two_class import HALF, NO_PATIENTS, Readings, Threshold, TwoClassResult, assess
 from dia_models import Checkpoint, ModelInputError
@@ -130,8 +131,8 @@ class Tested:
             return f"{diverged}, so it has no accuracy"
         found = self.evaluation
         lines = [
-            f"{self.checkpoint.name} on {found.images} images of {self.data}: accuracy {found.accuracy:.2%}, "
-            f"loss {found.loss:.3f}",
+            f"{self.checkpoint.name} on {counted(found.images, 'image')} of {self.data}: accuracy "
+            f"{found.accuracy:.2%}, loss {found.loss:.3f}",
             f"  precision in training: {in_words(self.checkpoint.info.machine)}",
         ]
         for name, accuracy in zip(self.classes, found.per_class_accuracy, strict=True):

@@ -19,6 +19,7 @@ from dia_analysis import (
     randomisation_check,
     road_check,
 )
+from dia_analysis.counted import counted
 from dia_analysis.trust.checks import warnings
 
 IMAGES = 16
@@ -50,7 +51,8 @@ class Trust:
     def paragraphs(self) -> list[str]:
         """What came out, in words."""
         parts = [
-            f"{check.name}: can its maps be trusted? ({self.images} images)\n{check.summary()}" for check in self.checks
+            f"{check.name}: can its maps be trusted? ({counted(self.images, 'image')})\n{check.summary()}"
+            for check in self.checks
         ]
         return [*parts, *(found.summary() for found in self.agreements)]
 

@@ -14,6 +14,7 @@ from cli.publishing import Out
 from cli.regions import measure
 from cli.testing import Options, Tested, test_all
 from dia_analysis import GradCAMResult, gradcam
+from dia_analysis.counted import counted
 from dia_analysis.provenance import versions
 from dia_analysis.two_class import compare_all, over_seeds
 from dia_models import ModelInputError
@@ -36,8 +37,8 @@ def write_report(
         html, text = _page(tested, everyone, masks)
         with shown_if_lost(text):
             write_page(path, html)
-    networks = "1 network" if len(tested) == 1 else f"{len(tested)} networks"
-    say(f"{path}: {networks} on {len(tested[0].seen.predictions.names)} images of {data}")
+    images = counted(len(tested[0].seen.predictions.names), "image")
+    say(f"{path}: {counted(len(tested), 'network')} on {images} of {data}")
     note("the page is one file and needs no network; open it in a browser")
 
 
@@ -74,7 +75,7 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
 def _subject(tested: Tested) -> Subject:
     info = tested.checkpoint.info
     assert tested.two_class is not None
-    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {info.model.in_channels} channels"
+    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {counted(info.model.in_channels, 'channel')}"
     return Subject(
         name=tested.checkpoint.name,
         input=size,

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from dia_analysis import halves
+from dia_analysis.counted import counted
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.importance import FIRST_FAR, Importance, beyond_two_nearest, if_flat
@@ -417,12 +418,12 @@ def _row(stage: StageGini) -> tuple[str, ...]:
 def _notes(stage: StageGini, rows: Rows) -> list[str]:
     name, notes = f"Stage {stage.stage}", []
     if stage.left_out:
-        notes.append(f"{name}: {stage.left_out} images have values that are not finite and were left out.")
+        notes.append(f"{name}: left out for values that are not finite: {counted(stage.left_out, 'image')}.")
     if len(stage.layers) == 1:
         notes.append(f"{name} has one attention layer ({stage.layers[0][0]}), so no forest was grown.")
     elif stage.numbers is None:
         least = f"at least 2 {'are' if rows == 'raw' else 'images are'} needed"
-        notes.append(f"{name} has {_count(stage.rows, 'row')}, too few for a forest; {least}.")
+        notes.append(f"{name} has {counted(stage.rows, 'row')}, too few for a forest; {least}.")
     else:
         notes += [f"{name}{rest}" for rest in _reservations(stage, rows)]
     return notes
@@ -474,7 +475,9 @@ def _predictions(stage: StageGini, rows: Rows) -> list[str]:
             "depend on the image."
         )
     elif rows == "vector" and len(weak):
-        notes.append(f": R² below {NO_RULE} for {where}: not predicted for other images, from {stage.images} images.")
+        notes.append(
+            f": R² below {NO_RULE} for {where}: not predicted for other images, from {counted(stage.images, 'image')}."
+        )
     elif rows == "raw" and between > 0.5:
         notes.append(
             f": {between:.0%} of the variance lies between the channels' means, so these forests mostly recognise the "
@@ -491,10 +494,6 @@ def _predictions(stage: StageGini, rows: Rows) -> list[str]:
 
 def _listed(things: Iterable[object]) -> str:
     return ", ".join(map(str, things))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _triangle(values: np.ndarray) -> list[list[Any]]:

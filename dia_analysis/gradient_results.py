@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from dia_analysis.counted import counted
 from dia_analysis.display import Displayed, axes
 from dia_analysis.gradient_change import Change, Word, decades, told, word
 from dia_analysis.gradient_seeds import OverSeeds, StageOverSeeds, by_network, finite
@@ -116,7 +117,7 @@ class NetworkGradients:
         """What the gradient is of, and how it was measured."""
         sizes = f"batches of {' and '.join(map(str, self.batch_sizes))}"
         mode = f"training mode, {sizes}" if self.mode == "training" else f"evaluation mode (each image's own), {sizes}"
-        images = "1 image" if self.images == 1 else f"{self.images} images"
+        images = counted(self.images, "image")
         return f"the {self.loss_name} summed over a batch; {images}, {mode}"
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from dia_analysis.counted import counted
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.intervals import LEAST, Estimate, Patients, runs_and_patients
@@ -239,8 +240,8 @@ class RegionsResult(Displayed):
 
     def summary(self) -> str:
         """A table per network, and what was left out."""
-        images = _count(len(self.images), "image")
-        whose = f" of {_count(len(set(self.patients)), 'patient')}" if self.patients_known else ""
+        images = counted(len(self.images), "image")
+        whose = f" of {counted(len(set(self.patients)), 'patient')}" if self.patients_known else ""
         head = (
             f"Where the evidence of {images}{whose} lies, at {self.layer or 'the layer explained'}: mean share, 95 % "
             "interval, the number of maps, and how many times the share of a uniform map (area)."
@@ -253,7 +254,7 @@ class RegionsResult(Displayed):
         counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
         runs = f", {len(members)} runs" if len(members) > 1 else ""
         columns = [self.shares(name, subset) for subset in SUBSETS]
-        heads = [f"{s} ({_count(counts[s], 'map')})" for s in SUBSETS]
+        heads = [f"{s} ({counted(counts[s], 'map')})" for s in SUBSETS]
         cells = [[column[region].text() for region in self.regions] for column in columns]
         widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells, strict=True)]
         lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} {_row(heads, widths)}"]
@@ -272,7 +273,7 @@ class RegionsResult(Displayed):
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
             verb = "has no mask and is" if len(self.left_out) == 1 else "have no mask and are"
-            notes.append(f"{_count(len(self.left_out), 'image')} {verb} left out ({some}).")
+            notes.append(f"{counted(len(self.left_out), 'image')} {verb} left out ({some}).")
         return [*notes, *self._about_intervals()]
 
     def _about_intervals(self) -> list[str]:
@@ -325,10 +326,6 @@ class RegionsResult(Displayed):
         models = [{"name": m.name, "checkpoint_sha256": m.provenance.checkpoint_sha256} for m in self.members]
         shared = {key: getattr(self.provenance, key) for key in ("data", "selection", "seed", "versions")}
         return {**shared, "models": models}
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

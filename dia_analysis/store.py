@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import zarr
 
+from dia_analysis.counted import counted
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
@@ -112,7 +113,7 @@ class CaptureStore:
             layers = [layer for layer in self.layout.layers if layer.stage == number]
             shape = " x ".join(map(str, layers[0].map_shape))
             lines.append(f"{number:>5}  {layers[0].kind:<14}  {len(layers):>6}  {shape}")
-        kept = f"{self.captured} images, {self.layout.info.dtype}, {self.bytes / MIB:.1f} MiB of maps"
+        kept = f"{counted(self.captured, 'image')}, {self.layout.info.dtype}, {self.bytes / MIB:.1f} MiB of maps"
         return "\n".join([*lines, kept])
 
     @property

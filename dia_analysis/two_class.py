@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from dia_analysis.counted import counted
 from dia_analysis.diagnostics import LABELS, RESAMPLES, Comparison, Diagnosis, Labels, Scores, compare, diagnose
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.intervals import Estimate
@@ -147,7 +148,7 @@ class TwoClassResult:
         readings, everyone = self.readings, self.everyone.half
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         lines = [
-            f"{_count(everyone.images, 'image')} of {_count(everyone.patients, 'patient')}: {counts}; positive is "
+            f"{counted(everyone.images, 'image')} of {counted(everyone.patients, 'patient')}: {counts}; positive is "
             f"{readings.classes[1]}. "
             f"Always naming the more frequent class would be right for {self.majority_accuracy:.1%}.",
             f"Patients: {readings.grouping}.",
@@ -169,8 +170,8 @@ class TwoClassResult:
             return "No patient id of these images occurs in training."
         rest = "that leaves none" if self.unseen is None else _about(self.unseen.half)
         return (
-            f"Without the {_count(images, 'image')} of {_count(patients, 'patient')} whose id also occurs in training "
-            f"(whether they are the same people is not known): {rest}"
+            f"Without the {counted(images, 'image')} of {counted(patients, 'patient')} whose id also occurs in "
+            f"training (whether they are the same people is not known): {rest}"
         )
 
 
@@ -329,11 +330,7 @@ def table(results: Sequence[TwoClassResult]) -> str:
 
 
 def _about(found: Diagnosis) -> str:
-    return f"{_count(found.images, 'image')} of {_count(found.patients, 'patient')}, {found.positives} positive"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{counted(found.images, 'image')} of {counted(found.patients, 'patient')}, {found.positives} positive"
 
 
 def _signed(found: Estimate) -> str:

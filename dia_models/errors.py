@@ -7,7 +7,7 @@ from difflib import get_close_matches
 LONGEST = 280
 LONGEST_NAME = 60
 NEAREST = 3
-NOUNS = {"set": "option", "ckpt": "checkpoint"}
+NOUNS = {"set": "option", "ckpt": "checkpoint", "pattern": "model"}
 COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 

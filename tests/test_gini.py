@@ -359,7 +359,7 @@ def test_images_with_values_that_are_not_finite_are_left_out_and_counted(bad):
     stage = result.stages[0]
     assert (result.images, stage.images, stage.left_out, stage.rows) == (22, 20, 2, 240)
     assert np.isfinite(stage.importance()[1, :2]).all()
-    assert "2 images have values that are not finite and were left out" in result.summary()
+    assert "left out for values that are not finite: 2 images" in result.summary()
     nothing = of_maps(torch.full((3, 2, 4), bad))
     assert nothing.to_dict()["stages"][0]["importance"] == [[None]]
     assert "0 rows, too few for a forest" in nothing.summary()

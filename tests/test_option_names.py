@@ -23,7 +23,7 @@ from cli.fit import _watchers
         (analyze, ("correlation", "--ckpt", ""), "--ckpt: no name given"),
         (analyze, ("correlation", "--ckpt", SE, "--data", "/some/folder"), "is given as folder:/some/folder"),
         (train, ("generate", "--ckpt", "digits-resnet56-es", "--out", "made"), "--ckpt: unknown checkpoint"),
-        (train, ("models", "nothing"), "PATTERN: unknown pattern 'nothing'"),
+        (train, ("models", "nothing"), "PATTERN: unknown model 'nothing'"),
         (train, ("sweep", "table11", "--data-dir", "/nonexistent"), "--data-dir: chest-xray is not in /nonexistent"),
         (train, ("sweep", "table11", "--set", "epoch=1"), "--set: unknown option 'epoch'; did you mean 'epochs'?"),
         (train, ("fit", "--from", "nothing"), "--from: unknown checkpoint 'nothing'"),
@@ -48,3 +48,10 @@ def test_resuming_what_is_no_store_names_the_option_that_gave_it(tmp_path, capsy
     (tmp_path / "notes.txt").write_text("mine")
     given = ("capture", "--ckpt", SE, "--images", 4, "--resume", "--out", tmp_path)
     assert f"--out: {tmp_path} is damaged or no capture store" in failure(capsys, analyze(*given))
+
+
+def test_recipes_are_shown_as_set_takes_them(capsys):
+    assert train("recipes") == 0
+    text = capsys.readouterr().out
+    assert "milestones=[0.4,0.6,0.8]" in text
+    assert "(" not in text.partition("Sweeps")[0].partition(":")[2]
