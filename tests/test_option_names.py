@@ -3,9 +3,11 @@
 import logging
 
 import pytest
+import torch
 from test_cli import SE, analyze, failure, train
 
-from cli.fit import _watchers
+from dia_models.recipe import load_recipe
+from dia_models.training import make_trainer
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ from cli.fit import _watchers
         (analyze, ("correlation", "--ckpt", ""), "--ckpt: no name given"),
         (analyze, ("correlation", "--ckpt", SE, "--data", "/some/folder"), "is given as folder:/some/folder"),
         (train, ("generate", "--ckpt", "digits-resnet56-es", "--out", "made"), "--ckpt: unknown checkpoint"),
-        (train, ("models", "nothing"), "PATTERN: unknown model 'nothing'"),
+        (train, ("models", "nothing"), "PATTERN: no network is called 'nothing'"),
         (train, ("sweep", "table11", "--data-dir", "/nonexistent"), "--data-dir: chest-xray is not in /nonexistent"),
         (train, ("sweep", "table11", "--set", "epoch=1"), "--set: unknown option 'epoch'; did you mean 'epochs'?"),
         (train, ("fit", "--from", "nothing"), "--from: unknown checkpoint 'nothing'"),
@@ -37,10 +39,10 @@ def test_an_error_names_an_option_of_the_command(run, arguments, message, tmp_pa
     assert "unexpected" not in said
 
 
-def test_lightning_is_silent_when_what_watches_a_run_is_made(tmp_path):
+def test_lightning_is_silent_when_a_run_begins(tmp_path):
     logger = logging.getLogger("lightning.pytorch")
     logger.setLevel(logging.INFO)
-    list(_watchers(tmp_path, tensorboard=False))
+    make_trainer(load_recipe("one_cycle"), tmp_path, torch.device("cpu"), "float32", (), validates=False)
     assert logger.level == logging.WARNING
 
 
