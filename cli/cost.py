@@ -10,6 +10,7 @@ from cli.networks import Candidate
 from cli.publishing import Found, Out
 from dia_analysis import CostResult, Provenance, Subject, measure_cost
 from dia_analysis.cost import PAPER_RATIOS
+from dia_analysis.counted import counted
 from dia_analysis.output import write_json
 from dia_models import Network, build_model
 from dia_models.allocator import keep_freed_memory
@@ -79,7 +80,7 @@ def measure(
 
 def about(result: CostResult) -> str:
     """What was measured."""
-    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    threads = counted(result.threads, "thread")
     first = result.networks[0]
     return (
         f"A forward pass in evaluation mode, in batches of {first.input_shape[0]}, on {result.device} with {threads}, "

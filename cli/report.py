@@ -116,7 +116,7 @@ def subject(inputs: Inputs) -> Subject:
         "options": options or "the defaults",
         "attention": attention_of(inputs),
         "parameters": f"{count_parameters(inputs.model):,}",
-        "input": f"{size.height}x{size.width}, {channels} channel{'s' if channels > 1 else ''}",
+        "input": f"{size.height}x{size.width}, {counted(channels, 'channel')}",
         "classes": str(len(info.classes)),
         "trained on": info.data,
         "training": _training(info),

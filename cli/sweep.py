@@ -15,6 +15,7 @@ from rich.table import Table
 from cli.console import note, say, say_json, terminal_width
 from cli.publishing import check_one_process
 from cli.settings import parse_setting
+from dia_analysis.counted import counted
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.output import writing
 from dia_analysis.sweep_result import Metric, SweepResult, TrainedRun
@@ -87,8 +88,9 @@ def sweep(
     if failed:
         for directory, reason in failed.items():
             note(f"failed: {directory.name}: {reason}")
-        count = f"{len(failed)} run{'' if len(failed) == 1 else 's'}"
-        raise ModelInputError("sweep", f"{count} failed, as said above; the others are kept in {out}")
+        raise ModelInputError(
+            "sweep", f"{counted(len(failed), 'run')} failed, as said above; the others are kept in {out}"
+        )
     note(f"beside the paper's numbers: dia-analyze tables --runs {out}")
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from dia_analysis.correlation import PAPER_MEAN_R, UNFIT, CorrelationResult, StageCorrelation
 from dia_analysis.findings import Finding
+from dia_analysis.intervals import NORMAL, wilson
 
 PAPER = f"average r above {PAPER_MEAN_R} (Fig. 2: SE and ECA; ResNet164 on CIFAR-100, ResNet50 on ImageNet)"
 HARDLY = 0.05  # a difference in r, or in the share of r above 0.8, from which on we say that training changed it
 ONE_RUN = "this is one run; it takes three or more, which differ in the seed, to hold a mean r against the paper's"
 DIVERGED = "the network has diverged"
 NO_LAYERS = "There is no defined correlation, so nothing can be said about shared attention."
-Z95 = 1.959964  # the standard normal distribution's 97.5 % point
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,7 @@ class Training:
         """Wilson's 95 % interval of the accuracy (Wilson 1927)."""
         if not self.images:
             return None
-        n, p, square = self.images, self.correct / self.images, Z95**2
-        centre = (p + square / (2 * n)) / (1 + square / n)
-        half = Z95 / (1 + square / n) * (p * (1 - p) / n + square / (4 * n**2)) ** 0.5
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return wilson(self.correct / self.images, float(self.images), NORMAL)
 
     def doubt(self) -> str | None:
         """Why it is not known to be trained; None if it is."""

@@ -15,6 +15,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dia_analysis.counted import counted
 from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.flops import flop_count, listed
@@ -139,8 +140,8 @@ class CostResult(Displayed):
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
         sizes = sorted({network.input_shape for network in self.networks})
-        inputs = ", ".join(f"{size[0]} image{'s' if size[0] > 1 else ''} of {size[-2]}x{size[-1]}" for size in sizes)
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        inputs = ", ".join(f"{counted(size[0], 'image')} of {size[-2]}x{size[-1]}" for size in sizes)
+        threads = counted(self.threads, "thread")
         return "\n".join(
             [
                 *table,

@@ -6,7 +6,6 @@ Intervals are at 95 % and over patients, as `dia_analysis.intervals` says; image
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import erfc, inf, nan, sqrt
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.intervals import (
     LEAST,
-    LEVEL,
+    NORMAL,
     Estimate,
     Patients,
     balanced,
@@ -258,7 +257,7 @@ def _auroc_difference(labels: Labels, first: Scores, second: Scores, patients: P
             for a, b in ((one.low, other.high), (one.high, other.low))
         )
         return Estimate(value, value - low, value + high, len(labels)), nan
-    reach = NormalDist().inv_cdf(LEVEL) * sqrt(variance)
+    reach = NORMAL * sqrt(variance)
     p = erfc(abs(value) / sqrt(2 * variance))
     return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), len(labels)), p
 
@@ -305,7 +304,7 @@ def auroc(labels: Labels, scores: Scores, patients: Patients) -> Estimate:
     most = 4 / (1 / labels.sum() + 1 / (~labels).sum())
     alike = 4 / sum(1 / side.count for side in sides)
     number = effective_number(value, area_variance(labels, parts, patients), float(most), alike)
-    return Estimate(value, *wilson(value, number, NormalDist().inv_cdf(LEVEL)), images)
+    return Estimate(value, *wilson(value, number, NORMAL), images)
 
 
 def _auprc(labels: Labels, scores: Scores, patients: Patients, resamples: int, seed: int) -> Estimate:
@@ -321,7 +320,7 @@ def _auprc(labels: Labels, scores: Scores, patients: Patients, resamples: int, s
         return Estimate(value, images=images)
     draws = average_precision(labels, scores, resampled(patients, resamples, seed))
     number = effective_number(value, float(np.nanvar(draws)), float(labels.sum()), sides[0].count)
-    return Estimate(value, *wilson(value, number, NormalDist().inv_cdf(LEVEL)), images)
+    return Estimate(value, *wilson(value, number, NORMAL), images)
 
 
 def average_precision(

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from dia_analysis.counted import counted
 from dia_analysis.probes.modes import observing
 
 Formula = Callable[..., int]
@@ -72,7 +73,7 @@ def count_flops(model: nn.Module, images: Float[Tensor, "batch *features"]) -> i
 
 def listed(uncounted: Mapping[str, int]) -> str:
     """Operations and how often each ran, in words."""
-    return ", ".join(f"{name} ({calls} call{'s' if calls > 1 else ''})" for name, calls in sorted(uncounted.items()))
+    return ", ".join(f"{name} ({counted(calls, 'call')})" for name, calls in sorted(uncounted.items()))
 
 
 @contextmanager

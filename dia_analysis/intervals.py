@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int64
 
 LEAST = 10  # patients; of fewer only the counts are given
 LEVEL = 0.975  # two-sided, 95 %
+NORMAL = NormalDist().inv_cdf(LEVEL)
+"""The normal distribution's quantile."""
 DECIMALS = 3
 ROUNDING = 1e-12
 
@@ -94,7 +96,7 @@ class Patients:
     @property
     def quantile(self) -> float:
         """How many standard errors an interval reaches; the normal one where every image is of another patient."""
-        return NormalDist().inv_cdf(LEVEL) if len(self.sizes) == len(self.owner) else student(len(self.sizes) - 1)
+        return NORMAL if len(self.sizes) == len(self.owner) else student(len(self.sizes) - 1)
 
     def variance(self, residuals: Float[np.ndarray, "image"]) -> float:
         """The variance of a sum over images, from each image's part of it beyond the expected one."""

@@ -9,6 +9,7 @@ from math import isnan
 from typing import Any, get_args
 
 from dia_analysis.claims import Claim, Verdict, claims
+from dia_analysis.counted import counted
 from dia_analysis.printed import printed_data
 from dia_analysis.sweep_result import Cell, SweepResult, TrainedRun, shown
 
@@ -84,11 +85,7 @@ def _on_data(result: SweepResult) -> str:
 
 
 def _count(result: SweepResult) -> str:
-    return f"{len(result.runs)} of {_number_of(result.planned, 'run')}, {result.scale} scale"
-
-
-def _number_of(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+    return f"{len(result.runs)} of {counted(result.planned, 'run')}, {result.scale} scale"
 
 
 def _verdicts(result: SweepResult) -> str:
@@ -217,7 +214,7 @@ def _notes(result: SweepResult, differences: str) -> str:
     return (
         f"Paper: {beside}. Ours: test {metric.words} after the last epoch{metric.reading}, mean ± standard deviation "
         f"over seeds; {differences}. Holm's p is Welch's, or for counts of exploded runs Fisher's exact p, corrected "
-        f"for the {_number_of(tests, 'comparison')} of the table.{_rule(found)}{_trained(result.runs)}"
+        f"for the {counted(tests, 'comparison')} of the table.{_rule(found)}{_trained(result.runs)}"
         f"{_distances(result)}"
     )
 
@@ -234,7 +231,7 @@ def _trained(runs: Iterable[TrainedRun]) -> str:
     for run in runs:
         words = _machine(run.machine)
         counts[words] = counts.get(words, 0) + 1
-    listed = ", ".join(f"{_number_of(count, 'run')} {words}" for words, count in counts.items())
+    listed = ", ".join(f"{counted(count, 'run')} {words}" for words, count in counts.items())
     return f" Trained: {listed}." if listed else ""
 
 
