@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.timing import interleaved
 from dia_models import create_model
-from dia_models.allocator import keep_freed_memory
-from dia_models.folding import FoldingSequential
+from dia_models.backbones.folding import FoldingSequential
+from dia_models.training.allocator import keep_freed_memory
 
 BATCH = 32
 FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from sklearn.ensemble import RandomForestRegressor
 
-from dia_analysis.forest import Bootstrap, Columns, grow_forest
-from dia_analysis.layer_forests import TREES, measure
+from dia_analysis.importance.forest import Bootstrap, Columns, grow_forest
+from dia_analysis.importance.layer_forests import TREES, measure
+from dia_analysis.importance.rows import Table, centred
+from dia_analysis.importance.sample import ImageSample
 from dia_analysis.probes.stream import stream_stages
-from dia_analysis.rows import Table, centred
-from dia_analysis.sample import ImageSample
 from dia_models import create_model
 from dia_models.data import Preprocessing, evenly_spaced, open_data
 

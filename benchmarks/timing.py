@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from dia_analysis.timing import interleaved_seconds
+from dia_analysis.cost.timing import interleaved_seconds
 
 
 def interleaved(

@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from dia_models import create_model
-from dia_models.allocator import keep_freed_memory
-from dia_models.classification import ClassifierTraining, TrainingData
+from dia_models.classification.training import ClassifierTraining, TrainingData
 from dia_models.data import CIFAR_MEAN, CIFAR_STD, MemoryImages, evenly_spaced, open_data, suited
-from dia_models.device import choose_precision
-from dia_models.optimisers import make_optimizer
-from dia_models.recipe import Recipe, load_recipe
-from dia_models.training import make_trainer
+from dia_models.training.allocator import keep_freed_memory
+from dia_models.training.device import choose_precision
+from dia_models.training.module import make_trainer
+from dia_models.training.optimizers import make_optimizer
+from dia_models.training.recipe import Recipe, load_recipe
 
 CPU = torch.device("cpu")
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli import options as o
-from cli.help import Command, Group, examples
-from cli.main import start
+from cli.common import options as o
+from cli.common.help import Command, Group, examples
+from cli.common.main import start
 
 app = typer.Typer(
     cls=Group,
@@ -51,13 +51,13 @@ def correlation(
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
     o.check_source(ckpt, capture, {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir})
-    from cli.inputs import open_inputs
-    from cli.publishing import Out
-    from dia_analysis.processes import joined
+    from cli.common.inputs import open_inputs
+    from cli.common.publish import Out
+    from dia_analysis.distributed import joined
 
     with joined():
         if capture is not None:
-            from cli.correlation import report_store
+            from cli.analyses.correlation import report_store
 
             report_store(capture, Out(out, overwrite), batch_size=batch_size, as_json=as_json)
             return
@@ -74,7 +74,7 @@ def correlation(
             strict=strict,
             seed=seed,
         )
-        from cli.correlation import report  # late: it draws
+        from cli.analyses.correlation import report  # late: it draws
 
         report(inputs, points, Out(out, overwrite), as_json=as_json)
 
@@ -107,9 +107,9 @@ def capture(
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
     if resume and overwrite:
         raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
-    from cli.inputs import open_inputs
-    from cli.publishing import Out
-    from dia_analysis.processes import joined
+    from cli.common.inputs import open_inputs
+    from cli.common.publish import Out
+    from dia_analysis.distributed import joined
 
     with joined():
         inputs = open_inputs(
@@ -124,7 +124,7 @@ def capture(
             strict=strict,
             seed=seed,
         )
-        from cli.capture import capture_to_store  # late: it loads Zarr
+        from cli.analyses.capture import capture_to_store  # late: it loads Zarr
 
         capture_to_store(inputs, points, Out(out, overwrite), dtype=dtype, resume=resume, as_json=as_json)
 
@@ -171,12 +171,12 @@ def gradcam(
     strict: o.Strict = False,
 ) -> None:
     """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
-    from cli.images import Selection, open_networks
-    from cli.publishing import Out
+    from cli.common.images import Selection, open_networks
+    from cli.common.publish import Out
 
     selection = Selection(images or [], data, count, data_dir, workers, strict, download)
     everyone, chosen = open_networks(ckpt, selection, device=device, batch_size=batch_size, seed=seed)
-    from cli.gradcam import Explanation, report  # late: it draws
+    from cli.analyses.gradcam import Explanation, report  # late: it draws
 
     explanation = Explanation(target, layer, call, method)
     report(everyone, chosen, explanation, trust=trust, out=Out(out, overwrite), as_json=as_json)
@@ -215,8 +215,8 @@ def regions(
     strict: o.Strict = False,
 ) -> None:
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
-    from cli.inputs import open_all
-    from cli.publishing import Out
+    from cli.common.inputs import open_all
+    from cli.common.publish import Out
 
     everyone = open_all(
         ckpts,
@@ -230,8 +230,8 @@ def regions(
         strict=strict,
         seed=seed,
     )
-    from cli.gradcam import Explanation
-    from cli.regions import report  # late: it draws
+    from cli.analyses.gradcam import Explanation
+    from cli.analyses.regions import report  # late: it draws
 
     report(everyone, masks, Explanation(layer=layer), Out(out, overwrite), trust=trust, as_json=as_json)
 
@@ -264,9 +264,9 @@ def gini(
     """Which earlier layers tell what a layer's attention will be? (Fig. 11)"""
     given = {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir}
     o.check_source(ckpts, captures, {**given, "--hidden": hidden or None})
-    from cli.inputs import open_inputs
-    from cli.naming import read_named
-    from cli.publishing import Out
+    from cli.common.inputs import open_inputs
+    from cli.common.naming import read_named
+    from cli.common.publish import Out
 
     inputs = [
         open_inputs(
@@ -283,7 +283,7 @@ def gini(
         )
         for checkpoint in read_named(ckpts or [])
     ]
-    from cli.gini import hidden_points, of_network, of_store, report  # late: it draws
+    from cli.analyses.gini import hidden_points, of_network, of_store, report  # late: it draws
 
     sources = [of_network(each, hidden_points(each, points) if hidden else points) for each in inputs]
     sources += [of_store(capture) for capture in captures or ()]
@@ -340,9 +340,9 @@ def gradients(
     strict: o.Strict = False,
 ) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
-    from cli.images import open_labelled
-    from cli.networks import candidates, run_files
-    from cli.publishing import Out
+    from cli.common.images import open_labelled
+    from cli.common.networks import candidates, run_files
+    from cli.common.publish import Out
 
     compared = candidates(ckpts or (), models or (), changes or (), run_files(runs or [], every_epoch))
     labelled = open_labelled(
@@ -358,7 +358,7 @@ def gradients(
         strict=strict,
         seed=seed,
     )
-    from cli.gradients import Measurement, report  # late: it draws
+    from cli.analyses.gradients import Measurement, report  # late: it draws
 
     measure = Measurement(points, per_block, mode, draws)
     report(compared, labelled, measure, Out(out, overwrite), as_json=as_json)
@@ -380,11 +380,11 @@ def cost(
     batch_size: o.BatchSize = 32,
 ) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
-    from cli.networks import candidates
-    from cli.publishing import Out
+    from cli.common.networks import candidates
+    from cli.common.publish import Out
 
     compared = candidates(ckpts or (), models or (), changes or (), tasks=("classification", "detection"))
-    from cli.cost import report  # late: it draws
+    from cli.analyses.cost import report  # late: it draws
 
     report(
         compared,
@@ -417,8 +417,8 @@ def tables(
     as_json: o.Json = False,
 ) -> None:
     """Which of the paper's claims hold in one's own runs? Tables III to XVII, with the paper's numbers beside."""
-    from cli.publishing import Out
-    from cli.tables import print_tables
+    from cli.analyses.tables import print_tables
+    from cli.common.publish import Out
 
     print_tables(runs, Out(out, overwrite), as_json=as_json)
 
@@ -426,8 +426,8 @@ def tables(
 @app.command(name="figures", cls=Command, epilog=examples("dia-analyze figures --runs runs"))
 def figures_(runs: Runs, out: o.Out = None, overwrite: o.Overwrite = False) -> None:
     """Draw the paper's figures of trained networks from one's own runs. (Figs. 10, 14, 15)"""
-    from cli.publishing import Out
-    from cli.tables import draw_figures
+    from cli.analyses.tables import draw_figures
+    from cli.common.publish import Out
 
     draw_figures(runs, Out(out, overwrite))
 
@@ -468,8 +468,8 @@ def report(
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
-    from cli.inputs import open_all
-    from cli.publishing import Out
+    from cli.common.inputs import open_all
+    from cli.common.publish import Out
 
     everyone = open_all(
         ckpts,
@@ -483,9 +483,9 @@ def report(
         strict=strict,
         seed=seed,
     )
-    from cli.report import write_report  # late: they draw
-    from cli.testing import Options
-    from cli.xray_report import write_report as write_xray
+    from cli.pages.report import write_report  # late: they draw
+    from cli.pages.xray_report import write_report as write_xray
+    from cli.runs.predictions import Options
 
     options = Options(data_dir, download, device, batch_size, workers, strict)
     if xray:
@@ -497,8 +497,8 @@ def report(
 @app.command(cls=Command, epilog=examples("dia-analyze demo --out dia-out/demo"))
 def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
-    from cli.demo import run_demo
-    from cli.publishing import Out
+    from cli.common.publish import Out
+    from cli.pages.demo import run_demo
 
     run_demo(Out(out, overwrite), device=device, seed=seed)
 

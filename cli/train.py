@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cli import options as o
-from cli.help import Command, Group, examples
-from cli.main import start
+from cli.common import options as o
+from cli.common.help import Command, Group, examples
+from cli.common.main import start
 
 app = typer.Typer(
     cls=Group,
@@ -76,7 +76,7 @@ def fit(
     as_json: o.Json = False,
 ) -> None:
     """Train a network, test it once at the end, and write its checkpoint."""
-    from cli.fit import fit_or_resume
+    from cli.runs.fit import fit_or_resume
 
     fit_or_resume(
         model,
@@ -123,10 +123,10 @@ def evaluate(
     strict: o.Strict = False,
 ) -> None:
     """How well do networks classify the test images of a data set, or find the objects in them?"""
-    from cli.detecting import are_detectors, evaluate_detectors
-    from cli.evaluation import evaluate_checkpoints
-    from cli.publishing import Out
-    from cli.testing import Options
+    from cli.common.publish import Out
+    from cli.runs.evaluate import evaluate_checkpoints
+    from cli.runs.evaluate_detectors import are_detectors, evaluate_detectors
+    from cli.runs.predictions import Options
 
     options = Options(data_dir, download, device, batch_size, workers, strict)
     score = evaluate_detectors if are_detectors(ckpts) else evaluate_checkpoints
@@ -162,8 +162,8 @@ def generate(
     as_json: o.Json = False,
 ) -> None:
     """Make images out of noise; the same seed makes the same images."""
-    from cli.generation import generate_images
-    from cli.publishing import Out
+    from cli.common.publish import Out
+    from cli.runs.generate import generate_images
 
     generate_images(
         ckpt,
@@ -204,8 +204,8 @@ def import_(
     as_json: o.Json = False,
 ) -> None:
     """Make a checkpoint of public CIFAR weights (the paper's code, pytorchcv)."""
-    from cli.importing import import_weights
-    from cli.publishing import Out
+    from cli.common.publish import Out
+    from cli.runs.import_weights import import_weights
 
     import_weights(source, model, Out(out, overwrite), as_json=as_json)
 
@@ -228,7 +228,7 @@ def models(
     """List the networks and their trainable parameters."""
     if audit + attention + bundled > 1:
         raise typer.BadParameter("give one of --audit, --attention and --bundled", param_hint="--audit")
-    from cli.models import print_attention, print_audit, print_bundled, print_models
+    from cli.runs.models import print_attention, print_audit, print_bundled, print_models
 
     if bundled:
         print_bundled(as_json=as_json)
@@ -273,7 +273,7 @@ def sweep(
     as_json: o.Json = False,
 ) -> None:
     """Train all networks of one of the paper's tables, and compare them; run again to continue."""
-    from cli.sweep import sweep as run
+    from cli.runs.sweep import sweep as run
 
     run(
         name,
@@ -295,7 +295,7 @@ def sweep(
 @app.command(cls=Command, epilog=examples("dia-train recipes"))
 def recipes(as_json: o.Json = False) -> None:
     """List the recipes, with their fields, and the sweeps, with their runs."""
-    from cli.models import print_recipes
+    from cli.runs.models import print_recipes
 
     print_recipes(as_json=as_json)
 

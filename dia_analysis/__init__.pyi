@@ -1,4 +1,4 @@
-from .correlation import (
+from .correlation.measure import (
     CorrelationResult,
     PearsonBetweenLayers,
     StageCorrelation,
@@ -6,7 +6,8 @@ from .correlation import (
     correlate_store,
     pearson,
 )
-from .cost import (
+from .cost.flops import FlopCount, count_flops, flop_count
+from .cost.measure import (
     CostResult,
     NetworkCost,
     Subject,
@@ -18,22 +19,21 @@ from .errors import AnalysisInputError
 from .explain.gradcam import gradcam, stream_gradcam
 from .explain.methods import method_names
 from .explain.results import GradCAMResult
-from .flops import FlopCount, count_flops, flop_count
-from .gini import GiniCollector, GiniResult, StageGini, gini_importance
-from .gradient_results import GradientResult, NetworkGradients, PointGradients
-from .gradients import measure_gradients, network_gradients
-from .magnitudes import Magnitudes, MagnitudeStatistics
+from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
+from .gradients.measure import measure_gradients, network_gradients
+from .gradients.results import GradientResult, NetworkGradients, PointGradients
+from .importance.measure import GiniCollector, GiniResult, StageGini, gini_importance
 from .probes.capture import Record, Records, capture
 from .probes.points import find_points, match_points
 from .probes.stages import StageMaps, group_stages
-from .provenance import Provenance
-from .regions import NetworkShares, RegionsResult
-from .store import CaptureStore, stream_store
-from .store_writer import ImageList, write_store
+from .results.provenance import Provenance
+from .store.reader import CaptureStore, stream_store
+from .store.writer import ImageList, write_store
 from .trust.agreement import AgreementResult, agreement
 from .trust.checks import TrustChecks
 from .trust.randomization import RandomisationResult, randomisation_check
 from .trust.road import RoadResult, road_check
+from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
     "AgreementResult",

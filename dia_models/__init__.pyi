@@ -1,11 +1,11 @@
-from .attached import AttachedAttention, attach
-from .checkpoint import Checkpoint, CheckpointInfo, load, save_checkpoint
-from .checkpoint_files import list_checkpoints
+from .checkpoints.backbone_weights import load_backbone
+from .checkpoints.checkpoint import Checkpoint, CheckpointInfo, load, save_checkpoint
+from .checkpoints.files import list_checkpoints
 from .errors import ModelInputError
-from .models import build_model, create_model, list_models
-from .network import ModelSpec, Network
-from .pretrained import load_backbone
-from .sharing import SharedStage, SharingReport, share
+from .factory import build_model, create_model, list_models
+from .spec import ModelSpec, Network
+from .surgery.attach import AttachedAttention, attach
+from .surgery.share import SharedStage, SharingReport, share
 
 __all__ = [
     "AttachedAttention",

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import CorrelationResult, StageCorrelation, pearson
-from dia_analysis.correlation import DRAWN_BINS, PAPER_MEAN_R
+from dia_analysis.correlation.measure import DRAWN_BINS, PAPER_MEAN_R
 from figures.style import COLOURS, COLUMN, styled
 
 MARKERS = ("o", "s", "^", "D")

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import GiniResult, StageGini
-from dia_analysis.rows import Rows
+from dia_analysis.importance.rows import Rows
 from figures.style import COLUMN, styled
 
 COLOURS = "Blues"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import GradientResult, NetworkGradients, PointGradients
-from dia_analysis.gradient_seeds import OverSeeds
+from dia_analysis.gradients.seeds import OverSeeds
 from figures.style import COLOURS, COLUMN, logarithmic, styled
 
 DRAWN_PER_DECADE = 10

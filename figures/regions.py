@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from dia_analysis import RegionsResult
-from dia_analysis.regions import SUBSETS
+from dia_analysis.xray.regions import SUBSETS
 from figures.style import COLOURS, styled
 
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dia_analysis.sweep_result import Cell, SweepResult, TrainedRun, shown
+from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, shown
 from figures.style import COLOURS, COLUMN, styled
 
 DODGE = 0.06

@@ -8,10 +8,10 @@ from itertools import groupby
 from math import isnan
 from typing import Any, get_args
 
-from dia_analysis.claims import Claim, Verdict, claims
-from dia_analysis.counted import counted
-from dia_analysis.printed import printed_data
-from dia_analysis.sweep_result import Cell, SweepResult, TrainedRun, shown
+from dia_analysis.paper.claims import Claim, Verdict, claims
+from dia_analysis.paper.printed import printed_data
+from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, shown
+from dia_analysis.results.counted import counted
 
 HEAD = ("data", "backbone", "variant", "parameters", "runs", "paper", "ours", "paper's difference", "our difference",
         "simultaneous interval", "against", "t-test p", "Welch p", "exact p", "Holm p", "Hedges g", "detectable",

@@ -20,8 +20,8 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from dia_analysis import capture
 from dia_models import AttachedAttention, ModelInputError, attach, create_model
-from dia_models.attached import _passes
 from dia_models.attention import attention_names
+from dia_models.surgery.attach import _passes
 
 pytestmark = pytest.mark.numeric
 

@@ -241,9 +241,9 @@ def test_sharing_srm_saves_what_the_paper_leaves_out():
 
 
 def test_mix_pooling_adds_its_penalty_to_the_training_loss():
-    from dia_models.classification import ClassifierTraining
+    from dia_models.classification.training import ClassifierTraining
     from dia_models.data import Preprocessing
-    from dia_models.recipe import load_recipe
+    from dia_models.training.recipe import load_recipe
 
     model = create_model("cifar_resnet20_spem").eval()
     preprocessing = Preprocessing(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -256,9 +256,9 @@ def test_mix_pooling_adds_its_penalty_to_the_training_loss():
 
 
 def test_style_weights_have_no_weight_decay():
-    from dia_models.classification import ClassifierTraining
+    from dia_models.classification.training import ClassifierTraining
     from dia_models.data import Preprocessing
-    from dia_models.recipe import load_recipe
+    from dia_models.training.recipe import load_recipe
 
     model = create_model("cifar_resnet20_srm")
     preprocessing = Preprocessing(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)

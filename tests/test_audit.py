@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-import cli.main
-import cli.models
+import cli.common.main
+import cli.runs.models
 import cli.train
-from dia_models.audit import audit
+from dia_models.audit.published import audit
 
 DIFFER = {"cifar_resnet164_spa": 3_856_180, "cifar_resnet164_dia_lstm_light": 1_755_956}
 
@@ -40,14 +40,14 @@ def test_the_reduction_of_every_network_is_told(verdicts):
 
 
 def test_the_command_prints_it(verdicts, capsys, monkeypatch):
-    monkeypatch.setattr("cli.models.audit", lambda: verdicts)
-    assert cli.main.run(cli.train.app, ["models", "--audit"]) == 0
+    monkeypatch.setattr("cli.runs.models.audit", lambda: verdicts)
+    assert cli.common.main.run(cli.train.app, ["models", "--audit"]) == 0
     out = capsys.readouterr().out
     assert "60 of 62 fit to the printed digit" in out
     assert "XVI    ResNet83_dia_lstm, no batch norm       16  0.94M" in out
     assert "fits: with r = 16, where DIA-LSTM fits with r = 4 in Tables IV, XIII, XIV and XV" in out
     assert "differs: the paper's 1.96 is that of no published SPA" in out
-    assert cli.main.run(cli.train.app, ["models", "--audit", "--json"]) == 0
+    assert cli.common.main.run(cli.train.app, ["models", "--audit", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "dia.audit/1"
     assert sum(entry["fits"] for entry in document["entries"]) == 60

@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dia_models import ModelInputError
-from dia_models.average_precision import Detected, average_precision, detect, undefined_scores
-from dia_models.data.scenes import Objects, Scenes
+from dia_models.data.detection.scenes import Objects, Scenes
+from dia_models.detection.average_precision import Detected, average_precision, detect, undefined_scores
 
 pytestmark = pytest.mark.numeric
 

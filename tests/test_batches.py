@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dia_analysis import AnalysisInputError, correlate_layers, gini_importance, gradcam, measure_gradients
-from dia_analysis.batches import inputs_of, iterate_batches, labels_of
+from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric

@@ -9,8 +9,8 @@ import torch
 
 from dia_analysis import correlate_layers
 from dia_models import Checkpoint, list_checkpoints
+from dia_models.classification.evaluation import evaluate
 from dia_models.data import evenly_spaced, open_data
-from dia_models.evaluation import evaluate
 
 pytestmark = pytest.mark.numeric
 

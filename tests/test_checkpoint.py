@@ -17,7 +17,7 @@ from torch import nn
 
 from dia_models import Checkpoint, CheckpointInfo, ModelInputError, create_model, list_checkpoints, load
 from dia_models.attention import attention_names
-from dia_models.checkpoint import save_checkpoint
+from dia_models.checkpoints.checkpoint import save_checkpoint
 from dia_models.data import Preprocessing
 from dia_models.files import write_atomically
 

@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 import cli.analyze
-import cli.main
-from dia_analysis.claims import claims
-from dia_analysis.significance import smallest_difference
-from dia_analysis.sweep_result import Metric, SweepResult, TrainedRun
+import cli.common.main
+from dia_analysis.paper.claims import claims
+from dia_analysis.paper.sweeps import Metric, SweepResult, TrainedRun
+from dia_analysis.statistics.significance import smallest_difference
 from figures import sweeps, tables
 
 
@@ -296,15 +296,15 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "sweep.json").write_text(json.dumps(made.to_dict()))
     arguments = ["tables", "--runs", str(tmp_path / "runs")]
-    assert cli.main.run(cli.analyze.app, [*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert cli.common.main.run(cli.analyze.app, [*arguments, "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.strip() == GOLDEN.strip()
     assert {path.suffix for path in (tmp_path / "out").glob("table*")} == {".md", ".csv", ".tex"}
-    assert cli.main.run(cli.analyze.app, [*arguments, "--json"]) == 0
+    assert cli.common.main.run(cli.analyze.app, [*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["tables"][0]["rows"]
     assert [row["verdict"] for row in rows] == ["holds", ""]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
-    assert cli.main.run(cli.analyze.app, arguments) == 0
+    assert cli.common.main.run(cli.analyze.app, arguments) == 0
     assert capsys.readouterr().out.strip() == tables.text(made, 100).strip()
 
 
@@ -322,7 +322,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
 def test_runs_that_are_none(tmp_path, capsys, text, said):
     if text is not None:
         (tmp_path / "sweep.json").write_text(text)
-    assert cli.main.run(cli.analyze.app, ["tables", "--runs", str(tmp_path)]) == 1
+    assert cli.common.main.run(cli.analyze.app, ["tables", "--runs", str(tmp_path)]) == 1
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: --runs: ")
     assert said in error

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import cli.analyze
-import cli.main
+import cli.common.main
 import cli.train
 from dia_analysis import capture
 from dia_models import Checkpoint
@@ -21,11 +21,11 @@ SE, LSTM = "digits-resnet56-se", "digits-resnet56-dia-lstm"
 
 
 def analyze(*arguments):
-    return cli.main.run(cli.analyze.app, [str(a) for a in arguments])
+    return cli.common.main.run(cli.analyze.app, [str(a) for a in arguments])
 
 
 def train(*arguments):
-    return cli.main.run(cli.train.app, [str(a) for a in arguments])
+    return cli.common.main.run(cli.train.app, [str(a) for a in arguments])
 
 
 def failure(capsys, code):
@@ -41,8 +41,8 @@ def failure(capsys, code):
 @pytest.mark.parametrize("command", ["analyze", "train"])
 def test_help_imports_neither_torch_nor_numpy(command):
     script = (
-        f"import sys, cli.{command} as c, cli.main\n"
-        "code = cli.main.run(c.app, ['--help'])\n"
+        f"import sys, cli.{command} as c, cli.common.main\n"
+        "code = cli.common.main.run(c.app, ['--help'])\n"
         "heavy = {'torch', 'numpy', 'matplotlib', 'lightning', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
@@ -221,12 +221,12 @@ def test_an_interrupt_ends_with_130(monkeypatch, tmp_path):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.inputs.open_inputs", interrupt)
+    monkeypatch.setattr("cli.common.inputs.open_inputs", interrupt)
     assert analyze("correlation", "--ckpt", SE, "--out", tmp_path / "out") == 130
 
 
 def test_capture_writes_a_store_from_which_correlation_gives_the_same_numbers(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
     store = tmp_path / "maps.zarr"
     assert analyze("capture", "--ckpt", LSTM, "--images", 20, "--out", store, "--json") == 0
     document = json.loads(capsys.readouterr().out)

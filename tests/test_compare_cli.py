@@ -8,13 +8,13 @@ import pytest
 import torch
 from test_cli import analyze, failure, images, plain_checkpoint, train
 
-from cli.gradient_pairs import Ratio, dia_lstm_beside_plain, finding
-from cli.networks import candidates, in_even_batches, run_files
+from cli.analyses.gradient_pairs import Ratio, dia_lstm_beside_plain, finding
+from cli.common.networks import candidates, in_even_batches, run_files
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
-from dia_analysis.magnitudes import BINS
+from dia_analysis.gradients.magnitudes import BINS
 from dia_models import Checkpoint, ModelSpec, create_model
 from dia_models.data import Preprocessing, evenly_spaced, open_data, suited
-from dia_models.models import without_attention
+from dia_models.factory import without_attention
 
 SE, LSTM = "digits-resnet56-se", "digits-resnet56-dia-lstm"
 SMALL = ("--model", "cifar_resnet20", "--model", "cifar_resnet20_dia_lstm", "--set", "skip=false")

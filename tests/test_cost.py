@@ -18,8 +18,8 @@ from dia_analysis import (
     count_parameters,
     measure_cost,
 )
-from dia_analysis.cost import median_interval
-from dia_analysis.timing import interleaved_seconds
+from dia_analysis.cost.measure import median_interval
+from dia_analysis.cost.timing import interleaved_seconds
 from dia_models import create_model, list_models
 from dia_models.attention import attention_names
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import cli.analyze
-import cli.main
+import cli.common.main
 import cli.train
 from dia_models import CheckpointInfo, ModelInputError, ModelSpec, create_model, list_models, save_checkpoint
-from dia_models.counting import ParameterCounter
+from dia_models.audit.counting import ParameterCounter
 from dia_models.data import Preprocessing
-from dia_models.models import task_of
+from dia_models.factory import task_of
 
 
 def trainable(model: nn.Module) -> int:
@@ -47,7 +47,7 @@ def test_a_frozen_stages_attention_does_not_count():
 
 
 def test_networks_of_every_task_are_listed_with_their_count(capsys):
-    assert cli.main.run(cli.train.app, ["models", "[rvuf]*_dia_lstm", "--classes", "1000", "--json"]) == 0
+    assert cli.common.main.run(cli.train.app, ["models", "[rvuf]*_dia_lstm", "--classes", "1000", "--json"]) == 0
     models = {m["name"]: m["parameters"] for m in json.loads(capsys.readouterr().out)["models"]}
     assert list(models) == list_models("[rvuf]*_dia_lstm")
     assert models["uvit_small_dia_lstm"] == 44_915_040
@@ -72,6 +72,6 @@ def test_what_is_no_classifier_is_not_evaluated_as_one(capsys, tmp_path):
     info = CheckpointInfo(model=model.spec, data="digits", classes=(), preprocessing=preprocessing)
     save_checkpoint(tmp_path / "u.safetensors", model, info)
     ckpt = str(tmp_path / "u.safetensors")
-    assert "a classifier is needed" in failure(capsys, cli.main.run(cli.train.app, ["eval", "--ckpt", ckpt]))
+    assert "a classifier is needed" in failure(capsys, cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt]))
     arguments = ["correlation", "--ckpt", ckpt, "--data", "digits", "--out", str(tmp_path / "out")]
-    assert "a classifier is needed" in failure(capsys, cli.main.run(cli.analyze.app, arguments))
+    assert "a classifier is needed" in failure(capsys, cli.common.main.run(cli.analyze.app, arguments))

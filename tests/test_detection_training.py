@@ -11,13 +11,13 @@ import torch
 from coco_data import coco
 from lightning.pytorch.callbacks import Callback
 
-import cli.main
+import cli.common.main
 import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
+from dia_models.checkpoints.warm_start import start_from
 from dia_models.data import Preprocessing
-from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, fit
-from dia_models.starting import start_from
+from dia_models.runs.run import RunConfig, fit
+from dia_models.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
 SMALL = {"min_size": 64, "max_size": 96}
@@ -92,7 +92,7 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
     command = [*launch, *plain, "--out", str(tmp_path / "two")]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert cli.main.run(cli.train.app, [*plain, "--out", str(tmp_path / "one")]) == 0
+    assert cli.common.main.run(cli.train.app, [*plain, "--out", str(tmp_path / "one")]) == 0
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
@@ -168,14 +168,14 @@ def test_what_detectors_do_not_do_is_refused(folder, tmp_path, change, said):
 )
 def test_wrong_options_are_one_line(arguments, said, tmp_path, capsys):
     out = ["--out", str(tmp_path / "run")]
-    assert cli.main.run(cli.train.app, ["fit", "--model", "retinanet_resnet18_fpn", *arguments, *out]) == 1
+    assert cli.common.main.run(cli.train.app, ["fit", "--model", "retinanet_resnet18_fpn", *arguments, *out]) == 1
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
 
 
 def test_a_classifier_on_scenes_is_told_where_they_belong(capsys, tmp_path):
-    assert cli.main.run(cli.train.app, ["fit", "--model", "cifar_resnet11", "--data", "coco", "--out", "x"]) == 1
+    assert cli.common.main.run(cli.train.app, ["fit", "--model", "cifar_resnet11", "--data", "coco", "--out", "x"]) == 1
     assert "coco has objects in boxes, for detectors" in capsys.readouterr().err
 
 
@@ -223,7 +223,7 @@ def test_the_start_is_recorded_and_must_be_of_the_same_attention(folder, tmp_pat
 def test_eval_prints_and_writes_what_the_run_found(done, folder, tmp_path, capsys):
     ckpt = str(done.directory / "model.safetensors")
     out = tmp_path / "eval"
-    assert cli.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--json", "--out", str(out)]) == 0
+    assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--json", "--out", str(out)]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == json.loads((out / "eval.json").read_text())
     assert document["schema"] == "dia.eval/1"
@@ -231,13 +231,13 @@ def test_eval_prints_and_writes_what_the_run_found(done, folder, tmp_path, capsy
     assert document["per_class_ap"].keys() == {"blue", "red"}
     rows = list(csv.DictReader((out / "detections.csv").read_text().splitlines()))
     assert {row["image"] for row in rows} <= {"001.png", "002.png", "003.png"}
-    assert cli.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--data", f"coco:{folder}"]) == 0
+    assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--data", f"coco:{folder}"]) == 0
     printed = capsys.readouterr().out
     assert "3 images" in printed
     assert "AP_L –" in printed
-    assert cli.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--data", "digit-scenes"]) == 1
+    assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--data", "digit-scenes"]) == 1
     assert "has other classes than run was trained on: 0, 1, 2, 3, 4, ... instead of blue, red" in (
         capsys.readouterr().err
     )
-    assert cli.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--ckpt", "digits-resnet56-se"]) == 1
+    assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--ckpt", "digits-resnet56-se"]) == 1
     assert "detectors and other networks have no score in common" in capsys.readouterr().err

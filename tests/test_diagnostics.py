@@ -16,8 +16,15 @@ from sklearn.metrics import (
 )
 
 from dia_analysis import AnalysisInputError
-from dia_analysis.diagnostics import average_precision, best_threshold, calibration_error, compare, diagnose, resampled
-from dia_analysis.intervals import Patients
+from dia_analysis.statistics.binary_metrics import (
+    average_precision,
+    best_threshold,
+    calibration_error,
+    compare,
+    diagnose,
+    resampled,
+)
+from dia_analysis.statistics.intervals import Patients
 
 pytestmark = pytest.mark.numeric
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dia_models.diffusion import denoise, log_alpha, noised, sampling_times, sigma
+from dia_models.generation.diffusion import denoise, log_alpha, noised, sampling_times, sigma
 
 pytestmark = pytest.mark.numeric
 

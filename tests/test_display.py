@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from test_correlation import of_maps
 
-from dia_analysis.display import Displayed
+from dia_analysis.results.display import Displayed
 
 
 class Hostile(Displayed):

@@ -8,12 +8,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import cli.main
+import cli.common.main
 import cli.train
 from dia_models import Checkpoint
-from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, fit
-from dia_models.training import NotFiniteError
+from dia_models.runs.run import RunConfig, fit
+from dia_models.training.module import NotFiniteError
+from dia_models.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
 FIT = ["fit", "--model", "cifar_resnet11", "--data", "digits", "--set", "training_images=128", "--set", "batch_size=64"]
@@ -107,7 +107,7 @@ def test_another_error_is_no_such_result(tmp_path):
 
 
 def run(*arguments):
-    return cli.main.run(cli.train.app, list(map(str, arguments)))
+    return cli.common.main.run(cli.train.app, list(map(str, arguments)))
 
 
 def test_the_command_says_it_in_a_sentence_and_ends_well(tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 from xray_data import chest_xray
 
 import cli.analyze
-import cli.main
+import cli.common.main
 import cli.train
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def run_inside(arguments, capsys):
     program, *rest = arguments
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        code = cli.main.run({"dia-analyze": cli.analyze.app, "dia-train": cli.train.app}[program], rest)
+        code = cli.common.main.run({"dia-analyze": cli.analyze.app, "dia-train": cli.train.app}[program], rest)
     return code, capsys.readouterr()
 
 

@@ -11,15 +11,15 @@ from sklearn.metrics import roc_auc_score
 from test_cli import SE, analyze, failure, train
 from xray_data import chest_xray, network
 
-from dia_analysis.diagnostics import best_threshold, diagnose
+from dia_analysis.statistics.binary_metrics import best_threshold, diagnose
 from dia_models import Checkpoint, save_checkpoint
-from dia_models.classification import divided
+from dia_models.classification.evaluation import Predictions, held_out
+from dia_models.classification.training import divided
 from dia_models.data import hold_out, open_data
 from dia_models.data.chest_xray import TABLE_XI, patient
-from dia_models.evaluation import Predictions, held_out
-from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, fit
-from dia_models.training_images import read_classes
+from dia_models.runs.run import RunConfig, fit
+from dia_models.training.read_images import read_classes
+from dia_models.training.recipe import load_recipe
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from dia_analysis import (
     StageGini,
     TrustChecks,
 )
-from dia_analysis.beside_untrained import Baseline, BesideUntrained, Training
-from dia_analysis.findings import cam_finding, cost_findings, gini_finding
-from dia_analysis.gini_readings import GiniReadings
-from dia_analysis.importance import Importance
+from dia_analysis.importance.readings import GiniReadings
+from dia_analysis.importance.scores import Importance
+from dia_analysis.paper.findings import cam_finding, cost_findings, gini_finding
+from dia_analysis.paper.untrained import Baseline, BesideUntrained, Training
 
 SINGLE, LSTM = "one module per layer", "DIA-LSTM"
 

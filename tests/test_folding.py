@@ -6,7 +6,7 @@ from torch import nn
 
 from dia_analysis import capture
 from dia_models import create_model
-from dia_models.folding import FoldingSequential, folded, hooked
+from dia_models.backbones.folding import FoldingSequential, folded, hooked
 
 pytestmark = pytest.mark.numeric
 

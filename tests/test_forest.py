@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestRegressor
 
-from dia_analysis.forest import Bootstrap, Columns, Forest, grow_forest
-from dia_analysis.trees import Tree, grow
+from dia_analysis.importance.forest import Bootstrap, Columns, Forest, grow_forest
+from dia_analysis.importance.trees import Tree, grow
 
 pytestmark = pytest.mark.numeric
 
@@ -128,7 +128,7 @@ def test_an_interrupt_of_compiled_code_is_an_interrupt(monkeypatch, cause, raise
         inner.__cause__ = cause
         raise SystemError("returned a result with an exception set") from inner
 
-    monkeypatch.setattr("dia_analysis.forest.grow", cut)
+    monkeypatch.setattr("dia_analysis.importance.forest.grow", cut)
     columns = Columns.sort(np.zeros((1, 4), np.float32))
     with pytest.raises(raised):
         grow_forest(columns, np.zeros(4), Bootstrap.draw(4, 1, seed=0))

@@ -7,16 +7,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-import cli.main
+import cli.common.main
 import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.data import open_data
-from dia_models.diffusion import log_alpha, sigma
-from dia_models.generation import NotFiniteImagesError, generate, grid, to_pixels
-from dia_models.noise_prediction import NoisePrediction, NoisyBatches, noise_errors
-from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, RunResult, fit
-from dia_models.training import Batches
+from dia_models.generation.diffusion import log_alpha, sigma
+from dia_models.generation.sampling import NotFiniteImagesError, generate, grid, to_pixels
+from dia_models.generation.training import NoisePrediction, NoisyBatches, noise_errors
+from dia_models.runs.run import RunConfig, RunResult, fit
+from dia_models.training.module import Batches
+from dia_models.training.recipe import load_recipe
 
 pytestmark = pytest.mark.numeric
 
@@ -177,7 +177,7 @@ def test_bytes_and_grids_by_hand():
 
 
 def command(*arguments):
-    return cli.main.run(cli.train.app, ["generate", *map(str, arguments)])
+    return cli.common.main.run(cli.train.app, ["generate", *map(str, arguments)])
 
 
 def test_the_command_writes_pictures_a_grid_and_a_manifest(run, tmp_path, capsys):

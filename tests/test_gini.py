@@ -16,12 +16,12 @@ from test_correlation import Gates
 import dia_models
 import figures
 from dia_analysis import AnalysisInputError, GiniCollector, StageMaps, gini_importance
-from dia_analysis.halves import interval, split, standard_error
-from dia_analysis.importance import beyond_two_nearest, if_flat
-from dia_analysis.layer_forests import Fold, Forests, halved, measure, r_squared
+from dia_analysis.importance.halves import interval, split, standard_error
+from dia_analysis.importance.layer_forests import Fold, Forests, halved, measure, r_squared
+from dia_analysis.importance.rows import centred, deviations, raw, vectors
+from dia_analysis.importance.sample import ImageSample
+from dia_analysis.importance.scores import beyond_two_nearest, if_flat
 from dia_analysis.probes.stream import stream_stages
-from dia_analysis.rows import centred, deviations, raw, vectors
-from dia_analysis.sample import ImageSample
 from dia_models import create_model
 from dia_models.data import evenly_spaced, open_data
 

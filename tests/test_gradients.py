@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dia_analysis import AnalysisInputError, GradientResult, measure_gradients, network_gradients
-from dia_analysis.gradient_change import decades, told, word
+from dia_analysis.gradients.change import decades, told, word
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric

@@ -9,7 +9,7 @@ from test_cli import analyze, failure, train
 
 import cli.analyze
 import cli.train
-from cli.models import print_bundled
+from cli.runs.models import print_bundled
 from dia_models import Checkpoint, list_checkpoints
 
 PROGRAMS = {"dia-analyze": cli.analyze.app, "dia-train": cli.train.app}

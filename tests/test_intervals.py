@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, norm, t
 
-from dia_analysis.diagnostics import _auprc, area_variance, auroc, average_precision, placements
-from dia_analysis.intervals import (
+from dia_analysis.statistics.binary_metrics import _auprc, area_variance, auroc, average_precision, placements
+from dia_analysis.statistics.intervals import (
     LEAST,
     Estimate,
     Patients,

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-import cli.main
+import cli.common.main
 import cli.train
-from dia_models.checkpoint import Checkpoint
-from dia_models.machine import Machine, _cpu, in_words, processor
-from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, RunResult, fit
+from dia_models.checkpoints.checkpoint import Checkpoint
+from dia_models.runs.run import RunConfig, RunResult, fit
+from dia_models.training.machine import Machine, _cpu, in_words, processor
+from dia_models.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
 
@@ -49,10 +49,10 @@ def test_the_precision_is_never_auto(precision):
 
 def test_eval_shows_it(run, capsys):
     path = run.directory / "model.safetensors"
-    assert cli.main.run(cli.train.app, ["eval", "--ckpt", str(path)]) == 0
+    assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", str(path)]) == 0
     assert f"precision in training: {run.machine}" in capsys.readouterr().out
     assert str(run.machine).startswith(f"float32 on {processor(CPU)}, {torch.get_num_threads()} thread")
-    assert cli.main.run(cli.train.app, ["eval", "--ckpt", str(path), "--json"]) == 0
+    assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["machine"] == run.machine.model_dump()
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dia_analysis import Magnitudes, MagnitudeStatistics
-from dia_analysis.magnitudes import BINS, CHUNK
+from dia_analysis.gradients.magnitudes import BINS, CHUNK
 
 pytestmark = pytest.mark.numeric
 

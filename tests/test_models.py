@@ -8,8 +8,8 @@ from torch import nn
 
 from dia_models import ModelInputError, ModelSpec, create_model, list_models
 from dia_models.attention import Attention, attention_names
-from dia_models.backbones import BACKBONES
-from dia_models.models import blueprint
+from dia_models.backbones.registry import BACKBONES
+from dia_models.factory import blueprint
 
 PUBLISHED = {  # 100 classes, trainable parameters
     "cifar_resnet56": 614_452,

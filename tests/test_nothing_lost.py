@@ -17,18 +17,23 @@ from matplotlib.figure import Figure
 from test_claims import BETTER, WORSE, result
 from test_cli import SE, analyze, failure, images, plain_checkpoint, train
 
-import cli.main
-from cli.naming import default_name, file_name, names
-from cli.pipe import NotPrintedError, Pipe
-from cli.publishing import Out, first_free
+import cli.common.main
+from cli.common.naming import default_name, file_name, names
+from cli.common.pipe import NotPrintedError, Pipe
+from cli.common.publish import Out, first_free
 from dia_analysis import CaptureStore
-from dia_analysis.output import hold, take
-from dia_analysis.store_writer import _rounded
-from dia_models.saving import alone
+from dia_analysis.results.output import hold, take
+from dia_analysis.store.writer import _rounded
+from dia_models.training.files import alone
 from figures.style import save_figure
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-DRAWING = ("cli.correlation.draw", "cli.gini._write_files", "cli.gradients.draw", "figures.save_figure")
+DRAWING = (
+    "cli.analyses.correlation.draw",
+    "cli.analyses.gini._write_files",
+    "cli.analyses.gradients.draw",
+    "figures.save_figure",
+)
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ def test_a_full_disk_and_a_folder_in_use(command, tmp_path, monkeypatch, capsys)
     with hold(out):
         assert f"--out: {out} is being written by another command" in failure(capsys, run("--out", out))
     with monkeypatch.context() as patch:
-        patch.setattr("dia_analysis.output.write_json", full)
+        patch.setattr("dia_analysis.results.output.write_json", full)
         assert run("--out", out) == 1
     found, err = capsys.readouterr()
     assert word in found
@@ -166,15 +171,15 @@ def interrupt(*_, **__):
 @pytest.mark.parametrize(
     ("command", "where"),
     [
-        (("correlation", "--ckpt", SE), "cli.correlation.measure"),
-        (("gini", "--ckpt", SE), "cli.gini.measure"),
-        (("gradients", "--model", "cifar_resnet11"), "cli.gradients.Measurement.__call__"),
-        (("gradcam", "--ckpt", SE), "cli.gradcam.explain_all"),
-        (("regions", "--ckpt", SE), "cli.regions.measure"),
-        (("cost", "--ckpt", SE), "cli.cost.measure"),
-        (("demo",), "cli.correlation.measure"),
-        (("tables", "--runs", "."), "cli.tables.read_sweeps"),
-        (("figures", "--runs", "."), "cli.tables.read_sweeps"),
+        (("correlation", "--ckpt", SE), "cli.analyses.correlation.measure"),
+        (("gini", "--ckpt", SE), "cli.analyses.gini.measure"),
+        (("gradients", "--model", "cifar_resnet11"), "cli.analyses.gradients.Measurement.__call__"),
+        (("gradcam", "--ckpt", SE), "cli.analyses.gradcam.explain_all"),
+        (("regions", "--ckpt", SE), "cli.analyses.regions.measure"),
+        (("cost", "--ckpt", SE), "cli.analyses.cost.measure"),
+        (("demo",), "cli.analyses.correlation.measure"),
+        (("tables", "--runs", "."), "cli.analyses.tables.read_sweeps"),
+        (("figures", "--runs", "."), "cli.analyses.tables.read_sweeps"),
     ],
 )
 def test_an_interrupt_is_one_line_and_leaves_nothing(command, where, tmp_path, monkeypatch, capsys):
@@ -197,7 +202,7 @@ def test_commands_that_share_nothing_refuse_several_processes(command, network, 
 
 
 def test_an_interrupt_elsewhere_is_one_line_too(monkeypatch, capsys):
-    monkeypatch.setattr("cli.models.print_models", interrupt)
+    monkeypatch.setattr("cli.runs.models.print_models", interrupt)
     assert train("models") == 130
     assert capsys.readouterr().err == "interrupted; nothing was written\n"
     monkeypatch.setattr("typer.main.get_command", interrupt)  # before the command line is read
@@ -210,11 +215,11 @@ def test_an_interrupt_that_a_library_loses_is_one_line_too(monkeypatch, capsys):
 
     def lose():
         with suppress(KeyboardInterrupt):
-            cli.main.interrupt(signal.SIGINT, None)
+            cli.common.main.interrupt(signal.SIGINT, None)
         raise RecursionError
 
-    monkeypatch.setattr("cli.main._interrupt_came", Event())
-    monkeypatch.setattr("cli.models.print_models", lambda *_, **__: lose())
+    monkeypatch.setattr("cli.common.main._interrupt_came", Event())
+    monkeypatch.setattr("cli.runs.models.print_models", lambda *_, **__: lose())
     assert train("models") == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -224,11 +229,11 @@ def test_an_interrupted_capture_says_how_to_go_on(network, tmp_path, capsys, mon
     out = tmp_path / "maps.zarr"
     run = ("capture", "--ckpt", ckpt, "--data", data, "-b", 1, "--out", out)
     with monkeypatch.context() as patch:
-        patch.setattr("dia_analysis.store_writer.stream_share", interrupt)
+        patch.setattr("dia_analysis.store.writer.stream_share", interrupt)
         assert analyze(*run) == 130
         assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; nothing was written to {out}"
     with monkeypatch.context() as patch:
-        patch.setattr("dia_analysis.store_writer._rounded", after(3, _rounded, interrupt))  # in the second batch
+        patch.setattr("dia_analysis.store.writer._rounded", after(3, _rounded, interrupt))  # in the second batch
         assert analyze(*run) == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"interrupted; what is captured is kept in {out}; to continue, run it again with --resume --out {out}"
@@ -240,7 +245,7 @@ def test_an_interrupted_capture_says_how_to_go_on(network, tmp_path, capsys, mon
 def test_default_folders_are_numbered_and_overwritten_on_request(network, tmp_path, monkeypatch, capsys):
     ckpt, data = network
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cli.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
     run = ("correlation", "--ckpt", ckpt, "--data", data)
     for end in ("", "-2"):
         assert analyze(*run) == 0
@@ -296,7 +301,7 @@ def test_a_run_is_trained_by_one_command(tmp_path, capsys):
 
 def test_runs_have_default_folders_of_their_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dia_models.training_run.TrainingRun.start", interrupt)
+    monkeypatch.setattr("dia_models.runs.training_run.TrainingRun.start", interrupt)
     fit = ("fit", "--model", "cifar_resnet11", "--data", "digits", "--set", "training_images=64", "--seed", 3)
     with hold(Path("dia-out/fit-cifar_resnet11-seed3-digits")):
         assert train(*fit) == 130

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dia_analysis import AnalysisInputError
-from dia_analysis.output import TakenError, new_directory, take
+from dia_analysis.results.output import TakenError, new_directory, take
 
 
 def write(path, text="new", **options):

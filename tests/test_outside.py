@@ -10,10 +10,10 @@ import pytest
 import torch
 from pytorchcv.model_provider import get_model
 
-import cli.main
+import cli.common.main
 import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
-from dia_models.outside import build_outside, load_outside, read_state_dict
+from dia_models.checkpoints.public_weights import build_outside, load_outside, read_state_dict
 
 pytestmark = pytest.mark.numeric
 
@@ -139,7 +139,7 @@ def public_weights(folder, name="cifar_resnet20_dia_lstm", classes=10, **around)
 
 
 def train(*arguments):
-    return cli.main.run(cli.train.app, [str(a) for a in arguments])
+    return cli.common.main.run(cli.train.app, [str(a) for a in arguments])
 
 
 def test_the_command_writes_a_checkpoint(tmp_path, capsys):

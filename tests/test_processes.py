@@ -12,7 +12,7 @@ import xarray as xr
 from torch import nn
 
 import cli.analyze
-import cli.main
+import cli.common.main
 from dia_analysis import CaptureStore, correlate_layers, processes
 
 SE = "digits-resnet56-se"
@@ -20,7 +20,7 @@ IMAGES, BATCH = 101, 16  # seven batches, the last of five: four to one process,
 
 WORKER = """
 import json, pathlib, sys, torch
-import cli.analyze, cli.correlation, cli.main
+import cli.analyze, cli.analyses.correlation, cli.common.main
 from dia_analysis import AnalysisInputError, ImageList, correlate_layers, processes, write_store
 from torch import nn
 
@@ -32,10 +32,10 @@ class Gates(nn.Module):
     def forward(self, x):
         return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
 
-cli.correlation.draw = lambda *_: None  # takes long, and other tests look at it
+cli.analyses.correlation.draw = lambda *_: None  # takes long, and other tests look at it
 
 def analyze(*arguments):
-    code = cli.main.run(cli.analyze.app, list(arguments))
+    code = cli.common.main.run(cli.analyze.app, list(arguments))
     assert code == 0, code
 
 def results(batch, maps):
@@ -97,9 +97,11 @@ def run(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.correlation.draw", lambda *_: None)
-        assert cli.main.run(cli.analyze.app, ["capture", *options, "--out", str(out / "whole.zarr")]) == 0
-        assert cli.main.run(cli.analyze.app, ["correlation", *options, "--out", str(out / "whole"), "--json"]) == 0
+        patch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+        assert cli.common.main.run(cli.analyze.app, ["capture", *options, "--out", str(out / "whole.zarr")]) == 0
+        assert (
+            cli.common.main.run(cli.analyze.app, ["correlation", *options, "--out", str(out / "whole"), "--json"]) == 0
+        )
     return out, maps, done
 
 

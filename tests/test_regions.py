@@ -13,8 +13,8 @@ from xray_data import chest_xray, network
 
 import figures
 from dia_analysis import AnalysisInputError, NetworkShares, RegionsResult
-from dia_analysis.intervals import Patients, runs_and_patients
-from dia_analysis.regions import (
+from dia_analysis.statistics.intervals import Patients, runs_and_patients
+from dia_analysis.xray.regions import (
     MASKS,
     PRIOR,
     border_band,

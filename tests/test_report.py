@@ -14,7 +14,7 @@ from test_cli import LSTM, SE, analyze, failure
 from test_xray_report import Page
 from xray_data import chest_xray, network
 
-import cli.report
+import cli.pages.report
 from dia_models import Checkpoint
 
 IMAGES = 24
@@ -69,7 +69,7 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.report.measure", keeping(cli.report.measure, kept))
+        patch.setattr("cli.pages.report.measure", keeping(cli.pages.report.measure, kept))
         options = ("--data", "digits", "--images", IMAGES, "--out", out)
         assert analyze("report", "--ckpt", SE, "--ckpt", LSTM, *options) == 0
     return out, kept[0], Tables(out.read_text(encoding="utf-8"))

@@ -9,9 +9,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from dia_models import ModelInputError
-from dia_models.data.digit_scenes import INK, SIDE
-from dia_models.data.scene_sets import open_scenes
-from dia_models.scene_batches import SceneBatches, read_ahead
+from dia_models.data.detection.digit_scenes import INK, SIDE
+from dia_models.data.detection.sets import open_scenes
+from dia_models.detection.batches import SceneBatches, read_ahead
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_files_that_are_missing_or_none(folder, tmp_path, monkeypatch):
     path.write_text("[" * 100_000)
     with pytest.raises(ModelInputError, match="holds no COCO annotations"):
         scenes(folder, "test")
-    monkeypatch.setattr("dia_models.data.coco.LARGEST_FILE", 10)
+    monkeypatch.setattr("dia_models.data.detection.coco.LARGEST_FILE", 10)
     with pytest.raises(ModelInputError, match="at most 2 are read"):
         scenes(folder, "test")
     path.unlink()

@@ -9,8 +9,8 @@ from torch import nn
 from dia_analysis import capture
 from dia_models import Checkpoint, ModelInputError, attach, create_model, load, save_checkpoint, share
 from dia_models.attention import attention_names
+from dia_models.classification.evaluation import evaluate
 from dia_models.data import open_data
-from dia_models.evaluation import evaluate
 
 pytestmark = pytest.mark.numeric
 

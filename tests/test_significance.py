@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.significance import difference, fewest, fisher, holm, smallest_difference, spread, t_power
+from dia_analysis.statistics.significance import difference, fewest, fisher, holm, smallest_difference, spread, t_power
 
 pytestmark = pytest.mark.numeric
 

@@ -49,7 +49,7 @@ WITH_TORCH = [
 SCRIPT = """
 import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout
-import cli.analyze, cli.main, cli.train
+import cli.analyze, cli.common.main, cli.train
 
 loaded = {}
 for line in json.loads(sys.argv[1]):
@@ -58,7 +58,7 @@ for line in json.loads(sys.argv[1]):
         exec(line)
     else:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
-            code = cli.main.run(getattr(cli, program).app, arguments)
+            code = cli.common.main.run(getattr(cli, program).app, arguments)
         assert code == (0 if arguments[0].startswith("--") else 1), (line, code, said.getvalue())
         assert all(len(text) <= 300 for text in said.getvalue().splitlines()), said.getvalue()
     loaded[line] = [name for name in json.loads(sys.argv[2]) if name in sys.modules]

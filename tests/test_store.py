@@ -247,8 +247,8 @@ def test_a_capture_that_breaks_off_goes_on_to_the_same_content(
 
 KILLED = """
 import os, signal, sys
-import cli.analyze, cli.main
-from dia_analysis import store_writer
+import cli.analyze, cli.common.main
+from dia_analysis.store.reader import writer as store_writer
 
 original, left = store_writer._Writer._array, [45]
 
@@ -259,13 +259,13 @@ def dying(self, *arguments):
     original(self, *arguments)
 
 store_writer._Writer._array = dying
-sys.exit(cli.main.run(cli.analyze.app, sys.argv[1:]))
+sys.exit(cli.common.main.run(cli.analyze.app, sys.argv[1:]))
 """
 
 
 def test_a_killed_command_goes_on_with_resume(tmp_path, capsys):
     import cli.analyze
-    import cli.main
+    import cli.common.main
 
     command = ("capture", "--ckpt", "digits-resnet56-se", "--images", "50", "-b", "16")
     part, whole = tmp_path / "part.zarr", tmp_path / "whole.zarr"
@@ -274,10 +274,12 @@ def test_a_killed_command_goes_on_with_resume(tmp_path, capsys):
     with pytest.raises(AnalysisInputError, match="18 of 50 images are missing"):
         CaptureStore.open(part)
     (part / "stage1_layer01" / "c" / "2" / "0.1234.partial").write_bytes(b"half")
-    assert cli.main.run(cli.analyze.app, [*command, "--out", str(part), "--resume"]) == 0
-    assert cli.main.run(cli.analyze.app, [*command, "--out", str(whole), "--resume"]) == 0  # nothing there: begins
+    assert cli.common.main.run(cli.analyze.app, [*command, "--out", str(part), "--resume"]) == 0
+    assert (
+        cli.common.main.run(cli.analyze.app, [*command, "--out", str(whole), "--resume"]) == 0
+    )  # nothing there: begins
     assert content(part) == content(whole)
-    assert cli.main.run(cli.analyze.app, [*command, "--out", str(part), "--resume"]) == 0  # nothing left to do
+    assert cli.common.main.run(cli.analyze.app, [*command, "--out", str(part), "--resume"]) == 0  # nothing left to do
     assert content(part) == content(whole)
     assert "50 images, float32" in capsys.readouterr().out
 
@@ -510,14 +512,14 @@ def test_another_programs_zarr_is_refused(tmp_path):
 
 
 def test_batches_that_would_not_fit_are_refused(store, monkeypatch):
-    monkeypatch.setattr("dia_analysis.store.LARGEST_READ", 1000)
+    monkeypatch.setattr("dia_analysis.store.reader.LARGEST_READ", 1000)
     with pytest.raises(AnalysisInputError, match="the maps of 21 images take .* GiB; give fewer") as caught:
         stream_store(store, lambda _: None, batch=100)
     assert caught.value.argument == "batch-size"
 
 
 def test_maps_too_large_to_be_written_at_once_are_refused(tmp_path, model, images, monkeypatch):
-    monkeypatch.setattr("dia_analysis.store_writer.LARGEST_CHUNK", 3000)
+    monkeypatch.setattr("dia_analysis.store.writer.LARGEST_CHUNK", 3000)
     with pytest.raises(AnalysisInputError, match="give at most 2") as caught:
         write(tmp_path / "s.zarr", model, images)
     assert caught.value.argument == "batch-size"

@@ -9,12 +9,12 @@ from PIL import Image
 
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data.folder import image_folder
-from dia_models.data.random_part import random_part
+from dia_models.data.random_crop import random_part
 from dia_models.data.request import Request
 from dia_models.data.streaming import StreamedImages
-from dia_models.recipe import load_recipe
-from dia_models.run import MODEL, RunConfig, fit
-from dia_models.training_images import read_classes
+from dia_models.runs.run import MODEL, RunConfig, fit
+from dia_models.training.read_images import read_classes
+from dia_models.training.recipe import load_recipe
 
 SIZE = (24, 32)
 

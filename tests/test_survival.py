@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import cli.main
+import cli.common.main
 import cli.train
 from dia_models import ModelInputError
-from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, fit
-from dia_models.saving import NotWrittenError, leftover, save, writing
+from dia_models.runs.run import RunConfig, fit
+from dia_models.training.files import NotWrittenError, leftover, save, writing
+from dia_models.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
 KILLS = 20
@@ -28,8 +28,8 @@ import json, os, resource, signal, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import cli.main, cli.train
-from dia_models.run import RunConfig, fit
+import cli.common.main, cli.train
+from dia_models.runs.run import RunConfig, fit
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -51,7 +51,7 @@ def run(job):
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["bytes"], resource.RLIM_INFINITY))
     if "arguments" in job:
         sys.stdout = sys.stderr = open(job["stderr"], "w")
-        code = cli.main.run(cli.train.app, job["arguments"])
+        code = cli.common.main.run(cli.train.app, job["arguments"])
         sys.stderr.flush()
         return code
     config = RunConfig.model_validate_json(job["config"])
@@ -168,7 +168,7 @@ FIT = ["fit", "--model", "cifar_resnet11", "--data", "digits", "--set", "trainin
 
 
 def run(*arguments):
-    return cli.main.run(cli.train.app, list(map(str, arguments)))
+    return cli.common.main.run(cli.train.app, list(map(str, arguments)))
 
 
 @pytest.mark.parametrize(

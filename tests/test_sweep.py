@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 
-import cli.main
+import cli.common.main
 import cli.train
-from dia_analysis.sweep_result import SweepResult
+from dia_analysis.paper.sweeps import SweepResult
 from dia_models import Checkpoint, ModelInputError
-from dia_models.audit import audit
+from dia_models.audit.published import audit
 from dia_models.data.request import SETS
-from dia_models.executor import Task, places, train_locally
-from dia_models.models import blueprint
-from dia_models.network import ModelSpec
-from dia_models.recipe import Recipe, list_recipes, load_recipe
-from dia_models.run import RunConfig, fit
-from dia_models.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
+from dia_models.factory import blueprint
+from dia_models.runs.run import RunConfig, fit
+from dia_models.spec import ModelSpec
+from dia_models.sweeps.executor import Task, places, train_locally
+from dia_models.sweeps.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
+from dia_models.training.recipe import Recipe, list_recipes, load_recipe
 
 SMALL = """
 title = "Try"
@@ -58,7 +58,7 @@ def small(tmp_path):
 
 
 def train(*arguments):
-    return cli.main.run(cli.train.app, [str(a) for a in arguments])
+    return cli.common.main.run(cli.train.app, [str(a) for a in arguments])
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -218,7 +218,9 @@ def test_missing_data_are_fetched_once_before_the_runs(small, tmp_path, monkeypa
         return digits(request)
 
     monkeypatch.setitem(SETS, "digits", opened)
-    monkeypatch.setattr("cli.sweep.train_locally", lambda tasks, *_: {task.directory: "not tried" for task in tasks})
+    monkeypatch.setattr(
+        "cli.runs.sweep.train_locally", lambda tasks, *_: {task.directory: "not tried" for task in tasks}
+    )
     assert train("sweep", small, "--scale", "laptop", "--download", "--out", tmp_path / "out") == 1
     assert asked == [("train", True), ("test", True)]
 

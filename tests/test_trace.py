@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from dia_analysis import AnalysisInputError
-from dia_analysis.trace import find_stages, named_stages, trace
+from dia_analysis.gradients.trace import find_stages, named_stages, trace
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric

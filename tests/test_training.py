@@ -13,12 +13,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dia_models import Checkpoint, ModelInputError, load
-from dia_models.classification import ClassifierTraining
+from dia_models.classification.evaluation import evaluate
+from dia_models.classification.training import ClassifierTraining
 from dia_models.data import Batch, Preprocessing, open_data
-from dia_models.evaluation import evaluate
-from dia_models.recipe import list_recipes, load_recipe
-from dia_models.run import RunConfig, fit, kept_epochs
-from dia_models.training import Batches, epoch_seed
+from dia_models.runs.run import RunConfig, fit, kept_epochs
+from dia_models.training.module import Batches, epoch_seed
+from dia_models.training.recipe import list_recipes, load_recipe
 
 pytestmark = pytest.mark.numeric
 

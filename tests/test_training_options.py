@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 
 from dia_models import Checkpoint, ModelInputError, create_model
-from dia_models.averaging import moving_average
-from dia_models.classification import ClassifierTraining
+from dia_models.classification.evaluation import evaluate
+from dia_models.classification.training import ClassifierTraining
 from dia_models.data import MemoryImages, Preprocessing, hold_out, open_data
-from dia_models.evaluation import evaluate
-from dia_models.recipe import load_recipe
-from dia_models.run import RunConfig, fit
-from dia_models.subset import balanced_subset
+from dia_models.data.subset import balanced_subset
+from dia_models.runs.run import RunConfig, fit
+from dia_models.training.ema import moving_average
+from dia_models.training.recipe import load_recipe
 
 pytestmark = pytest.mark.numeric
 
@@ -221,8 +221,8 @@ COMPILED = """
 import functools, sys, torch
 from pathlib import Path
 from lightning.pytorch.callbacks import Callback
-from dia_models import run
-from dia_models.run import RunConfig, fit
+from dia_models.runs import run
+from dia_models.runs.run import RunConfig, fit
 
 torch.compile = functools.partial(torch.compile, backend="aot_eager")  # traces as the default does, compiles quickly
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import cli.main
+import cli.common.main
 import cli.train
 from dia_models import Checkpoint
 from dia_models.data import open_data
-from dia_models.run import RunConfig, fit
-from dia_models.training import Batches
+from dia_models.runs.run import RunConfig, fit
+from dia_models.training.module import Batches
 
 BASE = ["fit", "--data", "digits", "--set", "precision=float32", "--set", "batch_size=64", "--set", "padding=1"]
 # 129 images are two batches of 64 and one of a single image, of which the second process gets none.
@@ -27,10 +27,11 @@ NAN = [*BASE, "--model", "cifar_resnet11", "--set", "training_images=129", "--se
 
 WORKER = """
 import json, pathlib, sys, torch
-import cli.main, cli.train
-from dia_models import processes, training_run
+import cli.common.main, cli.train
+from dia_models.training.module import distributed as processes
+from dia_models.runs import training_run
 from dia_models.data import open_data
-from dia_models.training import Batches
+from dia_models.training.module import Batches
 
 out = pathlib.Path(sys.argv[1])
 rank = 0
@@ -47,7 +48,7 @@ def remember(self, model, nan_epoch, finish=training_run.TrainingRun.finish):
 training_run.TrainingRun.finish = remember
 with processes.joined(torch.device("cpu")):
     for arguments in json.loads(sys.argv[2]):
-        code = cli.main.run(cli.train.app, arguments)
+        code = cli.common.main.run(cli.train.app, arguments)
         assert code == 0, code
 """
 
@@ -72,7 +73,10 @@ def out(tmp_path_factory):
         [*NAN, "--out", str(folder / "nan")],
         ["fit", "--resume", "--out", str(folder / "handed")],
     ]
-    assert cli.main.run(cli.train.app, [*PLAIN, "--model", "cifar_preresnet11", "--out", str(folder / "alone")]) == 0
+    assert (
+        cli.common.main.run(cli.train.app, [*PLAIN, "--model", "cifar_preresnet11", "--out", str(folder / "alone")])
+        == 0
+    )
     with pytest.raises(KeyError):
         fit(RunConfig.read(folder / "alone"), folder / "handed", torch.device("cpu"), callbacks=(Cut(),))
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
@@ -152,7 +156,7 @@ def test_the_shares_are_the_batches_of_one_process(out):
 
 
 def test_one_process_needs_nothing(monkeypatch):
-    from dia_models import processes
+    from dia_models.training.module import distributed as processes
 
     monkeypatch.delenv("RANK", raising=False)
     with processes.joined(torch.device("cpu")) as device, processes.first_first():

@@ -16,7 +16,7 @@ from torch import nn
 
 import figures
 from dia_analysis import AnalysisInputError, agreement, gradcam, randomisation_check, road_check
-from dia_analysis.similarity import spearman, ssim
+from dia_analysis.statistics.similarity import spearman, ssim
 from dia_analysis.trust.perturb import curve, ranks, removed_mean
 from dia_analysis.trust.random_weights import cascade, parameter_modules
 from dia_models import create_model

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from dia_analysis import AnalysisInputError
-from dia_analysis.two_class import NO_PATIENTS, Readings, Threshold, about_tests, assess, compare_all, over_seeds, table
+from dia_analysis.xray.diagnosis import (
+    NO_PATIENTS,
+    Readings,
+    Threshold,
+    about_tests,
+    assess,
+    compare_all,
+    over_seeds,
+    table,
+)
 
 pytestmark = pytest.mark.numeric
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_trust import Finder, edges, maps, patches, take_maps
 
-from cli.trust import Trust
+from cli.analyses.trust import Trust
 from dia_analysis import TrustChecks, agreement, gradcam, randomisation_check, road_check
 from dia_analysis.trust.checks import warnings
 

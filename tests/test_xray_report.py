@@ -17,10 +17,10 @@ from test_cli import SE, analyze, failure, train
 from test_two_class import LABELS, readings
 from xray_data import chest_xray, network
 
-import figures.html
-from dia_analysis.intervals import Estimate
-from dia_analysis.two_class import by_patient
-from figures.xray_report import worst_first
+import figures.pages.html
+from dia_analysis.statistics.intervals import Estimate
+from dia_analysis.xray.diagnosis import by_patient
+from figures.pages.xray_report import worst_first
 
 VOID = {"meta", "img", "br", "input"}
 EVIL = "<script>alert(1)</script> $a$ \"quoted\" & 'more'"
@@ -156,7 +156,7 @@ def test_the_worst_errors_come_first():
 def test_a_figure_in_a_page_keeps_its_bytes_and_its_words():
     figure = Figure()
     figure.subplots().plot([1, 2])
-    first, again = (figures.html.embed(figure, EVIL) for _ in range(2))
+    first, again = (figures.pages.html.embed(figure, EVIL) for _ in range(2))
     assert first == again
     (image,) = Page(str(first)).of("img")
     assert image["alt"] == EVIL
@@ -171,7 +171,7 @@ def test_templates_are_shipped_and_a_missing_name_is_an_error():
     for path in templates:
         assert any(fnmatch(f"templates/{path.name}", pattern) for pattern in shipped)
     with pytest.raises(Exception, match="is undefined"):
-        figures.html.page("xray_report.html")
+        figures.pages.html.page("xray_report.html")
 
 
 def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):

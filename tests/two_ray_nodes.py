@@ -13,7 +13,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 from ray.cluster_utils import Cluster
 
-import cli.main
+import cli.common.main
 import cli.train
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     threading.Thread(target=kill_half_way, args=(cluster, node, out), daemon=True).start()
     command = ["sweep", sys.argv[1], "--scale", "laptop", "--seeds", "0-1", "--set", "epochs=4", "--executor", "ray"]
     try:
-        return cli.main.run(cli.train.app, [*command, "--out", str(out)])
+        return cli.common.main.run(cli.train.app, [*command, "--out", str(out)])
     finally:
         cluster.shutdown()
 

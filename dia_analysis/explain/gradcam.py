@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_analysis.batches import inputs_of, iterate_batches
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.layer_gradient import Explained, NotReachedError, features_and_gradient
 from dia_analysis.explain.methods import GRADCAM, Method, cam_method
 from dia_analysis.explain.results import GradCAMResult, join
 from dia_analysis.explain.target_layer import TargetLayer, find_target_layer, last_that_counts
 from dia_analysis.explain.targets import Target, Targets, class_names, evidence, probabilities
+from dia_analysis.probes.batches import inputs_of, iterate_batches
 from dia_analysis.probes.capture import refuse_scripted
 from dia_analysis.probes.modes import autocast_off, evaluating
-from dia_analysis.provenance import Provenance
+from dia_analysis.results.provenance import Provenance
 
 
 def gradcam(

@@ -12,11 +12,11 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from dia_analysis.display import Displayed, axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.methods import method_source
-from dia_analysis.output import new_directory, write_json
-from dia_analysis.provenance import Provenance
+from dia_analysis.results.display import Displayed, axes
+from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.results.provenance import Provenance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from dia_analysis.batches import inputs_of, iterate_batches
+from dia_analysis.distributed import gathered
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.batches import inputs_of, iterate_batches
 from dia_analysis.probes.capture import capture
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.probes.stages import StageMaps, group_stages
-from dia_analysis.processes import gathered
 
 Consume = Callable[[list[StageMaps]], None]
 

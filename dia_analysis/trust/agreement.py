@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from dia_analysis.display import axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.results import GradCAMResult, check_same_images
-from dia_analysis.provenance import Provenance
-from dia_analysis.similarity import spearman, ssim
+from dia_analysis.results.display import axes
+from dia_analysis.results.provenance import Provenance
+from dia_analysis.statistics.similarity import spearman, ssim
 from dia_analysis.trust.base import TrustResult, mean, missing
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from dia_analysis.display import Displayed
-from dia_analysis.output import new_directory, write_json
-from dia_analysis.provenance import Provenance
+from dia_analysis.results.display import Displayed
+from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.results.provenance import Provenance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

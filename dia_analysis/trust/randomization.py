@@ -10,13 +10,13 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_analysis.display import axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.gradcam import gradcam
 from dia_analysis.explain.results import GradCAMResult
 from dia_analysis.explain.targets import Target
-from dia_analysis.provenance import Provenance
-from dia_analysis.similarity import spearman, ssim
+from dia_analysis.results.display import axes
+from dia_analysis.results.provenance import Provenance
+from dia_analysis.statistics.similarity import spearman, ssim
 from dia_analysis.trust.base import TrustResult, error, mean, missing
 from dia_analysis.trust.random_weights import cascade
 

@@ -9,13 +9,13 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dia_analysis.display import axes
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.gradcam import gradcam
 from dia_analysis.explain.results import upsample
 from dia_analysis.explain.targets import Target, as_logits, probabilities
 from dia_analysis.probes.modes import autocast_off, evaluating
-from dia_analysis.provenance import Provenance
+from dia_analysis.results.display import axes
+from dia_analysis.results.provenance import Provenance
 from dia_analysis.trust.base import TrustResult, error, mean
 from dia_analysis.trust.perturb import curve, removed_mean
 

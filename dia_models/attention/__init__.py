@@ -1,10 +1,9 @@
 """The attention modules, one file each."""
 
 from dia_models.attention.base import Attention, ChannelAttention
-from dia_models.attention.convolutional_block import ConvolutionalBlock
+from dia_models.attention.cbam import ConvolutionalBlock
 from dia_models.attention.dia_lstm import DIALSTM, DIALSTMLight
-from dia_models.attention.efficient_channel import EfficientChannel
-from dia_models.attention.mix_pooling import MixPooling
+from dia_models.attention.eca import EfficientChannel
 from dia_models.attention.registry import (
     About,
     AttentionKind,
@@ -13,11 +12,12 @@ from dia_models.attention.registry import (
     attention_table,
     register,
 )
-from dia_models.attention.spatial_group import SpatialGroup
-from dia_models.attention.spatial_pyramid import SpatialPyramid
-from dia_models.attention.squeeze_excitation import SqueezeExcitation
-from dia_models.attention.style_recalibration import StyleRecalibration
-from dia_models.attention.switchable import Switchable
+from dia_models.attention.se import SqueezeExcitation
+from dia_models.attention.sem import Switchable
+from dia_models.attention.sge import SpatialGroup
+from dia_models.attention.spa import SpatialPyramid
+from dia_models.attention.spem import MixPooling
+from dia_models.attention.srm import StyleRecalibration
 
 __all__ = [
     "DIALSTM",

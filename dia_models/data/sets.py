@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import dia_models.data.published  # noqa: F401  (registers the data sets)
+import dia_models.data.catalog  # noqa: F401  (registers the data sets)
+from dia_models.data.detection.sets import is_scenes
 from dia_models.data.folder import SPLITS, open_folder
 from dia_models.data.images import ImageSource
 from dia_models.data.request import SETS, Request, data_root
-from dia_models.data.scene_sets import is_scenes
 from dia_models.errors import ModelInputError, unknown
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from dia_models.data.images import Batch, FileImages, warn_of_unreadable
-from dia_models.data.random_part import random_part
+from dia_models.data.random_crop import random_part
 
 AHEAD = 3
 """Batches that are decoded while the network computes."""

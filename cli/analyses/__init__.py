@@ -1,0 +1,1 @@
+"""One module an analysis: open networks and data, call the library, print."""

@@ -1,0 +1,69 @@
+"""Names that tell networks apart, and names of files and folders made from them."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dia_models import Checkpoint
+from dia_models.checkpoints.files import SUFFIX
+
+RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
+LONGEST = 80  # bytes of a file name's part
+
+
+def read_named(ckpts: Sequence[str]) -> list[Checkpoint]:
+    """Read checkpoints, under names that tell them apart."""
+    return [replace(Checkpoint.read(ckpt), name=name) for ckpt, name in zip(ckpts, names(ckpts), strict=True)]
+
+
+def names(ckpts: Sequence[str]) -> list[str]:
+    """Names that tell checkpoints apart, by path or bundled name: the file's, of a run's checkpoint its folder's.
+
+    Where two would have one name, all get as much more of their paths as it takes.
+    """
+    if not ckpts:
+        return []
+    levels = list(zip(*map(_possible, ckpts), strict=True))
+    chosen = next(names for names in levels if len(set(names)) == len(set(levels[-1])))
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in chosen:  # one checkpoint may be given twice
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct
+
+
+def _possible(ckpt: str) -> tuple[str, ...]:
+    """The names of a checkpoint, from the shortest to the longest."""
+    path = Path(ckpt).expanduser()
+    if path.suffix != SUFFIX and len(path.parts) == 1 and not path.is_file():
+        return (ckpt,) * 5
+    folder, stem = path.absolute().parent, path.name.removesuffix(SUFFIX)
+    short, middle = f"{folder.name}/{stem}", f"{folder.parent.name}/{folder.name}"
+    first, third = (folder.name, middle) if stem in RUN_FILES else (stem, f"{middle}/{stem}")
+    return first, short, third, f"{middle}/{stem}", str(folder / stem)
+
+
+def default_name(command: str, networks: Sequence[str], data: str | None) -> str:
+    """The name of the folder or file that a command writes by default: command, networks, data."""
+    data_name = None if data is None else Path(data.partition(":")[2] or data).name
+    parts = [command, "-".join(map(file_name, networks)), data_name or ""]
+    return "-".join(file_name(part) for part in parts if part)
+
+
+def file_name(text: str) -> str:
+    """The text without what a file name should not have, and short; a long one ends in a hash that tells it apart."""
+    name = re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"
+    if len(name.encode()) <= LONGEST:
+        return name
+    return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def network_name(checkpoint: Checkpoint) -> str:
+    """The network's name and options: the same for training runs that differ in their seed only."""
+    spec = checkpoint.info.model
+    changed = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
+    return f"{spec.name} ({changed})" if changed else spec.name

@@ -1,0 +1,110 @@
+"""dia-analyze report --xray: one page on chest X-ray networks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cli.analyses.gradcam import Explanation
+from cli.analyses.regions import measure
+from cli.common.console import note, say
+from cli.common.inputs import Inputs
+from cli.common.publish import Out
+from cli.pages.page import shown_if_lost, taken_page, write_page
+from cli.runs.predictions import Options, Tested, test_all
+from dia_analysis import GradCAMResult, gradcam
+from dia_analysis.results.counted import counted
+from dia_analysis.results.provenance import versions
+from dia_analysis.xray.diagnosis import compare_all, over_seeds
+from dia_models import ModelInputError
+from dia_models.data import FileImages
+from figures.gradcam import ROWS
+from figures.pages.xray_report import Subject, XrayPage, worst_first, xray_report
+
+
+def write_report(
+    ckpts: Sequence[str],
+    everyone: Sequence[Inputs],
+    masks: Path | None,
+    options: Options,
+    out: Out,
+) -> None:
+    """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
+    data = everyone[0].data
+    with taken_page(out, "xray-report", [each.checkpoint.name for each in everyone], data) as path:
+        tested = test_all(ckpts, data, options)
+        html, text = _page(tested, everyone, masks)
+        with shown_if_lost(text):
+            write_page(path, html)
+    images = counted(len(tested[0].seen.predictions.names), "image")
+    say(f"{path}: {counted(len(tested), 'network')} on {images} of {data}")
+    note("the page is one file and needs no network; open it in a browser")
+
+
+def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | None) -> tuple[str, str]:
+    """The page, and its numbers as text."""
+    if diverged := next((text for each in tested if (text := each.diverged()) is not None), None):
+        raise ModelInputError("ckpt", f"{diverged}. Leave it out")
+    results = [each.two_class for each in tested if each.two_class is not None]
+    if not results:
+        known = ", ".join(everyone[0].checkpoint.info.classes)
+        raise ModelInputError("ckpt", f"{tested[0].checkpoint.name} knows {known}; the page is for two classes")
+    looked = measure(everyone, masks, Explanation(), trust=True)
+    assert looked.trust is not None
+    maps, pictures, captions = _worst(tested, everyone)
+    source = everyone[0].source
+    content = XrayPage(
+        data=everyone[0].data,
+        subjects=tuple(map(_subject, tested)),
+        comparisons=compare_all(results),
+        spreads=over_seeds(results),
+        maps=maps,
+        pictures=pictures,
+        captions=captions,
+        regions=looked.result,
+        mean_picture=looked.picture,
+        trust=looked.trust.paragraphs(),
+        warnings=looked.trust.warnings(),
+        unreadable=source.unreadable if isinstance(source, FileImages) else {},
+        versions=versions(),
+    )
+    return xray_report(content), "\n\n".join([*(each.summary() for each in tested), looked.found().text])
+
+
+def _subject(tested: Tested) -> Subject:
+    info = tested.checkpoint.info
+    assert tested.two_class is not None
+    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {counted(info.model.in_channels, 'channel')}"
+    return Subject(
+        name=tested.checkpoint.name,
+        input=size,
+        trained_on=info.data,
+        seed=info.seed,
+        sha256=tested.checkpoint.sha256,
+        result=tested.two_class,
+        paper=tested.published(),
+    )
+
+
+def _worst(tested: Sequence[Tested], everyone: Sequence[Inputs]) -> tuple[list[GradCAMResult], np.ndarray, list[str]]:
+    """The maps of the images with the worst errors, the images, and what stands under them."""
+    readings = [each.two_class.readings for each in tested if each.two_class is not None]
+    first = readings[0]
+    order = worst_first(readings)[:ROWS]
+    names = [first.images[i] for i in order]
+    source = everyone[0].source
+    index = {source.name(i): i for i in range(len(source))}
+    chosen = [index[name] for name in names]
+    maps = []
+    for inputs in everyone:
+        name, some = inputs.checkpoint.name, replace(inputs, chosen=chosen)
+        classes = inputs.checkpoint.info.classes
+        found = gradcam(inputs.model, some.batches(name), classes=classes, name=name, provenance=inputs.provenance())
+        maps.append(replace(found, images=tuple(names)))
+    size = max(result.size for result in maps)
+    pictures = np.concatenate([batch.pixels.numpy() for batch in source.batches(chosen, ROWS, size, 3)])
+    captions = [
+        f"{Path(name).name}\n({first.classes[int(first.labels[i])]})" for i, name in zip(order, names, strict=True)
+    ]
+    return maps, pictures, captions

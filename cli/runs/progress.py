@@ -1,0 +1,67 @@
+"""How far a training run is: a bar and a line per epoch."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.progress import TaskID
+
+from cli.common.console import note, progress_bar
+
+TOLD = (
+    ("train_loss", "loss", ".3f"),
+    ("train_accuracy", "accuracy", ".2%"),
+    ("val_accuracy", "validation accuracy", ".2%"),
+)
+
+
+class RunProgress(Callback):
+    """A bar of the whole run with images per second and the time that is left, and a line on stderr per epoch."""
+
+    def __init__(self) -> None:
+        self.bar = progress_bar()
+        self.task: TaskID | None = None
+        self.images = 0
+        self.started = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the bar in the first epoch, behind those that a resumed run has done."""
+        self.images, self.started = 0, time.perf_counter()
+        epochs, batches = int(trainer.max_epochs or 0), int(trainer.num_training_batches)
+        if self.task is None:
+            done = trainer.current_epoch * batches
+            self.task = self.bar.add_task("", total=epochs * batches, completed=done, detail="")
+            self.bar.start()
+        self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1}/{epochs}")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance it."""
+        self.images += len(batch[1]) * trainer.world_size
+        assert self.task is not None
+        self.bar.update(self.task, advance=1, detail=f"{self._rate():.0f} images/s")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the epoch's line; above the bar, where there is one."""
+        seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        parts = [f"{words} {seen[name]:{form}}" for name, words, form in TOLD if name in seen]
+        parts.append(f"{self._rate():.0f} images/s")
+        note(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(parts)}")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the terminal as it was."""
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+        self.bar.stop()
+
+    def _rate(self) -> float:
+        return self.images / (time.perf_counter() - self.started)

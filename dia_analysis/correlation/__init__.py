@@ -1,0 +1,1 @@
+"""How alike the attention maps of a stage's layers are (Fig. 2)."""

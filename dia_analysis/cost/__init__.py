@@ -1,0 +1,1 @@
+"""Parameters, operations and time (section VI-B1)."""

@@ -1,0 +1,304 @@
+"""What does attention cost? Parameters, FLOPs, and time beside the backbone without it (section VI-B1 of the paper)."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from math import comb
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dia_analysis.cost.flops import flop_count, listed
+from dia_analysis.cost.timing import interleaved_seconds
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.modes import observing
+from dia_analysis.probes.points import find_points
+from dia_analysis.results.counted import counted
+from dia_analysis.results.display import Displayed, axes
+from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.results.provenance import Provenance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEAST_ROUNDS = 6  # below, even from the least to the greatest is no 95 % interval of the median
+MISSED = 0.05
+PAPER_RATIOS = {"DIA-LSTM": 1.12, "DIA-LSTM (Light)": 1.01}  # section VI-B1: ResNet164, "12 % slower", "a mere 1 %"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, its input (batch, channel, height, width), and the name of the network that it is compared with.
+
+    `baseline` is usually the same backbone without attention; None if there is none.
+    """
+
+    model: nn.Module
+    images: Tensor
+    baseline: str | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """One network. Parameters are counted once however often they are used; `flops` are of one image.
+
+    `attention_parameters` is the difference to the baseline, or, without one, `attention_module_parameters`: those that
+    `count_attention_parameters` counts. They differ where a backbone changes for the sake of attention, and where the
+    backbone itself is a transformer. `uncounted` and `unseen` are what the FLOPs may lack (`FlopCount`).
+    A network that is its own baseline has a ratio of 1.
+    `seconds` holds one forward pass of the batch in each round, `ratios` the same divided by the baseline's pass in
+    that round (empty without a baseline), `latency_ratio` their median and `interval` its 95 % interval.
+    """
+
+    name: str
+    baseline: str | None
+    parameters: int
+    attention_parameters: int
+    attention_module_parameters: int
+    flops: int
+    seconds: Float[np.ndarray, "round"]
+    ratios: Float[np.ndarray, "ratio"]
+    latency_ratio: float | None
+    interval: tuple[float, float] | None
+    input_shape: tuple[int, ...]
+    provenance: Provenance
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    unseen: int = 0
+
+    @property
+    def latency_ms(self) -> float:
+        """The median milliseconds of a forward pass of the batch."""
+        return float(np.median(self.seconds)) * 1000
+
+    def lacking(self) -> list[str]:
+        """What the count of FLOPs may lack, a sentence for each reason."""
+        lines = []
+        if self.uncounted:
+            lines.append(f"The FLOPs of {self.name} lack operations that have no formula: {listed(self.uncounted)}.")
+        if self.unseen:
+            lines.append(
+                f"{self.unseen:,} of the parameters of {self.name} were used by no operation that torch can see: they "
+                "are idle in evaluation mode, or the FLOPs of their layers are missing."
+            )
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """One of the `models` of the JSON document dia.cost/1."""
+        batch, *_, height, width = self.input_shape
+        return {
+            "name": self.name,
+            "baseline": self.baseline,
+            "parameters": self.parameters,
+            "attention_parameters": self.attention_parameters,
+            "attention_module_parameters": self.attention_module_parameters,
+            "flops": self.flops,
+            "flops_uncounted": dict(self.uncounted),
+            "parameters_unseen": self.unseen,
+            "latency_ms": self.latency_ms,
+            "latency_ratio": self.latency_ratio,
+            "latency_ratio_interval": None if self.interval is None else list(self.interval),
+            "batch_size": batch,
+            "image_size": [height, width],
+            "seconds": self.seconds.tolist(),
+            "provenance": self.provenance.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class CostResult(Displayed):
+    """What networks cost, measured in turn on one device. `threads` are those that a CPU computes with."""
+
+    networks: tuple[NetworkCost, ...]
+    device: str
+    threads: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.cost/1."""
+        return {
+            "schema": "dia.cost/1",
+            "device": self.device,
+            "threads": self.threads,
+            "rounds": len(self.networks[0].seconds),
+            "seed": self.seed,
+            "flops_count": "per image; a multiply-add is 2; convolutions and products of matrices and vectors only",
+            "models": [network.to_dict() for network in self.networks],
+        }
+
+    def summary(self) -> str:
+        """A table of the networks."""
+        heads = ("network", "parameters", "attention", "MFLOPs", "ms/batch", "ratio", "95 % interval", "to")
+        rows = [_row(network) for network in self.networks]
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
+        sizes = sorted({network.input_shape for network in self.networks})
+        inputs = ", ".join(f"{counted(size[0], 'image')} of {size[-2]}x{size[-1]}" for size in sizes)
+        threads = counted(self.threads, "thread")
+        return "\n".join(
+            [
+                *table,
+                "",
+                f"A batch is {inputs}; median of {len(self.networks[0].seconds)} rounds on {self.device}, "
+                f"{threads}. FLOPs are of one image, a multiply-add counted as 2.",
+                *(line for network in self.networks for line in network.lacking()),
+            ]
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw each latency ratio with its interval; without a baseline there is none."""
+        ax = axes(ax)
+        compared = [network for network in self.networks if network.latency_ratio is not None]
+        for position, network in enumerate(compared):
+            assert network.latency_ratio is not None
+            assert network.interval is not None
+            ax.plot(network.interval, [position, position], "-", color="C0")
+            ax.plot([network.latency_ratio], [position], "o", color="C0")
+        ax.axvline(1.0, color="0.6", lw=0.8)
+        ax.set(yticks=range(len(compared)), yticklabels=[network.name for network in compared])
+        ax.set_xlabel("Time of a forward pass, relative to the backbone (95 % interval)")
+        ax.invert_yaxis()
+        return ax
+
+    def to_xarray(self) -> xr.Dataset:
+        """The seconds of every pass, by network and round."""
+        return xr.Dataset(
+            {"seconds": (("network", "round"), np.stack([network.seconds for network in self.networks]))},
+            coords={"network": [network.name for network in self.networks]},
+            attrs={"device": self.device, "threads": self.threads},
+        )
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the JSON document and the times to a new directory, with a manifest."""
+        about = {"networks": [network.provenance.to_dict() for network in self.networks]}
+        with new_directory(Path(directory), about, overwrite=overwrite) as folder:
+            write_json(folder / "cost.json", self.to_dict())
+            self.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
+        return Path(directory)
+
+
+def measure_cost(subjects: Mapping[str, Subject], *, rounds: int = 20, seed: int = 0) -> CostResult:
+    """Count and time networks in evaluation mode, all in turn in every round.
+
+    The interval is that of the median ratio over rounds (`median_interval`). `seed` is for networks that draw random
+    numbers. The networks are left as they were. Raises AnalysisInputError for a baseline that is not among the networks
+    and for fewer than 6 rounds, from which no interval follows.
+    """
+    if rounds < LEAST_ROUNDS:
+        raise AnalysisInputError("rounds", f"{rounds} given; a 95 % interval takes {LEAST_ROUNDS} or more")
+    if not subjects:
+        raise AnalysisInputError("model", "there is no network to measure")
+    for name, subject in subjects.items():
+        if subject.baseline is not None and subject.baseline not in subjects:
+            raise AnalysisInputError(
+                "model", f"{name} is compared with {subject.baseline}, which is not among {', '.join(subjects)}"
+            )
+    seconds = _timed(subjects, rounds, seed)
+    networks = tuple(_network(name, subjects, seconds, seed) for name in subjects)
+    device = next(iter(subjects.values())).images.device
+    return CostResult(networks, str(device), torch.get_num_threads(), seed)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many parameters a network has; one that several modules share counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_attention_parameters(model: nn.Module) -> int:
+    """How many parameters the modules have that make the attention maps (`find_points`); 0 without attention.
+
+    These are, of attention with gates, the modules that hold a gate; of self-attention `nn.MultiheadAttention`, or the
+    module that holds `attn_drop`, with the projections of queries, keys, values and output, but not the norm before it
+    nor the layers after it. In a network that has both, those with gates.
+    """
+    try:
+        points = find_points(model)
+    except AnalysisInputError:
+        return 0
+    makers = (_maker(model, name) for name in points)
+    parameters = {id(p): p for p in chain.from_iterable(maker.parameters() for maker in makers)}
+    return sum(parameter.numel() for parameter in parameters.values())
+
+
+def _maker(model: nn.Module, point: str) -> nn.Module:
+    module = model.get_submodule(point)
+    return module if isinstance(module, nn.MultiheadAttention) else model.get_submodule(point.rpartition(".")[0])
+
+
+def median_interval(values: Float[np.ndarray, "value"]) -> tuple[float, float]:
+    """The 95 % interval of the median of six or more independent values, whatever their distribution.
+
+    From the k-th least to the k-th greatest value, with the largest k for which that misses the median in at most 5 %
+    of samples: the number of values below it is binomial with probability 1/2.
+    """
+    n, ordered = len(values), np.sort(values)
+    misses = 2 * np.cumsum([comb(n, below) for below in range(n // 2)]) / 2**n
+    k = int((misses <= MISSED).sum())
+    return float(ordered[k - 1]), float(ordered[-k])
+
+
+def _timed(subjects: Mapping[str, Subject], rounds: int, seed: int) -> dict[str, Float[np.ndarray, "round"]]:
+    functions: dict[str, Callable[[], object]] = {n: partial(s.model, s.images) for n, s in subjects.items()}
+    device = next(iter(subjects.values())).images.device
+    with ExitStack() as modes:
+        for subject in subjects.values():
+            modes.enter_context(observing(subject.model, seed))
+        modes.enter_context(torch.inference_mode())
+        seconds = interleaved_seconds(functions, rounds, device=device)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def _network(
+    name: str, subjects: Mapping[str, Subject], seconds: Mapping[str, Float[np.ndarray, "round"]], seed: int
+) -> NetworkCost:
+    subject = subjects[name]
+    parameters, in_modules = count_parameters(subject.model), count_attention_parameters(subject.model)
+    ratios, added = np.empty(0), in_modules
+    if subject.baseline is not None:
+        ratios = seconds[name] / seconds[subject.baseline]
+        added = parameters - count_parameters(subjects[subject.baseline].model)
+    counted = flop_count(subject.model, subject.images, seed=seed)
+    return NetworkCost(
+        name=name,
+        baseline=subject.baseline,
+        parameters=parameters,
+        attention_parameters=added,
+        attention_module_parameters=in_modules,
+        flops=counted.flops,
+        seconds=seconds[name],
+        ratios=ratios,
+        latency_ratio=float(np.median(ratios)) if len(ratios) else None,
+        interval=median_interval(ratios) if len(ratios) else None,
+        input_shape=tuple(subject.images.shape),
+        provenance=subject.provenance or Provenance(seed=seed),
+        uncounted=counted.uncounted,
+        unseen=counted.unseen,
+    )
+
+
+def _row(network: NetworkCost) -> tuple[str, ...]:
+    compared = ("-", "-", "-")
+    if network.latency_ratio is not None and network.interval is not None:
+        low, high = network.interval
+        compared = (f"{network.latency_ratio:.3f}", f"{low:.3f} to {high:.3f}", str(network.baseline))
+    return (
+        network.name,
+        f"{network.parameters:,}",
+        f"{network.attention_parameters:,}",
+        f"{network.flops / 1e6:,.1f}",
+        f"{network.latency_ms:.1f}",
+        *compared,
+    )
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
+    name, *numbers, baseline = row
+    middle = [n.rjust(w) for n, w in zip(numbers, widths[1:-1], strict=True)]
+    return [name.ljust(widths[0]), *middle, baseline]

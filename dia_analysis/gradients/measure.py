@@ -1,0 +1,214 @@
+"""Where do gradients vanish or explode? The gradient of the loss at each stage's output (Fig. 13 of the paper)."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.gradients.losses import LossName, images_and_labels, summed_loss
+from dia_analysis.gradients.magnitudes import Magnitudes, MagnitudeStatistics
+from dia_analysis.gradients.results import GradientResult, NetworkGradients, PointGradients
+from dia_analysis.gradients.trace import StageOutput, find_stages, first_tensor, named_stages, trace
+from dia_analysis.probes.batches import iterate_batches
+from dia_analysis.probes.capture import refuse_scripted
+from dia_analysis.probes.modes import Mode, autocast_off, rehearsing
+from dia_analysis.results.provenance import Provenance
+
+Images = Float[Tensor, "batch channel height width"]
+
+
+def measure_gradients(
+    models: nn.Module | Mapping[str, nn.Module],
+    batches: Iterable[Any],
+    *,
+    points: str | Iterable[str] | None = None,
+    per_block: bool = False,
+    mode: Mode = "training",
+    seed: int = 0,
+    provenance: Provenance | None = None,
+) -> GradientResult:
+    """Measure the gradients of one network, or of several by name on the same images; see `network_gradients`.
+
+    For several networks `batches` must be something that can be gone through several times, such as a list.
+    """
+    named = models if isinstance(models, Mapping) else {type(models).__name__: models}
+    measure = partial(network_gradients, batches=batches, points=points, per_block=per_block, mode=mode, seed=seed)
+    networks = tuple(measure(model, name=name, provenance=provenance) for name, model in named.items())
+    return GradientResult(networks)
+
+
+def network_gradients(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    name: str = "network",
+    points: str | Iterable[str] | None = None,
+    per_block: bool = False,
+    mode: Mode = "training",
+    seed: int = 0,
+    epoch: int | None = None,
+    weights_seed: int | None = None,
+    made_from: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
+) -> NetworkGradients:
+    """Measure the gradient of the loss at the output of each stage, and of each block if `per_block`.
+
+    `batches` yields the network's input (batch, channel, height, width) and labels, as (images, labels) or as a dict.
+    The loss is summed over a batch: the cross-entropy to class numbers, or for one logit an image and for several
+    classes at once (a row of 0 and 1 an image) the binary cross-entropy. In evaluation mode each image's gradient is
+    its own and does not depend on how images are put into batches; in training mode batch norms use the batch's
+    statistics, which couples its images, and dropout draws from `seed`. The network's weights, gradients, buffers,
+    modes and the random numbers that follow are left as they were; autocast is off. Memory does not grow with the
+    number of images.
+
+    Stages are found as `find_stages` says, or are the modules named by shell patterns (`points`). `epoch`,
+    `weights_seed` (the seed from which its weights were made or trained) and `made_from` (how it was made, in plain
+    values) are passed on to the result.
+    Raises AnalysisInputError for batches without labels, labels that the network does not know, an output that is no
+    logits, and a point that the loss does not depend on.
+    """
+    if mode not in get_args(Mode):
+        raise AnalysisInputError("mode", f"{mode!r} given; accepted: {', '.join(get_args(Mode))}")
+    model = getattr(model, "_orig_mod", model)
+    refuse_scripted(model)
+    remaining = iterate_batches(batches)
+    if (first := next(remaining, None)) is None:
+        raise AnalysisInputError("data", "there are no images to analyse")
+    some, _ = images_and_labels(first)
+    device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+    root = trace(model, some[:2].to(device))
+    stages = find_stages(root) if points is None else named_stages(root, model, points)
+    probes = _Probes({call.key for stage in stages for call in _calls(stage, per_block)})
+    sizes: list[int] = []
+    losses: list[tuple[LossName, float]] = []
+    with rehearsing(model, seed, mode), autocast_off(model), probes.attached(model), torch.enable_grad():
+        for images, labels in map(images_and_labels, chain([first], remaining)):
+            sizes.append(len(images))
+            losses.append(probes.measure(model, images.to(device), labels.to(device)))
+    return NetworkGradients(
+        name=name,
+        stages=tuple(probes.result(number, None, stage.output.key) for number, stage in enumerate(stages, 1)),
+        blocks=tuple(_block_results(probes, stages)) if per_block else (),
+        mode=mode,
+        images=sum(sizes),
+        batch_sizes=tuple(sorted(set(sizes), reverse=True)),
+        loss_name=_one_loss({kind for kind, _ in losses}),
+        loss=sum(loss for _, loss in losses) / sum(sizes),
+        seed=seed,
+        epoch=epoch,
+        weights_seed=weights_seed,
+        made_from=dict(made_from or {}),
+        provenance=provenance or Provenance(seed=seed),
+    )
+
+
+class _Probes:
+    """Hooks on the outputs of chosen (module, call)s: their size going forward, their gradient coming back."""
+
+    def __init__(self, keys: set[tuple[str, int]]):
+        self.statistics = {key: MagnitudeStatistics() for key in keys}
+        self.shapes: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.squares = dict.fromkeys(keys, 0.0)
+        self.elements = dict.fromkeys(keys, 0)
+        self.calls: Counter[str] = Counter()
+        self.reached: set[tuple[str, int]] = set()
+        self.running = False
+
+    @contextmanager
+    def attached(self, model: nn.Module) -> Iterator[None]:
+        """Hear the modules inside the block."""
+        modules = dict(model.named_modules())
+        with ExitStack() as hooks:
+            hooks.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code calls no hooks
+            for name in {name for name, _ in self.statistics}:
+                hear = partial(self._hear, name)
+                hooks.callback(modules[name].register_forward_hook(hear).remove)
+            yield
+
+    def measure(self, model: nn.Module, images: Images, labels: Tensor) -> tuple[LossName, float]:
+        """Run one batch forth and back; give what its loss is called, and the sum over its images."""
+        _refuse_single(model, images)
+        self.calls.clear()
+        self.reached.clear()
+        source = images.detach().requires_grad_()  # so that every output has a gradient, also where weights are frozen
+        self.running = True
+        try:
+            output = model(source.clone())  # a copy, which the network may change in place
+        finally:
+            self.running = False  # activation checkpointing runs modules once more on the way back
+        name, loss = summed_loss(output, labels)
+        if loss.requires_grad:
+            torch.autograd.grad(loss, source, allow_unused=True)
+        if silent := sorted(self.statistics.keys() - self.reached):
+            module, call = silent[0]
+            raise AnalysisInputError(
+                "points",
+                f"no gradient came back to the output of {module} (call {call}): the loss does not depend on it, or it "
+                "does not depend on the images",
+            )
+        return name, float(loss.detach())
+
+    def result(self, stage: int, block: int | None, key: tuple[str, int]) -> PointGradients:
+        """What was found at one output."""
+        rms = (self.squares[key] / self.elements[key]) ** 0.5
+        magnitudes = Magnitudes(**self.statistics[key].compute())
+        return PointGradients(stage, block, *key, self.shapes[key], rms, magnitudes)
+
+    def _hear(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
+        key = (name, self.calls[name])
+        self.calls[name] += self.running
+        if not self.running or key not in self.statistics:
+            return
+        tensor = first_tensor(output)
+        if tensor is None or not tensor.requires_grad:
+            return
+        values = tensor.detach()
+        self.shapes[key] = tuple(values.shape[1:])
+        self.squares[key] += _sum_of_squares(values)
+        self.elements[key] += values.numel()
+        # A hook on the tensor belongs to its value of now, also if a later module changes it in place.
+        tensor.register_hook(partial(self._take, key))  # type: ignore[no-untyped-call]
+
+    def _take(self, key: tuple[str, int], gradient: Tensor) -> None:
+        self.reached.add(key)
+        self.statistics[key].update(gradient)
+
+
+def _calls(stage: StageOutput, per_block: bool) -> tuple[Any, ...]:
+    return (stage.output, *(stage.blocks if per_block else ()))
+
+
+def _block_results(probes: _Probes, stages: list[StageOutput]) -> Iterator[PointGradients]:
+    for number, stage in enumerate(stages, 1):
+        for position, block in enumerate(stage.blocks, 1):
+            yield probes.result(number, position, block.key)
+
+
+def _sum_of_squares(values: Tensor) -> float:
+    """In float64, which does not lose what is small or large, also where it must be computed on the CPU."""
+    values = values.cpu() if values.device.type == "mps" else values
+    norm = float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    return norm * norm
+
+
+def _one_loss(names: set[LossName]) -> LossName:
+    if len(names) > 1:
+        raise AnalysisInputError("data", f"some batches have labels for {' and others for '.join(sorted(names))}")
+    return names.pop()
+
+
+def _refuse_single(model: nn.Module, images: Images) -> None:
+    if len(images) == 1 and any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
+        raise AnalysisInputError(
+            "images",
+            "a batch of one image has no statistics for batch norm; choose another number or batch size, or evaluation "
+            "mode",
+        )

@@ -1,0 +1,95 @@
+"""What one network's importance is by two kinds of rows, and what it was before training: side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dia_analysis.importance.measure import (
+    GiniResult,
+    StageGini,
+    above_text,
+    aligned,
+    left_out_text,
+    number_text,
+    share_text,
+    stage_name,
+)
+from dia_analysis.importance.rows import ROWS_ARE, Rows
+
+HEADS = (
+    *("stage", "layers", "rows", "R²", "null R²", "untrained R²"),
+    *("beyond two nearest", "untrained", "if flat", "left out", "above null"),
+)
+Results = Mapping[Rows, GiniResult]
+
+
+@dataclass(frozen=True)
+class GiniReadings:
+    """Importance by each kind of rows: first those that were asked for, then whole vectors, from the same pass.
+
+    `untrained` is the same of the network without its training, perhaps by fewer kinds of rows; None for maps from a
+    store.
+    """
+
+    trained: Results
+    untrained: Results | None
+
+    @property
+    def first(self) -> GiniResult:
+        """By the rows that were asked for."""
+        return next(iter(self.trained.values()))
+
+    @property
+    def vector(self) -> GiniResult:
+        """By whole vectors, on which findings rest."""
+        return self.trained["vector"]
+
+    def pairs(self) -> list[tuple[Rows, StageGini, StageGini | None]]:
+        """Every stage by every kind of rows, trained and untrained."""
+        return [
+            (rows, result.stages[index], self._untrained(rows, index))
+            for index in range(len(self.first.stages))
+            for rows, result in self.trained.items()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document dia.gini/1 by the rows asked for, with the other rows' and the untrained network's besides."""
+        untrained = None if self.untrained is None else _others(list(self.untrained.values()))
+        return {**self.first.to_dict(), **_others(list(self.trained.values())[1:]), "untrained": untrained}
+
+    def summary(self) -> str:
+        """The table, and a sentence on each thing that has no number or must be known to read one."""
+        table = aligned([HEADS, *(_row(*pair) for pair in self.pairs())])
+        kinds = [f"{rows}: {ROWS_ARE[rows]}." for rows in self.trained]
+        return "\n".join([table, *kinds, *self.notes()])
+
+    def notes(self) -> list[str]:
+        """The sentences, each with its kind of rows."""
+        notes = [f"{rows}, {note}" for rows, result in self.trained.items() for note in result.notes()]
+        if self.untrained is not None and len(self.untrained) < len(self.trained):
+            notes.append(f"untrained: {' and '.join(self.untrained)} rows only.")
+        return notes
+
+    def _untrained(self, rows: Rows, index: int) -> StageGini | None:
+        found = None if self.untrained is None else self.untrained.get(rows)
+        return None if found is None else found.stages[index]
+
+
+def _others(results: list[GiniResult]) -> dict[str, Any]:
+    return {result.rows: {"stages": result.to_dict()["stages"]} for result in results}
+
+
+def _row(rows: Rows, stage: StageGini, untrained: StageGini | None) -> tuple[str, ...]:
+    return (
+        stage_name(stage),
+        str(len(stage.layers)),
+        f"{stage.rows} {rows}",
+        number_text(stage.mean_r2()),
+        number_text(stage.mean_r2(null=True)),
+        "-" if untrained is None else number_text(untrained.mean_r2()),
+        share_text(stage),
+        "-" if untrained is None else number_text(untrained.beyond_two_nearest()),
+        number_text(stage.beyond_if_flat()),
+        left_out_text(stage),
+        above_text(stage),
+    )

@@ -1,0 +1,1 @@
+"""Statistics on arrays and tensors: no network, no path, no axes."""

@@ -1,0 +1,1 @@
+"""Chest X-rays: regions of the image, and classifiers of two classes."""

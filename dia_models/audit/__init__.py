@@ -1,0 +1,1 @@
+"""Our parameter counts beside the published ones."""

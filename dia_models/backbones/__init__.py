@@ -1,0 +1,1 @@
+"""The networks that attention modules are put into."""

@@ -1,0 +1,1 @@
+"""Networks on disk: our own files, and weights that others published."""

@@ -1,0 +1,1 @@
+"""Classifiers: how they are trained and evaluated."""

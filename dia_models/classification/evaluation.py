@@ -1,0 +1,128 @@
+"""How well a network classifies images, and the scores of other networks."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from dia_models.checkpoints.checkpoint import CheckpointInfo
+from dia_models.data import Batch, MemoryImages, Preprocessing, hold_out
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies are fractions of 1, None for a class without images; `loss` is the mean cross-entropy.
+
+    Of a network whose outputs for some images are not finite (`nonfinite` counts these) there are none: all are nan.
+    """
+
+    images: int
+    accuracy: float
+    per_class_accuracy: tuple[float | None, ...]
+    loss: float
+    nonfinite: int = 0
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What a run's result calls them."""
+        return {"test_accuracy": self.accuracy, "test_loss": self.loss}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured of a network that is no classifier, by names that begin with `test_`; nan if undefined.
+
+    `details` say what the scores depend on, for the result's document.
+    """
+
+    images: int
+    scores: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Measured = Evaluation | Scores
+
+
+def undefined(images: int, classes: int, nonfinite: int = 0) -> Evaluation:
+    """The scores of a classifier that computes no numbers for some of the images."""
+    return Evaluation(images, nan, (None,) * classes, nan, nonfinite)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A network's logits for images by name, on the CPU, and the images' labels."""
+
+    names: tuple[str, ...]
+    labels: Int64[Tensor, "image"]
+    logits: Float[Tensor, "image class"]
+
+    def probabilities(self) -> Float[Tensor, "image class"]:
+        """The softmax of the logits, in float64."""
+        return self.logits.double().softmax(1)
+
+    @property
+    def nonfinite(self) -> int:
+        """For how many images the network's outputs are not all finite."""
+        return int((~self.logits.isfinite().all(1)).sum())
+
+    def evaluation(self, classes: int) -> Evaluation:
+        """The scores of all images together; undefined if the network diverged."""
+        images = len(self.names)
+        if self.nonfinite:
+            return undefined(images, classes, self.nonfinite)
+        total = torch.bincount(self.labels, minlength=classes)
+        right = torch.bincount(self.labels[self.logits.argmax(1) == self.labels], minlength=classes)
+        per_class = tuple(r / t if t else None for r, t in zip(right.tolist(), total.tolist(), strict=True))
+        loss = float(F.cross_entropy(self.logits.double(), self.labels))
+        return Evaluation(images, int(right.sum()) / images, per_class, loss)
+
+
+def predict(
+    model: nn.Module, batches: Iterable[Batch], preprocessing: Preprocessing, device: torch.device
+) -> Predictions:
+    """Show a network every image, in float32; it is left in evaluation mode.
+
+    Raises ValueError if there is no image.
+    """
+    model.eval()
+    names: list[str] = []
+    labels, logits = [], []
+    with torch.inference_mode():
+        for batch in batches:
+            names += batch.names
+            labels.append(batch.labels.cpu())
+            logits.append(model(preprocessing(batch.pixels.to(device))).float().cpu())
+    if not names:
+        raise ValueError("there is no image with a label to evaluate on")
+    return Predictions(tuple(names), torch.cat(labels), torch.cat(logits))
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    preprocessing: Preprocessing,
+    classes: int,
+    device: torch.device,
+) -> Evaluation:
+    """Classify every image with a label, as `predict` does.
+
+    Raises ValueError if there is no image.
+    """
+    return predict(model, batches, preprocessing, device).evaluation(classes)
+
+
+def held_out(info: CheckpointInfo, train: Callable[[], MemoryImages]) -> MemoryImages | None:
+    """The images that a checkpoint's training run held out of its training images for validation, if any.
+
+    The split is made again from the run's seed and its recipe's fraction; `train` gives the training images, as the
+    network takes them.
+    """
+    fraction = info.recipe.get("validation", 0)
+    if not isinstance(fraction, int | float) or not fraction:
+        return None
+    return hold_out(train(), fraction, info.seed)[1]

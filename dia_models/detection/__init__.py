@@ -1,0 +1,1 @@
+"""Detectors: how they are trained and scored."""

@@ -1,0 +1,27 @@
+"""A network of this library: a module that knows how it was made."""
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from torch import nn
+
+Option = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictInt, ...]
+
+
+class ModelSpec(BaseModel):
+    """All that is needed to build a network again, apart from its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(max_length=100)
+    num_classes: int | None = Field(default=None, ge=1, le=1_000_000)
+    in_channels: int = Field(default=3, ge=1, le=1_024)
+    options: dict[str, Option] = {}
+
+
+class Network(nn.Module):
+    """What `create_model` gives.
+
+    A classifier takes images (batch, in_channels, height, width) and gives logits (batch, num_classes); what the
+    others take and give, `dia_models.backbones.detectors.Detector` and `dia_models.backbones.uvit.UViT` say.
+    """
+
+    spec: ModelSpec

@@ -1,0 +1,1 @@
+"""Trained networks changed: attention attached, shared, found."""

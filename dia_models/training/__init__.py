@@ -1,0 +1,1 @@
+"""What every training needs: recipe, batches, loop, files."""
