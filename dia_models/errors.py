@@ -8,7 +8,7 @@ LONGEST = 280
 LONGEST_NAME = 60
 NEAREST = 3
 NOUNS = {"set": "option", "ckpt": "checkpoint", "pattern": "model"}
-COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+COLOR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class ModelInputError(ValueError):
@@ -44,7 +44,7 @@ def unknown(
 
 def one_line(message: object, longest: int = 300) -> str:
     """A message, or an error's name if it has none, as one line without control characters, cut if it is long."""
-    text = COLOUR_CODE.sub("", str(message)) or type(message).__name__
+    text = COLOR_CODE.sub("", str(message)) or type(message).__name__
     text = "".join(c if c.isprintable() else " " for c in text)
     text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

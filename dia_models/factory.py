@@ -64,7 +64,7 @@ class Blueprint:
     def backbone_key(self) -> tuple[Any, ...]:
         """The same for networks that differ in the kind of attention only."""
         plan = self.plan
-        place = (plan.kind is None, plan.normalised_branch, plan.stages, plan.blocks)
+        place = (plan.kind is None, plan.normalized_branch, plan.stages, plan.blocks)
         return (self.backbone.pattern, *self.inputs.items(), self.spec.num_classes, self.spec.in_channels, *place)
 
     def build(self, plan: AttentionPlan) -> Network:

@@ -21,7 +21,7 @@ from xray_data import chest_xray, network
 
 from dia_models import ModelInputError
 from dia_models.data import open_data, open_files
-from dia_models.data.colour import colourfulness
+from dia_models.data.chest_xray import colorfulness
 from dia_models.data.decode import UnreadableImageError, image_size, read_image
 
 ROWS = np.array([[0, 100, 200], [50, 150, 250]], dtype=np.uint8)
@@ -387,7 +387,7 @@ def test_how_coloured_a_picture_is_by_hand():
     grey_picture = np.full((2, 2, 3), 77, dtype=np.uint8)
     coloured = grey_picture.copy()
     coloured[0, 0] = 10, 30, 50
-    assert colourfulness(np.stack([grey_picture, coloured])).tolist() == [0, 40 / 4]
+    assert colorfulness(np.stack([grey_picture, coloured])).tolist() == [0, 40 / 4]
 
 
 def test_a_photograph_for_an_x_ray_network_is_warned_of_with_the_reason(tmp_path, capsys):

@@ -12,7 +12,9 @@ from dia_models.data.folder import image_folder
 from dia_models.data.random_crop import random_part
 from dia_models.data.request import Request
 from dia_models.data.streaming import StreamedImages
-from dia_models.runs.run import MODEL, RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
+from dia_models.training.files import MODEL
 from dia_models.training.read_images import read_classes
 from dia_models.training.recipe import load_recipe
 

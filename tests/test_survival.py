@@ -15,7 +15,8 @@ import torch
 import cli.common.main
 import cli.train
 from dia_models import ModelInputError
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.files import NotWrittenError, leftover, save, writing
 from dia_models.training.recipe import load_recipe
 
@@ -29,7 +30,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import cli.common.main, cli.train
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -20,10 +20,11 @@ from dia_models import Checkpoint, ModelInputError
 from dia_models.audit.published import audit
 from dia_models.data.request import SETS
 from dia_models.factory import blueprint
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
 from dia_models.spec import ModelSpec
-from dia_models.sweeps.executor import Task, places, train_locally
+from dia_models.sweeps.executor import QueuedRun, places, train_locally
 from dia_models.sweeps.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
+from dia_models.training.config import RunConfig
 from dia_models.training.recipe import Recipe, list_recipes, load_recipe
 
 SMALL = """
@@ -294,7 +295,7 @@ def test_a_killed_worker_loses_no_run(small, tmp_path):
             killed.extend(child.pid for child in multiprocessing.active_children())
             os.kill(killed[0], signal.SIGKILL)
 
-    tasks = [Task(tmp_path / run.directory) for run in runs]
+    tasks = [QueuedRun(tmp_path / run.directory) for run in runs]
     where = places(torch.device("cpu"), 1)
     assert train_locally(tasks, where, kill_once) == {}
     assert killed

@@ -16,8 +16,9 @@ from dia_models import Checkpoint, ModelInputError, load
 from dia_models.classification.evaluation import evaluate
 from dia_models.classification.training import ClassifierTraining
 from dia_models.data import Batch, Preprocessing, open_data
-from dia_models.runs.run import RunConfig, fit, kept_epochs
-from dia_models.training.module import Batches, epoch_seed
+from dia_models.runs.run import fit, kept_epochs
+from dia_models.training.batches import Batches, epoch_seed
+from dia_models.training.config import RunConfig
 from dia_models.training.recipe import list_recipes, load_recipe
 
 pytestmark = pytest.mark.numeric

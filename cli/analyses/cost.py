@@ -14,8 +14,7 @@ from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
 from dia_models import Network, build_model
 from dia_models.factory import without_attention
-from dia_models.training.allocator import keep_freed_memory
-from dia_models.training.device import choose_device
+from dia_models.training.device import choose_device, keep_freed_memory
 
 PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in PAPER_RATIOS.items())
 

@@ -23,13 +23,12 @@ from dia_models.data import (
     ImageSource,
     MemoryImages,
     Preprocessing,
+    default_preprocessing,
     evenly_spaced,
     open_data,
     open_files,
-    suited,
 )
-from dia_models.training.allocator import keep_freed_memory
-from dia_models.training.device import choose_device
+from dia_models.training.device import choose_device, keep_freed_memory
 
 EXPLAINED = 4
 """Images that are explained by default."""
@@ -230,5 +229,5 @@ def _chosen(source: ImageSource, images: int, seed: int) -> list[int]:
 def _measured(data: str, source: ImageSource, chosen: list[int], size: int | None) -> Preprocessing:
     """What suits the chosen images; a data set in files is read once for it."""
     if isinstance(source, MemoryImages):
-        return suited(data, source.pixels[chosen])
-    return suited(data, source.take(chosen).load(None if size is None else (size, size), 3).pixels)
+        return default_preprocessing(data, source.pixels[chosen])
+    return default_preprocessing(data, source.take(chosen).load(None if size is None else (size, size), 3).pixels)

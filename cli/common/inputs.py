@@ -18,8 +18,7 @@ from dia_models import Checkpoint, ModelInputError
 from dia_models.checkpoints.untrained import UntrainedNetwork, has_statistics, untrained_network
 from dia_models.data import Batch, FileImages, ImageSource, evenly_spaced, open_data
 from dia_models.factory import require_classifier
-from dia_models.training.allocator import keep_freed_memory
-from dia_models.training.device import choose_device
+from dia_models.training.device import choose_device, keep_freed_memory
 
 STATISTICS_IMAGES = 1024
 

@@ -16,16 +16,18 @@ from dia_analysis.distributed import together
 from dia_analysis.results.output import TakenError, hold, is_free
 from dia_models import ModelInputError, ModelSpec
 from dia_models.backbones.stage import Stage
-from dia_models.classification.evaluation import Evaluation, Measured
 from dia_models.data.detection.digit_scenes import SIDE
 from dia_models.errors import unknown
 from dia_models.factory import accepted_options, blueprint, build_model, task_of
-from dia_models.runs.run import RunConfig, RunResult, fit
+from dia_models.runs.result import RunResult
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.device import choose_device
-from dia_models.training.distributed import joined
+from dia_models.training.distributed import process_group
 from dia_models.training.files import CONFIG
 from dia_models.training.machine import in_words
 from dia_models.training.recipe import Recipe, load_recipe
+from dia_models.training.scores import Evaluation, Measured
 
 DEFAULT_RECIPE = "one_cycle"
 SUITED: dict[str, dict[str, Any]] = {  # mirrored digits are none
@@ -65,7 +67,7 @@ def fit_or_resume(
             note(f"{out} is finished: there is nothing left to train; this is its result")
     else:
         config = _new_config(model, data, recipe, changes, image_size, channels, seed, start_from, keep_every)
-    with joined(where), ExitStack() as held:
+    with process_group(where), ExitStack() as held:
         options = {"data_dir": data_dir, "download": download, "strict": strict, "resume": resume}
         result = _train(config, out or _new_folder(config, held), where, tensorboard, options)
     _print(result, as_json)
@@ -96,7 +98,7 @@ def _train(config: RunConfig, out: Path, where: torch.device, tensorboard: bool,
 def _watchers(out: Path, tensorboard: bool) -> Iterator[Any]:
     """What watches a run; made when the data have been read, since Lightning takes seconds to import."""
     from cli.runs.progress import RunProgress
-    from dia_models.training.tensorboard import TensorBoardLog
+    from dia_models.training.callbacks import TensorBoardLog
 
     yield RunProgress()
     if tensorboard:

@@ -15,7 +15,7 @@ from dia_analysis.results.output import write_json
 from dia_models import Checkpoint, ModelInputError
 from dia_models.factory import task_of
 from dia_models.generation.features import INCEPTION, feature_network
-from dia_models.generation.image_score import ImageScore, score_images
+from dia_models.generation.frechet import ImageScore, score_images
 from dia_models.generation.sampling import generate, grid, save_pictures
 from dia_models.training.device import choose_device
 from dia_models.training.read_images import read_images

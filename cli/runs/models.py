@@ -6,7 +6,7 @@ from cli.common.console import say, say_json
 from dia_models import Checkpoint, ModelInputError, ModelSpec, list_checkpoints, list_models
 from dia_models.attention import attention_table
 from dia_models.audit.counting import ParameterCounter
-from dia_models.audit.published import Verdict, audit
+from dia_models.audit.published import CountCheck, audit
 from dia_models.factory import task_of
 from dia_models.sweeps.sweep import SCALES, Sweep, list_sweeps, load_sweep
 from dia_models.training.recipe import list_recipes, load_recipe
@@ -73,7 +73,7 @@ def print_audit(*, as_json: bool) -> None:
     say(f"\n{fit} of {len(verdicts)} fit to the printed digit. r is the reduction that our network was built with.")
 
 
-def _audited(verdict: Verdict) -> dict[str, Any]:
+def _audited(verdict: CountCheck) -> dict[str, Any]:
     entry = verdict.entry
     return {
         "table": entry.table,

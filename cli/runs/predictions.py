@@ -16,13 +16,14 @@ from cli.common.naming import network_name, read_named
 from dia_analysis.results.counted import counted
 from dia_analysis.statistics.binary_metrics import best_threshold
 from dia_analysis.xray.diagnosis import HALF, NO_PATIENTS, Readings, Threshold, TwoClassResult, assess
-from dia_models import Checkpoint, ModelInputError
-from dia_models.classification.evaluation import Evaluation, Predictions, held_out, predict
+from dia_models import Checkpoint, ModelInputError, fuse_for_inference
+from dia_models.classification.evaluation import Predictions, predict, validation_images
 from dia_models.data import FileImages, ImageSource, MemoryImages, open_data
 from dia_models.data.chest_xray import CLASSES, TABLE_XI, in_both
 from dia_models.factory import blueprint, require_classifier
 from dia_models.training.device import choose_device
 from dia_models.training.machine import in_words
+from dia_models.training.scores import Evaluation
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _see(checkpoint: Checkpoint, source: ImageSource, data: str, options: Option
     batches = source.batches(range(len(source)), size, info.preprocessing.size, info.model.in_channels)
     shown = tracked(batches, -(-len(source) // size), checkpoint.name)
     relabelled = (replace(batch, labels=labels[batch.labels]) for batch in shown)
-    predictions = predict(checkpoint.build().to(where), relabelled, info.preprocessing, where)
+    predictions = predict(fuse_for_inference(checkpoint.build()).to(where), relabelled, info.preprocessing, where)
     return Seen(predictions, _patients(source, predictions.names))
 
 
@@ -193,7 +194,7 @@ def _as_two_class(tested: Tested, source: ImageSource, options: Options) -> Test
     """With the numbers of a two-class test; the threshold is chosen on the validation images of the network's run."""
     checkpoint, seen = tested.checkpoint, tested.seen
     train = _training_images(checkpoint, options)
-    held = None if train is None else held_out(checkpoint.info, lambda: _in_memory(checkpoint, options))
+    held = None if train is None else validation_images(checkpoint.info, lambda: _in_memory(checkpoint, options))
     validation = None if held is None else _see(checkpoint, held, checkpoint.info.data, options)
     readings = Readings(
         name=checkpoint.name,

@@ -25,13 +25,14 @@ from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.errors import unknown
 from dia_models.factory import task_of
 from dia_models.files import write_atomically
-from dia_models.runs.run import MODEL, RunConfig, versions
+from dia_models.runs.result import versions
 from dia_models.runs.tasks import task_for
-from dia_models.sweeps.executor import Task, places, train_locally
+from dia_models.sweeps.executor import QueuedRun, places, train_locally
 from dia_models.sweeps.ray_executor import train_on_ray
 from dia_models.sweeps.sweep import PlannedRun, Sweep, load_sweep, parse_seeds
+from dia_models.training.config import RunConfig
 from dia_models.training.device import choose_device
-from dia_models.training.files import CONFIG, METRICS, RESULT
+from dia_models.training.files import CONFIG, METRICS, MODEL, RESULT
 from dia_models.training.recipe import Recipe
 
 SUMMARY = "sweep.json"
@@ -68,7 +69,7 @@ def sweep(
             _prepare(run, out)
         board = Board(plan, scale, runs, out)
         open_runs = [
-            Task(out / r.directory, data_dir, strict) for r in runs if not (out / r.directory / RESULT).exists()
+            QueuedRun(out / r.directory, data_dir, strict) for r in runs if not (out / r.directory / RESULT).exists()
         ]
         try:
             failed = _train(open_runs, executor, device, jobs, board)
@@ -94,7 +95,7 @@ def sweep(
     note(f"beside the paper's numbers: dia-analyze tables --runs {out}")
 
 
-def _train(tasks: list[Task], executor: str, device: str, jobs: int | None, board: "Board") -> dict[Path, str]:
+def _train(tasks: list[QueuedRun], executor: str, device: str, jobs: int | None, board: "Board") -> dict[Path, str]:
     if not tasks:
         return {}
     if executor == "ray":

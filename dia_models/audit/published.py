@@ -38,7 +38,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CountCheck:
     """An entry, our exact count, and whether it rounds to what the paper prints."""
 
     entry: Entry
@@ -125,7 +125,7 @@ def _table_16() -> list[Entry]:
     ]
 
 
-def audit() -> list[Verdict]:
+def audit() -> list[CountCheck]:
     """Count every network whose size the paper prints."""
     count = ParameterCounter()
-    return [Verdict(entry, count(entry.spec)) for entry in (*_table_4(), *_tables_12_to_15(), *_table_16())]
+    return [CountCheck(entry, count(entry.spec)) for entry in (*_table_4(), *_tables_12_to_15(), *_table_16())]

@@ -105,7 +105,7 @@ def _pyramid(
     plan: AttentionPlan, depth: int, from_scratch: bool, stages: Sequence[int], top: ExtraFPNBlock
 ) -> BackboneWithFPN:
     norm = nn.BatchNorm2d if from_scratch else FrozenBatchNorm2d
-    body = ImageNetResNet(depth, plan, BlockOptions(), 1, 3, norm)
+    body = ImageNetResNet(plan, BlockOptions(), 1, 3, depth=depth, norm=norm)
     for name, parameter in body.named_parameters():
         if name.startswith(FROZEN) and not from_scratch:
             parameter.requires_grad_(False)

@@ -60,10 +60,11 @@ class Encoder(nn.Module):
 class VisionTransformer(Network):
     """Takes images (batch, in_channels, image_size, image_size), gives logits (batch, num_classes).
 
+    Twelve blocks on patches of 16x16 pixels: `width` 384 with 6 heads (small), 768 with 12 (base).
     The classifier starts at zero, as torchvision's does: the first training step changes it alone.
     """
 
-    def __init__(self, width: int, plan: AttentionPlan, num_classes: int, in_channels: int, image_size: int):
+    def __init__(self, plan: AttentionPlan, num_classes: int, in_channels: int, *, width: int, image_size: int):
         super().__init__()
         plan.check([LAYERS])
         tokens = check_image_size(image_size, PATCH)
@@ -84,11 +85,6 @@ class VisionTransformer(Network):
         tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
         logits: Tensor = self.heads(self.encoder(tokens)[:, 0])
         return logits
-
-
-def vit(plan: AttentionPlan, num_classes: int, in_channels: int, *, width: int, image_size: int) -> VisionTransformer:
-    """Twelve blocks on patches of 16x16 pixels: `width` 384 with 6 heads (small), 768 with 12 (base)."""
-    return VisionTransformer(width, plan, num_classes, in_channels, image_size)
 
 
 _TIMM = {

@@ -141,10 +141,10 @@ FAMILIES = {
 }
 
 
-def build_outside(name: str, state: dict[str, Tensor]) -> Network:
+def build_public(name: str, state: dict[str, Tensor]) -> Network:
     """One of our networks by name, with a public state dict's weights and as many classes as these have.
 
-    Raises ModelInputError as `load_outside` does.
+    Raises ModelInputError as `load_public` does.
     """
     require_classifier(name, "model")
     ours = _translated(name, state)
@@ -155,7 +155,7 @@ def build_outside(name: str, state: dict[str, Tensor]) -> Network:
     return model
 
 
-def load_outside(model: Network, state: dict[str, Tensor]) -> None:
+def load_public(model: Network, state: dict[str, Tensor]) -> None:
     """Load a public state dict into one of our networks, renaming its keys.
 
     Known are those of gbup-group/DIANet (ResNet, PreResNet, WRN, ResNeXt, with or without DIA), of the code it is

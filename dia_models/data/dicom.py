@@ -12,8 +12,8 @@ SUFFIXES = frozenset({".dcm", ".dicom"})
 DIRECTORY = "dicomdir"  # the index of a disk: it has the letters of a DICOM file, and no image
 PREAMBLE, MAGIC = 128, b"DICM"
 LARGEST_BYTES = 2**29
-GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-Grey = UInt8[np.ndarray, "height width"]
+GRAY, COLOR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+Gray = UInt8[np.ndarray, "height width"]
 Values = Shaped[np.ndarray, "height width"]
 
 
@@ -37,7 +37,7 @@ def dicom_size(path: Path) -> tuple[int, int]:
     return _size(_open(path, pixels=False))
 
 
-def read_dicom(path: Path, largest_pixels: int) -> Grey | UInt8[np.ndarray, "height width 3"]:
+def read_dicom(path: Path, largest_pixels: int) -> Gray | UInt8[np.ndarray, "height width 3"]:
     """Read a file of one frame as bytes.
 
     Grey values go through the file's modality transform (rescale slope or table), then through its first VOI window
@@ -54,18 +54,18 @@ def read_dicom(path: Path, largest_pixels: int) -> Grey | UInt8[np.ndarray, "hei
     if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
         raise DicomError(f"a DICOM file of {frames} frames; one is accepted")
     kind = str(dataset.get("PhotometricInterpretation", "none"))
-    if kind not in GREY + COLOUR:
-        raise DicomError(f"DICOM values of the kind {kind}; accepted: {', '.join(GREY + COLOUR)}")
+    if kind not in GRAY + COLOR:
+        raise DicomError(f"DICOM values of the kind {kind}; accepted: {', '.join(GRAY + COLOR)}")
     stored = _pixels(dataset)
     if dataset.get("HighBit") not in (None, dataset.BitsStored - 1):
         raise DicomError(f"values of {dataset.BitsStored} bits up to bit {dataset.HighBit}; the lowest are accepted")
-    if kind in COLOUR:
-        return _colour(stored)
+    if kind in COLOR:
+        return _color(stored)
     if stored.ndim != 2:
         raise DicomError(f"grey values of shape {stored.shape}; one value a pixel is accepted")
     padding = _padding(stored, dataset)
-    grey = _windowed(stored, padding, dataset)
-    return np.where(padding, np.uint8(0), 255 - grey if kind == "MONOCHROME1" else grey)
+    gray = _windowed(stored, padding, dataset)
+    return np.where(padding, np.uint8(0), 255 - gray if kind == "MONOCHROME1" else gray)
 
 
 def _open(path: Path, *, pixels: bool) -> Any:
@@ -114,7 +114,7 @@ def _pixels(dataset: Any, **options: Any) -> np.ndarray:
         raise DicomError(f"its pixel data are damaged: {error}") from error
 
 
-def _colour(stored: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
+def _color(stored: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
     if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3:
         raise DicomError(
             f"colours of {stored.dtype} and shape {stored.shape}; 8 bits of red, green and blue are accepted"
@@ -138,7 +138,7 @@ def _padding(stored: Values, dataset: Any) -> Bool[np.ndarray, "height width"]:
     return np.asarray(padding)
 
 
-def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Grey:
+def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Gray:
     """The values through the file's transforms, from 0 to 255."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
@@ -205,7 +205,7 @@ def _check_finite(what: str, values: list[Any]) -> None:
         raise DicomError(f"its {what} is not a finite number")
 
 
-def _scaled(values: Values, low: float, high: float) -> Grey:
+def _scaled(values: Values, low: float, high: float) -> Gray:
     """Values from `low` (0) to `high` (255); a constant is black."""
     shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.asarray(np.rint(255 * np.clip(shares, 0, 1)), dtype=np.uint8)

@@ -28,7 +28,7 @@ class Batch:
     names: tuple[str, ...]
 
 
-def fitted(
+def resize_crop(
     pixels: UInt8[Tensor, "image height width channel"], size: tuple[int, int] | None, channels: int
 ) -> UInt8[Tensor, "image h w c"]:
     """Images scaled to cover `size` and cropped to its centre, grey or in colour; untouched if they are so already."""
@@ -79,7 +79,7 @@ class MemoryImages:
         for start in range(0, len(indices), batch_size):
             chosen = torch.as_tensor(indices[start : start + batch_size])
             names = tuple(self.name(i) for i in chosen.tolist())
-            yield Batch(fitted(self.pixels[chosen], size, channels), self.labels[chosen], names)
+            yield Batch(resize_crop(self.pixels[chosen], size, channels), self.labels[chosen], names)
 
 
 @dataclass(frozen=True)

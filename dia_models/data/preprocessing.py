@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from torch import Tensor
 
-SMALLEST_STD = 1 / 255  # one grey level: images of one colour are not blown up
+SMALLEST_STD = 1 / 255  # one gray level
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -35,27 +35,36 @@ class Preprocessing(BaseModel):
     def __call__(
         self, pixels: UInt8[Tensor, "batch height width channel"]
     ) -> Float[Tensor, "batch channel height width"]:
-        """Normalise; the result is laid out channels-last in memory."""
+        """Normalize; the result is laid out channels-last in memory."""
         scale = pixels.new_tensor([1 / (255 * s) for s in self.std], dtype=torch.float32)
         offset = pixels.new_tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
         return (pixels * scale - offset).permute(0, 3, 1, 2)
 
 
-def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
-    """The preprocessing that gives these images mean 0 and variance 1 in each channel."""
+def channel_statistics(
+    pixels: UInt8[Tensor, "image height width channel"],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Each channel's mean and standard deviation over all pixels, for values from 0 to 1, to four decimals.
+
+    A deviation is at least one gray level, so that images of one color are not blown up.
+    """
     values = pixels.flatten(0, 2)
     sums = torch.stack([_moments(values[i : i + 2**22]) for i in range(0, len(values), 2**22)]).sum(0)
     mean, square = sums / len(values) / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
-    std = (square - mean**2).clamp(min=SMALLEST_STD**2).sqrt()
-    height, width = pixels.shape[1:3]
-    return Preprocessing(height=height, width=width, mean=_rounded(mean), std=_rounded(std))
+    return _rounded(mean), _rounded((square - mean**2).clamp(min=SMALLEST_STD**2).sqrt())
 
 
-def suited(data: str, pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
-    """The preprocessing for a data set: CIFAR's usual mean and std, else what is `measured` on these images."""
+def default_preprocessing(data: str, pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
+    """The preprocessing for a data set: CIFAR's usual mean and std, else the `channel_statistics` of these images.
+
+    Args:
+        data: The data set's name.
+        pixels: Some or all of its training images, of the size that the network will see.
+    """
     if data.startswith("cifar"):
         return Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
-    return measured(pixels)
+    mean, std = channel_statistics(pixels)
+    return Preprocessing(height=pixels.shape[1], width=pixels.shape[2], mean=mean, std=std)
 
 
 def shift_and_mirror(

@@ -38,7 +38,7 @@ class Request:
 SETS: dict[str, Callable[[Request], ImageSource]] = {}
 
 
-def register(name: str) -> Callable[[Callable[[Request], ImageSource]], Callable[[Request], ImageSource]]:
+def register_data_set(name: str) -> Callable[[Callable[[Request], ImageSource]], Callable[[Request], ImageSource]]:
     """Make a data set known by name."""
 
     def decorate(opener: Callable[[Request], ImageSource]) -> Callable[[Request], ImageSource]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dia_models.data.detection.scenes import Objects, Pixels, Scenes
-from dia_models.training.distributed import rank, size
+from dia_models.training.distributed import rank, world_size
 
 THREADS = 4
 AHEAD = 2  # batches that are read before they are asked for
@@ -42,7 +42,7 @@ class SceneBatches:
         order = torch.randperm(len(self.scenes), generator=generator).tolist()
         turned = (torch.rand(len(self.scenes), generator=generator) < 0.5).tolist()
         whole = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        mine = [batch[rank() :: size()] for batch in whole]
+        mine = [batch[rank() :: world_size()] for batch in whole]
         for batch, read in zip(whole, read_ahead(self.scenes, mine), strict=True):
             shown = [_shown(pixels, self.scenes.objects[i], self.mirror and turned[i]) for i, pixels in read]
             yield _together(shown, len(batch))

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dia_models.generation.diffusion import TIME_FACTOR, Images, Times, denoise
-from dia_models.training.module import epoch_seed
+from dia_models.training.batches import epoch_seed
 
 STEPS = 50  # as U-ViT's authors take to choose among networks
 Pixels = UInt8[Tensor, "image height width channel"]

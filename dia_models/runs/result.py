@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 
-from dia_models.classification.evaluation import Evaluation, Measured, Scores
 from dia_models.training.config import RunConfig
 from dia_models.training.files import RESULT, save
 from dia_models.training.machine import Machine
+from dia_models.training.scores import Evaluation, Measured, Scores
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dia_models.errors import ModelInputError
-from dia_models.runs.result import RunResult, versions
+from dia_models.runs.result import RunResult
 from dia_models.runs.tasks import task_for
 from dia_models.training.config import RunConfig
-from dia_models.training.distributed import first_first, joined
-from dia_models.training.files import BEST_MODEL, EPOCH_FILE, LOCK, MODEL, alone, leftover
+from dia_models.training.distributed import process_group, rank_zero_first
+from dia_models.training.files import EPOCH_FILE, LOCK, alone, leftover
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
-
-__all__ = ["BEST_MODEL", "MODEL", "RunConfig", "RunResult", "fit", "kept_epochs", "versions"]
 
 
 def fit(
@@ -49,13 +47,13 @@ def fit(
     configuration, and for a checkpoint of another network; NotWrittenError if the disk is full.
     """
     task = task_for(config.model)
-    with joined(device) as where, ExitStack() as held:
+    with process_group(device) as where, ExitStack() as held:
         _check(directory, config, resume)
         if resume and (finished := RunResult.read(directory, config)):
             return finished
         held.enter_context(alone(directory))
         _check(directory, config, resume)  # once more, now that no other process writes there
-        with first_first():  # none writes before all have looked into the directory
+        with rank_zero_first():  # none writes before all have looked into the directory
             parts = parts or task.read(
                 config.data,
                 config.image_size,

@@ -8,7 +8,7 @@ from itertools import groupby
 from torch import nn
 
 from dia_models.errors import ModelInputError
-from dia_models.surgery.tracing import Size, Sum, Trace
+from dia_models.surgery.tracing import FeatureSize, Sum, Trace
 
 SUPPORTED = (
     "Found by themselves are blocks that add one convolutional branch to one shortcut, as in torchvision's and timm's "
@@ -26,7 +26,7 @@ class Branch:
     """A residual branch: `end` names the module that puts it out, `size` is its (channels, height, width)."""
 
     end: str
-    size: Size
+    size: FeatureSize
 
 
 def find_branches(model: nn.Module, stages: Sequence[str | Sequence[str]] | None, seen: Trace) -> list[list[Branch]]:

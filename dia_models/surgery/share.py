@@ -17,7 +17,7 @@ from dia_models.errors import ModelInputError
 from dia_models.spec import Network
 from dia_models.surgery.attach import AttachedAttention
 from dia_models.surgery.find_attention import existing_attention, matching_modules
-from dia_models.surgery.tracing import Size, trace
+from dia_models.surgery.tracing import FeatureSize, trace
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _outside_groups(model: nn.Module, pattern: str | None, images: Tensor | None
                 yield _Group(named, partial(_replace, model, named))
 
 
-def _likeness(module: nn.Module, size: Size | None) -> Any:
+def _likeness(module: nn.Module, size: FeatureSize | None) -> Any:
     """What modules that can be one have in common: their structure with all settings, their weights, the features."""
     return repr(module), [tensor.shape for tensor in module.state_dict().values()], size
 

@@ -31,16 +31,16 @@ KEEPING = (
     ),
     *(ATEN.div, ATEN.div_, ATEN.mul, ATEN.mul_, ATEN.squeeze, ATEN.alias),
 )
-Size = tuple[int, int, int]
+FeatureSize = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """One call of a module: the (channels, height, width) of the first features it took and gave, if it did."""
 
     module: str
-    taken: Size | None
-    given: Size | None
+    taken: FeatureSize | None
+    given: FeatureSize | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Sum:
     """
 
     block: str
-    size: Size
+    size: FeatureSize
     ends: tuple[str, ...]
     trouble: str = ""
 
@@ -61,7 +61,7 @@ class Sum:
 class Trace:
     """What was seen, in forward order."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[ModuleCall, ...]
     sums: tuple[Sum, ...]
     gated: tuple[str, ...]  # the modules whose own forward multiplies features by a gate
 
@@ -109,8 +109,8 @@ class _Running:
     """A call that has not returned, and the sums that its own forward made: the size, the ends, the trouble."""
 
     module: str
-    taken: Size | None
-    sums: list[tuple[Size, tuple[str, ...], str]] = field(default_factory=list)
+    taken: FeatureSize | None
+    sums: list[tuple[FeatureSize, tuple[str, ...], str]] = field(default_factory=list)
 
 
 @dataclass
@@ -135,7 +135,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[Call] = []
+        self.calls: list[ModuleCall] = []
         self.sums: list[Sum] = []
         self.gated: dict[str, None] = {}
         self.running: list[_Running] = []
@@ -159,7 +159,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _leave(self, _: nn.Module, __: Any, output: Any) -> None:
         call, given = self.running.pop(), _size(output)
-        self.calls.append(Call(call.module, call.taken, given))
+        self.calls.append(ModuleCall(call.module, call.taken, given))
         for tensor in _tensors(output):
             if id(tensor) in self.values:
                 self.values[id(tensor)].givers.append(call.module)
@@ -228,10 +228,10 @@ def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-def _size(values: Any) -> Size | None:
+def _size(values: Any) -> FeatureSize | None:
     return next((_shape(tensor) for tensor in _tensors(values) if tensor.ndim == 4), None)
 
 
-def _shape(features: Tensor) -> Size:
+def _shape(features: Tensor) -> FeatureSize:
     _, channels, height, width = features.shape
     return channels, height, width

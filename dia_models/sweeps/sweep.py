@@ -61,7 +61,7 @@ class Scale(_Table):
     hours: dict[str, float] = {}
 
 
-class Metric(_Table):
+class SweepMetric(_Table):
     """What runs are compared by: `test_<key>` of their results, its name in words, and which way is better."""
 
     key: str = "accuracy"
@@ -78,7 +78,7 @@ class Sweep(_Table):
     source: str
     question: str
     reference: str | None = None
-    metric: Metric = Metric()
+    metric: SweepMetric = SweepMetric()
     variants: dict[str, Variant] = Field(min_length=1)
     scales: dict[ScaleName, Scale] = Field(min_length=1)
 
@@ -232,7 +232,7 @@ def _keys(parents: list[str]) -> Iterable[str]:
     if "variants" in parents:
         return Variant.model_fields
     if "metric" in parents:
-        return Metric.model_fields
+        return SweepMetric.model_fields
     return Scale.model_fields if parents else Sweep.model_fields
 
 

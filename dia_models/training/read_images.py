@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dia_models.data import ImageSource, MemoryImages, StreamedImages, open_data
-from dia_models.data.images import fitted, warn_of_unreadable
+from dia_models.data import ImageSource, MemoryImages, StreamedImages, hold_out, open_data
+from dia_models.data.images import resize_crop, warn_of_unreadable
+from dia_models.data.splits import AnyImages, balanced_subset
 from dia_models.errors import ModelInputError
+from dia_models.training.config import RunConfig
 from dia_models.training.device import usable_cores
 from dia_models.training.recipe import refuse_streaming
 
@@ -67,6 +69,14 @@ def read_classes(
     return _with_classes(data, *read_images(data, image_size, channels, data_dir=data_dir, **how))
 
 
+def split_validation(config: RunConfig, train: AnyImages) -> tuple[AnyImages, AnyImages | None]:
+    """The images to train on and, if the recipe holds any out, those to validate on."""
+    kept, validation = hold_out(train, config.recipe.validation, config.seed)
+    if config.recipe.training_images is not None:
+        kept = balanced_subset(kept, config.recipe.training_images, config.seed)
+    return kept, validation
+
+
 def _with_classes(data: str, train: Images, test: Images) -> Parts:
     if not train.classes:
         raise ModelInputError("data", f"{data} has no classes to train on; put each class in a folder of its own")
@@ -78,7 +88,7 @@ def _with_classes(data: str, train: Images, test: Images) -> Parts:
 def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> MemoryImages:
     size = None if image_size is None else (image_size, image_size)
     if isinstance(source, MemoryImages):
-        return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
+        return replace(source, pixels=resize_crop(source.pixels, size, source.pixels.shape[3]))
     images = source.load(size, channels)
     warn_of_unreadable(source.unreadable)
     return images
