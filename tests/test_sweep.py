@@ -92,18 +92,18 @@ def test_detectors_of_the_paper_start_from_classifiers_with_the_same_attention(t
     sweep = load_sweep("table10")
     runs = sweep.runs("paper", [0])
     with pytest.raises(ModelInputError, match="table10 at paper scale starts every network from a classifier"):
-        sweep.started("paper", runs, None)
+        sweep.start_from_checkpoints("paper", runs, None)
     with pytest.raises(ModelInputError, match="lacks resnet101.safetensors, resnet101_dia_lstm.safetensors, "):
-        sweep.started("paper", runs, tmp_path)
+        sweep.start_from_checkpoints("paper", runs, tmp_path)
     kinds = ("", "_se", "_eca", "_sge", "_dia_lstm", "_dia_lstm_light")
     for name in (f"resnet{depth}{kind}.safetensors" for depth in (50, 101) for kind in kinds):
         (tmp_path / name).touch()
-    started = sweep.started("paper", runs, tmp_path)
+    started = sweep.start_from_checkpoints("paper", runs, tmp_path)
     assert {Path(run.config.start_from).name for run in started} == {path.name for path in tmp_path.iterdir()}
     for run in started:
         assert run.config.model.split("_", 1)[1].replace("_fpn", "") == Path(run.config.start_from).stem
     laptop = sweep.runs("laptop", [0])
-    assert sweep.started("laptop", laptop, None) == laptop
+    assert sweep.start_from_checkpoints("laptop", laptop, None) == laptop
     assert train("sweep", "table10", "--out", tmp_path / "out") == 1
     assert "--from" in capsys.readouterr().err
 

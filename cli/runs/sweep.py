@@ -59,7 +59,7 @@ def sweep(
     check_one_process()
     plan = load_sweep(name)
     chosen = list(range(plan.scale(scale).seeds)) if seeds is None else parse_seeds(seeds)
-    runs = plan.started(scale, plan.runs(scale, chosen, _recipe_changes(changes)), start_from)
+    runs = plan.start_from_checkpoints(scale, plan.runs(scale, chosen, _recipe_changes(changes)), start_from)
     out = out or Path("dia-out") / f"{plan.name}-{scale}"
     if executor not in EXECUTORS:
         raise unknown("executor", executor, EXECUTORS)

@@ -49,23 +49,23 @@ class Backbone:
 def of_torchvision(module: str, name: str) -> Callable[..., Network]:
     """A builder whose module is imported when it is used: it needs torchvision, which takes as long as torch."""
 
-    def built(*args: Any, **options: Any) -> Network:
+    def build_with(*args: Any, **options: Any) -> Network:
         network: Network = getattr(import_module(f"dia_models.backbones.{module}"), name)(*args, **options)
         return network
 
-    return built
+    return build_with
 
 
 def residual(build: Callable[..., Network]) -> Callable[..., Network]:
     """A builder that takes the block options one by one."""
 
-    def built(
+    def build_with(
         plan: AttentionPlan, num_classes: int, in_channels: int, *, skip: bool, batch_norm: bool, **parts: int
     ) -> Network:
         options = BlockOptions(skip, batch_norm, plan.normalized_branch)
         return build(plan, options, num_classes, in_channels, **parts)
 
-    return built
+    return build_with
 
 
 BLOCK_OPTIONS: dict[str, Option] = {"skip": True, "batch_norm": True}

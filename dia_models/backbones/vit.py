@@ -104,10 +104,10 @@ _TIMM = {
 
 def from_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of timm's `vit_small_patch16_*` or `vit_base_patch16_*` under the names they have here."""
-    return {_renamed(name): tensor for name, tensor in weights.items()}
+    return {_rename(name): tensor for name, tensor in weights.items()}
 
 
-def _renamed(name: str) -> str:
+def _rename(name: str) -> str:
     place = ""
     if name.startswith("blocks."):
         _, number, name = name.split(".", 2)

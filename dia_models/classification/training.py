@@ -69,7 +69,7 @@ class Classification:
         batches = _batches(test, range(len(test)), self.config.recipe.batch_size)
         return evaluate(model, batches, self.preprocessing, len(test.classes), device)
 
-    def undefined(self) -> Evaluation:
+    def undefined_scores(self) -> Evaluation:
         """The scores of a network that computes no numbers."""
         return Evaluation.undefined(len(self.held_for_test), len(self.held_for_test.classes))
 
@@ -100,7 +100,7 @@ class ClassifierTraining(Training):
     def training_step(self, batch: tuple[Pixels, Labels]) -> Float[Tensor, ""]:
         """The loss of one batch. Raises NotFiniteError."""
         pixels, labels = batch
-        entropy, seen = _seen(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
+        entropy, seen = _measure(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
         penalty = self.penalty()
         seen[0] += seen[2] * penalty.detach()
         self.count(seen)
@@ -109,10 +109,10 @@ class ClassifierTraining(Training):
     def validation_step(self, batch: tuple[Pixels, Labels]) -> None:
         """Measure one batch."""
         pixels, labels = batch
-        self.tally = self.tally + _seen(self.network(self.preprocessing(pixels)), labels)[1]
+        self.tally = self.tally + _measure(self.network(self.preprocessing(pixels)), labels)[1]
 
 
-def _seen(
+def _measure(
     logits: Float[Tensor, "shown class"], labels: Labels, smoothing: float = 0.0
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
     """This process' summed cross-entropy; and over all processes the summed cross-entropy, hits and images."""

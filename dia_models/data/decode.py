@@ -53,7 +53,7 @@ def read_image(
     its centre, unless `fit` brings it to that size. Raises UnreadableImageError, naming the reason.
     """
     try:
-        image = _opened(path, as_stored)
+        image = _open(path, as_stored)
         return fit_image(image, size, channels) if fit is None else fit(image)
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
@@ -63,7 +63,7 @@ def read_image(
         raise UnreadableImageError(error) from error
 
 
-def _opened(path: Path, as_stored: bool) -> Image.Image:
+def _open(path: Path, as_stored: bool) -> Image.Image:
     if path.stat().st_size == 0:
         raise UnreadableImageError("the file is empty")
     if dicom.is_dicom(path):

@@ -64,7 +64,7 @@ def read_dicom(path: Path, largest_pixels: int) -> Gray | UInt8[np.ndarray, "hei
     if stored.ndim != 2:
         raise DicomError(f"grey values of shape {stored.shape}; one value a pixel is accepted")
     padding = _padding(stored, dataset)
-    gray = _windowed(stored, padding, dataset)
+    gray = _apply_window(stored, padding, dataset)
     return np.where(padding, np.uint8(0), 255 - gray if kind == "MONOCHROME1" else gray)
 
 
@@ -138,7 +138,7 @@ def _padding(stored: Values, dataset: Any) -> Bool[np.ndarray, "height width"]:
     return np.asarray(padding)
 
 
-def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Gray:
+def _apply_window(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Gray:
     """The values through the file's transforms, from 0 to 255."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
@@ -161,7 +161,7 @@ def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset
         ends = apply_modality_lut(np.array([0, 2**dataset.BitsStored - 1]), dataset)
     else:
         ends = values[~padding]
-    return _scaled(values, float(ends.min()), float(ends.max()))
+    return _rescale(values, float(ends.min()), float(ends.max()))
 
 
 def _table(dataset: Any, sequence: str) -> range | None:
@@ -205,7 +205,7 @@ def _check_finite(what: str, values: list[Any]) -> None:
         raise DicomError(f"its {what} is not a finite number")
 
 
-def _scaled(values: Values, low: float, high: float) -> Gray:
+def _rescale(values: Values, low: float, high: float) -> Gray:
     """Values from `low` (0) to `high` (255); a constant is black."""
     shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.asarray(np.rint(255 * np.clip(shares, 0, 1)), dtype=np.uint8)

@@ -190,5 +190,13 @@ def warn_of_unreadable(unreadable: Mapping[str, str]) -> None:
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:
-    """`count` of the indices 0 to total - 1 at equal distances, so that a set sorted by class gives all classes."""
+    """Indices at equal distances, so that a part of a set that is sorted by class has all classes.
+
+    Args:
+        count: How many.
+        total: How many there are to choose from.
+
+    Returns:
+        `count` whole numbers from 0 to total - 1, rising.
+    """
     return [i * total // count for i in range(count)]

@@ -44,22 +44,28 @@ class Preprocessing(BaseModel):
 def channel_statistics(
     pixels: UInt8[Tensor, "image height width channel"],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Each channel's mean and standard deviation over all pixels, for values from 0 to 1, to four decimals.
+    """The mean and standard deviation of each channel.
 
     A deviation is at least one gray level, so that images of one color are not blown up.
+
+    Args:
+        pixels: Images of bytes; they are taken as values from 0 to 1.
+
+    Returns:
+        Means and deviations over all pixels of all images, rounded to four decimals.
     """
     values = pixels.flatten(0, 2)
     sums = torch.stack([_moments(values[i : i + 2**22]) for i in range(0, len(values), 2**22)]).sum(0)
     mean, square = sums / len(values) / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
-    return _rounded(mean), _rounded((square - mean**2).clamp(min=SMALLEST_STD**2).sqrt())
+    return _round(mean), _round((square - mean**2).clamp(min=SMALLEST_STD**2).sqrt())
 
 
 def default_preprocessing(data: str, pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
-    """The preprocessing for a data set: CIFAR's usual mean and std, else the `channel_statistics` of these images.
+    """The preprocessing for a data set: CIFAR's usual mean and std, else the `channel_statistics` of its images.
 
     Args:
         data: The data set's name.
-        pixels: Some or all of its training images, of the size that the network will see.
+        pixels: Some or all of its training images, of the size that the network is to see.
     """
     if data.startswith("cifar"):
         return Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
@@ -73,7 +79,17 @@ def shift_and_mirror(
     mirror: bool,
     generator: torch.Generator,
 ) -> UInt8[Tensor, "batch height width channel"]:
-    """Shift each image by up to `padding` pixels (black moves in) and, if asked, mirror half of them, at random."""
+    """Shift each image at random, black moving in, and mirror half of them if asked.
+
+    Args:
+        pixels: Images of bytes.
+        padding: The longest shift in either direction, in pixels.
+        mirror: Whether each image is mirrored, left and right, with probability 1/2.
+        generator: The source of randomness, on the device of the images.
+
+    Returns:
+        New images of the same shape.
+    """
     batch, height, width, _ = pixels.shape
     device = pixels.device
     shifts = torch.randint(-padding, padding + 1, (batch, 2), generator=generator, device=device)
@@ -93,5 +109,5 @@ def _moments(chunk: UInt8[Tensor, "pixel channel"]) -> Float[Tensor, "2 channel"
     return torch.stack([values.sum(0), values.square().sum(0)])
 
 
-def _rounded(values: Float[Tensor, "channel"]) -> tuple[float, ...]:
+def _round(values: Float[Tensor, "channel"]) -> tuple[float, ...]:
     return tuple(round(v, 4) for v in values.tolist())

@@ -49,5 +49,9 @@ def register_data_set(name: str) -> Callable[[Callable[[Request], ImageSource]],
 
 
 def data_root(given: str | Path | None = None) -> Path:
-    """Where data sets are looked for: the folder given, else $DIA_DATA_DIR, else the user's cache folder."""
+    """Where data sets are looked for.
+
+    Args:
+        given: A folder; None for `$DIA_DATA_DIR`, or else the user's cache folder.
+    """
     return Path(given or os.environ.get("DIA_DATA_DIR") or user_cache_dir("dia"))

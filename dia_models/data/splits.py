@@ -31,10 +31,16 @@ AnyImages = TypeVar("AnyImages", bound=Splittable)
 
 
 def hold_out(images: AnyImages, fraction: float, seed: int) -> tuple[AnyImages, AnyImages | None]:
-    """Split into images to train on and, unless `fraction` rounds to none, images to validate on.
+    """Split images into those to train on and those to validate on.
 
-    Images of one group (`images.groups`) stay together; then each class gives up about its share of images.
-    The same seed gives the same split.
+    Args:
+        images: The images. Those of one group (`images.groups`), such as a patient, stay together; then each class
+            gives up about its share.
+        fraction: Which part of them to hold out, from 0 to 1.
+        seed: The same seed gives the same split.
+
+    Returns:
+        The images to train on, and those held out, None if `fraction` rounds to none.
     """
     generator = torch.Generator().manual_seed(seed)
     if images.groups is None:

@@ -83,7 +83,7 @@ class Detection:
         found = average_precision(detected, self.held_for_test.objects, len(self.classes))
         return Scores(found.images, {f"test_{name}": value for name, value in found.scores.items()})
 
-    def undefined(self) -> Scores:
+    def undefined_scores(self) -> Scores:
         """The scores of a network that computes no numbers."""
         nothing = undefined_scores(len(self.held_for_test), len(self.classes))
         return Scores(nothing.images, {f"test_{name}": value for name, value in nothing.scores.items()})

@@ -80,7 +80,7 @@ def _inception() -> FeatureNetwork:
             "features", "inception needs torch-fidelity, which is not installed; pip install 'dia-analysis[generation]'"
         ) from error
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-    digest = _checked(path)
+    digest = _verify_sha256(path)
     model: Any = FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
 
     def describe(pixels: Pixels, device: torch.device) -> Float[Tensor, "image feature"]:
@@ -90,7 +90,7 @@ def _inception() -> FeatureNetwork:
     return FeatureNetwork(INCEPTION, digest, describe)
 
 
-def _checked(path: Path) -> str:
+def _verify_sha256(path: Path) -> str:
     """The weights' SHA-256, which begins as their file's name ends: they are a pickle, and no other one is opened."""
     if not path.is_file():
         raise ModelInputError("features", f"inception needs {path}; download it from {INCEPTION_URL}")

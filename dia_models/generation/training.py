@@ -77,7 +77,7 @@ class NoiseTraining(Training):
 
     def training_step(self, batch: NoisyBatch) -> Float[Tensor, ""]:
         """The loss of one batch. Raises NotFiniteError."""
-        error, seen = self._seen(self.run_model, batch)
+        error, seen = self._measure(self.run_model, batch)
         penalty = self.penalty()
         seen[0] += seen[1] * penalty.detach()
         self.count(seen)
@@ -85,9 +85,9 @@ class NoiseTraining(Training):
 
     def validation_step(self, batch: NoisyBatch) -> None:
         """Measure one batch."""
-        self.tally = self.tally + self._seen(self.network, batch)[1]
+        self.tally = self.tally + self._measure(self.network, batch)[1]
 
-    def _seen(self, model: Model, batch: NoisyBatch) -> tuple[Float[Tensor, ""], Float[Tensor, "2"]]:
+    def _measure(self, model: Model, batch: NoisyBatch) -> tuple[Float[Tensor, ""], Float[Tensor, "2"]]:
         """This process' summed error; and over all processes the summed error and the number of images."""
         pixels, times, noise = batch
         errors = noise_errors(model, self.preprocessing(pixels), times, noise)
@@ -183,7 +183,7 @@ class NoisePrediction:
         details = {**found.to_dict(), "steps": STEPS, "of_test_images": floor.distance}
         return Scores(len(self.held_for_test), {**scores, "test_frechet": found.distance}, {"frechet": details})
 
-    def undefined(self) -> Scores:
+    def undefined_scores(self) -> Scores:
         """No number."""
         names = ["test_loss"] + ["test_frechet"] * (self.config.recipe.frechet_features is not None)
         return Scores(len(self.held_for_test), dict.fromkeys(names, nan))

@@ -49,7 +49,7 @@ class Job(Protocol):
     def test(self, model: nn.Module, device: torch.device) -> "Measured":
         """What is measured at the end, by the best network and the last one."""
 
-    def undefined(self) -> "Measured":
+    def undefined_scores(self) -> "Measured":
         """The same of a network whose loss was not finite."""
 
 

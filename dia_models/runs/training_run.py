@@ -59,7 +59,7 @@ class TrainingRun:
 
     def finish(self, model: nn.Module, nan_epoch: int | None) -> RunResult:
         """Test the last network and the best one."""
-        last = self.job.undefined() if nan_epoch else self.job.test(model, self.device)
+        last = self.job.undefined_scores() if nan_epoch else self.job.test(model, self.device)
         self._save(MODEL, model, {} if nan_epoch else last.scores)
         best = None
         if (self.directory / BEST_MODEL).exists():

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import groupby
 
 from torch import nn
 
-from dia_models.errors import ModelInputError
+from dia_models.errors import ModelInputError, did_you_mean
 from dia_models.surgery.tracing import FeatureSize, Sum, Trace
 
 SUPPORTED = (
@@ -69,9 +68,8 @@ def _within(model: nn.Module, seen: Trace, name: str) -> list[Branch]:
     """The branches of the residual blocks in a module, or the module itself as the end of one."""
     known = [known for known, _ in model.named_modules() if known]
     if name not in known:
-        near = get_close_matches(name, known, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ModelInputError("stages", f"{type(model).__name__} has no module {name!r}{hint}")
+        hint = did_you_mean(name, known) or "model.named_modules() lists them"
+        raise ModelInputError("stages", f"{type(model).__name__} has no module {name!r}; {hint.strip()}")
     sums = [found for found in seen.sums if found.block == name or found.block.startswith(f"{name}.")]
     if sums:
         return [_branch(seen, found) for found in sums]

@@ -174,7 +174,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note_sum(inputs)
         if packet in (torch.ops.aten.mul, torch.ops.aten.mul_) and self._is_gating(inputs):
             self.gated[self.running[-1].module if self.running else ""] = None
-        squashed = packet in SQUASHING or (packet in KEEPING and self._squashed(inputs[0]))
+        squashed = packet in SQUASHING or (packet in KEEPING and self._is_squashed(inputs[0]))
         behind = max((self._convolutions(tensor) for tensor in inputs), default=0)
         output = func(*args, **kwargs)
         for tensor in _tensors(output):
@@ -200,10 +200,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(factors) != 2:
             return False
         return any(
-            _is_gate_of(gate, features) and self._squashed(gate) for gate, features in (factors, reversed(factors))
+            _is_gate_of(gate, features) and self._is_squashed(gate) for gate, features in (factors, reversed(factors))
         )
 
-    def _squashed(self, tensor: Tensor) -> bool:
+    def _is_squashed(self, tensor: Tensor) -> bool:
         value = self.values.get(id(tensor))
         return value is not None and value.squashed
 

@@ -84,7 +84,7 @@ class StreamedBatches:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(self.seed))]
         whole = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         shown = [(batch[rank() :: world_size()] if rank() < len(batch) else batch[:1]).tolist() for batch in whole]
-        for batch, (pixels, labels) in zip(whole, self.images.decoded(shown, self.seed), strict=True):
+        for batch, (pixels, labels) in zip(whole, self.images.decode(shown, self.seed), strict=True):
             yield pixels, labels[: len(batch[rank() :: world_size()])]
 
 

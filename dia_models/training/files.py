@@ -41,7 +41,7 @@ def save(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def lock_directory(directory: Path) -> Iterator[None]:
     """Keep other processes from training in a directory; one that was killed keeps nobody out.
 
     The directory is made, and removed again if nothing came into it. Of several processes, the first one does this.
@@ -52,7 +52,7 @@ def alone(directory: Path) -> Iterator[None]:
         return
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     with writing(directory / CONFIG):
-        lock = _locked(directory)
+        lock = _acquire_lock(directory)
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ def alone(directory: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _locked(directory: Path) -> FileLock:
+def _acquire_lock(directory: Path) -> FileLock:
     while True:
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / LOCK, timeout=0)

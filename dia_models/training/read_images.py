@@ -64,7 +64,7 @@ def read_classes(
     """
     if stream:
         found = (open_data(data, part, data_dir, workers=len(usable_cores()), **how) for part in ("train", "test"))
-        train, test = (_streamed(data, source, image_size, channels) for source in found)
+        train, test = (_stream(data, source, image_size, channels) for source in found)
         return _with_classes(data, train, test)
     return _with_classes(data, *read_images(data, image_size, channels, data_dir=data_dir, **how))
 
@@ -94,7 +94,7 @@ def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> Me
     return images
 
 
-def _streamed(data: str, source: ImageSource, image_size: int | None, channels: int) -> StreamedImages:
+def _stream(data: str, source: ImageSource, image_size: int | None, channels: int) -> StreamedImages:
     if isinstance(source, MemoryImages):
         raise ModelInputError(
             "set", f"augment=resized_crop_flip cuts parts out of image files, and {data} has none; accepted: crop_flip"
