@@ -313,7 +313,7 @@ def test_what_cannot_be_read_says_why(tmp_path):
     assert reason(dicom(path, FIVE, WindowCenter="1e400", WindowWidth=5)) == "its window is not a finite number"
     why = reason(dicom(path, FIVE, RescaleSlope="1e400", RescaleIntercept=0))
     assert why == "its rescale slope or intercept is not a finite number"
-    assert "colours of uint16 and shape (2, 2, 3)" in reason(dicom(path, np.zeros((2, 2, 3), np.uint16), "RGB"))
+    assert "colors of uint16 and shape (2, 2, 3)" in reason(dicom(path, np.zeros((2, 2, 3), np.uint16), "RGB"))
     path.write_bytes(path.read_bytes()[:100])
     assert "letters DICM are missing" in reason(path)
 

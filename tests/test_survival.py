@@ -191,7 +191,7 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, capsys, monkey
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
         f"error: --out: {name} could not be written: No space left on device; what was saved before stays; "
-        f"to continue: dia-train fit --resume --out {out}"
+        f"resume the run in {out} to continue"
     )
     assert not any(map(leftover, out.iterdir()))
     monkeypatch.undo()

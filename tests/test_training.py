@@ -300,5 +300,5 @@ def test_kept_epochs_are_the_same_after_an_interruption(tmp_path):
 def test_a_run_keeps_no_epochs_unless_asked(tmp_path):
     fit(config(epochs=1), tmp_path / "run", CPU)
     assert not list((tmp_path / "run").glob("epoch-*"))
-    with pytest.raises(ModelInputError, match="keeps no epochs; train with dia-train fit --keep-every 1"):
+    with pytest.raises(ModelInputError, match="keeps no epochs; train with keep_every=1"):
         kept_epochs(tmp_path / "run")

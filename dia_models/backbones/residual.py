@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
         """Give the block's output and the attention's new state."""
         branch, shortcut = self.paths(x)
         if attention is not None:
-            x, state = attention(branch, shortcut, state)
+            x, state = attention(branch, shortcut, state)  # shortcut + gate ⊗ branch, equation 2 of the paper
         else:
             x = branch if shortcut is None else shortcut + branch
         return self.output(x), state

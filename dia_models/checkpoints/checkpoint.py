@@ -152,8 +152,8 @@ def _parse(path: Path, content: bytes) -> tuple[CheckpointInfo, dict[str, Tensor
     if content.startswith(_PICKLE_STARTS):
         raise ModelInputError(
             "ckpt",
-            f"{path} is a pickled PyTorch file, which can run code when it is opened, so it is not; "
-            "a checkpoint is a .safetensors file, as dia-train fit writes it",
+            f"{path} is a pickled PyTorch file, which could run code when opened; "
+            "give a .safetensors file, as dia-train fit writes it",
         )
     metadata = _metadata(path, content)
     if _INFO_KEY not in metadata:

@@ -1,5 +1,5 @@
 from .files import open_files
-from .images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
+from .images import UNLABELED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
 from .preprocessing import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -16,7 +16,7 @@ from .streaming import StreamedImages
 __all__ = [
     "CIFAR_MEAN",
     "CIFAR_STD",
-    "UNLABELLED",
+    "UNLABELED",
     "Batch",
     "FileImages",
     "ImageSource",

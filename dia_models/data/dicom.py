@@ -1,4 +1,4 @@
-"""DICOM files: one frame, seen through the window that the file asks for, as 8-bit grey or colour."""
+"""DICOM files: one frame, seen through the window that the file asks for, as 8-bit gray or color."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def dicom_size(path: Path) -> tuple[int, int]:
 def read_dicom(path: Path, largest_pixels: int) -> Gray | UInt8[np.ndarray, "height width 3"]:
     """Read a file of one frame as bytes.
 
-    Grey values go through the file's modality transform (rescale slope or table), then through its first VOI window
+    Gray values go through the file's modality transform (rescale slope or table), then through its first VOI window
     or table, whose range becomes 0 to 255; MONOCHROME1, where small values are bright, is inverted after that. Without
     window or table, values of at most 8 bits keep their range, and others are scaled from the smallest to the largest.
     Padding (PixelPaddingValue, to PixelPaddingRangeLimit) counts for neither and is black.
@@ -62,7 +62,7 @@ def read_dicom(path: Path, largest_pixels: int) -> Gray | UInt8[np.ndarray, "hei
     if kind in COLOR:
         return _color(stored)
     if stored.ndim != 2:
-        raise DicomError(f"grey values of shape {stored.shape}; one value a pixel is accepted")
+        raise DicomError(f"gray values of shape {stored.shape}; one value a pixel is accepted")
     padding = _padding(stored, dataset)
     gray = _apply_window(stored, padding, dataset)
     return np.where(padding, np.uint8(0), 255 - gray if kind == "MONOCHROME1" else gray)
@@ -100,7 +100,7 @@ def _size(dataset: Any) -> tuple[int, int]:
 
 
 def _pixels(dataset: Any, **options: Any) -> np.ndarray:
-    """The stored values, colours as RGB."""
+    """The stored values, colors as RGB."""
     from pydicom.pixels.utils import pixel_array
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -117,7 +117,7 @@ def _pixels(dataset: Any, **options: Any) -> np.ndarray:
 def _color(stored: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
     if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3:
         raise DicomError(
-            f"colours of {stored.dtype} and shape {stored.shape}; 8 bits of red, green and blue are accepted"
+            f"colors of {stored.dtype} and shape {stored.shape}; 8 bits of red, green and blue are accepted"
         )
     return stored
 

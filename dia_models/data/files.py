@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dia_models.data.decode import SUFFIXES
 from dia_models.data.image_paths import image_paths
-from dia_models.data.images import UNLABELLED, FileImages
+from dia_models.data.images import UNLABELED, FileImages
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError
 
@@ -29,12 +29,12 @@ def open_files(paths: Sequence[str | Path], *, workers: int = 2, strict: bool = 
     """
     found = [file for path in paths for file in _expand(Path(path).expanduser())]
     if not found:
-        raise ModelInputError("paths", "no image was named")
+        raise ModelInputError("paths", "no image given")
     absolute = tuple(dict.fromkeys(path.absolute() for path in found))
     if twice := len(found) - len(absolute):
         warn_once(f"{twice} of the {len(found)} images are named a second time; each is read once")
     root = Path(os.path.commonpath([path.parent for path in absolute]))
-    return FileImages(root, absolute, (UNLABELLED,) * len(absolute), (), workers, strict)
+    return FileImages(root, absolute, (UNLABELED,) * len(absolute), (), workers, strict)
 
 
 def _expand(path: Path) -> Iterator[Path]:

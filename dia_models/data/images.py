@@ -15,7 +15,7 @@ from dia_models.data.decode import Fit, UnreadableImageError, fit_image, read_im
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, one_line, some
 
-UNLABELLED = -1
+UNLABELED = -1
 LARGEST_SET_BYTES = 16 * 2**30
 
 
@@ -31,7 +31,7 @@ class Batch:
 def resize_crop(
     pixels: UInt8[Tensor, "image height width channel"], size: tuple[int, int] | None, channels: int
 ) -> UInt8[Tensor, "image h w c"]:
-    """Images scaled to cover `size` and cropped to its centre, grey or in colour; untouched if they are so already."""
+    """Images scaled to cover `size` and cropped to its center, gray or in color; untouched if they are so already."""
     if (size is None or tuple(pixels.shape[1:3]) == size) and pixels.shape[3] == channels:
         return pixels
     arrays = pixels.cpu().numpy()
@@ -175,7 +175,7 @@ def _check_one_size(shapes: Iterable[Sequence[int]]) -> None:
     sizes = sorted({f"{height}x{width}" for height, width, _ in shapes})
     if len(sizes) > 1:
         some = ", ".join(sizes[:5]) + (", ..." if len(sizes) > 5 else "")
-        raise ModelInputError("image_size", f"the images have several sizes ({some}); say which to resize to")
+        raise ModelInputError("image_size", f"the images have several sizes ({some}); choose one with image_size")
 
 
 ImageSource = MemoryImages | FileImages

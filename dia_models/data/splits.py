@@ -14,7 +14,7 @@ Taken = TypeVar("Taken")
 
 @runtime_checkable
 class Splittable(Protocol):
-    """Labelled images of which one can take some. Those of one of the `groups`, such as a patient, belong together."""
+    """Labeled images of which one can take some. Those of one of the `groups`, such as a patient, belong together."""
 
     def __len__(self) -> int: ...
 

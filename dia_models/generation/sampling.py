@@ -59,7 +59,7 @@ def to_pixels(images: Images) -> Pixels:
 
 
 def picture(pixels: UInt8[Tensor, "height width channel"]) -> Image.Image:
-    """One image, grey or in colour."""
+    """One image, gray or in color."""
     array = pixels.numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 

@@ -101,6 +101,4 @@ def kept_epochs(directory: Path) -> list[Path]:
     paths = directory.glob(EPOCH_FILE.replace("{:04d}", "*"))
     if kept := sorted(paths, key=lambda path: (len(path.name), path.name)):
         return kept
-    raise ModelInputError(
-        "run", f"{directory} keeps no epochs; train with dia-train fit --keep-every 1 --out {directory}"
-    )
+    raise ModelInputError("run", f"{directory} keeps no epochs; train with keep_every=1 to keep them")

@@ -75,8 +75,9 @@ def share(model: nn.Module, *, modules: str | None = None, images: Tensor | None
     inside our `srm` and `cbam`) it keeps for each. It is the same object in every place. The network needs
     fine-tuning after; make the optimizer after too.
 
-    A network of ours becomes the one of the `dia_` name: its `spec` says so, and it saves as such. In others a stage is a run of modules of one kind that are called one after the other with
-    the same weights' shapes and the same size of features, seen in one forward pass.
+    A network of ours becomes the one of the `dia_` name: its `spec` says so, and it saves as such. In others a stage is
+    a run of modules of one kind that are called one after the other with the same weights' shapes and the same size of
+    features, seen in one forward pass.
 
     Args:
         model: A network of this or any library.

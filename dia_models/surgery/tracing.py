@@ -48,7 +48,7 @@ class Sum:
     """A sum of two equally large features, made by the forward of `block`, and the residual branch among them.
 
     `ends` are the modules that put out the branch, first the one that made it. It is empty, and `trouble` says
-    why, where the branch cannot be told.
+    why, where the branch is not found.
     """
 
     block: str

@@ -93,8 +93,8 @@ def train_locally(
         losses = losses + 1 if len(waiting) == before else 1
         if waiting and losses >= LOST_IN_A_ROW:
             raise RuntimeError(
-                f"{losses} workers in a row were killed, perhaps for want of memory; what is trained is kept: run the "
-                "same command again, with fewer jobs"
+                f"{losses} workers in a row were killed, perhaps because memory ran out; finished epochs are kept: "
+                "run the same command again with fewer jobs"
             )
     return failed
 

@@ -29,7 +29,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         started = (path.parent / CONFIG).exists()
-        then = f"what was saved before stays; to continue: dia-train fit --resume --out {path.parent}"
+        then = f"what was saved before stays; resume the run in {path.parent} to continue"
         kept = then if started else "nothing was trained yet"
         raise NotWrittenError(f"{path.name} could not be written: {error.strerror or error}; {kept}") from error
 
