@@ -33,6 +33,7 @@ from .trust.agreement import AgreementResult, agreement
 from .trust.checks import TrustChecks
 from .trust.randomization import RandomisationResult, randomisation_check
 from .trust.road import RoadResult, road_check
+from .version import __version__
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "StageMaps",
     "Subject",
     "TrustChecks",
+    "__version__",
     "agreement",
     "capture",
     "correlate_layers",
