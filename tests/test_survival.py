@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import cli.main, cli.train
+import dia_models.classification, dia_models.training_run, sklearn.datasets  # what fit imports when it is called
 from dia_models.run import RunConfig, fit
 
 def die():
