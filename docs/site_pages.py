@@ -1,4 +1,4 @@
-"""A hook of MkDocs: the README and its neighbors are pages of the site, and links between them and docs/ hold in both."""
+"""A hook of MkDocs: the README and its neighbors are pages of the site, and links between them hold in both."""
 
 import re
 from pathlib import Path
