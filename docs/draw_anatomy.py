@@ -1,4 +1,4 @@
-"""Draw docs/anatomy.svg from networks that ran: `python docs/draw_anatomy.py`."""
+"""Draw docs/anatomy.png from networks that ran: `python docs/draw_anatomy.py`."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 
 from dia_analysis import correlate_layers
 from dia_models import create_model
-from figures import anatomy, save_figure
+from figures import attention_anatomy, save_figure
 
 NETWORKS = {
     "cifar_resnet29_se: one module per layer": "cifar_resnet29_se",
@@ -17,4 +17,4 @@ NETWORKS = {
 if __name__ == "__main__":
     images = torch.randn(2, 3, 32, 32)
     results = {title: correlate_layers(create_model(name), [images]) for title, name in NETWORKS.items()}
-    save_figure(anatomy(results), Path(__file__).parent / "anatomy")
+    save_figure(attention_anatomy(results), Path(__file__).parent / "anatomy")
