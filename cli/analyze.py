@@ -53,9 +53,9 @@ def correlation(
     o.check_source(ckpt, capture, {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir})
     from cli.common.inputs import open_inputs
     from cli.common.publish import Out
-    from dia_analysis.distributed import joined
+    from dia_analysis.distributed import process_group
 
-    with joined():
+    with process_group():
         if capture is not None:
             from cli.analyses.correlation import report_store
 
@@ -109,9 +109,9 @@ def capture(
         raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
     from cli.common.inputs import open_inputs
     from cli.common.publish import Out
-    from dia_analysis.distributed import joined
+    from dia_analysis.distributed import process_group
 
-    with joined():
+    with process_group():
         inputs = open_inputs(
             ckpt,
             data,

@@ -93,7 +93,7 @@ def result(*members, patients=("a", "a", "b", "c"), **changes):
     given = {
         "source": "prior",
         "regions": PRIOR,
-        "images": tuple(f"{i}.png" for i in range(len(patients))),
+        "image_names": tuple(f"{i}.png" for i in range(len(patients))),
         "patients": patients,
         "areas": region_areas(regions, len(patients)),
         "outlines": regions[0].astype(float),

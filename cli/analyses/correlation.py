@@ -8,17 +8,17 @@ import figures
 from cli.analyses.tally import Tally
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
-from dia_analysis import CaptureStore, correlate_layers, correlate_store
+from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis.paper.untrained import Baseline, BesideUntrained
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 
 
 def about(images: int) -> str:
     """What is measured."""
     return (
         "Pearson r between the attention maps of two layers of a stage, image by image, on "
-        f"{counted(images, 'image')}; and the same in the untrained network."
+        f"{quantity(images, 'image')}; and the same in the untrained network."
     )
 
 
@@ -26,7 +26,7 @@ def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
     """Correlate the layers of the network, and of the same before training, on the same images."""
     provenance, tally = inputs.provenance(), Tally(inputs)
     with tally.watching(inputs.model):
-        trained = correlate_layers(inputs.model, tally.batches("trained"), points=points, provenance=provenance)
+        trained = measure_correlation(inputs.model, tally.batches("trained"), points=points, provenance=provenance)
     return BesideUntrained(trained, *_baselines(inputs, points), tally.training())
 
 
@@ -35,7 +35,7 @@ def _baselines(inputs: Inputs, points: list[str] | None) -> tuple[Baseline, Base
     start, provenance = inputs.before_training(), inputs.provenance()
 
     def measured(label: str, statistics: str) -> Baseline:
-        result = correlate_layers(start.model, inputs.batches(label), points=points, provenance=provenance)
+        result = measure_correlation(start.model, inputs.batches(label), points=points, provenance=provenance)
         return Baseline(result, start.weights, statistics, start.exact)
 
     before = measured("before training", "as saved")
@@ -58,7 +58,7 @@ def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> Non
     store = CaptureStore.open(path)
     origin = store.provenance
     with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
-        outcome = BesideUntrained(correlate_store(store, batch=batch_size))
+        outcome = BesideUntrained(measure_correlation(store, batch_size=batch_size))
         found(outcome, store.names).publish(taken, as_json=as_json)
 
 
@@ -81,7 +81,7 @@ def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
 def text(outcome: BesideUntrained) -> str:
     """The tables and the finding."""
     origin = outcome.trained.provenance
-    images = counted(outcome.trained.images, "image")
+    images = quantity(outcome.trained.num_images, "image")
     head = f"{origin.checkpoint or 'a network'} on {images} of {origin.data or 'unnamed data'}"
     tables = f"{head}: Pearson r between the attention maps of a stage's layers\n\n{outcome.trained.summary()}\n\n"
     if outcome.training and (accuracy := outcome.training.accuracy) is not None:

@@ -10,8 +10,8 @@ from cli.common.networks import Candidate
 from cli.common.publish import Found, Out
 from dia_analysis import CostResult, Provenance, Subject, measure_cost
 from dia_analysis.cost.measure import PAPER_RATIOS
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 from dia_models import Network, build_model
 from dia_models.factory import without_attention
 from dia_models.training.allocator import keep_freed_memory
@@ -80,7 +80,7 @@ def measure(
 
 def about(result: CostResult) -> str:
     """What was measured."""
-    threads = counted(result.threads, "thread")
+    threads = quantity(result.threads, "thread")
     first = result.networks[0]
     return (
         f"A forward pass in evaluation mode, in batches of {first.input_shape[0]}, on {result.device} with {threads}, "

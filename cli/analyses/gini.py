@@ -22,8 +22,8 @@ from dia_analysis.paper.findings import Attention as Kind
 from dia_analysis.paper.findings import Finding, gini_finding
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume, stream_stages
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 from dia_analysis.store.reader import stream_store
 from dia_models import ModelInputError
 from dia_models.attention import Attention
@@ -104,7 +104,7 @@ def about(images: int) -> str:
     """What is measured."""
     return (
         "Random forests predict a layer's attention from that of the earlier layers of its stage, on "
-        f"{counted(images, 'image')}; R² is on images held out, the null on other images' maps. Centred "
+        f"{quantity(images, 'image')}; R² is on images held out, the null on other images' maps. Centred "
         "rows, one for each (image, channel) pair without the channel's mean, ask "
         "for a rule common to all channels; a vector row is an image."
     )
@@ -180,9 +180,8 @@ def side_by_side(results: Mapping[str, GiniReadings]) -> str:
 
 def _head(name: str, readings: GiniReadings) -> str:
     result = readings.first
-    return (
-        f"{name} on {counted(result.images, 'image')} of {result.provenance.data}: Gini importance, rows {result.rows}"
-    )
+    images = quantity(result.num_images, "image")
+    return f"{name} on {images} of {result.provenance.data}: Gini importance, rows {result.rows}"
 
 
 def _attention(model: nn.Module) -> str:

@@ -103,7 +103,7 @@ def measure(everyone: Sequence[Inputs], masks: Path | None, explanation: Explana
     result = RegionsResult(
         source="prior" if found is None else "masks",
         regions=PRIOR if found is None else MASKS,
-        images=names,
+        image_names=names,
         patients=_patients(first.source, names),
         areas=areas,
         outlines=outlines,

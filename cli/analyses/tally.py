@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cli.common.classes import class_numbers
 from cli.common.inputs import Inputs
-from dia_analysis.distributed import gathered
+from dia_analysis.distributed import all_gather
 from dia_analysis.paper.untrained import Training
 from dia_models import ModelInputError
 
@@ -41,7 +41,7 @@ class Tally:
     def training(self) -> Training:
         """What shows that the network was trained: its record, and these answers, of all processes together."""
         recorded = "epochs" in self.info.recipe and self.info.epoch != 0
-        right, images = (sum(gathered(count)) for count in (self.right, self.images))
+        right, images = (sum(all_gather(count)) for count in (self.right, self.images))
         return Training(recorded, right, images, len(self.info.classes))
 
     def _count(self, _: nn.Module, __: Any, output: Tensor) -> None:

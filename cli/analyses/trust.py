@@ -14,12 +14,12 @@ from dia_analysis import (
     AgreementResult,
     GradCAMResult,
     TrustChecks,
-    agreement,
+    check_randomization,
+    check_road,
     gradcam,
-    randomisation_check,
-    road_check,
+    measure_agreement,
 )
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_analysis.trust.checks import warnings
 
 IMAGES = 16
@@ -51,7 +51,7 @@ class Trust:
     def paragraphs(self) -> list[str]:
         """What came out, in words."""
         parts = [
-            f"{check.name}: can its maps be trusted? ({counted(self.images, 'image')})\n{check.summary()}"
+            f"{check.name}: can its maps be trusted? ({quantity(self.images, 'image')})\n{check.summary()}"
             for check in self.checks
         ]
         return [*parts, *(found.summary() for found in self.agreements)]
@@ -64,8 +64,8 @@ class Trust:
         """Write the figures and the raw values."""
         for check in self.checks:
             name = file_name(check.name)
-            figures.save_figure(figures.trust_checks(check.randomisation, check.road), folder / f"trust-{name}")
-            check.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
+            figures.save_figure(figures.trust_checks(check.randomization, check.road), folder / f"trust-{name}")
+            check.randomization.to_xarray().to_netcdf(folder / f"randomization-{name}.nc", engine="scipy")
             check.road.to_xarray().to_netcdf(folder / f"road-{name}.nc", engine="scipy")
         for number, found in enumerate(self.agreements):
             end = f"-{number + 1}" if number else ""
@@ -81,8 +81,8 @@ def check_maps(
     given = {**options, "target": result.target[: len(batch)], "seed": inputs.seed}
     return TrustChecks(
         result.name,
-        randomisation_check(inputs.model, batch, provenance=result.provenance, **given),
-        road_check(inputs.model, batch, provenance=result.provenance, **given),
+        check_randomization(inputs.model, batch, provenance=result.provenance, **given),
+        check_road(inputs.model, batch, provenance=result.provenance, **given),
     )
 
 
@@ -92,9 +92,9 @@ def check_some(everyone: Sequence[Inputs], readable: Sequence[int], options: Map
     for inputs in everyone:
         name, some = inputs.checkpoint.name, replace(inputs, chosen=list(readable[:IMAGES]))
         batches = some.batches(name)
-        results.append(gradcam(inputs.model, batches, name=name, provenance=inputs.provenance(), **options))
+        results.append(gradcam(inputs.model, batches, model_name=name, provenance=inputs.provenance(), **options))
         checks.append(check_maps(inputs, readable, results[-1], options))
-    return Trust(len(results[0].images), tuple(checks), agreements(everyone, results))
+    return Trust(len(results[0].image_names), tuple(checks), agreements(everyone, results))
 
 
 def agreements(everyone: Sequence[Inputs], results: Sequence[GradCAMResult]) -> tuple[AgreementResult, ...]:
@@ -104,4 +104,4 @@ def agreements(everyone: Sequence[Inputs], results: Sequence[GradCAMResult]) -> 
         info = inputs.checkpoint.info
         shape = (result.layer, result.layer_maps.shape, result.size)
         groups.setdefault((info.model.model_dump_json(), info.classes, shape), []).append(result)
-    return tuple(agreement(same, same[0].provenance) for same in groups.values() if len(same) > 1)
+    return tuple(measure_agreement(same, same[0].provenance) for same in groups.values() if len(same) > 1)

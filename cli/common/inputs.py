@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cli.common.console import note, tracked
 from cli.common.naming import read_named
 from dia_analysis import Provenance
-from dia_analysis.distributed import gathered, share
+from dia_analysis.distributed import all_gather, share
 from dia_models import Checkpoint, ModelInputError
 from dia_models.checkpoints.untrained import UntrainedNetwork, has_statistics, untrained_network
 from dia_models.data import Batch, FileImages, ImageSource, evenly_spaced, open_data
@@ -124,7 +124,9 @@ class Inputs:
         """Name the files that were skipped."""
         if not isinstance(self.source, FileImages):
             return
-        unreadable = {name: reason for skipped in gathered(self.source.unreadable) for name, reason in skipped.items()}
+        unreadable = {
+            name: reason for skipped in all_gather(self.source.unreadable) for name, reason in skipped.items()
+        }
         if unreadable:
             note(f"warning: {len(unreadable)} of {len(self.chosen)} images cannot be read and were skipped:")
             for name, reason in sorted(unreadable.items()):

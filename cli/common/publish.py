@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from cli.common.console import note, say, say_json
 from cli.common.naming import default_name
-from dia_analysis.distributed import rank, size, together
+from dia_analysis.distributed import from_first, rank, world_size
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.results.output import Taken, TakenError, hold, take
 
@@ -63,7 +63,7 @@ class Out:
         check_one_process()
         paths = self.paths(default_name(command, networks, data))
         with ExitStack() as held:
-            taken = together(
+            taken = from_first(
                 lambda: first_free(paths, lambda path: held.enter_context(take(path, overwrite=self.overwrite)))
             )
             try:
@@ -108,7 +108,7 @@ class Out:
 
 def check_one_process() -> None:
     """Refuse several processes that do not know of each other: each would compute and write everything."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and size() == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and world_size() == 1:
         raise AnalysisInputError(
             "processes",
             "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",

@@ -29,8 +29,8 @@ from dia_analysis.explain.results import COARSE
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.paper.findings import Finding, cam_finding, cost_findings
 from dia_analysis.paper.untrained import BesideUntrained
-from dia_analysis.results.counted import counted
 from dia_analysis.results.provenance import versions
+from dia_analysis.results.words import quantity
 from dia_models import ModelInputError
 from dia_models.checkpoints.checkpoint import CheckpointInfo
 from dia_models.data import FileImages
@@ -51,8 +51,8 @@ def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Opti
         with shown_if_lost(what_came_out(page)):
             write_page(path, html)
     size = path.stat().st_size / 1e6
-    images = counted(len(first.chosen), "image")
-    say(f"{path}: {counted(len(everyone), 'network')} on {images} of {first.data}, {size:.1f} MB")
+    images = quantity(len(first.chosen), "image")
+    say(f"{path}: {quantity(len(everyone), 'network')} on {images} of {first.data}, {size:.1f} MB")
     note("the page is one file and needs no network; open it in a browser")
 
 
@@ -116,7 +116,7 @@ def subject(inputs: Inputs) -> Subject:
         "options": options or "the defaults",
         "attention": attention_of(inputs),
         "parameters": f"{count_parameters(inputs.model):,}",
-        "input": f"{size.height}x{size.width}, {counted(channels, 'channel')}",
+        "input": f"{size.height}x{size.width}, {quantity(channels, 'channel')}",
         "classes": str(len(info.classes)),
         "trained on": info.data,
         "training": _training(info),
@@ -128,7 +128,7 @@ def subject(inputs: Inputs) -> Subject:
 
 
 def _training(info: CheckpointInfo) -> str:
-    epochs = [counted(int(info.recipe["epochs"]), "epoch")] if "epochs" in info.recipe else []
+    epochs = [quantity(int(info.recipe["epochs"]), "epoch")] if "epochs" in info.recipe else []
     kept = [] if info.epoch is None else [f"kept after epoch {info.epoch}"]
     return ", ".join([f"recipe {info.recipe.get('name', 'not known')}", *epochs, *kept, f"seed {info.seed}"])
 

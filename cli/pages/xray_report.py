@@ -14,8 +14,8 @@ from cli.common.publish import Out
 from cli.pages.page import shown_if_lost, taken_page, write_page
 from cli.runs.predictions import Options, Tested, test_all
 from dia_analysis import GradCAMResult, gradcam
-from dia_analysis.results.counted import counted
 from dia_analysis.results.provenance import versions
+from dia_analysis.results.words import quantity
 from dia_analysis.xray.diagnosis import compare_all, over_seeds
 from dia_models import ModelInputError
 from dia_models.data import FileImages
@@ -37,8 +37,8 @@ def write_report(
         html, text = _page(tested, everyone, masks)
         with shown_if_lost(text):
             write_page(path, html)
-    images = counted(len(tested[0].seen.predictions.names), "image")
-    say(f"{path}: {counted(len(tested), 'network')} on {images} of {data}")
+    images = quantity(len(tested[0].seen.predictions.names), "image")
+    say(f"{path}: {quantity(len(tested), 'network')} on {images} of {data}")
     note("the page is one file and needs no network; open it in a browser")
 
 
@@ -75,7 +75,7 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
 def _subject(tested: Tested) -> Subject:
     info = tested.checkpoint.info
     assert tested.two_class is not None
-    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {counted(info.model.in_channels, 'channel')}"
+    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {quantity(info.model.in_channels, 'channel')}"
     return Subject(
         name=tested.checkpoint.name,
         input=size,
@@ -92,7 +92,7 @@ def _worst(tested: Sequence[Tested], everyone: Sequence[Inputs]) -> tuple[list[G
     readings = [each.two_class.readings for each in tested if each.two_class is not None]
     first = readings[0]
     order = worst_first(readings)[:ROWS]
-    names = [first.images[i] for i in order]
+    names = [first.image_names[i] for i in order]
     source = everyone[0].source
     index = {source.name(i): i for i in range(len(source))}
     chosen = [index[name] for name in names]
@@ -100,11 +100,13 @@ def _worst(tested: Sequence[Tested], everyone: Sequence[Inputs]) -> tuple[list[G
     for inputs in everyone:
         name, some = inputs.checkpoint.name, replace(inputs, chosen=chosen)
         classes = inputs.checkpoint.info.classes
-        found = gradcam(inputs.model, some.batches(name), classes=classes, name=name, provenance=inputs.provenance())
-        maps.append(replace(found, images=tuple(names)))
+        found = gradcam(
+            inputs.model, some.batches(name), class_names=classes, model_name=name, provenance=inputs.provenance()
+        )
+        maps.append(replace(found, image_names=tuple(names)))
     size = max(result.size for result in maps)
     pictures = np.concatenate([batch.pixels.numpy() for batch in source.batches(chosen, ROWS, size, 3)])
     captions = [
-        f"{Path(name).name}\n({first.classes[int(first.labels[i])]})" for i, name in zip(order, names, strict=True)
+        f"{Path(name).name}\n({first.class_names[int(first.labels[i])]})" for i, name in zip(order, names, strict=True)
     ]
     return maps, pictures, captions

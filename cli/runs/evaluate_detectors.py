@@ -12,8 +12,8 @@ from cli.common.naming import read_named
 from cli.common.publish import Found, Out
 from cli.runs.predictions import Options
 from dia_analysis import Provenance
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data.detection.scenes import Scenes
 from dia_models.data.detection.sets import open_scenes
@@ -54,7 +54,7 @@ class Scored:
         """The six numbers in percent, and AP by class."""
         numbers = ", ".join(f"{TITLES[name]} {_percent(value)}" for name, value in self.scores.scores.items())
         lines = [
-            f"{self.checkpoint.name} on {counted(self.scores.images, 'image')} of {self.data}, in percent: {numbers}"
+            f"{self.checkpoint.name} on {quantity(self.scores.images, 'image')} of {self.data}, in percent: {numbers}"
         ]
         lines.append(f"  precision in training: {in_words(self.checkpoint.info.machine)}")
         for name, value in zip(self.checkpoint.info.classes[1:], self.scores.per_class_ap, strict=True):

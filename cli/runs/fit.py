@@ -12,7 +12,7 @@ from cli.common.console import note, say, say_json
 from cli.common.naming import default_name
 from cli.common.publish import Out, first_free
 from cli.common.settings import parse_setting
-from dia_analysis.distributed import together
+from dia_analysis.distributed import from_first
 from dia_analysis.results.output import TakenError, hold, is_free
 from dia_models import ModelInputError, ModelSpec
 from dia_models.backbones.stage import Stage
@@ -81,7 +81,7 @@ def _new_folder(config: RunConfig, held: ExitStack) -> Path:
         return path
 
     paths = Out(None).paths(default_name("fit", [f"{config.model}-seed{config.seed}"], config.data))
-    return together(lambda: first_free(paths, enter))
+    return from_first(lambda: first_free(paths, enter))
 
 
 def _train(config: RunConfig, out: Path, where: torch.device, tensorboard: bool, options: dict[str, Any]) -> RunResult:

@@ -10,8 +10,8 @@ from cli.common.console import tracked
 from cli.common.naming import read_named
 from cli.common.publish import Found, Out
 from dia_analysis import Provenance
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 from dia_models import Checkpoint, ModelInputError
 from dia_models.factory import task_of
 from dia_models.generation.features import INCEPTION, feature_network
@@ -61,7 +61,7 @@ def _found(checkpoint: Checkpoint, made: list[torch.Tensor], steps: int, seed: i
         "seed": seed,
         "frechet": None if score is None else score.to_dict(),
     }
-    text = f"{counted(images, 'image')} of {checkpoint.name}, {steps} steps each"
+    text = f"{quantity(images, 'image')} of {checkpoint.name}, {steps} steps each"
     if score is not None:
         text += (
             f"\n  {'FID' if score.features == INCEPTION else 'Fréchet distance'} {score.distance:.2f} to "

@@ -13,7 +13,7 @@ from cli.common.classes import class_numbers
 from cli.common.console import note, tracked
 from cli.common.grey import warn_of_colour
 from cli.common.naming import network_name, read_named
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.binary_metrics import best_threshold
 from dia_analysis.xray.diagnosis import HALF, NO_PATIENTS, Readings, Threshold, TwoClassResult, assess
 from dia_models import Checkpoint, ModelInputError
@@ -131,7 +131,7 @@ class Tested:
             return f"{diverged}, so it has no accuracy"
         found = self.evaluation
         lines = [
-            f"{self.checkpoint.name} on {counted(found.images, 'image')} of {self.data}: accuracy "
+            f"{self.checkpoint.name} on {quantity(found.images, 'image')} of {self.data}: accuracy "
             f"{found.accuracy:.2%}, loss {found.loss:.3f}",
             f"  precision in training: {in_words(self.checkpoint.info.machine)}",
         ]
@@ -198,8 +198,8 @@ def _as_two_class(tested: Tested, source: ImageSource, options: Options) -> Test
     readings = Readings(
         name=checkpoint.name,
         network=network_name(checkpoint),
-        classes=(tested.classes[0], tested.classes[1]),
-        images=seen.predictions.names,
+        class_names=(tested.classes[0], tested.classes[1]),
+        image_names=seen.predictions.names,
         patients=seen.patients or seen.predictions.names,
         labels=seen.positive,
         scores=seen.scores,

@@ -17,8 +17,8 @@ from cli.common.publish import check_one_process
 from cli.common.settings import parse_setting
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.paper.sweeps import Metric, SweepResult, TrainedRun
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import writing
+from dia_analysis.results.words import quantity
 from dia_models import ModelInputError
 from dia_models.audit.counting import ParameterCounter
 from dia_models.checkpoints.checkpoint import Checkpoint
@@ -89,7 +89,7 @@ def sweep(
         for directory, reason in failed.items():
             note(f"failed: {directory.name}: {reason}")
         raise ModelInputError(
-            "sweep", f"{counted(len(failed), 'run')} failed, as said above; the others are kept in {out}"
+            "sweep", f"{quantity(len(failed), 'run')} failed, as said above; the others are kept in {out}"
         )
     note(f"beside the paper's numbers: dia-analyze tables --runs {out}")
 

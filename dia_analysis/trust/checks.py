@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dia_analysis.trust.agreement import AgreementResult
-from dia_analysis.trust.randomization import RandomisationResult
+from dia_analysis.trust.randomization import RandomizationResult
 from dia_analysis.trust.road import RoadResult
 
 
@@ -14,18 +14,18 @@ class TrustChecks:
     """The checks of the maps of the network `name`.
 
     A check fails if it says no; one that is uncertain fails nothing. The limits: a rank correlation of 0.5 or more
-    with the intact network's maps when every weight is noise (`RandomisationResult.depends_on_weights`); removing
+    with the intact network's maps when every weight is noise (`RandomizationResult.depends_on_weights`); removing
     what the maps mark lowers the score no more than removing the rest (`RoadResult.better_than_random`).
     """
 
     name: str
-    randomisation: RandomisationResult
+    randomization: RandomizationResult
     road: RoadResult
 
     def failures(self) -> list[str]:
         """What the maps fail, in words."""
         failed = []
-        if self.randomisation.depends_on_weights is False:
+        if self.randomization.depends_on_weights is False:
             failed.append("they stay the same when the weights are destroyed")
         if self.road.better_than_random is False:
             failed.append("removing what they mark lowers the score no more than removing the rest")
@@ -34,7 +34,7 @@ class TrustChecks:
     @property
     def passed(self) -> bool:
         """Whether every check says yes; one that is uncertain leaves it open."""
-        return bool(self.randomisation.depends_on_weights and self.road.better_than_random)
+        return bool(self.randomization.depends_on_weights and self.road.better_than_random)
 
     def verdict(self) -> str:
         """Passed, failed or uncertain, in a line."""
@@ -43,7 +43,7 @@ class TrustChecks:
         if failed := self.failures():
             return f"Failed: {'; '.join(failed)}."
         checks = {
-            "destroyed weights": self.randomisation.depends_on_weights,
+            "destroyed weights": self.randomization.depends_on_weights,
             "removed evidence": self.road.better_than_random,
         }
         passed = [name for name, said in checks.items() if said]
@@ -52,12 +52,12 @@ class TrustChecks:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        checks = {"randomisation": self.randomisation.to_dict(), "road": self.road.to_dict()}
+        checks = {"randomization": self.randomization.to_dict(), "road": self.road.to_dict()}
         return {"name": self.name, **checks, "passed": self.passed, "failures": self.failures()}
 
     def summary(self) -> str:
         """What came out, in words."""
-        return f"{self.randomisation.summary()}\n{self.road.summary()}\n{self.verdict()}"
+        return f"{self.randomization.summary()}\n{self.road.summary()}\n{self.verdict()}"
 
 
 def warnings(checks: Sequence[TrustChecks], agreements: Sequence[AgreementResult]) -> list[str]:
