@@ -33,6 +33,7 @@ from .trust.agreement import AgreementResult, agreement
 from .trust.checks import TrustChecks
 from .trust.randomization import RandomisationResult, randomisation_check
 from .trust.road import RoadResult, road_check
+from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "TrustChecks",
     "agreement",
     "capture",
+    "compare_regions",
     "correlate_layers",
     "correlate_store",
     "count_attention_parameters",
@@ -80,6 +82,7 @@ __all__ = [
     "match_points",
     "measure_cost",
     "measure_gradients",
+    "measure_regions",
     "method_names",
     "network_gradients",
     "pearson",

@@ -11,12 +11,13 @@ from sklearn.metrics import roc_auc_score
 from test_cli import SE, analyze, failure, train
 from xray_data import chest_xray, network
 
+from dia_analysis.paper.table_xi import TABLE_XI
 from dia_analysis.statistics.binary_metrics import best_threshold, diagnose
 from dia_models import Checkpoint, save_checkpoint
 from dia_models.classification.evaluation import Predictions, held_out
 from dia_models.classification.training import divided
 from dia_models.data import hold_out, open_data
-from dia_models.data.chest_xray import TABLE_XI, patient
+from dia_models.data.chest_xray import patient
 from dia_models.runs.run import RunConfig, fit
 from dia_models.training.read_images import read_classes
 from dia_models.training.recipe import load_recipe

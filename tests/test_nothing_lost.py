@@ -175,7 +175,7 @@ def interrupt(*_, **__):
         (("gini", "--ckpt", SE), "cli.analyses.gini.measure"),
         (("gradients", "--model", "cifar_resnet11"), "cli.analyses.gradients.Measurement.__call__"),
         (("gradcam", "--ckpt", SE), "cli.analyses.gradcam.explain_all"),
-        (("regions", "--ckpt", SE), "cli.analyses.regions.measure"),
+        (("regions", "--ckpt", SE), "cli.analyses.regions.look"),
         (("cost", "--ckpt", SE), "cli.analyses.cost.measure"),
         (("demo",), "cli.analyses.correlation.measure"),
         (("tables", "--runs", "."), "cli.analyses.tables.read_sweeps"),

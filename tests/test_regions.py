@@ -319,7 +319,7 @@ def test_no_masks_at_all_say_what_is_looked_for(tmp_path, data, capsys):
     assert "has a mask of no image; that of the first would be" in failure(capsys, analyze(*run, tmp_path / "empty"))
     assert "there is no file or folder" in failure(capsys, analyze(*run, tmp_path / "nowhere"))
     code = analyze("regions", "--ckpt", SE, "--masks", tmp_path / "empty", "--out", tmp_path / "out")
-    assert "the images of digits are not files" in failure(capsys, code)
+    assert "the images of this data set are not files" in failure(capsys, code)
 
 
 def test_other_pictures_have_no_lung_fields(tmp_path, capsys):

@@ -47,10 +47,10 @@ def _baselines(inputs: Inputs, points: list[str] | None) -> tuple[Baseline, Base
 
 def report(inputs: Inputs, points: list[str] | None, out: Out, *, as_json: bool) -> None:
     """Measure, print the tables or the JSON document, and write everything."""
-    with out.folder("correlation", [inputs.checkpoint.name], inputs.data) as taken:
+    with out.folder("correlation", [inputs.checkpoint.name], inputs.images.data) as taken:
         outcome = measure(inputs, points)
-        inputs.report_unreadable()
-        found(outcome, inputs.names()).publish(taken, as_json=as_json)
+        inputs.images.report_unreadable()
+        found(outcome, inputs.images.names()).publish(taken, as_json=as_json)
 
 
 def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> None:

@@ -53,14 +53,16 @@ def of_network(inputs: Inputs, points: list[str] | None) -> Maps:
 
     def stream(consume: Consume) -> int:
         images = stream_stages(inputs.model, inputs.batches(inputs.checkpoint.name), consume, points=points)
-        inputs.report_unreadable()
+        inputs.images.report_unreadable()
         return images
 
     def untrained(consume: Consume) -> int:
-        return stream_stages(inputs.untrained(), inputs.batches(f"{name}, untrained"), consume, points=points)
+        return stream_stages(
+            inputs.before_training().model, inputs.batches(f"{name}, untrained"), consume, points=points
+        )
 
     name = inputs.checkpoint.name
-    about = (inputs.checkpoint.info.model.name, inputs.names(), inputs.provenance())
+    about = (inputs.checkpoint.info.model.name, inputs.images.names(), inputs.provenance())
     return Maps(name, *about, stream, untrained, attention_of(inputs), known_trained(inputs))
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cli.common.classes import class_numbers
 from cli.common.inputs import Inputs
 from dia_analysis.distributed import gathered
 from dia_analysis.paper.untrained import Training
 from dia_models import ModelInputError
+from dia_models.data.labels import class_numbers
 
 
 class Tally:
@@ -57,6 +57,6 @@ class Tally:
 def _numbers(inputs: Inputs) -> Tensor | None:
     """The network's class number for each class of the data; None if it does not know them all."""
     try:
-        return class_numbers(inputs.source, inputs.checkpoint.info.classes, inputs.data)
+        return class_numbers(inputs.images.source, inputs.classes, inputs.images.data)
     except ModelInputError:
         return None

@@ -1,7 +1,7 @@
 """Whether the heatmaps of checkpoints can be trusted: the checks that --trust asks for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,9 @@ def check_maps(
     inputs: Inputs, readable: Sequence[int], result: GradCAMResult, options: Mapping[str, Any]
 ) -> TrustChecks:
     """Check a network's maps, made with the options, of the first readable images, for which `result` holds them."""
-    some = replace(inputs, chosen=list(readable[:IMAGES]))
+    some = inputs.on(list(readable[:IMAGES]))
     batch = torch.cat(list(some.batches(f"{result.name}: trust")))
-    given = {**options, "target": result.target[: len(batch)], "seed": inputs.seed}
+    given = {**options, "target": result.target[: len(batch)], "seed": inputs.images.seed}
     return TrustChecks(
         result.name,
         randomisation_check(inputs.model, batch, provenance=result.provenance, **given),
@@ -90,7 +90,7 @@ def check_some(everyone: Sequence[Inputs], readable: Sequence[int], options: Map
     """Explain the first readable images with every network, and check the maps."""
     results, checks = [], []
     for inputs in everyone:
-        name, some = inputs.checkpoint.name, replace(inputs, chosen=list(readable[:IMAGES]))
+        name, some = inputs.checkpoint.name, inputs.on(list(readable[:IMAGES]))
         batches = some.batches(name)
         results.append(gradcam(inputs.model, batches, name=name, provenance=inputs.provenance(), **options))
         checks.append(check_maps(inputs, readable, results[-1], options))

@@ -8,13 +8,13 @@ from cli.analyses import correlation, cost, gini, gradcam, gradients
 from cli.analyses.gradient_pairs import finding as gradient_finding
 from cli.common.attention import attention_in
 from cli.common.console import say
-from cli.common.images import EXPLAINED, Selection, open_labelled, open_networks
-from cli.common.inputs import Inputs, open_inputs
+from cli.common.images import EXPLAINED, select_labelled
+from cli.common.inputs import Inputs, open_each, open_networks
 from cli.common.networks import Candidate, candidates
+from cli.common.options import DataOptions, Explanation, NetworkOptions
 from cli.common.publish import Found, Out
 from cli.pages.page import write_page
 from cli.pages.report import Again, as_heatmaps, named_findings, subject, what_came_out
-from cli.runs.predictions import Options
 from dia_analysis import CostResult, GradientResult
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.paper.findings import cam_finding, cost_findings
@@ -65,7 +65,7 @@ class Demo:
     def run(self) -> ReportPage:
         """Run them all."""
         everyone = [self._inputs(name, None) for name in NETWORKS]
-        again = Again(NETWORKS, everyone[0], Options(None, False, self.device, 128, 1, False))
+        again = Again(NETWORKS, everyone[0], self._options(None))
         return ReportPage(
             data=DATA,
             selection=everyone[0].provenance().selection or "",
@@ -93,8 +93,8 @@ class Demo:
         for inputs in everyone:
             name = inputs.checkpoint.name
             results[name] = correlation.measure(inputs, None)
-            self.parts[name] = correlation.found(results[name], inputs.names())
-        images = len(everyone[0].chosen)
+            self.parts[name] = correlation.found(results[name], inputs.images.names())
+        images = len(everyone[0].images.chosen)
         commands = [again("correlation", [place], images) for place in range(len(everyone))]
         return Section(results, correlation.about(images), commands, named_findings(results))
 
@@ -109,20 +109,9 @@ class Demo:
         return Section(results, gini.about(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
 
     def _gradients(self) -> Section[GradientResult]:
-        images = open_labelled(
-            DATA,
-            None,
-            GRADIENT_IMAGES,
-            data_dir=None,
-            image_size=None,
-            device=self.device,
-            batch_size=GRADIENT_IMAGES,
-            workers=1,
-            strict=False,
-            seed=self.seed,
-        )
-        compared = candidates((), WITHOUT_SKIP, ("skip=false",))
-        result = gradients.Measurement()(compared, images)
+        images, fresh = select_labelled(self._options(GRADIENT_IMAGES, GRADIENT_IMAGES), None)
+        compared = candidates(NetworkOptions(models=list(WITHOUT_SKIP), changes=["skip=false"]))
+        result = gradients.Measurement(fresh=fresh)(compared, images)
         self.parts["gradients"] = gradients.found(result, images)
         about = (
             "The gradient of the loss, summed over a batch, at each stage's output of two other networks, which have "
@@ -139,9 +128,9 @@ class Demo:
         )
 
     def _gradcam(self, again: Again) -> Section[Heatmaps]:
-        selection = Selection((), DATA, CAM_IMAGES, None, 1, False)
-        everyone, images = open_networks(NETWORKS, selection, device=self.device, batch_size=32, seed=self.seed)
-        outcome = gradcam.explain_all(everyone, images, gradcam.Explanation(layer=LAYER), trust=False)
+        everyone = open_networks(NETWORKS, self._options(CAM_IMAGES, 32))
+        images = everyone[0].images
+        outcome = gradcam.explain_all(everyone, Explanation(layer=LAYER), trust=False)
         self.parts["gradcam"] = outcome.found(images)
         heatmaps = as_heatmaps(outcome, images)
         return Section(
@@ -163,14 +152,7 @@ class Demo:
         return Section(result, cost.about(result), [again("cost", [0, 1], None, "--rounds", str(ROUNDS))], findings)
 
     def _inputs(self, name: str, images: int | None) -> Inputs:
-        return open_inputs(
-            name,
-            DATA,
-            images,
-            data_dir=None,
-            device=self.device,
-            batch_size=128,
-            workers=1,
-            strict=False,
-            seed=self.seed,
-        )
+        return open_each([name], self._options(images))[0]
+
+    def _options(self, images: int | None, batch_size: int = 128) -> DataOptions:
+        return DataOptions(DATA, images, device=self.device, seed=self.seed, batch_size=batch_size, workers=1)

@@ -16,10 +16,10 @@ from dia_models.files import write_atomically
 @contextmanager
 def taken_page(out: Out, command: str, networks: Sequence[str], data: str) -> Iterator[Path]:
     """Take the page's file before the work. Raises ModelInputError or AnalysisInputError if it cannot be written."""
-    if out.given is not None and out.given.is_dir():
-        raise ModelInputError("out", f"{out.given} is a folder; name the page to write, such as report.html in it")
-    if out.given is not None and out.given.suffix.lower() not in (".html", ".htm"):
-        raise ModelInputError("out", f"{out.given} does not end in .html; the page is one HTML file")
+    if out.out is not None and out.out.is_dir():
+        raise ModelInputError("out", f"{out.out} is a folder; name the page to write, such as report.html in it")
+    if out.out is not None and out.out.suffix.lower() not in (".html", ".htm"):
+        raise ModelInputError("out", f"{out.out} does not end in .html; the page is one HTML file")
     with out.file(default_name(command, networks, data), ".html") as path:
         yield path
 

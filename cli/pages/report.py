@@ -9,14 +9,13 @@ from cli.analyses import correlation, cost, gini, gradcam, gradients
 from cli.analyses.gradient_pairs import finding as gradient_finding
 from cli.analyses.trust import IMAGES as EXPLAINED
 from cli.common.attention import attention_in, attention_of, has_attention
-from cli.common.classes import class_numbers
 from cli.common.console import note, say
-from cli.common.images import MEASURED, Chosen, choose, labelled
+from cli.common.images import MEASURED, SelectedImages, in_even_batches
 from cli.common.inputs import Inputs
 from cli.common.networks import Candidate
+from cli.common.options import DataOptions, Explanation
 from cli.common.publish import Out
 from cli.pages.page import shown_if_lost, taken_page, write_page
-from cli.runs.predictions import Options
 from dia_analysis import (
     AnalysisInputError,
     CostResult,
@@ -33,7 +32,7 @@ from dia_analysis.results.counted import counted
 from dia_analysis.results.provenance import versions
 from dia_models import ModelInputError
 from dia_models.checkpoints.checkpoint import CheckpointInfo
-from dia_models.data import FileImages
+from dia_models.data.labels import class_numbers
 from dia_models.training.machine import in_words
 from figures.pages.report import QUESTIONS, SHOWN, Heatmaps, ReportPage, Section, Subject, report
 
@@ -41,18 +40,18 @@ ROUNDS = 10
 WIDTH = 110
 
 
-def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options, out: Out) -> None:
+def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: DataOptions, out: Out) -> None:
     """Analyse the networks and write the page; what came out is printed if it cannot be written."""
     first, names = everyone[0], [inputs.checkpoint.name for inputs in everyone]
-    with taken_page(out, "report", names, first.data) as path:
+    with taken_page(out, "report", names, first.images.data) as path:
         page = measure(ckpts, everyone, options)
-        first.report_unreadable()
+        first.images.report_unreadable()
         html = report(page)
         with shown_if_lost(what_came_out(page)):
             write_page(path, html)
     size = path.stat().st_size / 1e6
-    images = counted(len(first.chosen), "image")
-    say(f"{path}: {counted(len(everyone), 'network')} on {images} of {first.data}, {size:.1f} MB")
+    images = counted(len(first.images.chosen), "image")
+    say(f"{path}: {counted(len(everyone), 'network')} on {images} of {first.images.data}, {size:.1f} MB")
     note("the page is one file and needs no network; open it in a browser")
 
 
@@ -69,22 +68,22 @@ def _told(question: str, findings: Sequence[tuple[str, Finding]]) -> str:
     return "\n".join(lines)
 
 
-def measure(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Options) -> ReportPage:
+def measure(ckpts: Sequence[str], everyone: Sequence[Inputs], options: DataOptions) -> ReportPage:
     """Run every analysis that the networks and the images allow."""
     first, again = everyone[0], Again(tuple(ckpts), everyone[0], options)
     return ReportPage(
-        data=first.data,
+        data=first.images.data,
         selection=first.provenance().selection or "",
-        command=again("report", range(len(everyone)), len(first.chosen)),
+        command=again("report", range(len(everyone)), len(first.images.chosen)),
         subjects=[subject(inputs) for inputs in everyone],
         correlation=correlations(everyone, again),
         gini=importances(everyone, again),
         gradients=gradients_of(everyone, again),
         gradcam=heatmaps(everyone, again),
         cost=costs(everyone, again),
-        unreadable=dict(first.source.unreadable) if isinstance(first.source, FileImages) else {},
+        unreadable=dict(first.images.source.unreadable),
         versions=versions(),
-        seed=first.seed,
+        seed=first.images.seed,
     )
 
 
@@ -94,16 +93,21 @@ class Again:
 
     ckpts: tuple[str, ...]
     first: Inputs
-    options: Options
+    options: DataOptions
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything."""
+        return self.first.images.seed
 
     def __call__(self, command: str, places: Sequence[int], images: int | None, *more: str) -> str:
         """The command for the checkpoints in these places, on so many images of the data if it takes any."""
         words = ["dia-analyze", command, *(word for i in places for word in ("--ckpt", self.ckpts[i])), *more]
         if images is not None:
-            words += ["--data", self.first.data, "--images", str(images)]
+            words += ["--data", self.first.images.data, "--images", str(images)]
             words += ["--data-dir", str(self.options.data_dir)] if self.options.data_dir else []
         words += ["--device", self.options.device] if self.options.device != "auto" else []
-        return shlex.join([*words, "--seed", str(self.first.seed), "-b", str(self.options.batch_size)])
+        return shlex.join([*words, "--seed", str(self.first.images.seed), "-b", str(self.options.batch_size)])
 
 
 def subject(inputs: Inputs) -> Subject:
@@ -145,7 +149,7 @@ def correlations(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[st
     """Pearson r between the layers of every network with attention."""
     places, missing = _with_attention(everyone)
     results = {everyone[i].checkpoint.name: correlation.measure(everyone[i], None) for i in places}
-    images = len(everyone[0].chosen)
+    images = len(everyone[0].images.chosen)
     return Section(
         results or None,
         correlation.about(images),
@@ -163,9 +167,9 @@ def named_findings(results: Mapping[str, BesideUntrained]) -> list[tuple[str, Fi
 def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, GiniReadings]]:
     """Gini importance of the earlier layers in every network with attention."""
     places, missing = _with_attention(everyone)
-    some, images = [everyone[i] for i in places], len(everyone[0].chosen)
+    some, images = [everyone[i] for i in places], len(everyone[0].images.chosen)
     sources = [gini.of_network(each, None) for each in some]
-    results = {each.name: gini.measure(each, each.name, rows="centred", seed=again.first.seed) for each in sources}
+    results = {each.name: gini.measure(each, each.name, rows="centred", seed=again.seed) for each in sources}
     return Section(
         results or None,
         gini.about(images),
@@ -184,7 +188,7 @@ def _with_attention(everyone: Sequence[Inputs]) -> tuple[list[int], list[str]]:
 
 def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientResult]:
     """The gradients of the trained networks, where the images have labels that they know."""
-    images = min(len(everyone[0].chosen), MEASURED)
+    images = min(len(everyone[0].images.chosen), MEASURED)
     found: dict[int, NetworkGradients] = {}
     missing = []
     for place, inputs in enumerate(everyone):
@@ -206,10 +210,10 @@ def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientRe
 def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkGradients:
     checkpoint = inputs.checkpoint
     try:
-        class_numbers(inputs.source, checkpoint.info.classes, inputs.data)
+        class_numbers(inputs.images.source, inputs.classes, inputs.images.data)
     except ModelInputError as error:
         raise AnalysisInputError(error.argument, str(error)) from error
-    shown = labelled(inputs, images, inputs.batch_size)
+    shown = inputs.images.some(images, in_even_batches(images, inputs.images.batch_size))
     candidate = Candidate(checkpoint.name, again.ckpts[place])
     return gradients.Measurement()([candidate], shown).networks[0]
 
@@ -217,20 +221,20 @@ def _gradient(inputs: Inputs, again: Again, place: int, images: int) -> NetworkG
 def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:
     """What every network looks at in some images, and whether its maps can be trusted."""
     first = everyone[0]
-    count = min(len(first.chosen), EXPLAINED)
-    images = choose(first.data, first.source, count, first.seed)
+    count = min(len(first.images.chosen), EXPLAINED)
+    images = first.images.some(count)
     some, layers, explained, missing = [], {}, [], []
     for place, inputs in enumerate(everyone):
-        shown = replace(inputs, chosen=images.chosen)
+        shown = replace(inputs, images=images)
         try:
             layers[place] = fine_layer(shown)
-            explained.append(gradcam.explain(shown, images, gradcam.Explanation(layer=layers[place]), True))
+            explained.append(gradcam.explain(shown, Explanation(layer=layers[place]), True))
             some.append(shown)
         except AnalysisInputError as error:
             layers.pop(place, None)
             name = inputs.checkpoint.name
             missing.append(f"{name}: no maps, because {str(error).removeprefix(f'{name}: ')}.")
-    result = None if not some else as_heatmaps(gradcam.gathered(some, explained, images), images)
+    result = None if not some else as_heatmaps(gradcam.gathered(some, explained), images)
     return Section(
         result,
         f"Grad-CAM of {count} images for the class that each network predicts, the first {min(count, SHOWN)} drawn, "
@@ -252,7 +256,7 @@ def fine_layer(inputs: Inputs) -> str | None:
 
     Then it is the last block of the last stage whose maps have 16 positions, if there is one.
     """
-    image = next(iter(replace(inputs, chosen=inputs.chosen[:1]).batches(inputs.checkpoint.name)))
+    image = next(iter(inputs.on(inputs.images.chosen[:1]).batches(inputs.checkpoint.name)))
     if map_of(inputs.model, image).layer_maps[0].size >= COARSE:
         return None
     for layer in reversed(_last_blocks(inputs)):
@@ -268,7 +272,7 @@ def _last_blocks(inputs: Inputs) -> list[str]:
     return list({name.split(".")[1]: name for name in blocks}.values())
 
 
-def as_heatmaps(outcome: gradcam.Outcome, images: Chosen) -> Heatmaps:
+def as_heatmaps(outcome: gradcam.Outcome, images: SelectedImages) -> Heatmaps:
     """What the page shows of it."""
     size, trust = max(result.size for result in outcome.results), outcome.trust
     return Heatmaps(
@@ -285,7 +289,7 @@ def costs(everyone: Sequence[Inputs], again: Again) -> Section[CostResult]:
     """What every network costs beside its backbone without attention."""
     names = [inputs.checkpoint.name for inputs in everyone]
     compared = [Candidate(name, ckpt) for name, ckpt in zip(names, again.ckpts, strict=True)]
-    options, seed = again.options, again.first.seed
+    options, seed = again.options, again.first.images.seed
     result = cost.measure(compared, batch_size=options.batch_size, rounds=ROUNDS, device=options.device, seed=seed)
     attention = attention_in(everyone)
     without = [name for name, kind in attention.items() if kind in ("none", "self-attention")]

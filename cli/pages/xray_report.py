@@ -6,38 +6,33 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.analyses.gradcam import Explanation
-from cli.analyses.regions import measure
+from cli.analyses.regions import look
 from cli.common.console import note, say
 from cli.common.inputs import Inputs
+from cli.common.options import DataOptions, Explanation
 from cli.common.publish import Out
 from cli.pages.page import shown_if_lost, taken_page, write_page
-from cli.runs.predictions import Options, Tested, test_all
+from cli.runs.evaluate import Tested, test_all, two_class
 from dia_analysis import GradCAMResult, gradcam
 from dia_analysis.results.counted import counted
 from dia_analysis.results.provenance import versions
 from dia_analysis.xray.diagnosis import compare_all, over_seeds
 from dia_models import ModelInputError
-from dia_models.data import FileImages
 from figures.gradcam import ROWS
 from figures.pages.xray_report import Subject, XrayPage, worst_first, xray_report
 
 
-def write_report(
-    ckpts: Sequence[str],
-    everyone: Sequence[Inputs],
-    masks: Path | None,
-    options: Options,
-    out: Out,
+def write_xray_report(
+    ckpts: Sequence[str], everyone: Sequence[Inputs], masks: Path | None, options: DataOptions, out: Out
 ) -> None:
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
-    data = everyone[0].data
+    data = everyone[0].images.data
     with taken_page(out, "xray-report", [each.checkpoint.name for each in everyone], data) as path:
-        tested = test_all(ckpts, data, options)
+        tested = test_all(ckpts, replace(options, data=data))
         html, text = _page(tested, everyone, masks)
         with shown_if_lost(text):
             write_page(path, html)
-    images = counted(len(tested[0].seen.predictions.names), "image")
+    images = counted(len(tested[0].predictions.names), "image")
     say(f"{path}: {counted(len(tested), 'network')} on {images} of {data}")
     note("the page is one file and needs no network; open it in a browser")
 
@@ -46,16 +41,16 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
     """The page, and its numbers as text."""
     if diverged := next((text for each in tested if (text := each.diverged()) is not None), None):
         raise ModelInputError("ckpt", f"{diverged}. Leave it out")
-    results = [each.two_class for each in tested if each.two_class is not None]
+    results = two_class(tested)
     if not results:
         known = ", ".join(everyone[0].checkpoint.info.classes)
         raise ModelInputError("ckpt", f"{tested[0].checkpoint.name} knows {known}; the page is for two classes")
-    looked = measure(everyone, masks, Explanation(), trust=True)
+    looked = look(everyone, masks, Explanation(), trust=True)
     assert looked.trust is not None
     maps, pictures, captions = _worst(tested, everyone)
-    source = everyone[0].source
+    source = everyone[0].images.source
     content = XrayPage(
-        data=everyone[0].data,
+        data=everyone[0].images.data,
         subjects=tuple(map(_subject, tested)),
         comparisons=compare_all(results),
         spreads=over_seeds(results),
@@ -66,7 +61,7 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
         mean_picture=looked.picture,
         trust=looked.trust.paragraphs(),
         warnings=looked.trust.warnings(),
-        unreadable=source.unreadable if isinstance(source, FileImages) else {},
+        unreadable=source.unreadable,
         versions=versions(),
     )
     return xray_report(content), "\n\n".join([*(each.summary() for each in tested), looked.found().text])
@@ -93,12 +88,12 @@ def _worst(tested: Sequence[Tested], everyone: Sequence[Inputs]) -> tuple[list[G
     first = readings[0]
     order = worst_first(readings)[:ROWS]
     names = [first.images[i] for i in order]
-    source = everyone[0].source
+    source = everyone[0].images.source
     index = {source.name(i): i for i in range(len(source))}
     chosen = [index[name] for name in names]
     maps = []
     for inputs in everyone:
-        name, some = inputs.checkpoint.name, replace(inputs, chosen=chosen)
+        name, some = inputs.checkpoint.name, inputs.on(chosen)
         classes = inputs.checkpoint.info.classes
         found = gradcam(inputs.model, some.batches(name), classes=classes, name=name, provenance=inputs.provenance())
         maps.append(replace(found, images=tuple(names)))
