@@ -10,10 +10,10 @@ import torch
 from test_cli import analyze, plain_checkpoint
 from test_training import CPU, config
 
-from cli.analyses.tally import Tally
 from cli.common.inputs import open_networks
 from cli.common.options import DataOptions
 from dia_analysis import correlate_layers
+from dia_analysis.paper.measure_untrained import Tally
 from dia_models import Checkpoint, create_model, save_checkpoint
 from dia_models.checkpoints.untrained import has_statistics, untrained_network
 from dia_models.runs.run import fit
@@ -156,9 +156,9 @@ def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, m
 
 def test_the_accuracy_is_counted_while_the_maps_are_taken():
     opened = inputs("digits-resnet56-se", 40)
-    tally = Tally(opened)
+    tally = Tally(opened.recorded)
     with tally.watching(opened.model):
-        correlate_layers(opened.model, tally.batches(""))
+        correlate_layers(opened.model, tally.images_of(opened.answered("")))
     labels = opened.images.source.labels[torch.tensor(opened.images.chosen)]
     with torch.no_grad():
         wanted = int((torch.cat([opened.model(x) for x in opened.batches("")]).argmax(1) == labels).sum())

@@ -9,7 +9,7 @@ from PIL import Image
 
 import figures
 from cli.analyses.trust import IMAGES as TRUST_IMAGES
-from cli.analyses.trust import Trust, agreements, check_maps
+from cli.analyses.trust import Trust, check_images
 from cli.common.images import SelectedImages
 from cli.common.inputs import Inputs
 from cli.common.naming import file_name
@@ -18,6 +18,7 @@ from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
 from dia_analysis.explain.results import labelled, side_by_side, summarise
 from dia_analysis.results.output import write_json
+from dia_analysis.trust.checks import agreements
 from dia_models import ModelInputError
 from figures.gradcam import ROWS, shared_peak
 
@@ -81,7 +82,11 @@ def gathered(everyone: Sequence[Inputs], explained: Sequence[tuple[GradCAMResult
     """What came out for every network, together; with the checks of trust if they were made."""
     results, labels = [result for result, _ in explained], everyone[0].images.labels()
     checks = tuple(check for _, check in explained if check is not None)
-    checked = Trust(min(TRUST_IMAGES, len(labels)), checks, agreements(everyone, results)) if checks else None
+    checked = (
+        Trust(min(TRUST_IMAGES, len(labels)), checks, agreements(results, [each.architecture for each in everyone]))
+        if checks
+        else None
+    )
     return Outcome(tuple(results), labels, checked)
 
 
@@ -89,7 +94,7 @@ def explain(inputs: Inputs, explanation: Explanation, trust: bool) -> tuple[Grad
     """One network's maps of the images, and the checks of whether they can be trusted if that is asked for."""
     try:
         result = _explain(inputs, explanation)
-        checks = check_maps(inputs, inputs.images.readable(), result, explanation.options()) if trust else None
+        checks = check_images(inputs, inputs.images.readable(), result, explanation.options()) if trust else None
         return result, checks
     except AnalysisInputError as error:
         argument = "ckpt" if error.argument == "model" else error.argument

@@ -119,10 +119,14 @@ class SelectedImages:
             seed=self.seed,
         )
 
-    def some(self, count: int, batch_size: int | None = None) -> "SelectedImages":
-        """So many images of the same data, at equal distances."""
-        images = replace(self, chosen=spread_out(count, self.source, self.seed), named=False)
-        return replace(images, selection=_selection(count, self.source), batch_size=batch_size or self.batch_size)
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def some(self, count: int) -> "SelectedImages":
+        """So many images of the same data, at equal distances, in batches of about one size."""
+        chosen, selection = spread_out(count, self.source, self.seed), _selection(count, self.source)
+        size = in_even_batches(count, self.batch_size)
+        return replace(self, chosen=chosen, selection=selection, named=False, batch_size=size)
 
     def preprocessing(self, size: int | None) -> Preprocessing:
         """What suits the chosen images, for networks with random weights; a data set in files is read once for it."""

@@ -1,8 +1,9 @@
 """From a command's options to networks and the images they are to see."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,9 @@ from cli.common.images import ANALYSED, SelectedImages, select_images
 from cli.common.naming import read_named
 from cli.common.options import DataOptions
 from dia_analysis import Provenance
-from dia_models import Checkpoint
-from dia_models.checkpoints.untrained import UntrainedNetwork, has_statistics, untrained_network
+from dia_analysis.paper.measure_untrained import Untrained
+from dia_models import Checkpoint, ModelInputError
+from dia_models.checkpoints.untrained import has_statistics, untrained_network
 from dia_models.data import evenly_spaced
 from dia_models.factory import require_classifier
 
@@ -38,9 +40,24 @@ class Inputs:
         """The network's classes."""
         return self.checkpoint.info.classes
 
-    def on(self, chosen: list[int]) -> "Inputs":
+    @property
+    def architecture(self) -> Hashable:
+        """What runs of one network have in common: all but the seed."""
+        return self.checkpoint.info.model.model_dump_json(), self.classes
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the checkpoint records a training, and is not of a run's beginning."""
+        info = self.checkpoint.info
+        return "epochs" in info.recipe and info.epoch != 0
+
+    def of(self, images: SelectedImages) -> Self:
+        """The network with other images."""
+        return replace(self, images=images)
+
+    def on(self, chosen: list[int]) -> Self:
         """The network with other images of the same data."""
-        return replace(self, images=replace(self.images, chosen=chosen))
+        return self.of(replace(self.images, chosen=chosen))
 
     def batches(self, label: str) -> Iterator[Tensor]:
         """The images, batch by batch: (batch, channel, height, width), normalised, with a progress bar.
@@ -50,9 +67,15 @@ class Inputs:
         return (pixels for pixels, _ in self.images.shown(self.checkpoint.info.preprocessing, label))
 
     def labelled(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same with the images' labels, which are numbers of the data's classes (-1: none)."""
-        shown = self.images.shown(self.checkpoint.info.preprocessing, label)
-        return ((pixels, batch.labels) for pixels, batch in shown)
+        """The same with the numbers of their classes. Raises ModelInputError for classes that it does not know."""
+        return self.images.labelled(self.checkpoint.info.preprocessing, self.classes, label)
+
+    def answered(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same, with -1 for images of unknown classes."""
+        try:
+            return self.labelled(label)
+        except ModelInputError:
+            return ((pixels, torch.full((len(pixels),), -1)) for pixels in self.batches(label))
 
     def located(self, rows: list[int], label: str) -> Iterator[tuple[Tensor, list[int]]]:
         """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
@@ -61,11 +84,11 @@ class Inputs:
         for pixels, batch in self.images.shown(self.checkpoint.info.preprocessing, label, indices):
             yield pixels, [position[name] for name in batch.names]
 
-    def before_training(self) -> UntrainedNetwork:
+    def before_training(self) -> Untrained:
         """The network before its training, batch-norm statistics as they were then, and where its weights come from."""
         found = untrained_network(self.checkpoint)
         found.model.to(self.images.device).to(memory_format=torch.channels_last)
-        return found
+        return Untrained(found.model, found.weights, found.exact, self.reestimate)
 
     def reestimate(self, model: nn.Module) -> int:
         """Give a network's batch norms the statistics of up to 1,024 of the images; how many, 0 without batch norms."""

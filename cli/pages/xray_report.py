@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from cli.analyses.regions import look
-from cli.common.console import note, say
 from cli.common.inputs import Inputs
 from cli.common.options import DataOptions, Explanation
 from cli.common.publish import Out
-from cli.pages.page import shown_if_lost, taken_page, write_page
+from cli.pages.page import say_written, shown_if_lost, taken_page
 from cli.runs.evaluate import Tested, test_all, two_class
 from dia_analysis import GradCAMResult, gradcam
 from dia_analysis.results.counted import counted
@@ -19,6 +18,7 @@ from dia_analysis.results.provenance import versions
 from dia_analysis.xray.diagnosis import compare_all, over_seeds
 from dia_models import ModelInputError
 from figures.gradcam import ROWS
+from figures.pages.html import save_page
 from figures.pages.xray_report import Subject, XrayPage, worst_first, xray_report
 
 
@@ -27,14 +27,12 @@ def write_xray_report(
 ) -> None:
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
     data = everyone[0].images.data
-    with taken_page(out, "xray-report", [each.checkpoint.name for each in everyone], data) as path:
+    with taken_page(out, "xray-report", everyone) as path:
         tested = test_all(ckpts, replace(options, data=data))
         html, text = _page(tested, everyone, masks)
         with shown_if_lost(text):
-            write_page(path, html)
-    images = counted(len(tested[0].predictions.names), "image")
-    say(f"{path}: {counted(len(tested), 'network')} on {images} of {data}")
-    note("the page is one file and needs no network; open it in a browser")
+            save_page(path, html, overwrite=out.overwrite)
+    say_written(path, len(tested), len(tested[0].predictions.names), data)
 
 
 def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | None) -> tuple[str, str]:
