@@ -140,7 +140,7 @@ class SelectedImages:
 
     def report_unreadable(self) -> None:
         """Name the files that were skipped."""
-        skipped = {name: why for each in gathered(self.source.unreadable) for name, why in each.items()}
+        skipped = {name: why for each in gathered(dict(self.source.unreadable)) for name, why in each.items()}
         report_skipped(skipped, len(self.chosen))
 
 
