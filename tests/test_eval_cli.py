@@ -222,7 +222,7 @@ def test_two_classes_without_patients_count_every_image(tmp_path, data, capsys):
     assert train("eval", "--ckpt", ckpt, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["patients"], document["images"]) == (16, 16)
-    assert document["grouping"].startswith("patients are not known")
+    assert document["grouping"].startswith("no patient IDs")
     assert document["patients_in_training"] is None
     assert document["chosen_threshold"]["source"].startswith("the highest balanced accuracy on the 6 validation images")
 

@@ -15,7 +15,7 @@ from cli.runs.evaluate import Tested, test_all, two_class
 from dia_analysis import GradCAMResult, gradcam
 from dia_analysis.results.counted import counted
 from dia_analysis.results.provenance import versions
-from dia_analysis.xray.diagnosis import compare_all, over_seeds
+from dia_analysis.xray.diagnosis import TwoClassResult, side_by_side
 from dia_models import ModelInputError
 from figures.gradcam import ROWS
 from figures.pages.html import save_page
@@ -45,13 +45,13 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
         raise ModelInputError("ckpt", f"{tested[0].checkpoint.name} knows {known}; the page is for two classes")
     looked = look(everyone, masks, Explanation(), trust=True)
     assert looked.trust is not None
-    maps, pictures, captions = _worst(tested, everyone)
+    compared, (maps, pictures, captions) = side_by_side(results), _worst(results, everyone)
     source = everyone[0].images.source
     content = XrayPage(
         data=everyone[0].images.data,
         subjects=tuple(map(_subject, tested)),
-        comparisons=compare_all(results),
-        spreads=over_seeds(results),
+        comparisons=compared.comparisons,
+        spreads=compared.spreads,
         maps=maps,
         pictures=pictures,
         captions=captions,
@@ -80,24 +80,27 @@ def _subject(tested: Tested) -> Subject:
     )
 
 
-def _worst(tested: Sequence[Tested], everyone: Sequence[Inputs]) -> tuple[list[GradCAMResult], np.ndarray, list[str]]:
+def _worst(
+    results: Sequence[TwoClassResult], everyone: Sequence[Inputs]
+) -> tuple[list[GradCAMResult], np.ndarray, list[str]]:
     """The maps of the images with the worst errors, the images, and what stands under them."""
-    readings = [each.two_class.readings for each in tested if each.two_class is not None]
-    first = readings[0]
-    order = worst_first(readings)[:ROWS]
+    readings = [each.readings for each in results]
+    first, order = readings[0], worst_first(readings)[:ROWS]
     names = [first.images[i] for i in order]
     source = everyone[0].images.source
     index = {source.name(i): i for i in range(len(source))}
-    chosen = [index[name] for name in names]
-    maps = []
-    for inputs in everyone:
-        name, some = inputs.checkpoint.name, inputs.on(chosen)
-        classes = inputs.checkpoint.info.classes
-        found = gradcam(inputs.model, some.batches(name), classes=classes, name=name, provenance=inputs.provenance())
-        maps.append(replace(found, images=tuple(names)))
-    size = max(result.size for result in maps)
-    pictures = np.concatenate([batch.pixels.numpy() for batch in source.batches(chosen, ROWS, size, 3)])
-    captions = [
-        f"{Path(name).name}\n({first.classes[int(first.labels[i])]})" for i, name in zip(order, names, strict=True)
+    some = [inputs.on([index[name] for name in names]) for inputs in everyone]
+    maps = [
+        gradcam(
+            each.model,
+            each.batches(each.name),
+            classes=each.classes,
+            names=names,
+            name=each.name,
+            provenance=each.provenance(),
+        )
+        for each in some
     ]
-    return maps, pictures, captions
+    pictures = next(some[0].images.pictures(max(result.size for result in maps), ROWS))
+    labels = [first.classes[int(first.labels[i])] for i in order]
+    return maps, pictures, [f"{Path(name).name}\n({label})" for name, label in zip(names, labels, strict=True)]

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from dia_analysis.xray.diagnosis import (
 )
 from dia_models import Checkpoint, ModelInputError
 from dia_models.classification.evaluated import EvaluatedClassifier, evaluate_checkpoint
-from dia_models.classification.evaluation import held_out
-from dia_models.data import ImageSource, MemoryImages
-from dia_models.data.chest_xray import in_both
+from dia_models.classification.held_out import TrainingImages, groups_in_both
+from dia_models.data import ImageSource
 from dia_models.factory import blueprint
 
 
@@ -128,18 +126,20 @@ def test_all(ckpts: Sequence[str], options: DataOptions) -> list[Tested]:
     data = options.data or first.info.data
     source = open_part(options, data, "test" if data in {each.info.data for each in checkpoints} else "any")
     warn_of_colour(checkpoints, source, range(len(source)))
-    tested = [_test(checkpoint, source, data, options) for checkpoint in checkpoints]
+    training = TrainingImages(lambda name: open_part(replace(options, download=False, strict=False), name, "train"))
+    tested = [_test(checkpoint, source, data, options, training) for checkpoint in checkpoints]
     report_skipped(source.unreadable, len(source))
     return tested
 
 
-def _test(checkpoint: Checkpoint, source: ImageSource, data: str, options: DataOptions) -> Tested:
+def _test(
+    checkpoint: Checkpoint, source: ImageSource, data: str, options: DataOptions, training: TrainingImages
+) -> Tested:
     how: Any = {"device": prepared_device(options.device), "batch_size": options.batch_size, "watch": tracked}
     seen = evaluate_checkpoint(checkpoint, source, data, **how)
     if len(seen.classes) != 2 or seen.predictions.nonfinite:
         return Tested(checkpoint, data, seen.predictions, seen.groups)
-    train = _training_images(checkpoint, options)
-    held = None if train is None else held_out(checkpoint.info, lambda: _in_memory(checkpoint, options))
+    train, held = training.of(checkpoint), training.held_out(checkpoint)
     validation = None if held is None else evaluate_checkpoint(checkpoint, held, checkpoint.info.data, **how)
     readings = Readings(
         name=checkpoint.name,
@@ -150,7 +150,7 @@ def _test(checkpoint: Checkpoint, source: ImageSource, data: str, options: DataO
         labels=seen.predictions.positive,
         scores=seen.predictions.scores,
         threshold=_threshold(train, validation),
-        in_training=_in_training(train, source),
+        in_training=groups_in_both(source, train),
         grouping=source.grouping or NO_PATIENTS,
     )
     return Tested(checkpoint, data, seen.predictions, seen.groups, validation, assess(readings))
@@ -161,31 +161,3 @@ def _threshold(train: ImageSource | None, validation: EvaluatedClassifier | None
         reason = "the training images are not there to look" if train is None else "the run held out no images"
         return Threshold(HALF, f"not chosen, because {reason}")
     return choose_threshold(validation.predictions.positive, validation.predictions.scores, validation.groups)
-
-
-def _training_images(checkpoint: Checkpoint, options: DataOptions) -> ImageSource | None:
-    """The images that the checkpoint was trained on, if they are there."""
-    try:
-        train = open_part(replace(options, download=False, strict=False), checkpoint.info.data, "train")
-    except ModelInputError:
-        return None
-    return train if train.classes == checkpoint.info.classes else None
-
-
-def _in_memory(checkpoint: Checkpoint, options: DataOptions) -> MemoryImages:
-    info = checkpoint.info
-    return _decoded(info.data, info.preprocessing.size, info.model.in_channels, options)
-
-
-@lru_cache(maxsize=1)  # the next checkpoint was usually trained on the same images
-def _decoded(data: str, size: tuple[int, int], channels: int, options: DataOptions) -> MemoryImages:
-    train = open_part(replace(options, download=False, strict=False), data, "train")
-    return train if isinstance(train, MemoryImages) else train.load(size, channels)
-
-
-def _in_training(train: ImageSource | None, source: ImageSource) -> frozenset[str] | None:
-    """The patients that also occur in training; None if that is not known."""
-    if train is None or source.group_of is None:
-        return None
-    some, others = (map(part.name, range(len(part))) for part in (source, train))
-    return in_both(some, others, source.group_of)

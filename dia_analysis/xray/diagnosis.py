@@ -26,7 +26,7 @@ from dia_analysis.statistics.intervals import Estimate
 from dia_analysis.statistics.significance import holm
 
 HALF = 0.5  # the class with the higher score wins, as for accuracy everywhere else
-NO_PATIENTS = "patients are not known, so every image counts as a patient of its own"
+NO_PATIENTS = "no patient IDs; each image is treated as one patient"
 SPREAD = ("accuracy", "auroc", "balanced_accuracy", "sensitivity", "specificity")
 COMPARED = tuple(name for name in SPREAD if name != "auroc")
 HOW = "95 % intervals are over patients, Wilson's on the number of independent images that theirs are worth."
