@@ -82,8 +82,7 @@ def generate_images(
     if (task := task_of(info.model.name)) != "noise prediction":
         raise ModelInputError(
             "ckpt",
-            f"{info.model.name} is a network for {task}; one for noise prediction is needed here: dia-train fit "
-            "--model uvit_tiny",
+            f"{info.model.name} is a network for {task}; one for noise prediction is needed here, such as uvit_tiny",
         )
     network = None if features is None else feature_network(features)
     size, channels = info.preprocessing.size, info.model.in_channels

@@ -62,7 +62,7 @@ class RunResult:
         if self.outcome == "nan":
             return (
                 f"{config.model} on {config.data}: training stopped in epoch {self.nan_epoch}: the loss is NaN or "
-                "infinite. A lower learning rate or clipping (--set clip=1) may help."
+                "infinite. A lower learning rate or clipping (clip=1) may help."
             )
         lines = [f"{config.model} on {self.last.images} test images of {config.data}"]
         lines.append(f"  after the last epoch:      {_in_words(self.last)}")
