@@ -16,19 +16,14 @@ app = program(
 )
 FEWER_AT_ONCE = DataOptions(batch_size=32)
 Runs = Annotated[
-    list[Path],
-    typer.Option(
-        "--runs",
-        help="A folder that dia-train sweep wrote to; several times.",
-        callback=o.each_checked(o.existing("runs")),
-    ),
+    list[Path], o.option("--runs", "A folder that dia-train sweep wrote to; several times.", check=o.existing("runs"))
 ]
 Masks = Annotated[
     Path | None,
-    typer.Option(
+    o.option(
         "--masks",
-        help="Masks: PNG files named as the images; by default fixed parts of chest X-rays.",
-        callback=o.each_checked(o.existing("masks")),
+        "Masks: PNG files named as the images; by default fixed parts of chest X-rays.",
+        check=o.existing("masks"),
     ),
 ]
 
@@ -71,13 +66,13 @@ def capture(
     ckpt: o.Ckpt,
     points: o.Points = None,
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option("--dtype", help="float16 halves the store and rounds the maps.")
+        Literal["float16", "float32"], o.option("--dtype", "float16 halves the store and rounds the maps.")
     ] = "float32",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the store after an interruption.")] = False,
+    resume: Annotated[bool, o.option("--resume", "Go on with the store after an interruption.")] = False,
     *,
     data: DataOptions,
-    out: Annotated[Path | None, typer.Option("--out", help="The store; by default a new one in dia-out/.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")] = False,
+    out: Annotated[Path | None, o.option("--out", "The store; by default a new one in dia-out/.")] = None,
+    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing store.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
@@ -152,10 +147,10 @@ def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
     points: o.Points = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Capture DIA-LSTM's hidden state h, its gate.")] = False,
+    hidden: Annotated[bool, o.option("--hidden", "Capture DIA-LSTM's hidden state h, its gate.")] = False,
     rows: Annotated[
         Literal["centred", "raw", "vector"],
-        typer.Option("--rows", help="Channels without their means, channels as they are, or whole vectors by image."),
+        o.option("--rows", "Channels without their means, channels as they are, or whole vectors by image."),
     ] = "centred",
     *,
     data: DataOptions,
@@ -182,25 +177,19 @@ def gradients(
     networks: NetworkOptions,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--run",
-            help="The folder of a dia-train fit run; several times.",
-            callback=o.each_checked(o.existing("run")),
-        ),
+        o.option("--run", "The folder of a dia-train fit run; several times.", check=o.existing("run")),
     ] = None,
     every_epoch: Annotated[
-        bool, typer.Option("--every-epoch", help="All epochs that the runs kept (dia-train fit --keep-every).")
+        bool, o.option("--every-epoch", "All epochs that the runs kept (dia-train fit --keep-every).")
     ] = False,
-    points: Annotated[
-        list[str] | None, typer.Option("--points", help="Modules that count as stages, such as 'layer*'.")
-    ] = None,
-    per_block: Annotated[bool, typer.Option("--per-block", help="Also at the output of every block.")] = False,
+    points: Annotated[list[str] | None, o.option("--points", "Modules that count as stages, such as 'layer*'.")] = None,
+    per_block: Annotated[bool, o.option("--per-block", "Also at the output of every block.")] = False,
     mode: Annotated[
         Literal["training", "evaluation"],
-        typer.Option("--mode", help="Batch norm by the batch's statistics, or by its own: each image by itself."),
+        o.option("--mode", "Batch norm by the batch's statistics, or by its own: each image by itself."),
     ] = "training",
     draws: Annotated[
-        int, typer.Option("--draws", min=1, help="Random weights for --model: from this many seeds, --seed first.")
+        int, o.option("--draws", "Random weights for --model: from this many seeds, --seed first.", min=1)
     ] = 5,
     *,
     data: MeasuredImages,
@@ -221,9 +210,9 @@ def gradients(
 @command(app, "dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
 def cost(
     networks: NetworkOptions,
-    classes: Annotated[int, typer.Option("--classes", min=1, help="Classes of the networks of --model.")] = 100,
-    image_size: Annotated[int, typer.Option("--image-size", min=8, help="Pixels, for the networks of --model.")] = 32,
-    rounds: Annotated[int, typer.Option("--rounds", min=6, help="How often each network is timed; 6 or more.")] = 20,
+    classes: Annotated[int, o.option("--classes", "Classes of the networks of --model.", min=1)] = 100,
+    image_size: Annotated[int, o.option("--image-size", "Pixels, for the networks of --model.", min=8)] = 32,
+    rounds: Annotated[int, o.option("--rounds", "How often each network is timed; 6 or more.", min=6)] = 20,
     device: o.Device = "auto",
     seed: o.Seed = 0,
     batch_size: o.BatchSize = 32,
@@ -243,7 +232,7 @@ def cost(
 @command(app, "dia-analyze tables --runs runs")
 def tables(
     runs: Runs,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as files; by default none.")] = None,
+    out: Annotated[Path | None, o.option("--out", "Folder for the tables as files; by default none.")] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
@@ -268,18 +257,18 @@ def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False
 )
 def report(
     ckpts: o.CkptsNeeded,
-    xray: Annotated[bool, typer.Option("--xray", help="Instead, the page on chest X-ray networks.")] = False,
+    xray: Annotated[bool, o.option("--xray", "Instead, the page on chest X-ray networks.")] = False,
     masks: Annotated[
         Path | None,
-        typer.Option(
+        o.option(
             "--masks",
-            help="Lung masks for --xray: PNG files named as the images; else fixed regions.",
-            callback=o.each_checked(o.existing("masks")),
+            "Lung masks for --xray: PNG files named as the images; else fixed regions.",
+            check=o.existing("masks"),
         ),
     ] = None,
     data: DataOptions = FEWER_AT_ONCE,
-    out: Annotated[Path | None, typer.Option("--out", help="The page to write; by default one in dia-out/.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
+    out: Annotated[Path | None, o.option("--out", "The page to write; by default one in dia-out/.")] = None,
+    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing page.")] = False,
 ) -> None:
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:

@@ -42,7 +42,7 @@ def evaluate(
     ckpts: o.CkptsNeeded,
     data: AllImages,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the predictions and the numbers; by default none.")
+        Path | None, o.option("--out", "Folder for the predictions and the numbers; by default none.")
     ] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -58,14 +58,9 @@ def evaluate(
 @command(app, "dia-train generate --ckpt run/model.safetensors --images 16 --out made")
 def generate(
     ckpt: Annotated[
-        str,
-        typer.Option(
-            "--ckpt",
-            help="A network that predicts noise, as dia-train fit writes it.",
-            callback=o.each_checked(o.known_checkpoint),
-        ),
+        str, o.option("--ckpt", "A network that predicts noise, as dia-train fit writes it.", check=o.known_checkpoint)
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the images.")],
+    out: Annotated[Path, o.option("--out", "Folder for the images.")],
     given: GenerateOptions,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -83,14 +78,9 @@ def import_(
         ),
     ],
     model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help="The network it belongs to, as dia-train models lists it.",
-            callback=o.each_checked(o.known_model),
-        ),
+        str, o.option("--model", "The network it belongs to, as dia-train models lists it.", check=o.known_model)
     ],
-    out: Annotated[Path, typer.Option("--out", help="The checkpoint to write.")],
+    out: Annotated[Path, o.option("--out", "The checkpoint to write.")],
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
@@ -103,15 +93,13 @@ def import_(
 @command(app, "dia-train models '*resnet164*'", "dia-train models --bundled")
 def models(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as '*resnet164*'.")] = "*",
-    num_classes: Annotated[int, typer.Option("--classes", min=1, help="Classes to count the parameters for.")] = 100,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="Instead, put every parameter count of the paper beside ours.")
-    ] = False,
+    num_classes: Annotated[int, o.option("--classes", "Classes to count the parameters for.", min=1)] = 100,
+    audit: Annotated[bool, o.option("--audit", "Instead, put every parameter count of the paper beside ours.")] = False,
     attention: Annotated[
-        bool, typer.Option("--attention", help="Instead, list the attention modules as a Markdown table.")
+        bool, o.option("--attention", "Instead, list the attention modules as a Markdown table.")
     ] = False,
     bundled: Annotated[
-        bool, typer.Option("--bundled", help="Instead, list the trained networks that come with the package.")
+        bool, o.option("--bundled", "Instead, list the trained networks that come with the package.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,13 @@ from cli.common.images import ANALYSED, SelectedImages, select_images
 from cli.common.naming import read_named
 from cli.common.options import DataOptions
 from dia_analysis import Provenance
-from dia_analysis.paper.measure_untrained import Untrained
 from dia_models import Checkpoint, ModelInputError
 from dia_models.checkpoints.untrained import has_statistics, untrained_network
 from dia_models.data import evenly_spaced
 from dia_models.factory import require_classifier
+
+if TYPE_CHECKING:
+    from dia_analysis.paper.measure_untrained import Untrained
 
 STATISTICS_IMAGES = 1024
 
@@ -84,8 +86,10 @@ class Inputs:
         for pixels, batch in self.images.shown(self.checkpoint.info.preprocessing, label, indices):
             yield pixels, [position[name] for name in batch.names]
 
-    def before_training(self) -> Untrained:
+    def before_training(self) -> "Untrained":
         """The network before its training, batch-norm statistics as they were then, and where its weights come from."""
+        from dia_analysis.paper.measure_untrained import Untrained  # late: it loads what measures
+
         found = untrained_network(self.checkpoint)
         found.model.to(self.images.device).to(memory_format=torch.channels_last)
         return Untrained(found.model, found.weights, found.exact, self.reestimate)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +20,12 @@ def each_checked(check: Callable[[Any], object]) -> Callable[[T], T]:
         return given
 
     return callback
+
+
+def option(*names_and_help: str, check: Callable[[Any], object] | None = None, **limits: Any) -> Any:
+    """An option by its names; the last text is its help, and each value is checked."""
+    *names, text = names_and_help
+    return typer.Option(*names, help=text, callback=None if check is None else each_checked(check), **limits)
 
 
 def existing(argument: str) -> Callable[[Path], None]:
@@ -48,11 +55,19 @@ def known_checkpoint(source: str, argument: str = "ckpt") -> None:
         raise ModelInputError(argument, str(error)) from error
 
 
-def known_model(name: str) -> None:
-    """Check a network's name. Raises ModelInputError."""
-    from dia_models.factory import task_of
+def _read_by(place: str) -> Callable[[str], None]:
+    """A check by a function that is imported when it is needed, and raises ModelInputError."""
 
-    task_of(name)
+    def check(name: str) -> None:
+        module, _, function = place.partition(":")
+        getattr(import_module(module), function)(name)
+
+    return check
+
+
+known_model = _read_by("dia_models.factory:task_of")
+known_recipe = _read_by("dia_models.training.recipe:load_recipe")
+known_sweep = _read_by("dia_models.sweeps.sweep:load_sweep")
 
 
 def known_device(name: str) -> None:
@@ -61,20 +76,6 @@ def known_device(name: str) -> None:
         from dia_models.training.device import choose_device
 
         choose_device(name)
-
-
-def known_recipe(name: str) -> None:
-    """Check a recipe's name. Raises ModelInputError."""
-    from dia_models.training.recipe import load_recipe
-
-    load_recipe(name)
-
-
-def known_sweep(name: str) -> None:
-    """Check a sweep's name. Raises ModelInputError."""
-    from dia_models.sweeps.sweep import load_sweep
-
-    load_sweep(name)
 
 
 def _print_version(asked: bool) -> None:
@@ -88,72 +89,42 @@ def _print_version(asked: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
 ]
-CKPT = typer.Option(
-    "--ckpt", help="A checkpoint file, or the name of a bundled one.", callback=each_checked(known_checkpoint)
-)
+CKPT = option("--ckpt", "A checkpoint file, or the name of a bundled one.", check=known_checkpoint)
 Ckpt = Annotated[str, CKPT]
 Capture = Annotated[
     Path | None,
-    typer.Option(
-        "--capture",
-        help="Instead of a checkpoint, a store that dia-analyze capture wrote.",
-        callback=each_checked(existing("capture")),
-    ),
+    option("--capture", "Instead of a checkpoint, a store that dia-analyze capture wrote.", check=existing("capture")),
 ]
 Captures = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--capture",
-        help="Instead, a store that dia-analyze capture wrote; several times.",
-        callback=each_checked(existing("capture")),
-    ),
+    option("--capture", "Instead, a store that dia-analyze capture wrote; several times.", check=existing("capture")),
 ]
-CKPTS = typer.Option(
-    "--ckpt",
-    help="A checkpoint file or the name of a bundled one; several times.",
-    callback=each_checked(known_checkpoint),
-)
+CKPTS = option("--ckpt", "A checkpoint file or the name of a bundled one; several times.", check=known_checkpoint)
 Ckpts = Annotated[list[str] | None, CKPTS]
 CkptsNeeded = Annotated[list[str], CKPTS]
 Models = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model",
-        help="A network with random weights, as dia-train models lists it; several times.",
-        callback=each_checked(known_model),
-    ),
+    option("--model", "A network with random weights, as dia-train models lists it; several times.", check=known_model),
 ]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", help="A data set or folder:PATH; by default what the network was trained on."),
-]
-Images = Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")]
+Data = Annotated[str | None, option("--data", "A data set or folder:PATH; by default what the network was trained on.")]
+Images = Annotated[int | None, option("--images", "How many; by default 1,000, or all.", min=1)]
 DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Where data sets are; else $DIA_DATA_DIR, else the user's cache."),
+    Path | None, option("--data-dir", "Where data sets are; else $DIA_DATA_DIR, else the user's cache.")
 ]
-Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default a new one in dia-out/.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Device = Annotated[
-    str,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", callback=each_checked(known_device)),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Random seed.")]
-BatchSize = Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Images at a time.")]
-Workers = Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that decode image files.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value: an option of the model or a field of the recipe."),
-]
-ModelSet = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value: an option of the networks that --model names.")
-]
-Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not a warning.")]
-Points = Annotated[list[str] | None, typer.Option("--points", help="Modules to capture, such as 'layer*.se.gate'.")]
-Layer = Annotated[str | None, typer.Option("--layer", help="A module by name; by default the last block.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Check whether the maps can be trusted.")]
+Download = Annotated[bool, option("--download", "Fetch the data set if it is missing.")]
+OutFolder = Annotated[Path | None, option("--out", "Folder to write to; by default a new one in dia-out/.")]
+Overwrite = Annotated[bool, option("--overwrite", "Replace an existing result folder.")]
+Json = Annotated[bool, option("--json", "Print one JSON document instead of text.")]
+Device = Annotated[str, option("--device", "auto, cpu, cuda, cuda:1 or mps.", check=known_device)]
+Seed = Annotated[int, option("--seed", "Random seed.", min=0, max=2**31 - 1)]
+BatchSize = Annotated[int, option("-b", "--batch-size", "Images at a time.", min=1)]
+Workers = Annotated[int, option("-j", "--workers", "Threads that decode image files.", min=1)]
+Set = Annotated[list[str] | None, option("--set", "key=value: an option of the model or a field of the recipe.")]
+ModelSet = Annotated[list[str] | None, option("--set", "key=value: an option of the networks that --model names.")]
+Strict = Annotated[bool, option("--strict", "An unreadable image is an error, not a warning.")]
+Points = Annotated[list[str] | None, option("--points", "Modules to capture, such as 'layer*.se.gate'.")]
+Layer = Annotated[str | None, option("--layer", "A module by name; by default the last block.")]
+Trust = Annotated[bool, option("--trust", "Check whether the maps can be trusted.")]
 
 
 @dataclass(frozen=True)
@@ -184,9 +155,7 @@ class AllImages(DataOptions):
 class ExplainedImages(DataOptions):
     """The images of gradcam."""
 
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many of the data set; by default 4.")] = (
-        None
-    )
+    images: Annotated[int | None, option("--images", "How many of the data set; by default 4.", min=1)] = None
     batch_size: BatchSize = 32
 
 
@@ -194,24 +163,22 @@ class ExplainedImages(DataOptions):
 class MeasuredImages(DataOptions):
     """The images of gradients."""
 
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 512, or all.")] = None
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", min=8, help="Resize images of files to this, for --model.")
-    ] = None
+    images: Annotated[int | None, option("--images", "How many; by default 512, or all.", min=1)] = None
+    image_size: Annotated[int | None, option("--image-size", "Resize images of files to this, for --model.", min=8)] = (
+        None
+    )
 
 
 @dataclass(frozen=True)
 class Explanation:
     """What gradcam explains, and how; as `dia_analysis.gradcam` takes it."""
 
-    target: Annotated[
-        str | None, typer.Option("--target", help="A class by name or number; by default the predicted one.")
-    ] = None
+    target: Annotated[str | None, option("--target", "A class by name or number; by default the predicted one.")] = None
     layer: Layer = None
     call: Annotated[
-        int | None, typer.Option("--call", help="Which application of a shared module, from 0; by default the last.")
+        int | None, option("--call", "Which application of a shared module, from 0; by default the last.")
     ] = None
-    method: Annotated[str, typer.Option("--method", help="gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
+    method: Annotated[str, option("--method", "gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
 
     def options(self) -> dict[str, Any]:
         """The options of the functions that make maps."""

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from cli.common import options as o
 from cli.common.console import note, say, say_json
 from cli.common.publish import Out, first_free
@@ -22,40 +20,34 @@ if TYPE_CHECKING:
 class FitOptions:
     """What to train, on what, and where."""
 
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="A name that dia-train models lists.", callback=o.each_checked(o.known_model)),
-    ] = None
+    model: Annotated[str | None, o.option("--model", "A name that dia-train models lists.", check=o.known_model)] = None
     data: Annotated[
-        str | None, typer.Option("--data", help="digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")
+        str | None, o.option("--data", "digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")
     ] = None
     recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="A name that dia-train recipes lists.", callback=o.each_checked(o.known_recipe)),
+        str | None, o.option("--recipe", "A name that dia-train recipes lists.", check=o.known_recipe)
     ] = None
     changes: o.Set = None
     out: o.OutFolder = None
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after an interruption.")] = False
+    resume: Annotated[bool, o.option("--resume", "Continue the run in --out after an interruption.")] = False
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=8, help="Resize the images of a folder to this many pixels.")
+        int | None, o.option("--image-size", "Resize the images of a folder to this many pixels.", min=8)
     ] = None
-    channels: Annotated[int, typer.Option("--channels", help="Read the images of a folder as 1 (grey) or 3.")] = 3
+    channels: Annotated[int, o.option("--channels", "Read the images of a folder as 1 (grey) or 3.")] = 3
     start_from: Annotated[
         str | None,
-        typer.Option(
+        o.option(
             "--from",
-            help="Start from a checkpoint's weights, a path or a bundled name.",
-            callback=o.each_checked(partial(o.known_checkpoint, argument="from")),
+            "Start from a checkpoint's weights, a path or a bundled name.",
+            check=partial(o.known_checkpoint, argument="from"),
         ),
     ] = None
     keep_every: Annotated[
         int | None,
-        typer.Option(
-            "--keep-every", min=1, help="Also keep the network before training and after every so many epochs."
-        ),
+        o.option("--keep-every", "Also keep the network before training and after every so many epochs.", min=1),
     ] = None
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write the metrics for TensorBoard, into the run's folder.")
+        bool, o.option("--tensorboard", "Also write the metrics for TensorBoard, into the run's folder.")
     ] = False
     data_dir: o.DataDir = None
     download: o.Download = False

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cli.common import options as o
 from cli.common.publish import Found, Out, about_checkpoints
 
@@ -14,13 +12,13 @@ from cli.common.publish import Found, Out, about_checkpoints
 class GenerateOptions:
     """Which images to make, and how."""
 
-    images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 64
-    steps: Annotated[int, typer.Option("--steps", min=2, help="Sampling steps per image.")] = 50
+    images: Annotated[int, o.option("--images", "How many.", min=1)] = 64
+    steps: Annotated[int, o.option("--steps", "Sampling steps per image.", min=2)] = 50
     features: Annotated[
         str | None,
-        typer.Option(
+        o.option(
             "--features",
-            help="Also give the Fréchet distance to the training images in the features of a classifier (a path or a "
+            "Also give the Fréchet distance to the training images in the features of a classifier (a path or a "
             "bundled name), or of inception: the FID.",
         ),
     ] = None

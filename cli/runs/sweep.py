@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cli.common import options as o
 from cli.common.console import note, say, say_json, terminal_width
 from cli.common.publish import check_one_process
@@ -27,20 +25,16 @@ SUMMARY = "sweep.json"
 class SweepOptions:
     """Which runs of a sweep, and where they are trained."""
 
-    seeds: Annotated[str | None, typer.Option("--seeds", help="0-4 or 0,7; by default the scale's.")] = None
-    scale: Annotated[str, typer.Option("--scale", help="paper, or laptop: smaller, for two cores.")] = "paper"
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at a time; by default one per GPU or core.")
-    ] = None
-    executor: Annotated[
-        str, typer.Option("--executor", help="local, or ray: on the Ray cluster that is running here.")
-    ] = "local"
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: a field of the recipe, for every run.")
-    ] = None
+    seeds: Annotated[str | None, o.option("--seeds", "0-4 or 0,7; by default the scale's.")] = None
+    scale: Annotated[str, o.option("--scale", "paper, or laptop: smaller, for two cores.")] = "paper"
+    jobs: Annotated[int | None, o.option("--jobs", "Runs at a time; by default one per GPU or core.", min=1)] = None
+    executor: Annotated[str, o.option("--executor", "local, or ray: on the Ray cluster that is running here.")] = (
+        "local"
+    )
+    changes: Annotated[list[str] | None, o.option("--set", "key=value: a field of the recipe, for every run.")] = None
     start_from: Annotated[
         Path | None,
-        typer.Option("--from", help="A folder of checkpoints, each named for the network or classifier that starts."),
+        o.option("--from", "A folder of checkpoints, each named for the network or classifier that starts."),
     ] = None
     out: o.OutFolder = None
     data_dir: o.DataDir = None
