@@ -147,10 +147,10 @@ def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
     points: o.Points = None,
-    hidden: Annotated[bool, o.option("--hidden", "Capture DIA-LSTM's hidden state h, its gate.")] = False,
+    hidden: Annotated[bool, o.option("--hidden", "Capture DIA-LSTM's hidden state h (its gate).")] = False,
     rows: Annotated[
         Literal["centred", "raw", "vector"],
-        o.option("--rows", "Channels without their means, channels as they are, or whole vectors by image."),
+        o.option("--rows", "Channels minus their means, raw channels, or one vector an image."),
     ] = "centred",
     *,
     data: DataOptions,
@@ -186,11 +186,9 @@ def gradients(
     per_block: Annotated[bool, o.option("--per-block", "Also at the output of every block.")] = False,
     mode: Annotated[
         Literal["training", "evaluation"],
-        o.option("--mode", "Batch norm by the batch's statistics, or by its own: each image by itself."),
+        o.option("--mode", "Batch norm with the batch's statistics, or with its stored ones."),
     ] = "training",
-    draws: Annotated[
-        int, o.option("--draws", "Random weights for --model: from this many seeds, --seed first.", min=1)
-    ] = 5,
+    draws: Annotated[int, o.option("--draws", "Seeds of random weights for --model, from --seed on.", min=1)] = 5,
     *,
     data: MeasuredImages,
     out: Out,
@@ -212,7 +210,7 @@ def cost(
     networks: NetworkOptions,
     classes: Annotated[int, o.option("--classes", "Classes of the networks of --model.", min=1)] = 100,
     image_size: Annotated[int, o.option("--image-size", "Pixels, for the networks of --model.", min=8)] = 32,
-    rounds: Annotated[int, o.option("--rounds", "How often each network is timed; 6 or more.", min=6)] = 20,
+    rounds: Annotated[int, o.option("--rounds", "How many times each network is timed; 6 or more.", min=6)] = 20,
     device: o.Device = "auto",
     seed: o.Seed = 0,
     batch_size: o.BatchSize = 32,
@@ -236,7 +234,7 @@ def tables(
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
-    """Which of the paper's claims hold in one's own runs? Tables III to XVII, with the paper's numbers beside."""
+    """Which of the paper's claims hold in your own runs? Tables III to XVII beside the paper's numbers."""
     from cli.analyses.tables import print_tables
 
     print_tables(runs, Out(out, overwrite), as_json=as_json)
@@ -244,7 +242,7 @@ def tables(
 
 @command(app, "dia-analyze figures --runs runs", name="figures")
 def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False) -> None:
-    """Draw the paper's figures of trained networks from one's own runs. (Figs. 10, 14, 15)"""
+    """Draw the paper's figures of trained networks from your own runs. (Figs. 10, 14, 15)"""
     from cli.analyses.tables import draw_figures
 
     draw_figures(runs, Out(out, overwrite))

@@ -94,7 +94,9 @@ def import_(
 def models(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as '*resnet164*'.")] = "*",
     num_classes: Annotated[int, o.option("--classes", "Classes to count the parameters for.", min=1)] = 100,
-    audit: Annotated[bool, o.option("--audit", "Instead, put every parameter count of the paper beside ours.")] = False,
+    audit: Annotated[
+        bool, o.option("--audit", "Instead, compare every parameter count of the paper with ours.")
+    ] = False,
     attention: Annotated[
         bool, o.option("--attention", "Instead, list the attention modules as a Markdown table.")
     ] = False,

@@ -177,7 +177,7 @@ def interrupt(*_, **__):
         (("gradcam", "--ckpt", SE), "cli.analyses.gradcam.explain_all"),
         (("regions", "--ckpt", SE), "cli.analyses.regions.look"),
         (("cost", "--ckpt", SE), "cli.analyses.cost.measure"),
-        (("demo",), "cli.analyses.correlation.measure"),
+        (("demo",), "figures.pages.measured.correlations"),
         (("tables", "--runs", "."), "cli.analyses.tables.read_sweeps"),
         (("figures", "--runs", "."), "cli.analyses.tables.read_sweeps"),
     ],

@@ -164,9 +164,9 @@ class MeasuredImages(DataOptions):
     """The images of gradients."""
 
     images: Annotated[int | None, option("--images", "How many; by default 512, or all.", min=1)] = None
-    image_size: Annotated[int | None, option("--image-size", "Resize images of files to this, for --model.", min=8)] = (
-        None
-    )
+    image_size: Annotated[
+        int | None, option("--image-size", "Resize image files to this many pixels, for --model.", min=8)
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from cli.analyses import correlation, cost, gini, gradcam, gradients
 from cli.analyses.gradient_pairs import finding as gradient_finding
-from cli.common.attention import attention_of
 from cli.common.console import say
 from cli.common.images import EXPLAINED, select_labelled
 from cli.common.inputs import open_networks
@@ -17,13 +16,14 @@ from cli.common.publish import Found, Out
 from cli.pages.report import Again, Described
 from dia_analysis import CostResult, GradientResult
 from dia_analysis.importance.readings import GiniReadings
-from dia_analysis.paper.findings import cam_finding, cost_findings
+from dia_analysis.paper.findings import cam_finding
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.results.output import new_directory
 from dia_analysis.results.provenance import versions
-from figures.pages.measured import about_correlation, about_cost, about_gini
+from figures.pages import measured
 from figures.pages.report_page import SHOWN, Facts, Heatmaps, ReportPage, Section
 
+T = TypeVar("T")
 DATA = "digits"
 TABLES, PAGE = "tables.txt", "report.html"
 NETWORKS = ["digits-resnet56-se", "digits-resnet56-dia-lstm"]
@@ -90,23 +90,16 @@ class Demo:
         (folder / TABLES).write_text("\n".join(found.text for found in self.parts.values()) + "\n", encoding="utf-8")
 
     def _correlation(self, everyone: Sequence[Described], again: Again) -> Section[Mapping[str, BesideUntrained]]:
-        results = {each.name: correlation.measure(each, None) for each in everyone}
+        section = measured.correlations(everyone, again)
         for each in everyone:
-            self.parts[each.name] = correlation.found(results[each.name], each.images.names())
-        images = len(everyone[0].images)
-        commands = [again("correlation", [place], images) for place in range(len(everyone))]
-        findings = [(name, outcome.finding()) for name, outcome in results.items()]
-        return Section(results, about_correlation(images), commands, findings)
+            self.parts[each.name] = correlation.found(_found(section)[each.name], each.images.names())
+        return section
 
     def _gini(self, again: Again) -> Section[Mapping[str, GiniReadings]]:
-        sources = [gini.of_network(each, None) for each in self._networks(GINI_IMAGES)]
-        results = {  # the finding says nothing of the untrained networks' centred rows
-            source.name: gini.measure(source, source.name, rows="centred", seed=self.seed, untrained=["vector"])
-            for source in sources
-        }
-        self.parts["gini"] = gini.found(results, sources)
-        findings = [("", gini.finding(results, sources))]
-        return Section(results, about_gini(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
+        some = self._networks(GINI_IMAGES)
+        section = measured.importances(some, again, ["vector"])  # the finding says nothing of the others' centred rows
+        self.parts["gini"] = gini.found(_found(section), [gini.of_network(each, None) for each in some])
+        return section
 
     def _gradients(self) -> Section[GradientResult]:
         images, fresh = select_labelled(self._options(GRADIENT_IMAGES), None)
@@ -138,12 +131,9 @@ class Demo:
         )
 
     def _cost(self, everyone: Sequence[Described], again: Again) -> Section[CostResult]:
-        compared, options = [Candidate(name, name) for name in NETWORKS], again.options
-        how: Any = {"batch_size": options.batch_size, "rounds": ROUNDS, "device": self.device, "seed": self.seed}
-        result = cost.measure(compared, **how)
-        attention = {each.name: attention_of(each) for each in everyone}
-        findings = [("", finding) for finding in cost_findings(result, attention)]
-        return Section(result, about_cost(result), [again("cost", [0, 1], None, "--rounds", str(ROUNDS))], findings)
+        compared = [Candidate(name, name) for name in NETWORKS]
+        subjects = cost.subjects_of(compared, batch_size=128, device=self.device, seed=self.seed)
+        return measured.costs(everyone, subjects, again, ROUNDS)
 
     def _networks(self, images: int | None) -> list[Described]:
         opened = open_networks(NETWORKS, self._options(images))
@@ -151,3 +141,8 @@ class Demo:
 
     def _options(self, images: int | None) -> DataOptions:
         return DataOptions(DATA, images, device=self.device, seed=self.seed, batch_size=128, workers=1)
+
+
+def _found(section: Section[T]) -> T:
+    assert section.result is not None
+    return section.result

@@ -25,14 +25,14 @@ def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: Data
     """Analyse the networks and write the page; what came out is printed if it cannot be written."""
     images = everyone[0].images
     with taken_page(out, "report", everyone) as path:
-        page = measure(ckpts, everyone, options)
+        page = analyze_networks(ckpts, everyone, options)
         images.report_unreadable()
         with shown_if_lost(page.summary()):
             page.save(path, overwrite=out.overwrite)
     say_written(path, len(everyone), len(images), images.data)
 
 
-def measure(ckpts: Sequence[str], everyone: Sequence[Inputs], options: DataOptions) -> ReportPage:
+def analyze_networks(ckpts: Sequence[str], everyone: Sequence[Inputs], options: DataOptions) -> ReportPage:
     """Run every analysis that the networks and the images allow."""
     networks = [Described(each.checkpoint, each.model, each.images) for each in everyone]
     return measure_report(

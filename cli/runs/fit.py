@@ -30,10 +30,8 @@ class FitOptions:
     changes: o.Set = None
     out: o.OutFolder = None
     resume: Annotated[bool, o.option("--resume", "Continue the run in --out after an interruption.")] = False
-    image_size: Annotated[
-        int | None, o.option("--image-size", "Resize the images of a folder to this many pixels.", min=8)
-    ] = None
-    channels: Annotated[int, o.option("--channels", "Read the images of a folder as 1 (grey) or 3.")] = 3
+    image_size: Annotated[int | None, o.option("--image-size", "Resize image files to this many pixels.", min=8)] = None
+    channels: Annotated[int, o.option("--channels", "Channels of image files: 1 (gray) or 3.")] = 3
     start_from: Annotated[
         str | None,
         o.option(
@@ -44,7 +42,7 @@ class FitOptions:
     ] = None
     keep_every: Annotated[
         int | None,
-        o.option("--keep-every", "Also keep the network before training and after every so many epochs.", min=1),
+        o.option("--keep-every", "Also keep the network before training and after every N epochs.", min=1),
     ] = None
     tensorboard: Annotated[
         bool, o.option("--tensorboard", "Also write the metrics for TensorBoard, into the run's folder.")

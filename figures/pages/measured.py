@@ -1,6 +1,6 @@
 """The analyses of the page: each measures what the networks and the images allow, and says what is missing."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from dia_analysis import (
 from dia_analysis import Subject as CostSubject
 from dia_analysis.explain.results import COARSE
 from dia_analysis.importance.readings import GiniReadings, measure_readings
+from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.paper.findings import Attention, Finding, cam_finding, cost_findings, gini_finding
 from dia_analysis.paper.measure_untrained import Untrained, measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
@@ -116,14 +117,14 @@ def correlations(networks: Sequence[Network], again: Again) -> Section[Mapping[s
     images = len(networks[0].images)
     return Section(
         results or None,
-        about_correlation(images),
+        _about_correlation(images),
         [again("correlation", [i], images) for i in places],
         [(name, outcome.finding()) for name, outcome in results.items()],
         missing,
     )
 
 
-def about_correlation(images: int) -> str:
+def _about_correlation(images: int) -> str:
     """What is measured."""
     return (
         "Pearson r between the attention maps of two layers of a stage, image by image, on "
@@ -136,23 +137,25 @@ def _beside_untrained(network: Network) -> BesideUntrained:
     return measure_beside_untrained(network.model, network.answered, network.before_training(), **given)
 
 
-def importances(networks: Sequence[Network], again: Again) -> Section[Mapping[str, GiniReadings]]:
-    """Gini importance of the earlier layers in every network with attention."""
+def importances(
+    networks: Sequence[Network], again: Again, of_untrained: Collection[Rows] = tuple(ROWS_ARE)
+) -> Section[Mapping[str, GiniReadings]]:
+    """Gini importance of the earlier layers in every network with attention; of the untrained ones by these rows."""
     places, missing = _with_attention(networks)
     some, images = [networks[i] for i in places], networks[0].images
-    results = {each.name: _readings(each, images.seed) for each in some}
+    results = {each.name: _readings(each, images.seed, of_untrained) for each in some}
     attention = {each.name: each.known.attention for each in some if each.known.attention}
     unknown = [each.name for each in some if not each.known.known_trained]
     return Section(
         results or None,
-        about_gini(len(images)),
+        _about_gini(len(images)),
         [again("gini", places, len(images))] if places else [],
         [("", gini_finding(results, attention, unknown))] if results else [],
         missing,
     )
 
 
-def about_gini(images: int) -> str:
+def _about_gini(images: int) -> str:
     """What is measured."""
     return (
         "Random forests predict a layer's attention from that of the earlier layers of its stage, on "
@@ -162,13 +165,14 @@ def about_gini(images: int) -> str:
     )
 
 
-def _readings(network: Network, seed: int) -> GiniReadings:
+def _readings(network: Network, seed: int, of_untrained: Collection[Rows]) -> GiniReadings:
     start = network.before_training()
     stream = partial(stream_stages, network.model, network.batches(network.name))
     other = (
         None if start is None else partial(stream_stages, start.model, network.batches(f"{network.name}, untrained"))
     )
-    return measure_readings(stream, other, seed=seed, provenance=network.provenance())
+    given: Any = {"of_untrained": of_untrained, "seed": seed, "provenance": network.provenance()}
+    return measure_readings(stream, other, **given)
 
 
 def _with_attention(networks: Sequence[Network]) -> tuple[list[int], list[str]]:
@@ -288,21 +292,23 @@ def _last_blocks(model: nn.Module) -> list[str]:
     return list({name.split(".")[1]: name for name in blocks}.values())
 
 
-def costs(networks: Sequence[Network], subjects: Mapping[str, CostSubject], again: Again) -> Section[CostResult]:
+def costs(
+    networks: Sequence[Network], subjects: Mapping[str, CostSubject], again: Again, rounds: int = ROUNDS
+) -> Section[CostResult]:
     """What every network costs beside its backbone without attention, which is among the `subjects` if it is known."""
-    result = measure_cost(subjects, rounds=ROUNDS, seed=networks[0].images.seed)
+    result = measure_cost(subjects, rounds=rounds, seed=networks[0].images.seed)
     attention = {network.name: network.known.attention for network in networks if network.known.attention}
     without = [name for name, kind in attention.items() if kind in ("none", "self-attention")]
     return Section(
         result,
-        about_cost(result),
-        [again("cost", range(len(networks)), None, "--rounds", str(ROUNDS))],
+        _about_cost(result),
+        [again("cost", range(len(networks)), None, "--rounds", str(rounds))],
         [("", finding) for finding in cost_findings(result, attention)],
         [f"{name} has no attention module to leave out, so it is its own backbone." for name in without],
     )
 
 
-def about_cost(result: CostResult) -> str:
+def _about_cost(result: CostResult) -> str:
     """What was measured."""
     first = result.networks[0]
     return (
