@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+import zarr
 from torch import nn
 
 from dia_analysis import (
@@ -506,7 +507,8 @@ def test_a_store_that_would_execute_something_is_refused_before_it_is_decoded(tm
 
 
 def test_another_programs_zarr_is_refused(tmp_path):
-    xr.Dataset({"x": ("image", np.arange(3.0))}).to_zarr(tmp_path / "x.zarr", zarr_format=3, consolidated=False)
+    group = zarr.create_group(tmp_path / "x.zarr", zarr_format=3)
+    group.create_array("x", data=np.arange(3.0), dimension_names=["image"])
     with pytest.raises(AnalysisInputError, match="damaged or no capture store of dia-analyze: images: Field required"):
         correlate_store(tmp_path / "x.zarr")
 

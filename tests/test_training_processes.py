@@ -28,7 +28,7 @@ NAN = [*BASE, "--model", "cifar_resnet11", "--set", "training_images=129", "--se
 WORKER = """
 import json, pathlib, sys, torch
 import cli.common.main, cli.train
-from dia_models.training.module import distributed as processes
+from dia_models.training import distributed as processes
 from dia_models.runs import training_run
 from dia_models.data import open_data
 from dia_models.training.module import Batches
@@ -156,7 +156,7 @@ def test_the_shares_are_the_batches_of_one_process(out):
 
 
 def test_one_process_needs_nothing(monkeypatch):
-    from dia_models.training.module import distributed as processes
+    from dia_models.training import distributed as processes
 
     monkeypatch.delenv("RANK", raising=False)
     with processes.joined(torch.device("cpu")) as device, processes.first_first():
