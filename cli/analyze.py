@@ -49,9 +49,9 @@ def correlation(
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
     o.check_source(ckpt, capture, data, {"--points": points})
     from cli.common.inputs import open_networks
-    from dia_analysis.distributed import joined
+    from dia_analysis.distributed import process_group
 
-    with joined():
+    with process_group():
         everyone = open_networks([ckpt], data) if ckpt else []
         from cli.analyses import correlation  # late: it draws
 
@@ -79,9 +79,9 @@ def capture(
     if resume and overwrite:
         raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
     from cli.common.inputs import open_networks
-    from dia_analysis.distributed import joined
+    from dia_analysis.distributed import process_group
 
-    with joined():
+    with process_group():
         [inputs] = open_networks([ckpt], data)
         from cli.analyses.capture import capture_to_store  # late: it loads Zarr
 

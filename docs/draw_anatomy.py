@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from dia_analysis import correlate_layers
+from dia_analysis import measure_correlation
 from dia_models import create_model
 from figures import anatomy, save_figure
 
@@ -16,5 +16,5 @@ NETWORKS = {
 
 if __name__ == "__main__":
     images = torch.randn(2, 3, 32, 32)
-    results = {title: correlate_layers(create_model(name), [images]) for title, name in NETWORKS.items()}
+    results = {title: measure_correlation(create_model(name), [images]) for title, name in NETWORKS.items()}
     save_figure(anatomy(results), Path(__file__).parent / "anatomy")

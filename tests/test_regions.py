@@ -94,7 +94,7 @@ def result(*members, patients=("a", "a", "b", "c"), **changes):
     given = {
         "source": "prior",
         "regions": PRIOR,
-        "images": tuple(f"{i}.png" for i in range(len(patients))),
+        "image_names": tuple(f"{i}.png" for i in range(len(patients))),
         "patients": patients,
         "areas": region_areas(regions, len(patients)),
         "outlines": regions[0].astype(float),
@@ -265,9 +265,11 @@ def bright(*places, size=10):
 def test_evidence_lies_where_the_only_bright_pixel_is():
     images = bright((5, 2, 1.0), (5, 7, 1.0), (0, 0, -1.0))
     labels = torch.tensor([0, 1, 1])
-    found = measure_regions(Quadrants(), [(images[:2], labels[:2]), (images[2:], labels[2:])], layer="relu", name="net")
+    found = measure_regions(
+        Quadrants(), [(images[:2], labels[:2]), (images[2:], labels[2:])], layer="relu", model_name="net"
+    )
     assert found.regions == PRIOR
-    assert found.images == ("#0", "#1", "#2")
+    assert found.image_names == ("#0", "#1", "#2")
     (member,) = found.members
     wanted = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]]
     np.testing.assert_allclose(member.shares, wanted)
@@ -302,10 +304,10 @@ def test_masks_come_as_one_array_or_batch_by_batch_and_count_the_pixels_in_them(
 
 def test_networks_on_the_same_images_stand_side_by_side():
     images = bright((5, 2, 1.0), (5, 7, 1.0))
-    one, two = (measure_regions(Quadrants(), images, layer="relu", name=name) for name in "ab")
+    one, two = (measure_regions(Quadrants(), images, layer="relu", model_name=name) for name in "ab")
     both = compare_regions([one, two])
     assert list(both.networks) == ["a", "b"]
-    other = measure_regions(Quadrants(), images[:1], layer="relu", name="c")
+    other = measure_regions(Quadrants(), images[:1], layer="relu", model_name="c")
     with pytest.raises(AnalysisInputError, match="c was measured on other images or regions than a"):
         compare_regions([one, other])
     with pytest.raises(AnalysisInputError, match="there is no network"):

@@ -5,7 +5,7 @@ import torch
 from test_report import Tables, text_of
 
 import figures
-from dia_analysis import AnalysisInputError, correlate_layers, gradcam
+from dia_analysis import AnalysisInputError, gradcam, measure_correlation
 from dia_models import create_model
 
 
@@ -27,15 +27,15 @@ def made(tmp_path_factory):
 def test_its_numbers_are_those_of_the_analyses(made):
     page, images, models, drawn = made
     assert set(page.correlation.result) == {"gated"}
-    wanted = correlate_layers(models["cifar_resnet20_se"], list(images.split(8)))
+    wanted = measure_correlation(models["cifar_resnet20_se"], list(images.split(8)))
     assert page.correlation.result["gated"].trained.mean_r == pytest.approx(wanted.mean_r, rel=1e-6)
     assert [network.name for network in page.gradients.result.networks] == ["gated", "plain"]
     maps = gradcam(
-        models["cifar_resnet20"], images, classes=("a", "b", "c"), layer=page.gradcam.result.results[1].layer
+        models["cifar_resnet20"], images, class_names=("a", "b", "c"), layer=page.gradcam.result.results[1].layer
     )
     texts, rows = drawn.captioned("What each network predicts")
     plain = [(text, row) for text, row in zip(texts, rows, strict=True) if text[2] == "plain"]
-    assert [text[3] for text, _ in plain] == [maps.classes[number] for number in maps.predicted]
+    assert [text[3] for text, _ in plain] == [maps.class_names[number] for number in maps.predicted]
     assert [row[4] for _, row in plain] == pytest.approx(maps.score, rel=1e-5)
     assert [text[1] for text, _ in plain] == ["a", "b", "c"] * 4
 

@@ -12,7 +12,7 @@ from test_training import CPU, config
 
 from cli.common.inputs import open_networks
 from cli.common.options import DataOptions
-from dia_analysis import correlate_layers
+from dia_analysis import measure_correlation
 from dia_analysis.paper.measure_untrained import Tally
 from dia_models import Checkpoint, create_model, save_checkpoint
 from dia_models.checkpoints.untrained import has_statistics, untrained_network
@@ -104,7 +104,7 @@ def inputs(path, images=24, data=None, seed=0):
 
 def measured(path):
     opened = inputs(path)
-    return [stage.mean_r for stage in correlate_layers(opened.model, opened.batches("")).stages]
+    return [stage.mean_r for stage in measure_correlation(opened.model, opened.batches("")).stages]
 
 
 def test_correlation_sets_both_baselines_beside_the_network(run, tmp_path, capsys, monkeypatch):
@@ -158,11 +158,11 @@ def test_the_accuracy_is_counted_while_the_maps_are_taken():
     opened = inputs("digits-resnet56-se", 40)
     tally = Tally(opened.recorded)
     with tally.watching(opened.model):
-        correlate_layers(opened.model, tally.images_of(opened.answered("")))
+        measure_correlation(opened.model, tally.images_of(opened.answered("")))
     labels = opened.images.source.labels[torch.tensor(opened.images.chosen)]
     with torch.no_grad():
         wanted = int((torch.cat([opened.model(x) for x in opened.batches("")]).argmax(1) == labels).sum())
-    assert (tally.training().correct, tally.training().images) == (wanted, 40)
+    assert (tally.training().correct, tally.training().num_images) == (wanted, 40)
     assert wanted > 30
     assert tally.training().doubt() is None
     assert not opened.model._forward_hooks

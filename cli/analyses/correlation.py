@@ -6,11 +6,11 @@ from pathlib import Path
 import figures
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
-from dia_analysis import CaptureStore, correlate_store
+from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 
 
 def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
@@ -38,7 +38,7 @@ def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> Non
     store = CaptureStore.open(path)
     origin = store.provenance
     with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
-        outcome = BesideUntrained(correlate_store(store, batch=batch_size))
+        outcome = BesideUntrained(measure_correlation(store, batch_size=batch_size))
         found(outcome, store.names).publish(taken, as_json=as_json)
 
 
@@ -61,7 +61,7 @@ def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
 def text(outcome: BesideUntrained) -> str:
     """The tables and the finding."""
     origin = outcome.trained.provenance
-    images = counted(outcome.trained.images, "image")
+    images = quantity(outcome.trained.num_images, "image")
     head = f"{origin.checkpoint or 'a network'} on {images} of {origin.data or 'unnamed data'}"
     tables = f"{head}: Pearson r between the attention maps of a stage's layers\n\n{outcome.trained.summary()}\n\n"
     if outcome.training and (accuracy := outcome.training.accuracy) is not None:

@@ -22,8 +22,8 @@ from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.paper.findings import Attention as Kind
 from dia_analysis.paper.findings import Finding, gini_finding
 from dia_analysis.probes.stream import Consume, stream_stages
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 from dia_analysis.store.reader import stream_store
 from dia_models import ModelInputError
 from dia_models.attention import Attention
@@ -153,9 +153,8 @@ def side_by_side(results: Mapping[str, GiniReadings]) -> str:
 
 def _head(name: str, readings: GiniReadings) -> str:
     result = readings.first
-    return (
-        f"{name} on {counted(result.images, 'image')} of {result.provenance.data}: Gini importance, rows {result.rows}"
-    )
+    images = quantity(result.num_images, "image")
+    return f"{name} on {images} of {result.provenance.data}: Gini importance, rows {result.rows}"
 
 
 def _attention(model: nn.Module) -> str:

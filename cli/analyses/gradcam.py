@@ -16,7 +16,7 @@ from cli.common.naming import file_name
 from cli.common.options import Explanation
 from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
-from dia_analysis.explain.results import labelled, side_by_side, summarise
+from dia_analysis.explain.results import side_by_side, stack_arrays, summarize
 from dia_analysis.results.output import write_json
 from dia_analysis.trust.checks import agreements
 from dia_models import ModelInputError
@@ -42,7 +42,7 @@ class Outcome:
 
     def text(self) -> str:
         """The table of scores and what the checks found."""
-        scores = summarise(self.results, self.labels)
+        scores = summarize(self.results, self.labels)
         return scores if self.trust is None else f"{scores}\n\n{self.trust.text()}"
 
     def found(self, images: SelectedImages) -> Found:
@@ -109,12 +109,12 @@ def _explain(inputs: Inputs, explanation: Explanation) -> GradCAMResult:
         inputs.model,
         inputs.batches(name),
         target=explanation.target,
-        classes=inputs.checkpoint.info.classes,
-        name=name,
+        class_names=inputs.classes,
+        model_name=name,
         provenance=inputs.provenance(),
         **explanation.options(),
     )
-    return replace(result, images=inputs.images.paths())
+    return replace(result, image_names=inputs.images.paths())
 
 
 def _about(outcome: Outcome) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _about(outcome: Outcome) -> dict[str, Any]:
 def _write(outcome: Outcome, images: SelectedImages, folder: Path) -> None:
     results = outcome.results
     write_json(folder / "gradcam.json", outcome.to_dict())
-    labelled(results).to_netcdf(folder / "maps.nc", engine="scipy")
+    stack_arrays(results).to_netcdf(folder / "maps.nc", engine="scipy")
     size = max(result.size for result in results)
     first = next(images.pictures(size, ROWS))
     names = zip(images.paths(), outcome.labels, strict=True)
@@ -149,7 +149,7 @@ def _write_overlays(
     peak, number = shared_peak(results), 0
     for pictures in images.pictures(size, 64):
         for picture in pictures:
-            stem = f"{number + 1:03d}-{file_name(Path(results[0].images[number]).stem)}"
+            stem = f"{number + 1:03d}-{file_name(Path(results[0].image_names[number]).stem)}"
             for result in results:
                 drawn = Image.fromarray(figures.overlay(picture, result.layer_maps[number], peak))
                 drawn.save(folder / f"{stem}-{file_name(result.name)}.png")

@@ -13,8 +13,8 @@ from cli.common.networks import Candidate
 from cli.common.publish import Found, Out
 from dia_analysis import GradientResult, NetworkGradients, network_gradients
 from dia_analysis.probes.modes import Mode
-from dia_analysis.results.counted import counted
 from dia_analysis.results.output import write_json
+from dia_analysis.results.words import quantity
 from dia_models import Checkpoint
 from dia_models.data import Preprocessing
 from dia_models.spec import Network
@@ -123,5 +123,5 @@ def draw(result: GradientResult, folder: Path) -> None:
 
 def text(result: GradientResult, images: SelectedImages, pairs: list[Pair]) -> str:
     """What was measured, the table, the findings, and what the paper says."""
-    head = f"{images.data}, {counted(result.networks[0].images, 'image')}"
+    head = f"{images.data}, {quantity(result.networks[0].num_images, 'image')}"
     return "\n".join([head, result.summary(), *(["", PAPER, *(pair.line() for pair in pairs)] if pairs else [])])

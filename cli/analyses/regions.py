@@ -94,7 +94,11 @@ def _measure(inputs: Inputs, masks: dict[int, tuple[Path, Path]] | None, explana
             done = len(read)
             yield np.stack([read_mask(*paths[i], size) for i in new])
 
-    about: Any = {"name": inputs.name, "network": network_name(inputs.checkpoint), "provenance": inputs.provenance()}
+    about: Any = {
+        "model_name": inputs.name,
+        "network": network_name(inputs.checkpoint),
+        "provenance": inputs.provenance(),
+    }
     given = None if masks is None else marked(masks)
     try:
         result = measure_regions(inputs.model, batches(), given, **explanation.options(), **about)
@@ -103,7 +107,7 @@ def _measure(inputs: Inputs, masks: dict[int, tuple[Path, Path]] | None, explana
         raise AnalysisInputError(argument, f"{inputs.name}: {error}") from error
     names = tuple(images.source.name(i) for i in read)
     group_of = images.source.group_of
-    return replace(result, images=names, patients=tuple(map(group_of, names)) if group_of else names)
+    return replace(result, image_names=names, patients=tuple(map(group_of, names)) if group_of else names)
 
 
 def _mean_picture(inputs: Inputs) -> np.ndarray:

@@ -16,7 +16,7 @@ from dia_analysis import (
     TrustChecks,
     gradcam,
 )
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_analysis.trust.checks import agreements, check_maps, warnings
 
 IMAGES = 16
@@ -48,7 +48,7 @@ class Trust:
     def paragraphs(self) -> list[str]:
         """What came out, in words."""
         parts = [
-            f"{check.name}: can its maps be trusted? ({counted(self.images, 'image')})\n{check.summary()}"
+            f"{check.name}: can its maps be trusted? ({quantity(self.images, 'image')})\n{check.summary()}"
             for check in self.checks
         ]
         return [*parts, *(found.summary() for found in self.agreements)]
@@ -61,8 +61,8 @@ class Trust:
         """Write the figures and the raw values."""
         for check in self.checks:
             name = file_name(check.name)
-            figures.save_figure(figures.trust_checks(check.randomisation, check.road), folder / f"trust-{name}")
-            check.randomisation.to_xarray().to_netcdf(folder / f"randomisation-{name}.nc", engine="scipy")
+            figures.save_figure(figures.trust_checks(check.randomization, check.road), folder / f"trust-{name}")
+            check.randomization.to_xarray().to_netcdf(folder / f"randomization-{name}.nc", engine="scipy")
             check.road.to_xarray().to_netcdf(folder / f"road-{name}.nc", engine="scipy")
         for number, found in enumerate(self.agreements):
             end = f"-{number + 1}" if number else ""
@@ -82,7 +82,9 @@ def check_some(everyone: Sequence[Inputs], readable: Sequence[int], options: Map
     results, checks = [], []
     for inputs in everyone:
         batches = inputs.on(list(readable[:IMAGES])).batches(inputs.name)
-        results.append(gradcam(inputs.model, batches, name=inputs.name, provenance=inputs.provenance(), **options))
+        results.append(
+            gradcam(inputs.model, batches, model_name=inputs.name, provenance=inputs.provenance(), **options)
+        )
         checks.append(check_images(inputs, readable, results[-1], options))
     runs = agreements(results, [each.architecture for each in everyone])
-    return Trust(len(results[0].images), tuple(checks), runs)
+    return Trust(len(results[0].image_names), tuple(checks), runs)

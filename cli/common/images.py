@@ -15,7 +15,7 @@ from cli.common.console import tracked
 from cli.common.options import DataOptions
 from cli.common.publish import report_skipped
 from dia_analysis import Provenance
-from dia_analysis.distributed import gathered, share
+from dia_analysis.distributed import all_gather, share
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data import (
     Batch,
@@ -140,7 +140,7 @@ class SelectedImages:
 
     def report_unreadable(self) -> None:
         """Name the files that were skipped."""
-        skipped = {name: why for each in gathered(dict(self.source.unreadable)) for name, why in each.items()}
+        skipped = {name: why for each in all_gather(dict(self.source.unreadable)) for name, why in each.items()}
         report_skipped(skipped, len(self.chosen))
 
 

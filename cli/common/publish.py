@@ -66,13 +66,13 @@ class Out:
     def folder(self, command: str, networks: Sequence[str] = (), data: str | None = None) -> "Iterator[Taken]":
         """Take the folder; of several processes, the first does. Raises AnalysisInputError if none can be had."""
         from cli.common.naming import default_name
-        from dia_analysis.distributed import together
+        from dia_analysis.distributed import from_first
         from dia_analysis.results.output import take
 
         check_one_process()
         paths = self.paths(default_name(command, networks, data))
         with ExitStack() as held:
-            taken = together(
+            taken = from_first(
                 lambda: first_free(paths, lambda path: held.enter_context(take(path, overwrite=self.overwrite)))
             )
             try:
@@ -137,9 +137,9 @@ def report_skipped(unreadable: Mapping[str, str], images: int) -> None:
 
 def check_one_process() -> None:
     """Refuse several processes that do not know of each other: each would compute and write everything."""
-    from dia_analysis.distributed import size
+    from dia_analysis.distributed import world_size
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and size() == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and world_size() == 1:
         raise AnalysisInputError(
             "processes",
             "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",

@@ -38,7 +38,7 @@ NEXT = """What next
   Your own images:    dia-analyze gradcam --ckpt cifar10-resnet29-se IMAGE...
   Your own network:   dia-train fit --model cifar_resnet29_dia_se --data folder:PATH --image-size 32
   Everything at once: dia-analyze report --ckpt RUN/model.safetensors
-  Any torch network:  from dia_analysis import correlate_layers; print(correlate_layers(model, batches).summary())"""
+  Any torch network:  from dia_analysis import measure_correlation; print(measure_correlation(...).summary())"""
 
 
 def run_demo(out: Out, *, device: str, seed: int) -> None:

@@ -9,7 +9,7 @@ from cli.common.inputs import Inputs
 from cli.common.naming import default_name
 from cli.common.publish import Out
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_models import ModelInputError
 
 
@@ -38,5 +38,5 @@ def shown_if_lost(text: str) -> Iterator[None]:
 def say_written(path: Path, networks: int, images: int, data: str) -> None:
     """Say what the page is about, and how large it is."""
     size = path.stat().st_size / 1e6
-    say(f"{path}: {counted(networks, 'network')} on {counted(images, 'image')} of {data}, {size:.1f} MB")
+    say(f"{path}: {quantity(networks, 'network')} on {quantity(images, 'image')} of {data}, {size:.1f} MB")
     note("the page is one file and needs no network; open it in a browser")

@@ -13,7 +13,7 @@ from cli.common.options import DataOptions
 from cli.common.publish import Out
 from cli.pages.page import say_written, shown_if_lost, taken_page
 from dia_analysis import count_parameters
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_models.checkpoints.checkpoint import CheckpointInfo
 from dia_models.training.machine import in_words
 from figures.pages.measured import Known
@@ -82,7 +82,7 @@ class Described(Inputs):
             "options": options or "the defaults",
             "attention": attention,
             "parameters": f"{count_parameters(self.model):,}",
-            "input": f"{size.height}x{size.width}, {counted(channels, 'channel')}",
+            "input": f"{size.height}x{size.width}, {quantity(channels, 'channel')}",
             "classes": str(len(info.classes)),
             "trained on": info.data,
             "training": _training(info),
@@ -96,7 +96,7 @@ class Described(Inputs):
 
 
 def _training(info: CheckpointInfo) -> str:
-    epochs = [counted(int(info.recipe["epochs"]), "epoch")] if "epochs" in info.recipe else []
+    epochs = [quantity(int(info.recipe["epochs"]), "epoch")] if "epochs" in info.recipe else []
     kept = [] if info.epoch is None else [f"kept after epoch {info.epoch}"]
     return ", ".join([f"recipe {info.recipe.get('name', 'not known')}", *epochs, *kept, f"seed {info.seed}"])
 

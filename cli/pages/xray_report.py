@@ -13,8 +13,8 @@ from cli.common.publish import Out
 from cli.pages.page import say_written, shown_if_lost, taken_page
 from cli.runs.evaluate import Tested, test_all, two_class
 from dia_analysis import GradCAMResult, gradcam
-from dia_analysis.results.counted import counted
 from dia_analysis.results.provenance import versions
+from dia_analysis.results.words import quantity
 from dia_analysis.xray.diagnosis import TwoClassResult, side_by_side
 from dia_models import ModelInputError
 from figures.gradcam import ROWS
@@ -68,7 +68,7 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
 def _subject(tested: Tested) -> Subject:
     info = tested.checkpoint.info
     assert tested.two_class is not None
-    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {counted(info.model.in_channels, 'channel')}"
+    size = f"{info.preprocessing.height}x{info.preprocessing.width}, {quantity(info.model.in_channels, 'channel')}"
     return Subject(
         name=tested.checkpoint.name,
         input=size,
@@ -86,7 +86,7 @@ def _worst(
     """The maps of the images with the worst errors, the images, and what stands under them."""
     readings = [each.readings for each in results]
     first, order = readings[0], worst_first(readings)[:ROWS]
-    names = [first.images[i] for i in order]
+    names = [first.image_names[i] for i in order]
     source = everyone[0].images.source
     index = {source.name(i): i for i in range(len(source))}
     some = [inputs.on([index[name] for name in names]) for inputs in everyone]
@@ -94,13 +94,13 @@ def _worst(
         gradcam(
             each.model,
             each.batches(each.name),
-            classes=each.classes,
-            names=names,
-            name=each.name,
+            class_names=each.classes,
+            image_names=names,
+            model_name=each.name,
             provenance=each.provenance(),
         )
         for each in some
     ]
     pictures = next(some[0].images.pictures(max(result.size for result in maps), ROWS))
-    labels = [first.classes[int(first.labels[i])] for i in order]
+    labels = [first.class_names[int(first.labels[i])] for i in order]
     return maps, pictures, [f"{Path(name).name}\n({label})" for name, label in zip(names, labels, strict=True)]

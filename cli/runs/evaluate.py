@@ -144,8 +144,8 @@ def _test(
     readings = Readings(
         name=checkpoint.name,
         network=network_name(checkpoint),
-        classes=(seen.classes[0], seen.classes[1]),
-        images=seen.predictions.names,
+        class_names=(seen.classes[0], seen.classes[1]),
+        image_names=seen.predictions.names,
         patients=seen.groups or seen.predictions.names,
         labels=seen.predictions.positive,
         scores=seen.predictions.scores,

@@ -109,7 +109,7 @@ def _new(given: FitOptions) -> "RunConfig":
 def _new_folder(config: "RunConfig", held: ExitStack) -> Path:
     """Take the first default folder that is free; of several processes, the first does."""
     from cli.common.naming import default_name
-    from dia_analysis.distributed import together
+    from dia_analysis.distributed import from_first
     from dia_analysis.results.output import TakenError, hold, is_free
 
     def enter(path: Path) -> Path:
@@ -119,7 +119,7 @@ def _new_folder(config: "RunConfig", held: ExitStack) -> Path:
         return path
 
     paths = Out().paths(default_name("fit", [f"{config.model}-seed{config.seed}"], config.data))
-    return together(lambda: first_free(paths, enter))
+    return from_first(lambda: first_free(paths, enter))
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class SweepOptions:
 
 def run_sweep(name: str, given: SweepOptions) -> None:
     """Train every run of a sweep that is not finished, and compare the variants."""
-    from dia_analysis.results.counted import counted
+    from dia_analysis.results.words import quantity
     from dia_models import ModelInputError
 
     check_one_process()
@@ -65,7 +65,7 @@ def run_sweep(name: str, given: SweepOptions) -> None:
     for directory, reason in failed.items():
         note(f"failed: {directory.name}: {reason}")
     if failed:
-        message = f"{counted(len(failed), 'run')} failed, as said above; the others are kept in {folder.path}"
+        message = f"{quantity(len(failed), 'run')} failed, as said above; the others are kept in {folder.path}"
         raise ModelInputError("sweep", message)
     note(f"beside the paper's numbers: dia-analyze tables --runs {folder.path}")
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dia_analysis.correlation.measure import CorrelationResult, correlate_layers
-from dia_analysis.distributed import gathered
+from dia_analysis.correlation.measure import CorrelationResult, measure_correlation
+from dia_analysis.distributed import all_gather
 from dia_analysis.paper.untrained import Baseline, BesideUntrained, Training
 from dia_analysis.results.provenance import Provenance
 
@@ -47,12 +47,12 @@ def measure_beside_untrained(
             knows), each time that it is called; its argument says what for.
         untrained: the network before training.
         recorded: whether it is known how the network was trained.
-        points: modules to capture, as `correlate_layers` takes them.
+        points: modules to capture, as `measure_correlation` takes them.
     """
     tally = Tally(recorded)
 
     def correlate(network: nn.Module, shown: Iterable[Tensor]) -> CorrelationResult:
-        return correlate_layers(network, shown, points=points, provenance=provenance)
+        return measure_correlation(network, shown, points=points, provenance=provenance)
 
     with tally.watching(model):
         trained = correlate(model, tally.images_of(batches("trained")))
@@ -95,8 +95,8 @@ class Tally:
 
     def training(self) -> Training:
         """What shows that the network was trained: its record, and these answers, of all processes together."""
-        right, images = (sum(gathered(count)) for count in (self.right, self.images))
-        return Training(self.recorded, right, images, max(gathered(self.classes)))
+        right, images = (sum(all_gather(count)) for count in (self.right, self.images))
+        return Training(self.recorded, right, images, max(all_gather(self.classes)))
 
     def _count(self, _: nn.Module, __: Any, output: Tensor) -> None:
         known, self.classes = self.labels >= 0, output.shape[1]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.binary_metrics import (
     LABELS,
     RESAMPLES,
@@ -42,7 +42,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Readings:
-    """One network's scores for the positive class: of the `classes` (negative, positive) the second.
+    """One network's scores for the positive class: of the `class_names` (negative, positive) the second.
 
     `network` is the same for networks that differ in their training's seed only. `in_training` are the patients
     whose id also occurs in the training images; None where these are not there to look.
@@ -50,8 +50,8 @@ class Readings:
 
     name: str
     network: str
-    classes: tuple[str, str]
-    images: tuple[str, ...]
+    class_names: tuple[str, str]
+    image_names: tuple[str, ...]
     patients: tuple[str, ...]
     labels: Labels
     scores: Scores
@@ -88,7 +88,7 @@ def by_patient(readings: Readings) -> Readings:
     scores = np.bincount(owner, readings.scores) / np.bincount(owner)
     patients = tuple(names.tolist())
     labels = np.bincount(owner, readings.labels) > 0
-    return replace(readings, images=patients, patients=patients, labels=labels, scores=scores)
+    return replace(readings, image_names=patients, patients=patients, labels=labels, scores=scores)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class TwoClassResult:
     def counts(self) -> dict[str, int]:
         """Images of each class."""
         positives = int(self.readings.labels.sum())
-        return dict(zip(self.readings.classes, (len(self.readings.labels) - positives, positives), strict=True))
+        return dict(zip(self.readings.class_names, (len(self.readings.labels) - positives, positives), strict=True))
 
     @property
     def majority_accuracy(self) -> float:
@@ -144,7 +144,7 @@ class TwoClassResult:
         accuracy = half.pop("accuracy")
         left = self.left_out
         return {
-            "positive": self.readings.classes[1],
+            "positive": self.readings.class_names[1],
             "class_images": self.counts,
             "majority_accuracy": self.majority_accuracy,
             "grouping": self.readings.grouping,
@@ -169,8 +169,8 @@ class TwoClassResult:
         readings, everyone = self.readings, self.everyone.half
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         lines = [
-            f"{counted(everyone.images, 'image')} of {counted(everyone.patients, 'patient')}: {counts}; positive is "
-            f"{readings.classes[1]}. "
+            f"{quantity(everyone.images, 'image')} of {quantity(everyone.patients, 'patient')}: {counts}; positive is "
+            f"{readings.class_names[1]}. "
             f"Always naming the more frequent class would be right for {self.majority_accuracy:.1%}.",
             f"Patients: {readings.grouping}.",
             f"Threshold: {readings.threshold.value:.3f}: {readings.threshold.source}.",
@@ -191,7 +191,7 @@ class TwoClassResult:
             return "No patient id of these images occurs in training."
         rest = "that leaves none" if self.unseen is None else _about(self.unseen.half)
         return (
-            f"Without the {counted(images, 'image')} of {counted(patients, 'patient')} whose id also occurs in "
+            f"Without the {quantity(images, 'image')} of {quantity(patients, 'patient')} whose id also occurs in "
             f"training (whether they are the same people is not known): {rest}"
         )
 
@@ -262,7 +262,7 @@ def compare_all(results: Sequence[TwoClassResult]) -> list[PairedTest]:
     """Compare each two networks on the same images. Raises AnalysisInputError if the images or labels differ."""
     for result in results[1:]:
         one, other = results[0].readings, result.readings
-        if one.images != other.images or not np.array_equal(one.labels, other.labels):
+        if one.image_names != other.image_names or not np.array_equal(one.labels, other.labels):
             raise AnalysisInputError("data", f"{one.name} and {other.name} were not given the same images and classes")
     pairs = list(combinations([result.readings for result in results], 2))
     found = [_compared(a, b) for a, b in pairs]
@@ -378,7 +378,7 @@ def table(results: Sequence[TwoClassResult]) -> str:
 
 
 def _about(found: Diagnosis) -> str:
-    return f"{counted(found.images, 'image')} of {counted(found.patients, 'patient')}, {found.positives} positive"
+    return f"{quantity(found.images, 'image')} of {quantity(found.patients, 'patient')}, {found.positives} positive"
 
 
 def _signed(found: Estimate) -> str:

@@ -24,7 +24,7 @@ from dia_analysis.xray.regions import (
     region_shares,
 )
 
-Masks = Bool[np.ndarray, "image height width"]
+Masks = Bool[np.ndarray, "_ height width"]  # of a batch, or of all images
 
 
 def measure_regions(
@@ -35,7 +35,7 @@ def measure_regions(
     layer: str | None = None,
     call: int | None = None,
     method: str = GRADCAM,
-    name: str = "network",
+    model_name: str = "network",
     network: str | None = None,
     image_names: Sequence[str] | None = None,
     patients: Sequence[str] | None = None,
@@ -50,7 +50,7 @@ def measure_regions(
         masks: what is marked in each image, at the images' size: one array of all images, or one array a batch, which
             is asked for after the batch; by default the fixed parts of frontal chest X-rays (`prior_regions`).
         layer: as `gradcam` takes it, as are `call` and `method`.
-        name: the network's name; `network` is the same for networks that differ in their training's seed only.
+        model_name: the network's name; `network` is the same for networks that differ in their training's seed only.
         image_names: the images' names, by default #0, #1, ...
         patients: the patient of each image, over whom the intervals are; by default each image is a patient.
 
@@ -58,7 +58,7 @@ def measure_regions(
         AnalysisInputError: if there are no images, for masks of another number or size, and as `gradcam` does.
     """
     seen = _Labels(batches)
-    parts = stream_gradcam(model, seen, layer=layer, call=call, method=method, name=name)
+    parts = stream_gradcam(model, seen, layer=layer, call=call, method=method, model_name=model_name)
     marked = None if masks is None else iter(_by_batch(masks, seen))
     shares, areas, correct = [], [], list[Any]()
     outlines, explained = 0.0, ""
@@ -75,11 +75,11 @@ def measure_regions(
     names = tuple(image_names or (f"#{i}" for i in range(images)))
     origin = provenance or Provenance()
     right: Any = None if any(each is None for each in correct) else np.concatenate(correct)
-    member = NetworkShares(name, network or name, np.concatenate(shares), right, origin)
+    member = NetworkShares(model_name, network or model_name, np.concatenate(shares), right, origin)
     return RegionsResult(
         source="prior" if masks is None else "masks",
         regions=PRIOR if masks is None else MASKS,
-        images=names,
+        image_names=names,
         patients=tuple(patients or names),
         areas=np.concatenate(areas),
         outlines=np.asarray(outlines) / images,
@@ -100,7 +100,7 @@ def compare_regions(results: Sequence[RegionsResult]) -> RegionsResult:
         raise AnalysisInputError("results", "there is no network; give at least one")
     first = results[0]
     for other in results[1:]:
-        if (other.images, other.regions) != (first.images, first.regions):
+        if (other.image_names, other.regions) != (first.image_names, first.regions):
             message = f"{other.members[0].name} was measured on other images or regions than {first.members[0].name}"
             raise AnalysisInputError("results", message)
     layers = ", ".join(dict.fromkeys(result.layer for result in results))

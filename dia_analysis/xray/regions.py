@@ -11,10 +11,10 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.counted import counted
 from dia_analysis.results.display import Displayed, axes
 from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import LEAST, Estimate, Patients, runs_and_patients
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class RegionsResult(Displayed):
 
     source: Source
     regions: tuple[str, ...]
-    images: tuple[str, ...]
+    image_names: tuple[str, ...]
     patients: tuple[str, ...]
     areas: Float[np.ndarray, "image region"]
     outlines: Float[np.ndarray, "region height width"]
@@ -192,7 +192,7 @@ class RegionsResult(Displayed):
     @property
     def patients_known(self) -> bool:
         """Whether it is known which images are of one patient."""
-        return self.patients != self.images
+        return self.patients != self.image_names
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.regions/1."""
@@ -204,7 +204,7 @@ class RegionsResult(Displayed):
             "approximate": self.source == "prior",
             "about": SOURCES[self.source],
             "regions": list(self.regions),
-            "images": len(self.images),
+            "images": len(self.image_names),
             "patients": len(set(self.patients)),
             "without_mask": list(self.left_out),
             "layer": self.layer,
@@ -240,15 +240,15 @@ class RegionsResult(Displayed):
             },
             coords={
                 "checkpoint": [m.name for m in self.members],
-                "image": list(self.images),
+                "image": list(self.image_names),
                 "region": list(self.regions),
             },
         )
 
     def summary(self) -> str:
         """A table per network, and what was left out."""
-        images = counted(len(self.images), "image")
-        whose = f" of {counted(len(set(self.patients)), 'patient')}" if self.patients_known else ""
+        images = quantity(len(self.image_names), "image")
+        whose = f" of {quantity(len(set(self.patients)), 'patient')}" if self.patients_known else ""
         head = (
             f"Where the evidence of {images}{whose} lies, at {self.layer or 'the layer explained'}: mean share, 95 % "
             "interval, the number of maps, and how many times the share of a uniform map (area)."
@@ -261,7 +261,7 @@ class RegionsResult(Displayed):
         counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
         runs = f", {len(members)} runs" if len(members) > 1 else ""
         columns = [self.shares(name, subset) for subset in SUBSETS]
-        heads = [f"{s} ({counted(counts[s], 'map')})" for s in SUBSETS]
+        heads = [f"{s} ({quantity(counts[s], 'map')})" for s in SUBSETS]
         cells = [[column[region].text() for region in self.regions] for column in columns]
         widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells, strict=True)]
         lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} {_row(heads, widths)}"]
@@ -273,14 +273,14 @@ class RegionsResult(Displayed):
     def notes(self) -> list[str]:
         """What was left out, in sentences."""
         notes = [
-            f"{member.name}: {int(member.empty.sum())} of {len(self.images)} maps are zero everywhere and left out."
+            f"{member.name}: {member.empty.sum()} of {member.empty.size} maps are zero everywhere and left out."
             for member in self.members
             if member.empty.any()
         ]
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
             verb = "has no mask and is" if len(self.left_out) == 1 else "have no mask and are"
-            notes.append(f"{counted(len(self.left_out), 'image')} {verb} left out ({some}).")
+            notes.append(f"{quantity(len(self.left_out), 'image')} {verb} left out ({some}).")
         return [*notes, *self._about_intervals()]
 
     def _about_intervals(self) -> list[str]:

@@ -29,7 +29,7 @@ from dia_analysis.paper.findings import Attention, Finding, cam_finding, cost_fi
 from dia_analysis.paper.measure_untrained import Untrained, measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.probes.stream import stream_stages
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_analysis.trust.checks import agreements, check_maps
 from figures.pages.report_page import SHOWN, Heatmaps, Section
 
@@ -128,7 +128,7 @@ def _about_correlation(images: int) -> str:
     """What is measured."""
     return (
         "Pearson r between the attention maps of two layers of a stage, image by image, on "
-        f"{counted(images, 'image')}; and the same in the untrained network."
+        f"{quantity(images, 'image')}; and the same in the untrained network."
     )
 
 
@@ -159,7 +159,7 @@ def _about_gini(images: int) -> str:
     """What is measured."""
     return (
         "Random forests predict a layer's attention from that of the earlier layers of its stage, on "
-        f"{counted(images, 'image')}; R² is on images held out, the null on other images' maps. Centred "
+        f"{quantity(images, 'image')}; R² is on images held out, the null on other images' maps. Centred "
         "rows, one for each (image, channel) pair without the channel's mean, ask "
         "for a rule common to all channels; a vector row is an image."
     )
@@ -244,8 +244,8 @@ def heatmaps(networks: Sequence[Network], again: Again) -> Section[Heatmaps]:
 def _explain(network: Network, layer: str | None) -> tuple[GradCAMResult, TrustChecks]:
     """One network's maps of the images, and the checks of whether they can be trusted."""
     images = torch.cat(list(network.batches(network.name)))
-    about: Any = {"classes": network.classes, "name": network.name, "provenance": network.provenance()}
-    result = gradcam(network.model, images, layer=layer, names=network.images.paths(), **about)
+    about: Any = {"class_names": network.classes, "model_name": network.name, "provenance": network.provenance()}
+    result = gradcam(network.model, images, layer=layer, image_names=network.images.paths(), **about)
     return result, check_maps(network.model, images, result, seed=network.images.seed, layer=layer)
 
 
@@ -261,7 +261,7 @@ def _together(
         labels=images.labels(),
         checks=[checks for _, checks in explained],
         agreements=agreements(results, [network.known.architecture for network in networks]),
-        checked=len(results[0].images),
+        checked=len(results[0].image_names),
     )
 
 
@@ -313,6 +313,6 @@ def _about_cost(result: CostResult) -> str:
     first = result.networks[0]
     return (
         f"A forward pass in evaluation mode, in batches of {first.input_shape[0]}, on {result.device} with "
-        f"{counted(result.threads, 'thread')}, median of {len(first.seconds)} rounds. Every round times all networks "
+        f"{quantity(result.threads, 'thread')}, median of {len(first.seconds)} rounds. Every round times all networks "
         "in turn."
     )

@@ -300,7 +300,7 @@ def _gradcam(found: Heatmaps) -> dict[str, object]:
     labels = found.labels[:SHOWN]
     captions = [
         f"{_file(path)}\n({label})" if label else _file(path)
-        for path, label in zip(shown[0].images, labels, strict=True)
+        for path, label in zip(shown[0].image_names, labels, strict=True)
     ]
     alt = f"Heatmaps of {names} on {len(captions)} images; the table below says what each network predicts"
     caption = (
@@ -322,7 +322,7 @@ def _gradcam(found: Heatmaps) -> dict[str, object]:
 def _check(check: TrustChecks, images: int) -> dict[str, object]:
     alt = f"Checks of the maps of {check.name}. {check.summary()}"
     figure = _Figure(
-        embed(trust_checks(check.randomisation, check.road), alt),
+        embed(trust_checks(check.randomization, check.road), alt),
         f"{check.name}: how alike its maps stay when weights are destroyed, and its score when evidence is removed.",
     )
     return {"name": check.name, "images": images, "summary": check.summary(), "figure": figure}
@@ -332,10 +332,10 @@ def _gradcam_table(found: Heatmaps) -> Table:
     heads = ("image", "label", "network", "predicted", "score", "map's peak")
     rows = [
         (
-            result.images[i],
+            result.image_names[i],
             label or "not known",
             result.name,
-            result.classes[result.predicted[i]],
+            result.class_names[result.predicted[i]],
             number(float(result.score[i]), "z.3f"),
             Cell("none", "0") if result.empty[i] else number(float(result.cam_max[i]), ".3g"),
         )
