@@ -32,6 +32,7 @@ from .trust.agreement import AgreementResult, measure_agreement
 from .trust.checks import TrustChecks
 from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
+from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "capture",
     "check_randomization",
     "check_road",
+    "compare_regions",
     "count_attention_parameters",
     "count_flops",
     "count_parameters",
@@ -80,6 +82,7 @@ __all__ = [
     "measure_cost",
     "measure_gradients",
     "measure_importance",
+    "measure_regions",
     "method_names",
     "network_gradients",
     "pearson",
