@@ -2,8 +2,7 @@ from .correlation.measure import (
     CorrelationResult,
     PearsonBetweenLayers,
     StageCorrelation,
-    correlate_layers,
-    correlate_store,
+    measure_correlation,
     pearson,
 )
 from .cost.flops import FlopCount, count_flops, flop_count
@@ -22,18 +21,19 @@ from .explain.results import GradCAMResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
-from .importance.measure import GiniCollector, GiniResult, StageGini, gini_importance
+from .importance.measure import GiniCollector, GiniResult, StageGini, measure_importance
 from .probes.capture import Record, Records, capture
 from .probes.points import find_points, match_points
 from .probes.stages import StageMaps, group_stages
 from .results.provenance import Provenance
 from .store.reader import CaptureStore, stream_store
 from .store.writer import ImageList, write_store
-from .trust.agreement import AgreementResult, agreement
+from .trust.agreement import AgreementResult, measure_agreement
 from .trust.checks import TrustChecks
-from .trust.randomization import RandomisationResult, randomisation_check
-from .trust.road import RoadResult, road_check
+from .trust.randomization import RandomizationResult, check_randomization
+from .trust.road import RoadResult, check_road
 from .version import __version__
+from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
@@ -56,7 +56,7 @@ __all__ = [
     "PearsonBetweenLayers",
     "PointGradients",
     "Provenance",
-    "RandomisationResult",
+    "RandomizationResult",
     "Record",
     "Records",
     "RegionsResult",
@@ -67,26 +67,27 @@ __all__ = [
     "Subject",
     "TrustChecks",
     "__version__",
-    "agreement",
     "capture",
-    "correlate_layers",
-    "correlate_store",
+    "check_randomization",
+    "check_road",
+    "compare_regions",
     "count_attention_parameters",
     "count_flops",
     "count_parameters",
     "find_points",
     "flop_count",
-    "gini_importance",
     "gradcam",
     "group_stages",
     "match_points",
+    "measure_agreement",
+    "measure_correlation",
     "measure_cost",
     "measure_gradients",
+    "measure_importance",
+    "measure_regions",
     "method_names",
     "network_gradients",
     "pearson",
-    "randomisation_check",
-    "road_check",
     "stream_gradcam",
     "stream_store",
     "write_store",

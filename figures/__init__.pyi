@@ -4,6 +4,7 @@ from .cost import cost_ratios
 from .gini import triangles
 from .gradcam import heatmaps, overlay
 from .gradients import gradient_distributions, gradients_along_depth, gradients_along_training
+from .pages.report import report
 from .regions import region_shares
 from .structure import importance_arcs
 from .style import COLOURS, save_figure
@@ -22,6 +23,7 @@ __all__ = [
     "matrices",
     "overlay",
     "region_shares",
+    "report",
     "save_figure",
     "scatter",
     "triangles",

@@ -37,14 +37,14 @@ def heatmaps(
     `pictures` are at least those first images, all of one size, to which the maps are fitted. Under a map stand the
     predicted class and its score, and the explained class if it is another. `labels` stand under the images.
     """
-    images = len(results[0].images)
+    images = len(results[0].image_names)
     rows, columns = min(images, ROWS), 1 + len(results)
     shown = [result.take(slice(rows)) for result in results]
     peak = shared_peak(shown)
     width = COLUMN if columns <= 4 else WIDE
     letters = int(width / columns / LETTER)
     titles = [_wrapped(title, letters) for title in ("Input", *(result.name for result in results))]
-    captions = [_shortened(text, letters) for text in (labels or results[0].images)[:rows]]
+    captions = [_shortened(text, letters) for text in (labels or results[0].image_names)[:rows]]
     verdicts = [[_verdict(result, row, letters) for result in shown] for row in range(rows)]
     texts = [max(map(_lines, row)) for row in zip(captions, *zip(*verdicts, strict=True), strict=True)]
     panel = width / columns * pictures.shape[1] / pictures.shape[2]
@@ -114,7 +114,7 @@ def _picture(ax: Axes, picture: Picture, text: str) -> None:
 
 def _verdict(result: GradCAMResult, image: int, letters: int) -> str:
     """The prediction and its score; the explained class if it is another; whether there is nothing to see."""
-    predicted, target = (result.classes[numbers[image]] for numbers in (result.predicted, result.target))
+    predicted, target = (result.class_names[numbers[image]] for numbers in (result.predicted, result.target))
     parts = [f"{predicted} {result.score[image]:.2f}"]
     if target != predicted:
         parts.append(f"map: {target} {result.target_score[image]:.2f}")

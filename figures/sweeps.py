@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, shown
+from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, spread_text
 from figures.style import COLOURS, COLUMN, styled
 
 DODGE = 0.06
@@ -94,7 +94,7 @@ def along_training(result: SweepResult) -> Figure:
     accuracy, loss = figure.subplots(1, 2)
     for colour, (variant, cell) in zip(COLOURS, cells.items(), strict=False):
         own = [run for run in runs if run.variant == variant]
-        _curve(accuracy, own, "val_accuracy", 100, colour, f"{variant} (test {shown(cell.score)})")
+        _curve(accuracy, own, "val_accuracy", 100, colour, f"{variant} (test {spread_text(cell.score)})")
         _curve(loss, own, "train_loss", 1, colour, None)
     accuracy.set(xlabel="Epoch", ylabel="Validation accuracy (%)")
     loss.set(xlabel="Epoch", ylabel="Training loss")

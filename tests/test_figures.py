@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from test_correlation import of_maps
 
 import figures
-from dia_analysis import GradientResult, Subject, correlate_layers, measure_cost, network_gradients
+from dia_analysis import GradientResult, Subject, measure_correlation, measure_cost, network_gradients
 from dia_models import create_model
 
 
@@ -117,7 +117,7 @@ def test_results_draw_themselves():
 
 def test_the_anatomy_has_a_box_per_block_and_per_module_that_ran():
     models = {"individual": "cifar_resnet20_se", "shared": "cifar_resnet56_dia_se"}
-    results = {k: correlate_layers(create_model(name), [torch.randn(1, 3, 8, 8)]) for k, name in models.items()}
+    results = {k: measure_correlation(create_model(name), [torch.randn(1, 3, 8, 8)]) for k, name in models.items()}
     individual, shared = figures.attention_anatomy(results).axes
     assert (individual.get_title(loc="left"), len(individual.patches)) == ("individual", 3 * (2 + 2))
     assert (shared.get_title(loc="left"), len(shared.patches)) == ("shared", 3 * (3 + 1))  # layers 1, 2, …, 6

@@ -15,7 +15,7 @@ from test_correlation import Gates
 
 import dia_models
 import figures
-from dia_analysis import AnalysisInputError, GiniCollector, StageMaps, gini_importance
+from dia_analysis import AnalysisInputError, GiniCollector, StageMaps, measure_importance
 from dia_analysis.importance.halves import interval, split, standard_error
 from dia_analysis.importance.layer_forests import Fold, Forests, halved, measure, r_squared
 from dia_analysis.importance.rows import centred, deviations, raw, vectors
@@ -40,7 +40,7 @@ def planted():
 
 
 def of_maps(maps, batch_size=16, **options):
-    return gini_importance(Gates(maps.shape[1]), maps.split(batch_size), **options)
+    return measure_importance(Gates(maps.shape[1]), maps.split(batch_size), **options)
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +357,7 @@ def test_images_with_values_that_are_not_finite_are_left_out_and_counted(bad):
     broken[21] = bad
     result = of_maps(broken)
     stage = result.stages[0]
-    assert (result.images, stage.images, stage.left_out, stage.rows) == (22, 20, 2, 240)
+    assert (result.num_images, stage.num_images, stage.left_out, stage.rows) == (22, 20, 2, 240)
     assert np.isfinite(stage.importance()[1, :2]).all()
     assert "left out for values that are not finite: 2 images" in result.summary()
     nothing = of_maps(torch.full((3, 2, 4), bad))
@@ -390,12 +390,12 @@ def test_one_layer_two_layers_three_layers_and_one_image_are_said():
 def test_unknown_rows_are_an_error():
     """Checks of types, which these tests run with, say so too."""
     with pytest.raises((AnalysisInputError, TypeCheckError), match="rows"):
-        gini_importance(Gates(2), [], rows="pairs")
+        measure_importance(Gates(2), [], rows="pairs")
 
 
 def test_no_images_is_an_error():
     with pytest.raises(AnalysisInputError, match="no images to analyse"):
-        gini_importance(Gates(2), [])
+        measure_importance(Gates(2), [])
 
 
 def test_a_sample_is_bounded_fair_and_merges():
@@ -424,7 +424,7 @@ def test_end_to_end_on_a_network_and_it_is_left_as_it_was():
     modes = [m.training for m in model.modules()]
     steps = []
     images = torch.randn(6, 3, 8, 8)
-    result = gini_importance(model, [(images[:4], None), (images[4:], None)], progress=lambda *s: steps.append(s))
+    result = measure_importance(model, [(images[:4], None), (images[4:], None)], progress=lambda *s: steps.append(s))
     assert [stage.layers[2] for stage in result.stages] == [(f"stages.{i}.attention.gate", 2) for i in range(3)]
     assert [(stage.elements, stage.rows) for stage in result.stages] == [(64, 384), (64, 384), (64, 384)]
     assert steps == [(k, 6) for k in range(1, 7)]

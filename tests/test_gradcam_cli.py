@@ -90,16 +90,16 @@ def test_trust_checks_are_printed_and_written(tmp_path, network, capsys):
     text = capsys.readouterr().out
     for name in ("net", "net (2)"):
         assert f"{name}: can its maps be trusted? (3 images)" in text
-    assert "Randomisation: with every weight replaced by noise" in text
+    assert "Randomization: with every weight replaced by noise" in text
     assert "ROAD: with the most relevant part removed" in text
     assert "2 networks for the same class have a mean rank correlation of 1.00" in text
-    kinds = (("trust", "png"), ("trust", "pdf"), ("road", "nc"), ("randomisation", "nc"))
+    kinds = (("trust", "png"), ("trust", "pdf"), ("road", "nc"), ("randomization", "nc"))
     files = {f"{kind}-net{number}.{end}" for number in ("", "-2") for kind, end in kinds}
     assert files | {"agreement.nc"} <= written(out)
     trust = json.loads((out / "gradcam.json").read_text())["trust"]
     assert trust["images"] == 3
     assert trust["agreement"]["spearman"] == pytest.approx(1)
-    assert len(trust["models"][0]["randomisation"]["steps"]) == 8
+    assert len(trust["models"][0]["randomization"]["steps"]) == 8
 
 
 def test_images_are_files_and_folders_in_the_order_given(tmp_path, network, capsys):
@@ -196,7 +196,7 @@ def test_files_are_found_in_order_and_missing_ones_are_said(tmp_path):
 
 def results(images=2, names=("one", "two"), target=None):
     pixels = torch.randn(images, 3, 16, 16)
-    return [gradcam(create_model("cifar_resnet20_se"), pixels, name=name, target=target) for name in names]
+    return [gradcam(create_model("cifar_resnet20_se"), pixels, model_name=name, target=target) for name in names]
 
 
 def test_the_figure_has_a_row_per_image_and_one_scale():

@@ -30,6 +30,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import cli.common.main, cli.train
+import dia_models.classification.training, dia_models.runs.training_run, sklearn.datasets  # fit imports them late
 from dia_models.runs.run import fit
 from dia_models.training.config import RunConfig
 

@@ -1,6 +1,6 @@
 """How strongly do the attention maps of a stage's layers correlate? (section I and Fig. 2 of the paper)"""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -10,17 +10,16 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
-from dia_analysis.distributed import gathered
+from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.stages import StageMaps
-from dia_analysis.probes.stream import Consume, stream_stages
 from dia_analysis.results.display import Displayed, axes
 from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
-from dia_analysis.store.reader import CaptureStore, stream_store
+from dia_analysis.store.source import Source, open_source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -231,10 +230,10 @@ class StageCorrelation:
 
 @dataclass(frozen=True)
 class CorrelationResult(Displayed):
-    """What `correlate_layers` found. `mean_r` is over all defined (image, layer pair) values of all stages."""
+    """What `measure_correlation` found. `mean_r` is over all defined (image, layer pair) values of all stages."""
 
     stages: tuple[StageCorrelation, ...]
-    images: int
+    num_images: int
     mean_r: float | None
     provenance: Provenance
 
@@ -243,7 +242,7 @@ class CorrelationResult(Displayed):
         return {
             "schema": "dia.correlation/1",
             **self.provenance.to_dict(),
-            "images": self.images,
+            "images": self.num_images,
             "mean_r": self.mean_r,
             "stages": [stage.to_dict() for stage in self.stages],
         }
@@ -254,7 +253,7 @@ class CorrelationResult(Displayed):
         rows = [_row(stage) for stage in self.stages]
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         table = ["  ".join(c.rjust(w) for c, w in zip(r, widths, strict=True)) for r in (heads, *rows)]
-        return "\n".join([*table, *(note for stage in self.stages for note in _notes(stage, self.images))])
+        return "\n".join([*table, *(note for stage in self.stages for note in _notes(stage, self.num_images))])
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the distribution of r over images and layer pairs, one curve per stage (Fig. 2c)."""
@@ -279,44 +278,36 @@ class CorrelationResult(Displayed):
             stage.to_xarray().to_netcdf(folder / f"{prefix}stage{stage.stage}.nc", engine="scipy")
 
 
-def correlate_layers(
-    model: nn.Module,
-    batches: Tensor | Iterable[Any],
+def measure_correlation(
+    source: Source,
+    batches: Tensor | Iterable[Any] | None = None,
     *,
     points: str | Iterable[str] | None = None,
+    batch_size: int | None = None,
     provenance: Provenance | None = None,
 ) -> CorrelationResult:
     """Measure how the attention maps of a network's layers correlate, image by image, stage by stage.
 
-    `batches` yields the network's input (batch, channel, height, width), alone or first in a tuple; it is moved
-    to the network's device. `points` are shell patterns of module names, by default every attention gate.
-    The network runs in evaluation mode and is left as it was. Memory does not grow with the number of images.
-    Where several processes are joined (torchrun), each is given its own batches, and all get the result of all.
-    Raises AnalysisInputError if nothing can be captured or `batches` is empty.
+    A network runs in evaluation mode and is left as it was. Memory does not grow with the number of images. Where
+    several processes are joined (torchrun), each is given its own batches, and all get the result of all.
+    The numbers from a float32 store of a network that computes in float32 are equal to the network's own, if the
+    batches are as large. A float16 store rounds every map to 11 significant bits.
+
+    Args:
+        source: A network, or a capture store (or its path).
+        batches: The network's input (batch, channel, height, width), alone or first in a tuple; it is moved to the
+            network's device. None for a store.
+        points: Shell patterns of module names, by default every attention gate. None for a store.
+        batch_size: How many images are read from a store at a time, by default as many as were captured at a time.
+        provenance: Where the network and the images come from; a store has its own.
+
+    Returns:
+        Pearson's r between the layers of each stage, over all images.
+
+    Raises:
+        AnalysisInputError: Nothing can be captured, there are no images, or the path is no whole capture store.
     """
-
-    def stream(consume: Consume) -> int:
-        return stream_stages(model, batches, consume, points=points)
-
-    return _correlate(stream, provenance or Provenance())
-
-
-def correlate_store(store: CaptureStore | str | Path, *, batch: int | None = None) -> CorrelationResult:
-    """The same from a capture store: `batch` images at a time, by default as many as were captured at a time.
-
-    The numbers are those of `correlate_layers`: equal from a float32 store of a network that computes in float32,
-    if the batches are as large. A float16 store rounds every map to 11 significant bits.
-    Raises AnalysisInputError for what is no whole capture store.
-    """
-    opened = store if isinstance(store, CaptureStore) else CaptureStore.open(store)
-
-    def stream(consume: Consume) -> int:
-        return stream_store(opened, consume, batch)
-
-    return _correlate(stream, opened.provenance)
-
-
-def _correlate(stream: Callable[[Consume], int], provenance: Provenance) -> CorrelationResult:
+    stream, known = open_source(source, batches, points, batch_size)
     streams: list[_StageStream] = []
 
     def add(stages: list[StageMaps]) -> None:
@@ -326,12 +317,12 @@ def _correlate(stream: Callable[[Consume], int], provenance: Provenance) -> Corr
 
     images = stream(add)
     add(_layout(streams))
-    return _result(streams, images, provenance)
+    return _result(streams, images, provenance or known or Provenance())
 
 
 def _layout(streams: list["_StageStream"]) -> list[StageMaps]:
     """The stages that every process has found, without images: a process that had none learns them from the others."""
-    first, *others = filter(None, gathered([stream.empty for stream in streams]))
+    first, *others = filter(None, all_gather([stream.empty for stream in streams]))
     if any([stage.layers for stage in first] != [stage.layers for stage in other] for other in others):
         raise AnalysisInputError("model", "the network ran other layers in one process than in another")
     return first
@@ -360,7 +351,7 @@ class _StageStream:
             self.examples.append(stage.maps[:missing].float().cpu().clone())
 
     def result(self, index: int) -> StageCorrelation:
-        in_turn = chain.from_iterable(zip_longest(*gathered(self.examples)))  # as processes take the batches in turn
+        in_turn = chain.from_iterable(zip_longest(*all_gather(self.examples)))  # as processes take the batches in turn
         examples = torch.cat([maps for maps in in_turn if maps is not None])[:EXAMPLES]
         return StageCorrelation(
             stage=index,

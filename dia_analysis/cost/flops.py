@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from dia_analysis.probes.modes import observing
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 
 Formula = Callable[..., int]
 
@@ -67,13 +67,13 @@ def count_flops(model: nn.Module, images: Float[Tensor, "batch *features"]) -> i
     """
     found = flop_count(model, images)
     if found.uncounted:
-        warnings.warn(f"not counted: {listed(found.uncounted)}", stacklevel=2)
+        warnings.warn(f"not counted: {operations_text(found.uncounted)}", stacklevel=2)
     return found.flops
 
 
-def listed(uncounted: Mapping[str, int]) -> str:
+def operations_text(uncounted: Mapping[str, int]) -> str:
     """Operations and how often each ran, in words."""
-    return ", ".join(f"{name} ({counted(calls, 'call')})" for name, calls in sorted(uncounted.items()))
+    return ", ".join(f"{name} ({quantity(calls, 'call')})" for name, calls in sorted(uncounted.items()))
 
 
 @contextmanager

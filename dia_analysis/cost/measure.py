@@ -15,15 +15,15 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_analysis.cost.flops import flop_count, listed
+from dia_analysis.cost.flops import flop_count, operations_text
 from dia_analysis.cost.timing import interleaved_seconds
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.modes import observing
 from dia_analysis.probes.points import find_points
-from dia_analysis.results.counted import counted
 from dia_analysis.results.display import Displayed, axes
 from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,9 @@ class NetworkCost:
         """What the count of FLOPs may lack, a sentence for each reason."""
         lines = []
         if self.uncounted:
-            lines.append(f"The FLOPs of {self.name} lack operations that have no formula: {listed(self.uncounted)}.")
+            lines.append(
+                f"The FLOPs of {self.name} lack operations that have no formula: {operations_text(self.uncounted)}."
+            )
         if self.unseen:
             lines.append(
                 f"{self.unseen:,} of the parameters of {self.name} were used by no operation that torch can see: they "
@@ -140,8 +142,8 @@ class CostResult(Displayed):
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
         sizes = sorted({network.input_shape for network in self.networks})
-        inputs = ", ".join(f"{counted(size[0], 'image')} of {size[-2]}x{size[-1]}" for size in sizes)
-        threads = counted(self.threads, "thread")
+        inputs = ", ".join(f"{quantity(size[0], 'image')} of {size[-2]}x{size[-1]}" for size in sizes)
+        threads = quantity(self.threads, "thread")
         return "\n".join(
             [
                 *table,

@@ -40,15 +40,15 @@ class GradCAMResult(Displayed):
     `layer_maps` (image, row, column) are the maps as the method gives them: at the layer's own size, neither scaled
     nor clipped; what is negative speaks against the class. `maps` are what is usually shown. `predicted` and
     `target` are class numbers, `score` and `target_score` their probabilities (softmax; for a single logit, sigmoid).
-    `size` is the images' (height, width), `images` their names, `call` the layer's application, from 0.
+    `size` is the images' (height, width), `image_names` their names, `call` the layer's application, from 0.
     """
 
     name: str
     layer: str
     call: int
     method: str
-    classes: tuple[str, ...]
-    images: tuple[str, ...]
+    class_names: tuple[str, ...]
+    image_names: tuple[str, ...]
     size: tuple[int, int]
     layer_maps: Float[np.ndarray, "image row column"]
     predicted: np.ndarray
@@ -74,28 +74,28 @@ class GradCAMResult(Displayed):
 
     def take(self, chosen: slice | ArrayLike) -> "GradCAMResult":
         """The result for some of the images."""
-        index = np.arange(len(self.images))[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
+        index = np.arange(len(self.image_names))[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
         arrays = ("layer_maps", "predicted", "score", "target", "target_score")
         parts: dict[str, Any] = {key: getattr(self, key)[index] for key in arrays}
-        return replace(self, images=tuple(self.images[i] for i in index), **parts)
+        return replace(self, image_names=tuple(self.image_names[i] for i in index), **parts)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.gradcam/1."""
         return side_by_side([self])
 
     def to_xarray(self) -> xr.Dataset:
-        """The arrays with names, as `labelled` gives them."""
-        return labelled([self])
+        """The arrays with names, as `stack_arrays` gives them."""
+        return stack_arrays([self])
 
     def summary(self) -> str:
         """A table of the images, and a sentence on those without positive evidence."""
-        return summarise([self])
+        return summarize([self])
 
     def plot(self, ax: "Axes | None" = None, image: int = 0) -> "Axes":
         """Draw one image's map."""
         ax = axes(ax)
         drawn = ax.imshow(self.take([image]).maps[0], vmin=0, cmap="inferno")
-        ax.set(title=f"{self.images[image]}: {_verdict(self, image)}", xticks=[], yticks=[])
+        ax.set(title=f"{self.image_names[image]}: {_verdict(self, image)}", xticks=[], yticks=[])
         ax.figure.colorbar(drawn, ax=ax, label=UNIT)
         return ax
 
@@ -115,7 +115,7 @@ def join(parts: Sequence[GradCAMResult]) -> GradCAMResult:
     """The results of one network for several batches as one."""
     arrays = ("layer_maps", "predicted", "score", "target", "target_score")
     joined: dict[str, Any] = {key: np.concatenate([getattr(part, key) for part in parts]) for key in arrays}
-    return replace(parts[0], images=tuple(name for part in parts for name in part.images), **joined)
+    return replace(parts[0], image_names=tuple(name for part in parts for name in part.image_names), **joined)
 
 
 def side_by_side(results: Sequence[GradCAMResult]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def side_by_side(results: Sequence[GradCAMResult]) -> dict[str, Any]:
     peaks = [result.cam_max.tolist() for result in results]
     images = [
         {"path": path, "models": [_entry(r, i, peak[i]) for r, peak in zip(results, peaks, strict=True)]}
-        for i, path in enumerate(results[0].images)
+        for i, path in enumerate(results[0].image_names)
     ]
     return {"schema": "dia.gradcam/1", "models": [_about(result) for result in results], "images": images}
 
@@ -137,16 +137,16 @@ def check_same_images(results: Sequence[GradCAMResult]) -> None:
     if not results:
         raise AnalysisInputError("results", "there are no results; give at least one")
     for result in results[1:]:
-        if result.images != results[0].images:
+        if result.image_names != results[0].image_names:
             raise AnalysisInputError("results", f"{results[0].name} and {result.name} were given different images")
 
 
 def _entry(result: GradCAMResult, image: int, peak: float) -> dict[str, Any]:
     return {
         "name": result.name,
-        "predicted": result.classes[result.predicted[image]],
+        "predicted": result.class_names[result.predicted[image]],
         "score": float(result.score[image]),
-        "target": result.classes[result.target[image]],
+        "target": result.class_names[result.target[image]],
         "target_score": float(result.target_score[image]),
         "cam_max": peak,
         "empty": bool(result.empty[image]),
@@ -166,7 +166,7 @@ def _about(result: GradCAMResult) -> dict[str, Any]:
     }
 
 
-def labelled(results: Sequence[GradCAMResult]) -> xr.Dataset:
+def stack_arrays(results: Sequence[GradCAMResult]) -> xr.Dataset:
     """Several networks' maps for the same images, with names.
 
     `maps` (image, model, height, width) at the images' size; networks that take smaller images are upsampled to the
@@ -192,35 +192,35 @@ def labelled(results: Sequence[GradCAMResult]) -> xr.Dataset:
             **scores,
             **named,
         },
-        coords={"image": list(results[0].images), "model": [result.name for result in results]},
+        coords={"image": list(results[0].image_names), "model": [result.name for result in results]},
         attrs={"method": results[0].method},
     )
 
 
 def _named(result: GradCAMResult, key: str) -> np.ndarray:
-    return np.array([result.classes[number] for number in getattr(result, key)])
+    return np.array([result.class_names[number] for number in getattr(result, key)])
 
 
 def _padded(results: Sequence[GradCAMResult]) -> np.ndarray:
     rows, columns = (max(result.layer_maps.shape[axis] for result in results) for axis in (1, 2))
-    padded = np.full((len(results[0].images), len(results), rows, columns), np.nan, np.float32)
+    padded = np.full((len(results[0].image_names), len(results), rows, columns), np.nan, np.float32)
     for number, result in enumerate(results):
         padded[:, number, : result.layer_maps.shape[1], : result.layer_maps.shape[2]] = result.layer_maps
     return padded
 
 
-def summarise(results: Sequence[GradCAMResult], labels: Sequence[str | None] | None = None) -> str:
+def summarize(results: Sequence[GradCAMResult], labels: Sequence[str | None] | None = None) -> str:
     """A table of several networks' scores for the same images, and sentences on the maps.
 
     `labels` are the images' true classes, None where one is not known; wrong predictions are marked.
     """
     check_same_images(results)
     heads = ("image", "label", "network", "predicted", "score", "target", "its score", "map's peak")
-    known = labels or [None] * len(results[0].images)
+    known = labels or [None] * len(results[0].image_names)
     peaks = [result.cam_max.tolist() for result in results]
     rows = [
         _row(result, i, known[i], peak[i])
-        for i in range(len(results[0].images[:SHOWN]))
+        for i in range(len(results[0].image_names[:SHOWN]))
         for result, peak in zip(results, peaks, strict=True)
     ]
     lines = [row if any(known) else (row[0], *row[2:]) for row in (heads, *rows)]
@@ -228,17 +228,17 @@ def summarise(results: Sequence[GradCAMResult], labels: Sequence[str | None] | N
     table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines]
     if any(WRONG in line for line in table):
         table.append(f"{WRONG} a predicted class that is not the image's label")
-    more = len(results[0].images) - SHOWN
+    more = len(results[0].image_names) - SHOWN
     notes = [f"... and {more} more images."] if more > 0 else []
     return "\n".join([*table, *notes, *(note for result in results for note in _notes(result))])
 
 
 def _row(result: GradCAMResult, image: int, label: str | None, peak: float) -> tuple[str, ...]:
-    predicted, target = (result.classes[numbers[image]] for numbers in (result.predicted, result.target))
-    marked = f"{predicted} {WRONG}" if label in result.classes and label != predicted else predicted
+    predicted, target = (result.class_names[numbers[image]] for numbers in (result.predicted, result.target))
+    marked = f"{predicted} {WRONG}" if label in result.class_names and label != predicted else predicted
     numbers = (f"{result.score[image]:.3f}", target, f"{result.target_score[image]:.3f}")
     peak_text = "none" if result.empty[image] else f"{peak:.3g}"
-    return (result.images[image], label or "?", result.name, marked, *numbers, peak_text)
+    return (result.image_names[image], label or "?", result.name, marked, *numbers, peak_text)
 
 
 def _notes(result: GradCAMResult) -> Iterator[str]:
@@ -251,14 +251,14 @@ def _notes(result: GradCAMResult) -> Iterator[str]:
             f"earlier layer than {result.layer} for finer ones."
         )
     if result.empty.any():
-        some = [name for name, empty in zip(result.images, result.empty, strict=True) if empty]
+        some = [name for name, empty in zip(result.image_names, result.empty, strict=True) if empty]
         listed = ", ".join(some[:5]) + (", ..." if len(some) > 5 else "")
         yield (
-            f"{result.name}: {len(some)} of {len(result.images)} maps are zero everywhere ({listed}): nothing at "
+            f"{result.name}: {len(some)} of {len(result.image_names)} maps are zero everywhere ({listed}): nothing at "
             f"{result.layer} speaks for the class."
         )
 
 
 def _verdict(result: GradCAMResult, image: int) -> str:
-    text = f"{result.classes[result.target[image]]} {result.target_score[image]:.2f}"
+    text = f"{result.class_names[result.target[image]]} {result.target_score[image]:.2f}"
     return f"{text}, no positive evidence" if result.empty[image] else text

@@ -84,7 +84,7 @@ class MagnitudeStatistics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("moments", torch.zeros(3, dtype=torch.float64), joined)
+        self.add_state("moments", torch.zeros(3, dtype=torch.float64), merge_moments)
         self.add_state("zeros", torch.tensor(0), "sum")
         self.add_state("nonfinite", torch.tensor(0), "sum")
         self.add_state("smallest", torch.tensor(torch.inf, dtype=torch.float64), "min")
@@ -104,7 +104,7 @@ class MagnitudeStatistics(Metric):
         positive = _chosen(finite, finite > 0)
         self.nonfinite += len(magnitudes) - len(finite)
         self.zeros += len(finite) - len(positive)
-        self.moments = joined(torch.stack([self.moments, _moments(finite).cpu()]))
+        self.moments = merge_moments(torch.stack([self.moments, _moments(finite).cpu()]))
         if len(positive):
             self.smallest = torch.minimum(self.smallest, positive.min().cpu())
             self.largest = torch.maximum(self.largest, positive.max().cpu())
@@ -127,7 +127,7 @@ class MagnitudeStatistics(Metric):
         }
 
 
-def joined(parts: Float[Tensor, "part 3"]) -> Float[Tensor, "3"]:
+def merge_moments(parts: Float[Tensor, "part 3"]) -> Float[Tensor, "3"]:
     """Count, mean and sum of squared deviations of several parts taken together (Chan et al. 1979)."""
     counts, means, squares = parts.unbind(1)
     total = counts.sum()

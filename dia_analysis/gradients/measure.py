@@ -98,7 +98,7 @@ def network_gradients(
         stages=tuple(probes.result(number, None, stage.output.key) for number, stage in enumerate(stages, 1)),
         blocks=tuple(_block_results(probes, stages)) if per_block else (),
         mode=mode,
-        images=sum(sizes),
+        num_images=sum(sizes),
         batch_sizes=tuple(sorted(set(sizes), reverse=True)),
         loss_name=_one_loss({kind for kind, _ in losses}),
         loss=sum(loss for _, loss in losses) / sum(sizes),

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from dia_analysis.gradients.change import Change, Word, decades, told, word
+from dia_analysis.gradients.change import Change, Word, decades, decades_text, word
 from dia_analysis.gradients.losses import LossName
 from dia_analysis.gradients.magnitudes import LOWEST, PER_DECADE, Magnitudes
 from dia_analysis.gradients.seeds import OverSeeds, StageOverSeeds, by_network, finite
 from dia_analysis.probes.modes import Mode
-from dia_analysis.results.counted import counted
 from dia_analysis.results.display import Displayed, axes
 from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ class NetworkGradients:
     stages: tuple[PointGradients, ...]
     blocks: tuple[PointGradients, ...]
     mode: Mode
-    images: int
+    num_images: int
     batch_sizes: tuple[int, ...]
     loss_name: LossName
     loss: float
@@ -117,7 +117,7 @@ class NetworkGradients:
         """What the gradient is of, and how it was measured."""
         sizes = f"batches of {' and '.join(map(str, self.batch_sizes))}"
         mode = f"training mode, {sizes}" if self.mode == "training" else f"evaluation mode (each image's own), {sizes}"
-        images = counted(self.images, "image")
+        images = quantity(self.num_images, "image")
         return f"the {self.loss_name} summed over a batch; {images}, {mode}"
 
     @property
@@ -169,7 +169,7 @@ class NetworkGradients:
             if self.verdict == "inconclusive"
             else f"|g| {self.verdict}"
         )
-        middle = "is zero at both" if median is None else f"changes by {told(median)}"
+        middle = "is zero at both" if median is None else f"changes by {decades_text(median)}"
         return (
             f"{self.label}: {outcome}: from stage {self.stages[-1].stage} back to stage {self.stages[0].stage} its "
             f"mean changes by {mean:+.2f} decades (stage by stage {steps}), its median {middle}."
@@ -192,7 +192,7 @@ class NetworkGradients:
             "loss_name": self.loss_name,
             "loss": self.loss if isfinite(self.loss) else None,
             "mode": self.mode,
-            "images": self.images,
+            "images": self.num_images,
             "batch_size": max(self.batch_sizes),
             "batch_sizes": list(self.batch_sizes),
             "seed": self.seed,

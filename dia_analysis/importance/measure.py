@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from jaxtyping import Float32, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.importance import halves
@@ -16,11 +16,11 @@ from dia_analysis.importance.rows import ROWS_ARE, Rows, deviations, vectors
 from dia_analysis.importance.sample import ImageSample
 from dia_analysis.importance.scores import FIRST_FAR, Importance, beyond_two_nearest, if_flat
 from dia_analysis.probes.stages import StageMaps
-from dia_analysis.probes.stream import stream_stages
-from dia_analysis.results.counted import counted
 from dia_analysis.results.display import Displayed, axes
 from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
+from dia_analysis.store.source import Source, open_source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,17 +38,17 @@ class StageGini:
     """One stage. The target in place i of the arrays is layer i + 2, the source in place j is layer j + 1.
 
     `numbers` holds the raw values by fold and half (see Importance), None for a stage without two layers or without
-    rows. `rows` were drawn from `images` images, `elements` of each; `left_out` images had values that are not finite.
-    `varying` says by layer how many of its elements differ between images. `constant` layers, counted from 1, have the
-    same value in all rows. `between_channels` is the share of the layers' variance that lies between the channels'
-    means, which says nothing about images and which centred rows are free of; None for whole vectors. `explained` is
-    the share of the vectors' variance that their principal components hold; None for pairs.
+    rows. `rows` were drawn from `num_images` images, `elements` of each; `left_out` images had values that are not
+    finite. `varying` says by layer how many of its elements differ between images. `constant` layers, counted from 1,
+    have the same value in all rows. `between_channels` is the share of the layers' variance that lies between the
+    channels' means, which says nothing about images and which centred rows are free of; None for whole vectors.
+    `explained` is the share of the vectors' variance that their principal components hold; None for pairs.
     """
 
     stage: int
     kind: str
     layers: tuple[tuple[str, int], ...]
-    images: int
+    num_images: int
     elements: int
     rows: int
     left_out: int
@@ -65,7 +65,7 @@ class StageGini:
     def importance_interval(self) -> tuple[np.ndarray, np.ndarray]:
         """The ends of each importance's 95 % interval over samples of so many images: (target, source)."""
         shape = self.importance().shape
-        low, high = halves.interval(self.importance(), self._halves(), self.images)
+        low, high = halves.interval(self.importance(), self._halves(), self.num_images)
         return np.broadcast_to(low, shape).clip(0, 1), np.broadcast_to(high, shape).clip(0, 1)
 
     def permutation(self) -> np.ndarray:
@@ -106,7 +106,7 @@ class StageGini:
         kept = np.isfinite(self.far())
         if not kept.any():
             return None
-        low, high = halves.interval(self.far()[kept].mean(), self.far_halves()[..., kept].mean(-1), self.images)
+        low, high = halves.interval(self.far()[kept].mean(), self.far_halves()[..., kept].mean(-1), self.num_images)
         return (max(float(low), 0.0), min(float(high), 1.0)) if np.isfinite(low) else None
 
     def unpredicted(self) -> tuple[int, ...]:
@@ -141,7 +141,7 @@ class StageGini:
             "beyond_two_nearest_if_flat": _number(self.beyond_if_flat()),
             "permutation": _triangle(self.permutation()),
             "above_null": self._judged(),
-            "images": self.images,
+            "images": self.num_images,
             "elements": self.elements,
             "rows": self.rows,
             "left_out": self.left_out,
@@ -206,10 +206,10 @@ class StageGini:
 
 @dataclass(frozen=True)
 class GiniResult(Displayed):
-    """What `gini_importance` found, with one kind of rows."""
+    """What `measure_importance` found, with one kind of rows."""
 
     stages: tuple[StageGini, ...]
-    images: int
+    num_images: int
     rows: Rows
     provenance: Provenance
 
@@ -218,7 +218,7 @@ class GiniResult(Displayed):
         return {
             "schema": "dia.gini/1",
             **self.provenance.to_dict(),
-            "images": self.images,
+            "images": self.num_images,
             "rows": self.rows,
             "stages": [stage.to_dict() for stage in self.stages],
         }
@@ -258,11 +258,12 @@ class GiniResult(Displayed):
             stage.to_xarray().to_netcdf(folder / f"{prefix}stage{stage.stage}.nc", engine="scipy")
 
 
-def gini_importance(
-    model: nn.Module,
-    batches: Tensor | Iterable[Any],
+def measure_importance(
+    source: Source,
+    batches: Tensor | Iterable[Any] | None = None,
     *,
     points: str | Iterable[str] | None = None,
+    batch_size: int | None = None,
     rows: Rows = "centred",
     seed: int = 0,
     provenance: Provenance | None = None,
@@ -270,18 +271,33 @@ def gini_importance(
 ) -> GiniResult:
     """Measure how much each earlier layer of a stage tells a random forest about each later one's attention map.
 
-    `batches` yields the network's input (batch, channel, height, width), alone or first in a tuple; it is moved to
-    the network's device. `points` are shell patterns of module names, by default every attention gate, which is h_t
-    in DIA-LSTM. `rows`: "centred", a row for every (image, channel) pair, each channel's mean over the images
-    subtracted, divided by its standard deviation; "raw", the same as captured, where forests mostly recognise the
-    channel; "vector", a row for every image, each layer its whole vector. At most 16,384 pairs, 64 of an image, or
-    1,024 images are kept. `seed` gives the forests of scikit-learn's `random_state`.
-    `progress` is told how many layers are finished, of how many. The network is left as it was.
-    Raises AnalysisInputError for unknown rows, if nothing can be captured, or if `batches` is empty.
+    At most 16,384 (image, channel) pairs, 64 of an image, or 1,024 images are kept. A network is left as it was.
+
+    Args:
+        source: A network, or a capture store (or its path).
+        batches: The network's input (batch, channel, height, width), alone or first in a tuple; it is moved to the
+            network's device. None for a store.
+        points: Shell patterns of module names, by default every attention gate, which is h_t in DIA-LSTM. None for a
+            store.
+        batch_size: How many images are read from a store at a time, by default as many as were captured at a time.
+        rows: "centred", a row for every (image, channel) pair, each channel's mean over the images subtracted, divided
+            by its standard deviation; "raw", the same as captured, where forests mostly recognize the channel;
+            "vector", a row for every image, each layer its whole vector.
+        seed: Gives the forests of scikit-learn's `random_state`.
+        provenance: Where the network and the images come from; a store has its own.
+        progress: Is told how many layers are finished, of how many.
+
+    Returns:
+        Gini importance of each earlier layer for each later one, by stage, with its null and intervals.
+
+    Raises:
+        AnalysisInputError: Unknown rows, nothing can be captured, there are no images, or the path is no whole capture
+            store.
     """
     collector = GiniCollector(rows=rows, seed=seed)
-    stream_stages(model, batches, collector.add, points=points)
-    return collector.result(provenance, progress)
+    stream, known = open_source(source, batches, points, batch_size)
+    stream(collector.add)
+    return collector.result(provenance or known, progress)
 
 
 class GiniCollector:
@@ -335,7 +351,7 @@ class GiniCollector:
             stage=number,
             kind=first.kind,
             layers=first.layers,
-            images=len(maps),
+            num_images=len(maps),
             elements=maps.shape[2],
             rows=rows,
             left_out=int(sample.left_out),
@@ -418,12 +434,12 @@ def _row(stage: StageGini) -> tuple[str, ...]:
 def _notes(stage: StageGini, rows: Rows) -> list[str]:
     name, notes = f"Stage {stage.stage}", []
     if stage.left_out:
-        notes.append(f"{name}: left out for values that are not finite: {counted(stage.left_out, 'image')}.")
+        notes.append(f"{name}: left out for values that are not finite: {quantity(stage.left_out, 'image')}.")
     if len(stage.layers) == 1:
         notes.append(f"{name} has one attention layer ({stage.layers[0][0]}), so no forest was grown.")
     elif stage.numbers is None:
         least = f"at least 2 {'are' if rows == 'raw' else 'images are'} needed"
-        notes.append(f"{name} has {counted(stage.rows, 'row')}, too few for a forest; {least}.")
+        notes.append(f"{name} has {quantity(stage.rows, 'row')}, too few for a forest; {least}.")
     else:
         notes += [f"{name}{rest}" for rest in _reservations(stage, rows)]
     return notes
@@ -476,7 +492,8 @@ def _predictions(stage: StageGini, rows: Rows) -> list[str]:
         )
     elif rows == "vector" and len(weak):
         notes.append(
-            f": R² below {NO_RULE} for {where}: not predicted for other images, from {counted(stage.images, 'image')}."
+            f": R² below {NO_RULE} for {where}: not predicted for other images, from "
+            f"{quantity(stage.num_images, 'image')}."
         )
     elif rows == "raw" and between > 0.5:
         notes.append(

@@ -102,7 +102,7 @@ def _points(shares: Shares, result: GiniResult) -> str:
 
 
 def _images(results: Iterable[GiniResult]) -> int:
-    return min(stage.images for result in results for stage in result.stages)
+    return min(stage.num_images for result in results for stage in result.stages)
 
 
 def _groups(known: Mapping[str, Shares], attention: Mapping[str, Attention]) -> Groups:
@@ -187,7 +187,9 @@ def cam_finding(
     """Do networks look at the same places, and do their maps pass the checks? `checks` is None if there were none."""
     alike = [_alike(a, b) for a, b in combinations(results, 2)]
     empty = [
-        f"{r.empty.sum()} of {len(r.images)} maps of {r.name} are zero everywhere." for r in results if r.empty.any()
+        f"{r.empty.sum()} of {len(r.image_names)} maps of {r.name} are zero everywhere."
+        for r in results
+        if r.empty.any()
     ]
     text = " ".join([*(sentence for sentence, _ in alike), *empty, *_trusted(checks, agreements)])
     numbers = ", ".join(f"{rho:.2f}" for _, rho in alike if rho is not None)
@@ -200,7 +202,7 @@ def _alike(a: GradCAMResult, b: GradCAMResult) -> tuple[str, float | None]:
     """How the maps of two networks for the same images correlate, where both say something; mean over the images."""
     if a.size != b.size:
         return f"The maps of {a.name} and {b.name} have different sizes.", None
-    pairs = zip(a.maps.reshape(len(a.images), -1), b.maps.reshape(len(b.images), -1), strict=True)
+    pairs = zip(a.maps.reshape(len(a.image_names), -1), b.maps.reshape(len(b.image_names), -1), strict=True)
     rho = _mean([np.corrcoef(x, y)[0, 1] for x, y in pairs if np.ptp(x) and np.ptp(y)])
     if rho is None:
         return f"The maps of {a.name} and {b.name} cannot be compared: one of them is always empty.", None
@@ -218,7 +220,7 @@ def _trusted(checks: Sequence[TrustChecks] | None, agreements: Sequence[Agreemen
 
 
 def _passes(check: TrustChecks) -> bool:
-    return bool(check.randomisation.depends_on_weights and check.road.better_than_random)
+    return bool(check.randomization.depends_on_weights and check.road.better_than_random)
 
 
 def _as_sentence(warning: str) -> str:

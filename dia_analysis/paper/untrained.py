@@ -16,28 +16,27 @@ NO_LAYERS = "There is no defined correlation, so nothing can be said about share
 
 @dataclass(frozen=True)
 class Training:
-    """What shows that a network was trained: whether its training is `recorded`, and its answers on labelled images.
+    """What shows that a network was trained: whether its training is `recorded`, and its answers on labeled images.
 
-    Of `images` it got `correct` right; `classes` is the number of its classes. Without labels that it knows, `images`
-    is 0.
+    Of `num_images` it got `correct` right. Without labels that it knows, `num_images` is 0.
     """
 
     recorded: bool
     correct: int
-    images: int
-    classes: int
+    num_images: int
+    num_classes: int
 
     @property
     def accuracy(self) -> float | None:
         """The share that it got right."""
-        return self.correct / self.images if self.images else None
+        return self.correct / self.num_images if self.num_images else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Wilson's 95 % interval of the accuracy (Wilson 1927)."""
-        if not self.images:
+        if not self.num_images:
             return None
-        return wilson(self.correct / self.images, float(self.images), NORMAL)
+        return wilson(self.correct / self.num_images, float(self.num_images), NORMAL)
 
     def doubt(self) -> str | None:
         """Why it is not known to be trained; None if it is."""
@@ -46,11 +45,11 @@ class Training:
         if self.interval is None:
             return "these images have no labels that the network knows, so its accuracy cannot show that it was trained"
         low, high = self.interval
-        if low > 1 / self.classes:
+        if low > 1 / self.num_classes:
             return None
         return (
-            f"its accuracy on these images, {self.correct / self.images:.1%} (95% interval {low:.1%} to {high:.1%}), "
-            f"is not above chance, {1 / self.classes:.1%}"
+            f"its accuracy on these images, {self.accuracy:.1%} (95% interval {low:.1%} to {high:.1%}), "
+            f"is not above chance, {1 / self.num_classes:.1%}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +57,7 @@ class Training:
         return {
             "recorded": self.recorded,
             "correct": self.correct,
-            "images": self.images,
+            "images": self.num_images,
             "accuracy": self.accuracy,
             "accuracy_interval": None if self.interval is None else list(self.interval),
         }
@@ -171,6 +170,8 @@ class BesideUntrained:
         return self.training.doubt() or ONE_RUN
 
     def _mean(self, r: float) -> str:
+        if self.before is None and self.training is not None:
+            return f"Mean r is {r:z.2f}; the network before training is not given."
         if self.before is None:
             return (
                 f"Mean r is {r:z.2f}. A store holds nothing from before training to compare with: correlation --ckpt "
@@ -249,7 +250,7 @@ def _broken(result: CorrelationResult) -> list[str]:
         module
         for stage in result.stages
         for (module, _), count in zip(stage.layers, stage.not_finite.tolist(), strict=True)
-        if count == result.images
+        if count == result.num_images
     ]
     if not names:
         return []

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dia_analysis.distributed import together
+from dia_analysis.distributed import from_first
 from dia_analysis.errors import AnalysisInputError
 
 MANIFEST = "manifest.json"
@@ -101,10 +101,10 @@ def hold(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hold_together(path: Path) -> Iterator[None]:
+def hold_by_first(path: Path) -> Iterator[None]:
     """`hold` by the first of several processes; what it raises, all raise."""
     with ExitStack() as held:
-        together(lambda: held.enter_context(hold(path)))
+        from_first(lambda: held.enter_context(hold(path)))
         yield
 
 

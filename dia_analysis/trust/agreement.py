@@ -108,7 +108,7 @@ class AgreementResult(TrustResult):
         return ax
 
 
-def agreement(results: Sequence[GradCAMResult], provenance: Provenance | None = None) -> AgreementResult:
+def measure_agreement(results: Sequence[GradCAMResult], provenance: Provenance | None = None) -> AgreementResult:
     """Do several training runs of one architecture look at the same things?
 
     Give the results of `gradcam` for the same images (best with one `target` for all). Raises AnalysisInputError for
@@ -131,10 +131,10 @@ def agreement(results: Sequence[GradCAMResult], provenance: Provenance | None = 
 def _compare(a: GradCAMResult, b: GradCAMResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rank correlation, SSIM, and rank correlation with the next image, for each image."""
     same = a.target == b.target
-    rho, alike, other = np.full((3, len(a.images)), np.nan)
+    rho, alike, other = np.full((3, len(a.image_names)), np.nan)
     for i in np.flatnonzero(same):  # one by one: maps at the images' size are large
         mine, theirs = a.take([i]).maps, b.take([i]).maps
         rho[i], alike[i] = spearman(mine, theirs)[0], ssim(mine, theirs)[0]
-        if len(a.images) > 1:
-            other[i] = spearman(mine, b.take([(i + 1) % len(a.images)]).maps)[0]
+        if len(a.image_names) > 1:
+            other[i] = spearman(mine, b.take([(i + 1) % len(a.image_names)]).maps)[0]
     return rho, alike, other

@@ -1,6 +1,6 @@
 """Can a heatmap be believed? What the results of the three checks have in common.
 
-The checks: `randomisation_check` (destroyed weights), `road_check` (removed evidence), `agreement` (other runs).
+`check_randomization` destroys weights, `check_road` removes evidence, `measure_agreement` compares runs.
 """
 
 from abc import abstractmethod

@@ -1,12 +1,15 @@
 """The checks of one network's maps together: does it pass, and if not, the one line that says so."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dia_analysis.trust.agreement import AgreementResult
-from dia_analysis.trust.randomization import RandomisationResult
-from dia_analysis.trust.road import RoadResult
+from torch import Tensor, nn
+
+from dia_analysis.explain.results import GradCAMResult
+from dia_analysis.trust.agreement import AgreementResult, measure_agreement
+from dia_analysis.trust.randomization import RandomizationResult, check_randomization
+from dia_analysis.trust.road import RoadResult, check_road
 
 
 @dataclass(frozen=True)
@@ -14,18 +17,18 @@ class TrustChecks:
     """The checks of the maps of the network `name`.
 
     A check fails if it says no; one that is uncertain fails nothing. The limits: a rank correlation of 0.5 or more
-    with the intact network's maps when every weight is noise (`RandomisationResult.depends_on_weights`); removing
+    with the intact network's maps when every weight is noise (`RandomizationResult.depends_on_weights`); removing
     what the maps mark lowers the score no more than removing the rest (`RoadResult.better_than_random`).
     """
 
     name: str
-    randomisation: RandomisationResult
+    randomization: RandomizationResult
     road: RoadResult
 
     def failures(self) -> list[str]:
         """What the maps fail, in words."""
         failed = []
-        if self.randomisation.depends_on_weights is False:
+        if self.randomization.depends_on_weights is False:
             failed.append("they stay the same when the weights are destroyed")
         if self.road.better_than_random is False:
             failed.append("removing what they mark lowers the score no more than removing the rest")
@@ -34,7 +37,7 @@ class TrustChecks:
     @property
     def passed(self) -> bool:
         """Whether every check says yes; one that is uncertain leaves it open."""
-        return bool(self.randomisation.depends_on_weights and self.road.better_than_random)
+        return bool(self.randomization.depends_on_weights and self.road.better_than_random)
 
     def verdict(self) -> str:
         """Passed, failed or uncertain, in a line."""
@@ -43,7 +46,7 @@ class TrustChecks:
         if failed := self.failures():
             return f"Failed: {'; '.join(failed)}."
         checks = {
-            "destroyed weights": self.randomisation.depends_on_weights,
+            "destroyed weights": self.randomization.depends_on_weights,
             "removed evidence": self.road.better_than_random,
         }
         passed = [name for name, said in checks.items() if said]
@@ -52,12 +55,12 @@ class TrustChecks:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        checks = {"randomisation": self.randomisation.to_dict(), "road": self.road.to_dict()}
+        checks = {"randomization": self.randomization.to_dict(), "road": self.road.to_dict()}
         return {"name": self.name, **checks, "passed": self.passed, "failures": self.failures()}
 
     def summary(self) -> str:
         """What came out, in words."""
-        return f"{self.randomisation.summary()}\n{self.road.summary()}\n{self.verdict()}"
+        return f"{self.randomization.summary()}\n{self.road.summary()}\n{self.verdict()}"
 
 
 def warnings(checks: Sequence[TrustChecks], agreements: Sequence[AgreementResult]) -> list[str]:
@@ -74,3 +77,19 @@ def warnings(checks: Sequence[TrustChecks], agreements: Sequence[AgreementResult
                 "things."
             )
     return lines
+
+
+def check_maps(
+    model: nn.Module, images: Tensor, result: GradCAMResult, *, seed: int = 0, **options: Any
+) -> TrustChecks:
+    """Check a network's maps of images; `result` holds them, made with the options of these images and maybe more."""
+    given = {**options, "target": result.target[: len(images)], "seed": seed, "provenance": result.provenance}
+    return TrustChecks(result.name, check_randomization(model, images, **given), check_road(model, images, **given))
+
+
+def agreements(results: Sequence[GradCAMResult], networks: Sequence[Hashable]) -> tuple[AgreementResult, ...]:
+    """Compare the maps of runs of one network, where there are two or more: those whose `networks` are equal."""
+    groups: dict[Any, list[GradCAMResult]] = {}
+    for network, result in zip(networks, results, strict=True):
+        groups.setdefault((network, result.layer, result.layer_maps.shape, result.size), []).append(result)
+    return tuple(measure_agreement(same, same[0].provenance) for same in groups.values() if len(same) > 1)

@@ -33,7 +33,7 @@ Explain = Callable[[nn.Module, Tensor, np.ndarray], Float[np.ndarray, "image hei
 
 
 @dataclass(frozen=True)
-class RandomisationResult(TrustResult):
+class RandomizationResult(TrustResult):
     """How alike maps stay while weights are destroyed: `spearman` and `ssim` (draw, step, image), NaN without a map.
 
     At each step all weights from the output down to `modules[step]` are noise, `shares[step]` of all parameters.
@@ -41,7 +41,7 @@ class RandomisationResult(TrustResult):
     common without being the same.
     """
 
-    file = "randomisation"
+    file = "randomization"
     modules: tuple[str, ...]
     shares: tuple[float, ...]
     spearman: Float[np.ndarray, "draw step image"]
@@ -120,7 +120,7 @@ class RandomisationResult(TrustResult):
         last = self.spearman[:, -1]
         lost = f"; {missing(last)} of {last.size} vanish" if missing(last) and self.final_spearman is not None else ""
         verdict = VERDICTS[self.depends_on_weights]
-        return f"Randomisation: with every weight replaced by noise, {alike}{context}{lost}: {verdict}."
+        return f"Randomization: with every weight replaced by noise, {alike}{context}{lost}: {verdict}."
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the similarity to the original map, step by step."""
@@ -137,7 +137,7 @@ class RandomisationResult(TrustResult):
         return ax
 
 
-def randomisation_check(
+def check_randomization(
     model: nn.Module,
     images: Float[Tensor, "image channel height width"],
     *,
@@ -150,8 +150,8 @@ def randomisation_check(
     draws: int = 3,
     seed: int = 0,
     provenance: Provenance | None = None,
-) -> RandomisationResult:
-    """Does the map change when the weights are destroyed? Cascading randomisation (Adebayo et al. 2018).
+) -> RandomizationResult:
+    """Does the map change when the weights are destroyed? Cascading randomization (Adebayo et al. 2018).
 
     From the classifier down, in `steps` steps, parameters become noise of the same mean and spread, in `draws`
     random ways; each time the maps of the same classes are compared with the intact network's. `explain(model,
@@ -174,7 +174,7 @@ def randomisation_check(
             modules.append(step.module)
             shares.append(step.share)
     shape = (draws, -1, len(images))
-    return RandomisationResult(
+    return RandomizationResult(
         modules=tuple(modules[: len(modules) // draws]),
         shares=tuple(shares[: len(shares) // draws]),
         spearman=np.reshape(rho, shape),

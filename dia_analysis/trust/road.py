@@ -136,7 +136,7 @@ class RoadResult(TrustResult):
         return ax
 
 
-def road_check(
+def check_road(
     model: nn.Module,
     images: Float[Tensor, "image channel height width"],
     *,

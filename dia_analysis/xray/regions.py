@@ -11,10 +11,10 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.counted import counted
 from dia_analysis.results.display import Displayed, axes
 from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import LEAST, Estimate, Patients, runs_and_patients
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ class NetworkShares:
     """What one network's maps give: `shares` (image, region), NaN for a map that is zero everywhere.
 
     `network` is the same for networks that differ in their training's seed only; `correct` says which images it
-    classified rightly.
+    classified rightly, None if that is not known.
     """
 
     name: str
     network: str
     shares: Float[np.ndarray, "image region"]
-    correct: Bool[np.ndarray, "image"]
+    correct: Bool[np.ndarray, "image"] | None
     provenance: Provenance = field(default_factory=Provenance)
 
     def chosen(self, subset: Subset) -> Bool[np.ndarray, "image"]:
@@ -99,7 +99,10 @@ class NetworkShares:
 
     def of(self, subset: Subset) -> Bool[np.ndarray, "image"]:
         """Which images belong to a subset."""
-        return {"all": np.ones_like(self.correct), "correct": self.correct, "wrong": ~self.correct}[subset]
+        everything = np.ones(len(self.shares), dtype=bool)
+        if subset == "all" or self.correct is None:
+            return everything if subset == "all" else ~everything
+        return self.correct if subset == "correct" else ~self.correct
 
     @property
     def empty(self) -> Bool[np.ndarray, "image"]:
@@ -144,7 +147,7 @@ class RegionsResult(Displayed):
 
     source: Source
     regions: tuple[str, ...]
-    images: tuple[str, ...]
+    image_names: tuple[str, ...]
     patients: tuple[str, ...]
     areas: Float[np.ndarray, "image region"]
     outlines: Float[np.ndarray, "region height width"]
@@ -189,7 +192,7 @@ class RegionsResult(Displayed):
     @property
     def patients_known(self) -> bool:
         """Whether it is known which images are of one patient."""
-        return self.patients != self.images
+        return self.patients != self.image_names
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.regions/1."""
@@ -201,7 +204,7 @@ class RegionsResult(Displayed):
             "approximate": self.source == "prior",
             "about": SOURCES[self.source],
             "regions": list(self.regions),
-            "images": len(self.images),
+            "images": len(self.image_names),
             "patients": len(set(self.patients)),
             "without_mask": list(self.left_out),
             "layer": self.layer,
@@ -223,25 +226,29 @@ class RegionsResult(Displayed):
         }
 
     def to_xarray(self) -> xr.Dataset:
-        """The raw values: shares (checkpoint, image, region), correct (checkpoint, image), areas (image, region)."""
+        """The raw values: shares (checkpoint, image, region), correct (checkpoint, image), areas (image, region).
+
+        `correct` is 1, 0, or -1 where that is not known.
+        """
+        correct = [np.full(len(m.shares), -1) if m.correct is None else m.correct for m in self.members]
         return xr.Dataset(
             {
                 "shares": (("checkpoint", "image", "region"), np.stack([m.shares for m in self.members])),
-                "correct": (("checkpoint", "image"), np.stack([m.correct for m in self.members]).astype(np.int8)),
+                "correct": (("checkpoint", "image"), np.stack(correct).astype(np.int8)),
                 "areas": (("image", "region"), self.areas),
                 "patient": ("image", list(self.patients)),
             },
             coords={
                 "checkpoint": [m.name for m in self.members],
-                "image": list(self.images),
+                "image": list(self.image_names),
                 "region": list(self.regions),
             },
         )
 
     def summary(self) -> str:
         """A table per network, and what was left out."""
-        images = counted(len(self.images), "image")
-        whose = f" of {counted(len(set(self.patients)), 'patient')}" if self.patients_known else ""
+        images = quantity(len(self.image_names), "image")
+        whose = f" of {quantity(len(set(self.patients)), 'patient')}" if self.patients_known else ""
         head = (
             f"Where the evidence of {images}{whose} lies, at {self.layer or 'the layer explained'}: mean share, 95 % "
             "interval, the number of maps, and how many times the share of a uniform map (area)."
@@ -254,7 +261,7 @@ class RegionsResult(Displayed):
         counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
         runs = f", {len(members)} runs" if len(members) > 1 else ""
         columns = [self.shares(name, subset) for subset in SUBSETS]
-        heads = [f"{s} ({counted(counts[s], 'map')})" for s in SUBSETS]
+        heads = [f"{s} ({quantity(counts[s], 'map')})" for s in SUBSETS]
         cells = [[column[region].text() for region in self.regions] for column in columns]
         widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells, strict=True)]
         lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} {_row(heads, widths)}"]
@@ -266,14 +273,14 @@ class RegionsResult(Displayed):
     def notes(self) -> list[str]:
         """What was left out, in sentences."""
         notes = [
-            f"{member.name}: {int(member.empty.sum())} of {len(self.images)} maps are zero everywhere and left out."
+            f"{member.name}: {member.empty.sum()} of {member.empty.size} maps are zero everywhere and left out."
             for member in self.members
             if member.empty.any()
         ]
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
             verb = "has no mask and is" if len(self.left_out) == 1 else "have no mask and are"
-            notes.append(f"{counted(len(self.left_out), 'image')} {verb} left out ({some}).")
+            notes.append(f"{quantity(len(self.left_out), 'image')} {verb} left out ({some}).")
         return [*notes, *self._about_intervals()]
 
     def _about_intervals(self) -> list[str]:

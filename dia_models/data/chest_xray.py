@@ -1,4 +1,4 @@
-"""The chest X-rays of Kermany et al. 2018: which images are of one patient, what is no X-ray, the paper's numbers."""
+"""The chest X-rays of Kermany et al. 2018 and which of them are of one patient."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -13,12 +13,6 @@ GROUPING = (
     "otherwise is a patient of its own"
 )
 COLORED = 8.0  # levels; a gray picture stored as a color JPEG stays below 2
-TABLE_XI = {  # accuracy in percent by the kind of attention: pneumonia, normal, all
-    "": (97.8, 52.5, 81.4),
-    "se": (99.2, 60.8, 85.3),
-    "dia_lstm": (99.4, 71.1, 89.2),
-    "dia_lstm_light": (99.4, 63.7, 86.6),
-}
 
 
 def patient(name: str) -> str:

@@ -109,7 +109,7 @@ class AttachedAttention(nn.ModuleList):
 
     def __init__(self, stages: Iterable[nn.Module]):
         super().__init__(stages)
-        self.key = object()  # the same for the replicas that DataParallel makes, another one for a deep copy
+        self.key = _Key()  # the same for the replicas that DataParallel makes, another one for a deep copy
         self.ends: tuple[tuple[str, ...], ...] = ()
         self.handles: list[RemovableHandle] = []  # pickled with us, so that later hooks get other numbers than ours
 
@@ -128,6 +128,10 @@ class AttachedAttention(nn.ModuleList):
         raise ModelInputError(
             "model", "the network runs its children one after the other; attach to a network inside it, or wrap it"
         )
+
+
+class _Key:
+    """What tells one attached attention from another. Not a plain object(), by which torch.compile can find nothing."""
 
 
 class _Pass:
@@ -173,11 +177,11 @@ class _Pass:
 _local = threading.local()
 
 
-def _passes() -> dict[object, _Pass]:
+def _passes() -> dict[_Key, _Pass]:
     """The running passes of this thread, by the attached attention's key."""
     if not hasattr(_local, "passes"):
         _local.passes = {}
-    passes: dict[object, _Pass] = _local.passes
+    passes: dict[_Key, _Pass] = _local.passes
     return passes
 
 
