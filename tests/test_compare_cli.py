@@ -8,12 +8,13 @@ import pytest
 import torch
 from test_cli import analyze, failure, images, plain_checkpoint, train
 
-from cli.analyses.gradient_pairs import Ratio, dia_lstm_beside_plain, finding
+from cli.analyses.gradient_pairs import dia_lstm_beside_plain, finding
 from cli.common.images import in_even_batches
 from cli.common.networks import candidates, run_files
 from cli.common.options import NetworkOptions
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
 from dia_analysis.gradients.magnitudes import BINS
+from dia_analysis.paper.gradient_pairs import Ratio
 from dia_models import Checkpoint, ModelSpec, create_model
 from dia_models.data import Preprocessing, default_preprocessing, evenly_spaced, open_data
 from dia_models.factory import without_attention

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 import figures
-from cli.analyses.gradient_pairs import PAPER, Pair, dia_lstm_beside_plain
+from cli.analyses.gradient_pairs import dia_lstm_beside_plain
 from cli.common.images import SelectedImages
 from cli.common.networks import Candidate
 from cli.common.publish import Found, Out
 from dia_analysis import GradientResult, NetworkGradients, network_gradients
+from dia_analysis.paper.gradient_pairs import PAPER, Pair
 from dia_analysis.probes.modes import Mode
 from dia_analysis.results.output import write_json
 from dia_analysis.results.words import quantity
