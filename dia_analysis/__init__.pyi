@@ -1,10 +1,5 @@
-from .correlation.measure import (
-    CorrelationResult,
-    PearsonBetweenLayers,
-    StageCorrelation,
-    measure_correlation,
-    pearson,
-)
+from .correlation.measure import measure_correlation
+from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import FlopCount, count_flops, flop_count
 from .cost.measure import (
     CostResult,
@@ -21,11 +16,13 @@ from .explain.results import GradCAMResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
-from .importance.measure import GiniCollector, GiniResult, StageGini, measure_importance
+from .importance.measure import GiniCollector, measure_importance
+from .importance.results import GiniResult, StageGini
 from .probes.capture import Record, Records, capture
 from .probes.points import find_points, match_points
 from .probes.stages import StageMaps, group_stages
 from .results.provenance import Provenance
+from .statistics.pearson import PearsonBetweenLayers, pearson
 from .store.reader import CaptureStore, stream_store
 from .store.writer import ImageList, write_store
 from .trust.agreement import AgreementResult, measure_agreement

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from dia_analysis import CorrelationResult, StageCorrelation
-from figures.style import COLOURS, COLUMN, styled
+from dia_analysis.results.style import COLORS, COLUMN, styled
 
 SHOWN = 4  # layers of a stage that are drawn; of more, the first ones and the last
-BLOCK, MODULE = COLOURS[5], COLOURS[4]
+BLOCK, MODULE = COLORS[5], COLORS[4]
 WIDTH, HEIGHT, PITCH, GAP = 0.7, 0.5, 1.0, 0.5
 
 

@@ -9,11 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from dia_analysis import GiniResult, StageGini
+from dia_analysis.results.style import COLORS, COLUMN, styled
 from figures.gini import about_rows
-from figures.style import COLOURS, COLUMN, styled
 
 WIDEST = 3.0  # points, of an arc for an importance of 1
-EXPLICIT, IMPLICIT, UNSURE = "0.2", COLOURS[0], "0.75"
+EXPLICIT, IMPLICIT, UNSURE = "0.2", COLORS[0], "0.75"
 
 
 @styled

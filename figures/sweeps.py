@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, spread_text
-from figures.style import COLOURS, COLUMN, styled
+from dia_analysis.results.style import COLORS, COLUMN, styled
 
 DODGE = 0.06
 COUNTED = re.compile(r"(.+), (\d+) blocks?")
@@ -32,7 +32,7 @@ def by_batch_size(result: SweepResult) -> Figure:
         if match := BATCHED.fullmatch(cell.variant):
             kinds[match[1]].append((int(match[2]), cell))
     details = next((run.details for run in result.runs if run.details), {})
-    for place, (colour, marker, (kind, points)) in enumerate(zip(COLOURS, "osD^v", kinds.items(), strict=False)):
+    for place, (colour, marker, (kind, points)) in enumerate(zip(COLORS, "osD^v", kinds.items(), strict=False)):
         sizes, cells = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         means, stds = zip(*((c.score.mean, np.nan_to_num(c.score.std)) for c in cells), strict=True)
         beside = np.array(sizes) * (1 + DODGE * place)  # so that no bar hides another
@@ -67,7 +67,7 @@ def by_blocks(result: SweepResult) -> Figure:
             kinds[match[1]].append((int(match[2]), cell))
         else:
             ax.axhline(cell.score.mean, color="0.5", ls="--", lw=0.8, label=cell.variant)
-    for place, (colour, marker, (kind, points)) in enumerate(zip(COLOURS, "osD^v", kinds.items(), strict=False)):
+    for place, (colour, marker, (kind, points)) in enumerate(zip(COLORS, "osD^v", kinds.items(), strict=False)):
         counts, cells = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         means, stds = zip(*((c.score.mean, np.nan_to_num(c.score.std)) for c in cells), strict=True)
         beside = np.array(counts) + DODGE * place  # so that no bar hides another
@@ -92,7 +92,7 @@ def along_training(result: SweepResult) -> Figure:
     }
     figure = Figure(figsize=(COLUMN, 0.62 * COLUMN), layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
-    for colour, (variant, cell) in zip(COLOURS, cells.items(), strict=False):
+    for colour, (variant, cell) in zip(COLORS, cells.items(), strict=False):
         own = [run for run in runs if run.variant == variant]
         _curve(accuracy, own, "val_accuracy", 100, colour, f"{variant} (test {spread_text(cell.score)})")
         _curve(loss, own, "train_loss", 1, colour, None)

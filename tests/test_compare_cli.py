@@ -8,10 +8,11 @@ import pytest
 import torch
 from test_cli import analyze, failure, images, plain_checkpoint, train
 
-from cli.analyses.gradient_pairs import Ratio, dia_lstm_beside_plain, finding
+from cli.analyses.gradients import beside_plain
 from cli.common.networks import candidates, in_even_batches, run_files
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
 from dia_analysis.gradients.magnitudes import BINS
+from dia_analysis.paper.gradient_pairs import Ratio
 from dia_models import Checkpoint, ModelSpec, create_model
 from dia_models.data import Preprocessing, evenly_spaced, open_data, suited
 from dia_models.factory import without_attention
@@ -36,7 +37,8 @@ def test_gradients_of_fresh_networks_beside_a_checkpoint(tmp_path, capsys):
     assert f"  cifar_resnet20_dia_lstm (without skip connections, {over}): mean x " in out
     assert "\x1b" not in out + err
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    drawn = {f"fig13-{figure}.{kind}" for figure in ("distribution", "blocks") for kind in ("png", "pdf")}
+    figures = ("gradients", "fig13-distribution", "fig13-blocks")
+    drawn = {f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf")}
     arrays = {f"network{number}.nc" for number in range(1, 8)}
     assert names == drawn | arrays | {"gradients.json", "images.txt", "manifest.json"}
     document = json.loads((tmp_path / "out" / "gradients.json").read_text())
@@ -156,7 +158,7 @@ def fake(values, name, skip=False):
             stages=tuple(stages),
             blocks=(),
             mode="training",
-            images=1,
+            num_images=1,
             batch_sizes=(1,),
             loss_name="cross-entropy",
             loss=1.0,
@@ -187,10 +189,10 @@ ONES = [(1.0, 1.0)] * 5
 )
 def test_the_papers_claim_is_judged_over_seeds(lstm, verdict, reason):
     networks = (*fake(ONES, "cifar_resnet56"), *fake(lstm, "cifar_resnet56_dia_lstm"))
-    found = finding(GradientResult(networks))
+    found = beside_plain(GradientResult(networks)).finding()
     assert found.verdict == verdict
     assert reason in found.reason
-    (pair,) = dia_lstm_beside_plain(GradientResult(networks))
+    (pair,) = beside_plain(GradientResult(networks)).pairs
     assert [ratio.median for ratio in pair.means] == pytest.approx(
         [np.median(stage) for stage in zip(*lstm, strict=True)]
     )
@@ -207,10 +209,10 @@ def test_a_ratios_interval_by_hand():
 
 def test_networks_with_skip_connections_or_other_seeds_are_no_pair():
     plain, lstm = fake(ONES, "cifar_resnet56", skip=True), fake(ONES, "cifar_resnet56_dia_lstm", skip=False)
-    found = finding(GradientResult((*plain, *lstm)))
+    found = beside_plain(GradientResult((*plain, *lstm))).finding()
     assert (found.verdict, found.reason[:35]) == ("inconclusive", "it takes a network with DIA-LSTM be")
     first, second = list(fake(ONES, "cifar_resnet56"))[:2], list(fake(ONES, "cifar_resnet56_dia_lstm"))[1:4]
-    (pair,) = dia_lstm_beside_plain(GradientResult((*first, *second)))
+    (pair,) = beside_plain(GradientResult((*first, *second))).pairs
     assert [network.weights_seed for network, _ in pair.seeds] == [1]
 
 
@@ -279,7 +281,8 @@ def test_cost_compares_each_network_with_its_backbone(tmp_path, capsys):
     assert lstm["latency_ratio_interval"][0] <= lstm["latency_ratio"] <= lstm["latency_ratio_interval"][1]
     assert (models[LSTM]["image_size"], lstm["image_size"]) == ([8, 8], [16, 16])
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"cost.json", "seconds.nc", "cost-ratios.png", "cost-ratios.pdf", "manifest.json"}
+    drawn = {f"{figure}.{kind}" for figure in ("cost", "cost-ratios") for kind in ("png", "pdf")}
+    assert names == drawn | {"cost.json", "seconds.nc", "manifest.json"}
 
 
 def test_cost_uses_a_backbone_that_is_given(tmp_path, capsys):

@@ -9,16 +9,17 @@ from PIL import Image
 
 import figures
 from cli.analyses.trust import IMAGES as TRUST_IMAGES
-from cli.analyses.trust import Trust, agreements, check_maps
+from cli.analyses.trust import agreements, check_maps, draw
 from cli.common.images import Chosen
 from cli.common.inputs import Inputs
-from cli.common.naming import file_name
 from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
-from dia_analysis.explain.results import side_by_side, stack_arrays, summarize
-from dia_analysis.results.output import write_json
+from dia_analysis.explain.overlay import overlay, shared_peak
+from dia_analysis.results.output import file_name
+from dia_analysis.trust.checks import TrustReport
+from dia_analysis.trust.heatmaps import HeatmapComparison
 from dia_models import ModelInputError
-from figures.gradcam import ROWS, shared_peak
+from figures.gradcam import ROWS
 
 
 @dataclass(frozen=True)
@@ -35,54 +36,29 @@ class Explanation:
         return {"layer": self.layer, "call": self.call, "method": self.method}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The maps of all networks for the images that could be read, and the checks if they were asked for."""
-
-    results: tuple[GradCAMResult, ...]
-    labels: tuple[str | None, ...]
-    trust: Trust | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The document dia.gradcam/1, with the images' labels and the checks besides."""
-        document = side_by_side(self.results)
-        for image, label in zip(document["images"], self.labels, strict=True):
-            image["label"] = label
-        return document if self.trust is None else {**document, "trust": self.trust.to_dict()}
-
-    def text(self) -> str:
-        """The table of scores and what the checks found."""
-        scores = summarize(self.results, self.labels)
-        return scores if self.trust is None else f"{scores}\n\n{self.trust.text()}"
-
-    def found(self, images: Chosen) -> Found:
-        """What to print and to write."""
-        return Found(_about(self), self.to_dict(), self.text(), lambda folder: _write(self, images, folder))
-
-
 def report(
     everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, *, trust: bool, out: Out, as_json: bool
 ) -> None:
     """Explain the images with every checkpoint, print the table or the JSON document, and write everything."""
     with out.folder("gradcam", [each.checkpoint.name for each in everyone], images.data) as taken:
-        explain_all(everyone, images, explanation, trust).found(images).publish(taken, as_json=as_json)
+        found(explain_all(everyone, images, explanation, trust), images).publish(taken, as_json=as_json)
 
 
-def explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, trust: bool) -> Outcome:
+def explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, trust: bool) -> HeatmapComparison:
     """The maps of every network for the same images, and whether they can be trusted if that is asked for."""
     explained = [explain(inputs, images, explanation, trust) for inputs in everyone]
     everyone[0].report_unreadable()
-    return gathered(everyone, explained, images)
+    return compare(everyone, explained, images)
 
 
-def gathered(
+def compare(
     everyone: Sequence[Inputs], explained: Sequence[tuple[GradCAMResult, TrustChecks | None]], images: Chosen
-) -> Outcome:
+) -> HeatmapComparison:
     """What came out for every network, together; with the checks of trust if they were made."""
     results, labels = [result for result, _ in explained], images.labels()
     checks = tuple(check for _, check in explained if check is not None)
-    checked = Trust(min(TRUST_IMAGES, len(labels)), checks, agreements(everyone, results)) if checks else None
-    return Outcome(tuple(results), labels, checked)
+    checked = TrustReport(min(TRUST_IMAGES, len(labels)), checks, agreements(everyone, results)) if checks else None
+    return HeatmapComparison(tuple(results), labels, checked)
 
 
 def explain(
@@ -114,28 +90,19 @@ def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCA
     return replace(result, image_names=images.paths())
 
 
-def _about(outcome: Outcome) -> dict[str, Any]:
-    first = outcome.results[0].provenance.to_dict()
-    shared = {key: first[key] for key in ("data", "selection", "seed", "versions")}
-    models = [
-        {"name": r.name, "checkpoint_sha256": r.provenance.checkpoint_sha256, "layer": r.layer, "call": r.call}
-        for r in outcome.results
-    ]
-    return {**shared, "models": models}
+def found(outcome: HeatmapComparison, images: Chosen) -> Found:
+    """What to print and to write."""
 
+    def write(folder: Path) -> None:
+        size = max(result.size for result in outcome.results)
+        first = next(images.pictures(size, ROWS))
+        names = zip(images.paths(), outcome.labels, strict=True)
+        captions = [f"{Path(path).name}\n({label})" if label else Path(path).name for path, label in names]
+        drawn = {} if outcome.trust is None else draw(outcome.trust)
+        outcome.write(folder, {"fig9-gradcam": figures.heatmaps(outcome.results, first, captions), **drawn})
+        _write_overlays(outcome.results, images, size, folder / "overlays")
 
-def _write(outcome: Outcome, images: Chosen, folder: Path) -> None:
-    results = outcome.results
-    write_json(folder / "gradcam.json", outcome.to_dict())
-    stack_arrays(results).to_netcdf(folder / "maps.nc", engine="scipy")
-    size = max(result.size for result in results)
-    first = next(images.pictures(size, ROWS))
-    names = zip(images.paths(), outcome.labels, strict=True)
-    captions = [f"{Path(path).name}\n({label})" if label else Path(path).name for path, label in names]
-    figures.save_figure(figures.heatmaps(results, first, captions), folder / "fig9-gradcam")
-    _write_overlays(results, images, size, folder / "overlays")
-    if outcome.trust is not None:
-        outcome.trust.write(folder)
+    return Found(outcome.about(), outcome.to_dict(), outcome.summary(), write)
 
 
 def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tuple[int, int], folder: Path) -> None:
@@ -146,6 +113,6 @@ def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tupl
         for picture in pictures:
             stem = f"{number + 1:03d}-{file_name(Path(results[0].image_names[number]).stem)}"
             for result in results:
-                drawn = Image.fromarray(figures.overlay(picture, result.layer_maps[number], peak))
+                drawn = Image.fromarray(overlay(picture, result.layer_maps[number], peak))
                 drawn.save(folder / f"{stem}-{file_name(result.name)}.png")
             number += 1

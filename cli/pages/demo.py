@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.analyses import correlation, cost, gini, gradcam, gradients
-from cli.analyses.gradient_pairs import finding as gradient_finding
 from cli.common.attention import attention_in
 from cli.common.console import say
 from cli.common.images import EXPLAINED, Selection, open_labelled, open_networks
@@ -105,7 +104,7 @@ class Demo:
             for source in sources
         }
         self.parts["gini"] = gini.found(results, sources)
-        findings = [("", gini.finding(results, sources))]
+        findings = [("", gini.compare(results, sources).finding())]
         return Section(results, gini.about(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
 
     def _gradients(self) -> Section[GradientResult]:
@@ -135,14 +134,14 @@ class Demo:
             result,
             about,
             [f"{command} --seed {self.seed}"],
-            [("Untrained networks without skip connections", gradient_finding(result))],
+            [("Untrained networks without skip connections", gradients.beside_plain(result).finding())],
         )
 
     def _gradcam(self, again: Again) -> Section[Heatmaps]:
         selection = Selection((), DATA, CAM_IMAGES, None, 1, False)
         everyone, images = open_networks(NETWORKS, selection, device=self.device, batch_size=32, seed=self.seed)
         outcome = gradcam.explain_all(everyone, images, gradcam.Explanation(layer=LAYER), trust=False)
-        self.parts["gradcam"] = outcome.found(images)
+        self.parts["gradcam"] = gradcam.found(outcome, images)
         heatmaps = as_heatmaps(outcome, images)
         return Section(
             heatmaps,

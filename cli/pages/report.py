@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from textwrap import fill
 
 from cli.analyses import correlation, cost, gini, gradcam, gradients
-from cli.analyses.gradient_pairs import finding as gradient_finding
 from cli.analyses.trust import IMAGES as EXPLAINED
 from cli.common.attention import attention_in, attention_of, has_attention
 from cli.common.classes import class_numbers
@@ -31,6 +30,7 @@ from dia_analysis.paper.findings import Finding, cam_finding, cost_findings
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.results.provenance import versions
 from dia_analysis.results.words import quantity
+from dia_analysis.trust.heatmaps import HeatmapComparison
 from dia_models import ModelInputError
 from dia_models.checkpoints.checkpoint import CheckpointInfo
 from dia_models.data import FileImages
@@ -170,7 +170,7 @@ def importances(everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str
         results or None,
         gini.about(images),
         [again("gini", places, images)] if places else [],
-        [("", gini.finding(results, sources))] if results else [],
+        [("", gini.compare(results, sources).finding())] if results else [],
         missing,
     )
 
@@ -198,7 +198,7 @@ def gradients_of(everyone: Sequence[Inputs], again: Again) -> Section[GradientRe
         f"The gradient of the loss, summed over a batch, at each stage's output, for the trained networks on {images} "
         "labelled images, in training mode.",
         [again("gradients", list(found), images)] if found else [],
-        [("", gradient_finding(result))] if result else [],
+        [("", gradients.beside_plain(result).finding())] if result else [],
         missing,
     )
 
@@ -230,7 +230,7 @@ def heatmaps(everyone: Sequence[Inputs], again: Again) -> Section[Heatmaps]:
             layers.pop(place, None)
             name = inputs.checkpoint.name
             missing.append(f"{name}: no maps, because {str(error).removeprefix(f'{name}: ')}.")
-    result = None if not some else as_heatmaps(gradcam.gathered(some, explained, images), images)
+    result = None if not some else as_heatmaps(gradcam.compare(some, explained, images), images)
     return Section(
         result,
         f"Grad-CAM of {count} images for the class that each network predicts, the first {min(count, SHOWN)} drawn, "
@@ -268,7 +268,7 @@ def _last_blocks(inputs: Inputs) -> list[str]:
     return list({name.split(".")[1]: name for name in blocks}.values())
 
 
-def as_heatmaps(outcome: gradcam.Outcome, images: Chosen) -> Heatmaps:
+def as_heatmaps(outcome: HeatmapComparison, images: Chosen) -> Heatmaps:
     """What the page shows of it."""
     size, trust = max(result.size for result in outcome.results), outcome.trust
     return Heatmaps(
@@ -277,7 +277,7 @@ def as_heatmaps(outcome: gradcam.Outcome, images: Chosen) -> Heatmaps:
         labels=outcome.labels,
         checks=None if trust is None else trust.checks,
         agreements=() if trust is None else trust.agreements,
-        checked=0 if trust is None else trust.images,
+        checked=0 if trust is None else trust.num_images,
     )
 
 

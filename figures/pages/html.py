@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from figures.style import STYLE
+from dia_analysis.results.style import STYLE
 
 MIME = {"svg": "image/svg+xml", "png": "image/png"}
 PNG_DPI = 200
