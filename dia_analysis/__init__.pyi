@@ -21,14 +21,19 @@ from .importance.results import GiniResult, StageGini
 from .probes.capture import Record, Records, capture
 from .probes.points import find_points, match_points
 from .probes.stages import StageMaps, group_stages
+from .probes.stream import stream_stages
+from .results.base import Result
 from .results.provenance import Provenance
+from .statistics.binary_metrics import Diagnosis, diagnose
 from .statistics.pearson import PearsonBetweenLayers, pearson
 from .store.reader import CaptureStore, stream_store
 from .store.writer import ImageList, write_store
 from .trust.agreement import AgreementResult, measure_agreement
-from .trust.checks import TrustChecks
+from .trust.checks import TrustChecks, TrustReport
+from .trust.heatmaps import HeatmapComparison
 from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
+from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
@@ -37,11 +42,13 @@ __all__ = [
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
+    "Diagnosis",
     "FlopCount",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
     "GradientResult",
+    "HeatmapComparison",
     "ImageList",
     "MagnitudeStatistics",
     "Magnitudes",
@@ -55,18 +62,22 @@ __all__ = [
     "Record",
     "Records",
     "RegionsResult",
+    "Result",
     "RoadResult",
     "StageCorrelation",
     "StageGini",
     "StageMaps",
     "Subject",
     "TrustChecks",
+    "TrustReport",
     "capture",
     "check_randomization",
     "check_road",
+    "compare_regions",
     "count_attention_parameters",
     "count_flops",
     "count_parameters",
+    "diagnose",
     "find_points",
     "flop_count",
     "gradcam",
@@ -77,10 +88,12 @@ __all__ = [
     "measure_cost",
     "measure_gradients",
     "measure_importance",
+    "measure_regions",
     "method_names",
     "network_gradients",
     "pearson",
     "stream_gradcam",
+    "stream_stages",
     "stream_store",
     "write_store",
 ]

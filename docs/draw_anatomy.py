@@ -1,4 +1,4 @@
-"""Draw docs/anatomy.svg from networks that ran: `python docs/draw_anatomy.py`."""
+"""Draw docs/anatomy.png from networks that ran: `python docs/draw_anatomy.py`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from dia_analysis import measure_correlation
 from dia_analysis.results.style import save_figure
 from dia_models import create_model
-from figures import anatomy
+from figures import attention_anatomy
 
 NETWORKS = {
     "cifar_resnet29_se: one module per layer": "cifar_resnet29_se",
@@ -18,4 +18,4 @@ NETWORKS = {
 if __name__ == "__main__":
     images = torch.randn(2, 3, 32, 32)
     results = {title: measure_correlation(create_model(name), [images]) for title, name in NETWORKS.items()}
-    save_figure(anatomy(results), Path(__file__).parent / "anatomy")
+    save_figure(attention_anatomy(results), Path(__file__).parent / "anatomy")

@@ -4,6 +4,7 @@ from .cost import cost_ratios
 from .gini import triangles
 from .gradcam import heatmaps
 from .gradients import gradient_distributions, gradients_along_depth, gradients_along_training
+from .pages.report import report
 from .regions import region_shares
 from .structure import importance_arcs
 from .trust import trust_checks
@@ -19,6 +20,7 @@ __all__ = [
     "importance_arcs",
     "matrices",
     "region_shares",
+    "report",
     "scatter",
     "triangles",
     "trust_checks",

@@ -69,8 +69,8 @@ def _shown(stage: StageCorrelation) -> list[int | None]:
     return list(range(1, count + 1)) if count <= SHOWN else [*range(1, SHOWN - 1), None, count]
 
 
-def _box(ax: Axes, x: float, y: float, width: float, colour: str, text: str) -> None:
-    box = FancyBboxPatch((x, y), width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.1", fc=colour, ec="0.2", lw=0.5)
+def _box(ax: Axes, x: float, y: float, width: float, color: str, text: str) -> None:
+    box = FancyBboxPatch((x, y), width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.1", fc=color, ec="0.2", lw=0.5)
     ax.add_patch(box)
     ax.text(x + width / 2, y + HEIGHT / 2, text, ha="center", va="center", fontsize=6)
 

@@ -38,13 +38,13 @@ def matrices(result: CorrelationResult) -> Figure:
 
 @styled
 def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
-    """Draw the distribution of r over images and layer pairs (Fig. 2c), stage by stage, one colour per result."""
+    """Draw the distribution of r over images and layer pairs (Fig. 2c), stage by stage, one color per result."""
     stages = sorted({stage.stage for result in results.values() for stage in _with_pairs(result)})
     figure = Figure(figsize=(COLUMN, 0.6 + 0.6 * len(stages)), layout="constrained")
     axes = figure.subplots(len(stages), 1, sharex=True, squeeze=False)[:, 0]
     for ax, number in zip(axes, stages, strict=True):
-        for colour, (name, result) in zip(COLORS, results.items(), strict=False):
-            _draw_histogram(ax, result.stages[number - 1], name, colour)
+        for color, (name, result) in zip(COLORS, results.items(), strict=False):
+            _draw_histogram(ax, result.stages[number - 1], name, color)
         ax.axvline(MEAN_R, color="0.4", lw=0.8, ls="--", label=f"paper's mean ({MEAN_R})")
         means = [f"{name} {r_text(result.stages[number - 1].mean_r)}" for name, result in results.items()]
         ax.text(0.01, 0.08, "mean r\n" + "\n".join(means), transform=ax.transAxes, fontsize=6, va="bottom")
@@ -72,8 +72,8 @@ def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
         first, second = sorted(random.choice(len(stage.layers), 2, replace=False))
         elements = stage.examples.shape[2]
         some = slice(None) if elements <= MOST_POINTS else random.choice(elements, MOST_POINTS, replace=False)
-        for image, (maps, marker, colour) in enumerate(zip(stage.examples, MARKERS, COLORS, strict=False), 1):
-            style = {"ms": 2, "mew": 0, "alpha": 0.7, "color": colour, "label": f"image {image}"}
+        for image, (maps, marker, color) in enumerate(zip(stage.examples, MARKERS, COLORS, strict=False), 1):
+            style = {"ms": 2, "mew": 0, "alpha": 0.7, "color": color, "label": f"image {image}"}
             ax.plot(maps[first, some], maps[second, some], marker, **style)
         ax.set(xlabel=f"Attention in layer {first + 1}", ylabel=f"Attention in layer {second + 1}")
         each = [_pearson(maps[first], maps[second]) for maps in stage.examples]
@@ -89,13 +89,13 @@ def _with_pairs(result: CorrelationResult) -> tuple[StageCorrelation, ...]:
     return stages
 
 
-def _draw_histogram(ax: Axes, stage: StageCorrelation, name: str, colour: str) -> None:
+def _draw_histogram(ax: Axes, stage: StageCorrelation, name: str, color: str) -> None:
     counts = stage.histogram.reshape(DRAWN_BINS, -1).sum(1)
     if not counts.any():
         return
     edges = np.linspace(-1, 1, DRAWN_BINS + 1)
-    ax.stairs(counts / counts.max(), edges, fill=True, color=colour, alpha=0.35)
-    ax.stairs(counts / counts.max(), edges, color=colour, label=name)
+    ax.stairs(counts / counts.max(), edges, fill=True, color=color, alpha=0.35)
+    ax.stairs(counts / counts.max(), edges, color=color, label=name)
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> str:

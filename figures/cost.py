@@ -35,5 +35,5 @@ def _draw(ax: Axes, position: int, network: NetworkCost, baseline: NetworkCost) 
     assert network.interval is not None
     ratios = (network.latency_ratio, network.flops / baseline.flops, network.parameters / baseline.parameters)
     ax.plot(network.interval, [position - 0.2] * 2, "-", color=COLORS[0], lw=1.5)
-    for row, (ratio, marker, colour, label) in enumerate(zip(ratios, MARKERS, COLORS, QUANTITIES, strict=False)):
-        ax.plot([ratio], [position + 0.2 * (row - 1)], marker, ms=3, color=colour, label=label)
+    for row, (ratio, marker, color, label) in enumerate(zip(ratios, MARKERS, COLORS, QUANTITIES, strict=False)):
+        ax.plot([ratio], [position + 0.2 * (row - 1)], marker, ms=3, color=color, label=label)

@@ -27,7 +27,7 @@ def heatmaps(
     pictures: UInt8[np.ndarray, "image height width 3"],
     labels: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw a row per image (the first eight): the image, then each network's map on it, all on one colour scale.
+    """Draw a row per image (the first eight): the image, then each network's map on it, all on one color scale.
 
     `pictures` are at least those first images, all of one size, to which the maps are fitted. Under a map stand the
     predicted class and its score, and the explained class if it is another. `labels` stand under the images.

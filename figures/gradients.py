@@ -18,9 +18,9 @@ BAND = (0.05, 0.95)
 
 @styled
 def gradient_distributions(result: GradientResult) -> Figure:
-    """Draw the distribution of the absolute gradient on a log axis: one row per stage, one colour per network.
+    """Draw the distribution of the absolute gradient on a log axis: one row per stage, one color per network.
 
-    Several seeds of a network share its colour. Zeros and values that are not finite have no place on this axis;
+    Several seeds of a network share its color. Zeros and values that are not finite have no place on this axis;
     their shares stand beside it. The axis leaves out the smallest 0.1 % of each distribution.
     """
     groups = result.over_seeds
@@ -39,7 +39,7 @@ def gradient_distributions(result: GradientResult) -> Figure:
 def gradients_along_depth(result: GradientResult) -> Figure:
     """Draw the mean absolute gradient at each block's output, in forward order, with a line between stages.
 
-    The band holds 90 % of the values. Each seed of a network has a line and a band, in its network's colour.
+    The band holds 90 % of the values. Each seed of a network has a line and a band, in its network's color.
     """
     figure = Figure(figsize=(COLUMN, 2.0 + _legend_height(result)), layout="constrained")
     ax = figure.subplots()

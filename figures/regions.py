@@ -49,8 +49,8 @@ def _outlines(ax: Axes, result: RegionsResult, picture: UInt8[np.ndarray, "heigh
         inside = result.outlines[number] > 0.5
         if not inside.any() or inside.all():
             continue
-        colour = COLORS[(number + 1) % len(COLORS)]
-        ax.contour(inside, levels=[0.5], colors=[colour], linewidths=0.8)
+        color = COLORS[(number + 1) % len(COLORS)]
+        ax.contour(inside, levels=[0.5], colors=[color], linewidths=0.8)
         rows, columns = np.nonzero(inside)
         row = rows.min() if name == "border" else rows.mean()
         place: Any = {"ha": "center", "va": "top" if name == "border" else "center"}

@@ -221,7 +221,7 @@ def test_an_interrupt_ends_with_130(monkeypatch, tmp_path):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.common.inputs.open_inputs", interrupt)
+    monkeypatch.setattr("cli.common.inputs.open_networks", interrupt)
     assert analyze("correlation", "--ckpt", SE, "--out", tmp_path / "out") == 130
 
 

@@ -9,7 +9,9 @@ import torch
 from test_cli import analyze, failure, images, plain_checkpoint, train
 
 from cli.analyses.gradients import beside_plain
-from cli.common.networks import candidates, in_even_batches, run_files
+from cli.common.images import in_even_batches
+from cli.common.networks import candidates, run_files
+from cli.common.options import NetworkOptions
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
 from dia_analysis.gradients.magnitudes import BINS
 from dia_analysis.paper.gradient_pairs import Ratio
@@ -105,7 +107,7 @@ def test_gradients_along_training(run, tmp_path, capsys):
     assert [(model["name"], model["epoch"]) for model in models] == [("tiny", 0), ("tiny", 2), ("tiny", 3)]
     assert len({model["stages"][0]["mean_abs"] for model in models}) == 3
     assert (tmp_path / "out" / "fig13-training.png").exists()
-    (final,) = candidates((), (), (), run_files([run], every_epoch=False))
+    (final,) = candidates(NetworkOptions(), run_files([run], every_epoch=False))
     assert (final.name, final.source) == ("tiny", str(run / "model.safetensors"))
 
 
@@ -138,11 +140,14 @@ def test_a_folder_of_classes(tmp_path, capsys):
 
 
 def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
-    assert [c.name for c in candidates(["a/net.safetensors", "b/other.safetensors"], [], [])] == ["net", "other"]
-    found = candidates(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], ["skip=false"])
+    assert [c.name for c in candidates(NetworkOptions(["a/net.safetensors", "b/other.safetensors"]))] == [
+        "net",
+        "other",
+    ]
+    found = candidates(NetworkOptions(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], ["skip=false"]))
     assert [c.name for c in found] == ["a/net", "b/net", "cifar_resnet20"]
     runs = [[Path("/a/run/epoch-0000.safetensors")], [Path("/b/run/epoch-0000.safetensors")]]
-    assert [c.name for c in candidates([], [], [], runs)] == ["a/run", "b/run"]
+    assert [c.name for c in candidates(NetworkOptions(), runs)] == ["a/run", "b/run"]
 
 
 def fake(values, name, skip=False):

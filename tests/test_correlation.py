@@ -235,7 +235,7 @@ def test_one_image_is_enough():
 
 
 def test_no_images_is_an_error():
-    with pytest.raises(AnalysisInputError, match="no images to analyse"):
+    with pytest.raises(AnalysisInputError, match="no images to analyze"):
         measure_correlation(Gates(2), [])
 
 

@@ -234,7 +234,7 @@ def test_eval_prints_and_writes_what_the_run_found(done, folder, tmp_path, capsy
     assert "3 images" in printed
     assert "AP_L –" in printed
     assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--data", "digit-scenes"]) == 1
-    assert "has other classes than run was trained on: 0, 1, 2, 3, 4, ... instead of blue, red" in (
+    assert "has other classes than run was trained on: 0, 1, 2, 3, 4, … instead of blue, red" in (
         capsys.readouterr().err
     )
     assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--ckpt", "digits-resnet56-se"]) == 1

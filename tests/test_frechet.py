@@ -112,7 +112,7 @@ def test_inception_without_its_package_or_weights(monkeypatch, tmp_path):
 
 def test_inception_sees_three_channels_of_bytes(monkeypatch, tmp_path):
     """With a stand-in for the network, whose weights have to be downloaded."""
-    from dia_models.generation.sampling import features
+    from dia_models.generation import features
 
     class StandIn(torch.nn.Module):
         def __init__(self, name, layers, feature_extractor_weights_path):

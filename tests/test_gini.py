@@ -91,7 +91,7 @@ def test_a_network_that_only_recognises_the_channel_is_said_to_have_no_rule():
         centred_rows.summary()
     )
     assert raw_rows.stages[0].r2().min() > 0.99
-    assert "100% of the variance lies between the channels' means, so these forests mostly recognise the channel" in (
+    assert "100% of the variance lies between the channels' means, so these forests mostly recognize the channel" in (
         raw_rows.summary()
     )
 
@@ -394,7 +394,7 @@ def test_unknown_rows_are_an_error():
 
 
 def test_no_images_is_an_error():
-    with pytest.raises(AnalysisInputError, match="no images to analyse"):
+    with pytest.raises(AnalysisInputError, match="no images to analyze"):
         measure_importance(Gates(2), [])
 
 

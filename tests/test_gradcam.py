@@ -591,8 +591,10 @@ def test_a_result_draws_its_maps_over_the_images():
     assert ax.get_title().startswith(f"y: {result.class_names[result.target[1]]} {result.target_score[1]:.2f}")
     alone = replace(one, pictures=()).plot(Figure().subplots())
     np.testing.assert_allclose(alone.get_images()[0].get_array(), result.maps[1])
-    place = Figure().subplots()
-    assert result.take([0, 2]).plot(place) == place.child_axes  # several panels stand in the place of one
+    place, beside = Figure().subplots(1, 2)
+    inside = [ax.get_position() for ax in result.take([0, 2]).plot(place)]  # several panels stand in the place of one
+    assert len(inside) == 2
+    assert place.get_position().x0 <= inside[0].x0 < inside[1].x1 < beside.get_position().x0
 
 
 def test_the_picture_under_a_map_is_the_image_from_its_darkest_to_its_brightest_value():

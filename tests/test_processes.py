@@ -180,7 +180,7 @@ def test_a_store_of_one_image_by_two_processes(run):
 def test_errors_reach_every_process(run):
     _, _, done = run
     for rank in (0, 1):
-        assert f"rank {rank}: there are no images to analyse" in done.stderr
+        assert f"rank {rank}: there are no images to analyze" in done.stderr
         assert f"rank {rank}: the network ran other layers in one process than in another" in done.stderr
 
 

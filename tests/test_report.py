@@ -69,7 +69,7 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.pages.report.measure", keeping(cli.pages.report.measure, kept))
+        patch.setattr("cli.pages.report.analyze_networks", keeping(cli.pages.report.analyze_networks, kept))
         options = ("--data", "digits", "--images", IMAGES, "--out", out)
         assert analyze("report", "--ckpt", SE, "--ckpt", LSTM, *options) == 0
     return out, kept[0], Tables(out.read_text(encoding="utf-8"))

@@ -232,7 +232,8 @@ def test_maps_of_windows_are_refused_because_they_are_not_of_one_image():
 
 
 def test_statistics_of_large_maps_are_taken_image_by_image(monkeypatch):
-    from dia_analysis import PearsonBetweenLayers, correlation
+    from dia_analysis import PearsonBetweenLayers
+    from dia_analysis.correlation import measure as correlation
 
     maps = torch.randn(7, 3, 10)
     whole, parts = PearsonBetweenLayers(3), PearsonBetweenLayers(3)

@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import cli.common.main, cli.train
-import dia_models.classification.training, dia_models.runs.training_run, sklearn.datasets  # what fit imports when called
+import dia_models.classification.training, dia_models.runs.training_run, sklearn.datasets  # fit imports them late
 from dia_models.runs.run import RunConfig, fit
 
 def die():

@@ -219,7 +219,7 @@ def test_missing_data_are_fetched_once_before_the_runs(small, tmp_path, monkeypa
 
     monkeypatch.setitem(SETS, "digits", opened)
     monkeypatch.setattr(
-        "cli.runs.sweep.train_locally", lambda tasks, *_: {task.directory: "not tried" for task in tasks}
+        "dia_models.sweeps.folder.train_locally", lambda tasks, *_: {task.directory: "not tried" for task in tasks}
     )
     assert train("sweep", small, "--scale", "laptop", "--download", "--out", tmp_path / "out") == 1
     assert asked == [("train", True), ("test", True)]

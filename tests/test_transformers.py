@@ -19,11 +19,10 @@ from dia_models import (
     list_models,
     load,
     load_backbone,
-    models,
     save_checkpoint,
-    uvit,
-    vit,
 )
+from dia_models import factory as models
+from dia_models.backbones import uvit, vit
 from dia_models.data import Preprocessing
 
 pytestmark = pytest.mark.numeric

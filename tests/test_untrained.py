@@ -10,9 +10,10 @@ import torch
 from test_cli import analyze, plain_checkpoint
 from test_training import CPU, config
 
-from cli.analyses.tally import Tally
-from cli.common.inputs import open_inputs
+from cli.common.inputs import open_networks
+from cli.common.options import DataOptions
 from dia_analysis import measure_correlation
+from dia_analysis.paper.measure_untrained import Tally
 from dia_models import Checkpoint, create_model, save_checkpoint
 from dia_models.checkpoints.untrained import has_statistics, untrained_network
 from dia_models.runs.run import fit
@@ -97,9 +98,8 @@ def test_batch_norms_are_told_from_other_norms():
 
 
 def inputs(path, images=24, data=None, seed=0):
-    return open_inputs(
-        str(path), data, images, data_dir=None, device="cpu", batch_size=16, workers=1, strict=False, seed=seed
-    )
+    options = DataOptions(data, images, device="cpu", batch_size=16, workers=1, seed=seed)
+    return open_networks([str(path)], options)[0]
 
 
 def measured(path):
@@ -125,13 +125,13 @@ def test_correlation_sets_both_baselines_beside_the_network(run, tmp_path, capsy
 
 def test_the_baselines_do_not_depend_on_the_commands_seed(run, tmp_path):
     path = alone(run, tmp_path)
-    models = [inputs(path, seed=seed).untrained() for seed in (0, 1)]
+    models = [inputs(path, seed=seed).before_training().model for seed in (0, 1)]
     assert same(models[0].state_dict(), models[1])
 
 
 def test_statistics_are_re_estimated_on_the_images_and_nothing_else_changes(run):
     opened = inputs(run / "model.safetensors", 16)  # one batch
-    model, again = opened.untrained(), opened.untrained()
+    model, again = opened.before_training().model, opened.before_training().model
     assert opened.reestimate(again) == 16
     (images,) = opened.batches("")
     features = model.stem[0](images).detach()
@@ -156,10 +156,10 @@ def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, m
 
 def test_the_accuracy_is_counted_while_the_maps_are_taken():
     opened = inputs("digits-resnet56-se", 40)
-    tally = Tally(opened)
+    tally = Tally(opened.recorded)
     with tally.watching(opened.model):
-        measure_correlation(opened.model, tally.batches(""))
-    labels = opened.source.labels[torch.tensor(opened.chosen)]
+        measure_correlation(opened.model, tally.images_of(opened.answered("")))
+    labels = opened.images.source.labels[torch.tensor(opened.images.chosen)]
     with torch.no_grad():
         wanted = int((torch.cat([opened.model(x) for x in opened.batches("")]).argmax(1) == labels).sum())
     assert (tally.training().correct, tally.training().num_images) == (wanted, 40)

@@ -1,57 +1,36 @@
 """dia-analyze correlation: measure, draw, compare with the network before training and with the paper."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 import figures
-from cli.analyses.tally import Tally
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore, measure_correlation
-from dia_analysis.paper.untrained import Baseline, BesideUntrained
-from dia_analysis.results.words import quantity
-
-
-def about(images: int) -> str:
-    """What is measured."""
-    return (
-        "Pearson r between the attention maps of two layers of a stage, image by image, on "
-        f"{quantity(images, 'image')}; and the same in the untrained network."
-    )
+from dia_analysis.paper.measure_untrained import measure_beside_untrained
+from dia_analysis.paper.untrained import BesideUntrained
 
 
 def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
     """Correlate the layers of the network, and of the same before training, on the same images."""
-    provenance, tally = inputs.provenance(), Tally(inputs)
-    with tally.watching(inputs.model):
-        trained = measure_correlation(inputs.model, tally.batches("trained"), points=points, provenance=provenance)
-    return BesideUntrained(trained, *_baselines(inputs, points), tally.training())
-
-
-def _baselines(inputs: Inputs, points: list[str] | None) -> tuple[Baseline, Baseline | None]:
-    """The network before training: with the batch-norm statistics it had then, and with those of the images."""
-    start, provenance = inputs.before_training(), inputs.provenance()
-
-    def measured(label: str, statistics: str) -> Baseline:
-        result = measure_correlation(start.model, inputs.batches(label), points=points, provenance=provenance)
-        return Baseline(result, start.weights, statistics, start.exact)
-
-    before = measured("before training", "as saved")
-    images = inputs.reestimate(start.model)
-    if not images:
-        return replace(before, statistics=None), None
-    return before, measured("re-estimated", f"re-estimated on {images} of the measured images")
+    return measure_beside_untrained(
+        inputs.model,
+        inputs.answered,
+        inputs.before_training(),
+        recorded=inputs.recorded,
+        points=points,
+        provenance=inputs.provenance(),
+    )
 
 
 def report(inputs: Inputs, points: list[str] | None, out: Out, *, as_json: bool) -> None:
     """Measure, print the tables or the JSON document, and write everything."""
-    with out.folder("correlation", [inputs.checkpoint.name], inputs.data) as taken:
+    with out.folder("correlation", [inputs.checkpoint.name], inputs.images.data) as taken:
         outcome = measure(inputs, points)
-        inputs.report_unreadable()
-        found(outcome, inputs.names()).publish(taken, as_json=as_json)
+        inputs.images.report_unreadable()
+        found(outcome, inputs.images.names()).publish(taken, as_json=as_json)
 
 
 def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> None:

@@ -5,8 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
+from rich.progress import TaskID
 from torch import nn
 
 import figures
@@ -14,14 +16,12 @@ from cli.common.attention import attention_of, known_trained
 from cli.common.console import progress_bar
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
-from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
-from dia_analysis.importance.readings import GiniReadings
+from dia_analysis import CaptureStore, Provenance
+from dia_analysis.importance.readings import GiniReadings, measure_readings
 from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.paper.findings import Attention as Kind
 from dia_analysis.paper.importance import ImportanceComparison
-from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume, stream_stages
-from dia_analysis.results.words import quantity
 from dia_analysis.store.reader import stream_store
 from dia_models import ModelInputError
 from dia_models.attention import Attention
@@ -51,14 +51,16 @@ def of_network(inputs: Inputs, points: list[str] | None) -> Maps:
 
     def stream(consume: Consume) -> int:
         images = stream_stages(inputs.model, inputs.batches(inputs.checkpoint.name), consume, points=points)
-        inputs.report_unreadable()
+        inputs.images.report_unreadable()
         return images
 
     def untrained(consume: Consume) -> int:
-        return stream_stages(inputs.untrained(), inputs.batches(f"{name}, untrained"), consume, points=points)
+        return stream_stages(
+            inputs.before_training().model, inputs.batches(f"{name}, untrained"), consume, points=points
+        )
 
     name = inputs.checkpoint.name
-    about = (inputs.checkpoint.info.model.name, inputs.names(), inputs.provenance())
+    about = (inputs.checkpoint.info.model.name, inputs.images.names(), inputs.provenance())
     return Maps(name, *about, stream, untrained, attention_of(inputs), known_trained(inputs))
 
 
@@ -103,50 +105,21 @@ def draw(results: Mapping[str, GiniReadings]) -> dict[str, Figure]:
     return {"fig11-importance": figures.triangles(drawn), "fig12-structure": figures.importance_arcs(drawn)}
 
 
-def about(images: int) -> str:
-    """What is measured."""
-    return (
-        "Random forests predict a layer's attention from that of the earlier layers of its stage, on "
-        f"{quantity(images, 'image')}; R² is on images held out, the null on other images' maps. Centred "
-        "rows, one for each (image, channel) pair without the channel's mean, ask "
-        "for a rule common to all channels; a vector row is an image."
-    )
-
-
 def measure(
     source: Maps, label: str, *, rows: Rows, seed: int, untrained: Collection[Rows] = tuple(ROWS_ARE)
 ) -> GiniReadings:
-    """Collect one network's maps and grow the forests, by the rows asked for and by whole vectors, with a bar.
-
-    The same of the network without its training, but of these rows only those in `untrained`.
-    """
-    kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))
-    trained = _measured(source, source.stream, label, [GiniCollector(rows=kind, seed=seed) for kind in kinds])
-    if source.untrained is None:
-        return GiniReadings(trained, None)
-    quick = [GiniCollector(rows=kind, seed=seed, quick=True) for kind in kinds if kind in untrained]
-    return GiniReadings(trained, _measured(source, source.untrained, f"{label}, untrained", quick))
-
-
-def _measured(
-    source: Maps, stream: Callable[[Consume], int], label: str, collectors: Sequence[GiniCollector]
-) -> dict[Rows, GiniResult]:
-    """One pass over the images for all collectors, then the forests of each."""
-
-    def consume(stages: list[StageMaps]) -> None:
-        for collector in collectors:
-            collector.add(stages)
-
-    stream(consume)
-    results: dict[Rows, GiniResult] = {}
+    """Collect one network's maps and grow the forests, with a bar; of the untrained network by these rows only."""
     with progress_bar() as bar:
-        for collector in collectors:
-            task = bar.add_task(f"{label}, {collector.rows}: layers", total=None, detail="", visible=False)
-            results[collector.rows] = collector.result(
-                source.provenance,
-                lambda finished, total: bar.update(task, completed=finished, total=total, visible=True),  # noqa: B023
-            )
-    return results
+        tasks: dict[str, TaskID] = {}
+
+        def progress(about: str, finished: int, total: int) -> None:
+            task = tasks.get(about)
+            if task is None:
+                task = tasks[about] = bar.add_task(f"{label}, {about}: layers", total=total, detail="")
+            bar.update(task, completed=finished)
+
+        how: Any = {"rows": rows, "of_untrained": untrained, "seed": seed, "provenance": source.provenance}
+        return measure_readings(source.stream, source.untrained, progress=progress, **how)
 
 
 def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:

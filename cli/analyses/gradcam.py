@@ -1,96 +1,96 @@
 """dia-analyze gradcam: what checkpoints look at, side by side, and whether their heatmaps can be trusted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 import figures
 from cli.analyses.trust import IMAGES as TRUST_IMAGES
-from cli.analyses.trust import agreements, check_maps, draw
-from cli.common.images import Chosen
+from cli.analyses.trust import check_images, draw
+from cli.common.images import SelectedImages
 from cli.common.inputs import Inputs
+from cli.common.options import Explanation
 from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks, gradcam
 from dia_analysis.explain.overlay import overlay, shared_peak
 from dia_analysis.results.output import file_name
-from dia_analysis.trust.checks import TrustReport
+from dia_analysis.trust.checks import TrustReport, agreements
 from dia_analysis.trust.heatmaps import HeatmapComparison
 from dia_models import ModelInputError
 from figures.gradcam import ROWS
 
-
-@dataclass(frozen=True)
-class Explanation:
-    """What to explain, and how; as `dia_analysis.explain.gradcam` takes it."""
-
-    target: str | None = None
-    layer: str | None = None
-    call: int | None = None
-    method: str = "gradcam"
-
-    def options(self) -> dict[str, Any]:
-        """The options of the functions that make maps."""
-        return {"layer": self.layer, "call": self.call, "method": self.method}
+LARGEST_MAPS = 2 * 2**30
 
 
-def report(
-    everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, *, trust: bool, out: Out, as_json: bool
-) -> None:
+def report(everyone: Sequence[Inputs], explanation: Explanation, *, trust: bool, out: Out, as_json: bool) -> None:
     """Explain the images with every checkpoint, print the table or the JSON document, and write everything."""
-    with out.folder("gradcam", [each.checkpoint.name for each in everyone], images.data) as taken:
-        found(explain_all(everyone, images, explanation, trust), images).publish(taken, as_json=as_json)
+    data, names = everyone[0].images.data, [each.name for each in everyone]
+    check_size(everyone)
+    with out.folder("gradcam", names, data) as taken:
+        found(explain_all(everyone, explanation, trust), everyone[0].images).publish(taken, as_json=as_json)
 
 
-def explain_all(everyone: Sequence[Inputs], images: Chosen, explanation: Explanation, trust: bool) -> HeatmapComparison:
+def check_size(everyone: Sequence[Inputs]) -> None:
+    """Raise ModelInputError where the maps of all images would take more than 2 GiB."""
+    sizes = [each.checkpoint.info.preprocessing.size for each in everyone]
+    images = len(everyone[0].images.chosen)
+    need = 4 * max(height * width for height, width in sizes) * images * len(everyone)
+    if need > LARGEST_MAPS:
+        raise ModelInputError(
+            "images",
+            f"the maps of {images} images would take {need / 2**30:.1f} GiB; at most 2 are written, so "
+            "give fewer, or use dia_analysis.stream_gradcam",
+        )
+
+
+def explain_all(everyone: Sequence[Inputs], explanation: Explanation, trust: bool) -> HeatmapComparison:
     """The maps of every network for the same images, and whether they can be trusted if that is asked for."""
-    explained = [explain(inputs, images, explanation, trust) for inputs in everyone]
-    everyone[0].report_unreadable()
-    return compare(everyone, explained, images)
+    explained = [explain(inputs, explanation, trust) for inputs in everyone]
+    everyone[0].images.report_unreadable()
+    return compare(everyone, explained)
 
 
 def compare(
-    everyone: Sequence[Inputs], explained: Sequence[tuple[GradCAMResult, TrustChecks | None]], images: Chosen
+    everyone: Sequence[Inputs], explained: Sequence[tuple[GradCAMResult, TrustChecks | None]]
 ) -> HeatmapComparison:
     """What came out for every network, together; with the checks of trust if they were made."""
-    results, labels = [result for result, _ in explained], images.labels()
+    results, labels = [result for result, _ in explained], everyone[0].images.labels()
     checks = tuple(check for _, check in explained if check is not None)
-    checked = TrustReport(min(TRUST_IMAGES, len(labels)), checks, agreements(everyone, results)) if checks else None
+    runs = agreements(results, [each.architecture for each in everyone])
+    checked = TrustReport(min(TRUST_IMAGES, len(labels)), checks, runs) if checks else None
     return HeatmapComparison(tuple(results), labels, checked)
 
 
-def explain(
-    inputs: Inputs, images: Chosen, explanation: Explanation, trust: bool
-) -> tuple[GradCAMResult, TrustChecks | None]:
+def explain(inputs: Inputs, explanation: Explanation, trust: bool) -> tuple[GradCAMResult, TrustChecks | None]:
     """One network's maps of the images, and the checks of whether they can be trusted if that is asked for."""
     try:
-        result = _explain(inputs, images, explanation)
-        checks = check_maps(inputs, images.readable(), result, explanation.options()) if trust else None
+        result = _explain(inputs, explanation)
+        checks = check_images(inputs, inputs.images.readable(), result, explanation.options()) if trust else None
         return result, checks
     except AnalysisInputError as error:
         argument = "ckpt" if error.argument == "model" else error.argument
         raise AnalysisInputError(argument, f"{inputs.checkpoint.name}: {error}") from error
     except ModelInputError as error:
-        raise images.blamed(error) from error
+        raise inputs.images.blamed(error) from error
 
 
-def _explain(inputs: Inputs, images: Chosen, explanation: Explanation) -> GradCAMResult:
+def _explain(inputs: Inputs, explanation: Explanation) -> GradCAMResult:
     name = inputs.checkpoint.name
     result = gradcam(
         inputs.model,
         inputs.batches(name),
         target=explanation.target,
-        class_names=inputs.checkpoint.info.classes,
+        class_names=inputs.classes,
         model_name=name,
-        provenance=replace(inputs.provenance(), selection=images.selection),
+        provenance=inputs.provenance(),
         **explanation.options(),
     )
-    return replace(result, image_names=images.paths())
+    return replace(result, image_names=inputs.images.paths())
 
 
-def found(outcome: HeatmapComparison, images: Chosen) -> Found:
+def found(outcome: HeatmapComparison, images: SelectedImages) -> Found:
     """What to print and to write."""
 
     def write(folder: Path) -> None:
@@ -105,8 +105,10 @@ def found(outcome: HeatmapComparison, images: Chosen) -> Found:
     return Found(outcome.about(), outcome.to_dict(), outcome.summary(), write)
 
 
-def _write_overlays(results: Sequence[GradCAMResult], images: Chosen, size: tuple[int, int], folder: Path) -> None:
-    """One PNG per image and network, all on one colour scale (the figure's, if that shows all images)."""
+def _write_overlays(
+    results: Sequence[GradCAMResult], images: SelectedImages, size: tuple[int, int], folder: Path
+) -> None:
+    """One PNG per image and network, all on one color scale (the figure's, if that shows all images)."""
     folder.mkdir()
     peak, number = shared_peak(results), 0
     for pictures in images.pictures(size, 64):

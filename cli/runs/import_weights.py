@@ -13,7 +13,7 @@ from dia_models.runs.run import versions
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def import_weights(source: Path, model: str, out: Out, *, as_json: bool) -> None:
+def import_weights(source: Path, model: str, out: Out) -> None:
     """Write a public state dict of a CIFAR network as a checkpoint of ours."""
     with out.file("", "") as path:
         network = build_outside(model, read_state_dict(source))
@@ -28,7 +28,7 @@ def import_weights(source: Path, model: str, out: Out, *, as_json: bool) -> None
         )
         with writing(path):
             save_checkpoint(path, network, info)
-    if as_json:
+    if out.as_json:
         say_json({"schema": "dia.import/1", "model": model, "num_classes": classes, "checkpoint": str(path)})
     else:
         say(f"{source.name} is now {path}, a {model} of {classes} classes")

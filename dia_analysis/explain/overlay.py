@@ -49,7 +49,7 @@ def _rise(value: np.ndarray) -> np.ndarray:
 
 
 def heat_on_grey() -> ListedColormap:
-    """The colours as they look on middle grey, for the scale."""
+    """The colors as they look on middle grey, for the scale."""
     value = np.linspace(0, 1, 256)
     opacity = STRENGTH * _rise(value)[:, None]
     return ListedColormap((1 - opacity) * 0.5 + opacity * HEAT(value)[:, :3])

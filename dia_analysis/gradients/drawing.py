@@ -33,11 +33,11 @@ def draw_stage(ax: Axes, groups: Sequence[OverSeeds], index: int) -> None:
 
 
 def line_styles(count: int) -> list[dict[str, Any]]:
-    """A colour, and after the last colour another kind of line; each with a marker of its own."""
-    rounds = [(line, colour, marker) for line in LINES for colour, marker in zip(COLORS, MARKERS, strict=True)]
+    """A color, and after the last color another kind of line; each with a marker of its own."""
+    rounds = [(line, color, marker) for line in LINES for color, marker in zip(COLORS, MARKERS, strict=True)]
     if count > len(rounds):
         raise ValueError(f"{count} networks cannot be told apart in one figure; draw at most {len(rounds)}")
-    return [{"ls": line, "color": colour, "marker": marker} for line, colour, marker in rounds[:count]]
+    return [{"ls": line, "color": color, "marker": marker} for line, color, marker in rounds[:count]]
 
 
 def _draw_distributions(ax: Axes, points: Sequence["PointGradients"], name: str, style: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """What one network's importance is by two kinds of rows, and what it was before training: side by side."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from dia_analysis.importance.measure import GiniCollector
 from dia_analysis.importance.results import (
     GiniResult,
     StageGini,
@@ -16,6 +17,8 @@ from dia_analysis.importance.results import (
     stage_name,
 )
 from dia_analysis.importance.rows import ROWS_ARE, Rows
+from dia_analysis.probes.stages import StageMaps
+from dia_analysis.probes.stream import Consume
 from dia_analysis.results.base import Result
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
@@ -29,6 +32,8 @@ HEADS = (
     *("beyond two nearest", "untrained", "if flat", "left out", "above null"),
 )
 Results = Mapping[Rows, GiniResult]
+Stream = Callable[[Consume], int]  # hands on a network's maps, batch by batch, and gives the number of images
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,3 +133,45 @@ def _row(rows: Rows, stage: StageGini, untrained: StageGini | None) -> tuple[str
         left_out_text(stage),
         above_text(stage),
     )
+
+
+def measure_readings(
+    stream: Stream,
+    untrained: Stream | None = None,
+    *,
+    rows: Rows = "centred",
+    of_untrained: Collection[Rows] = tuple(ROWS_ARE),
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    progress: Progress = lambda about, finished, total: None,
+) -> GiniReadings:
+    """Collect one network's maps and grow the forests, by the rows asked for and by whole vectors.
+
+    The same of the network without its training, but of these rows only those in `of_untrained`. `progress` is told
+    of which rows how many of the layers are finished.
+    """
+    kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))
+    given = provenance or Provenance()
+    trained = _measured(stream, [GiniCollector(rows=kind, seed=seed) for kind in kinds], given, progress)
+    if untrained is None:
+        return GiniReadings(trained, None)
+    quick = [GiniCollector(rows=kind, seed=seed, quick=True) for kind in kinds if kind in of_untrained]
+    return GiniReadings(
+        trained, _measured(untrained, quick, given, lambda about, *done: progress(f"untrained, {about}", *done))
+    )
+
+
+def _measured(
+    stream: Stream, collectors: Sequence[GiniCollector], provenance: Provenance, progress: Progress
+) -> dict[Rows, GiniResult]:
+    """One pass over the images for all collectors, then the forests of each."""
+
+    def consume(stages: list[StageMaps]) -> None:
+        for collector in collectors:
+            collector.add(stages)
+
+    def told(rows: Rows) -> Callable[[int, int], None]:
+        return lambda finished, total: progress(rows, finished, total)
+
+    stream(consume)
+    return {each.rows: each.result(provenance, told(each.rows)) for each in collectors}

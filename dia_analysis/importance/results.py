@@ -376,7 +376,7 @@ def _predictions(stage: StageGini, rows: Rows) -> list[str]:
         )
     elif rows == "raw" and between > 0.5:
         notes.append(
-            f": {between:.0%} of the variance lies between the channels' means, so these forests mostly recognise the "
+            f": {between:.0%} of the variance lies between the channels' means, so these forests mostly recognize the "
             f"channel (R² {number_text(stage.mean_r2(null=True))} for other images' maps); centred rows are free of it."
         )
     if unpredicted:

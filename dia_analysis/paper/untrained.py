@@ -225,6 +225,8 @@ class BesideUntrained(Result):
         return self.training.doubt() or ONE_RUN
 
     def _mean(self, r: float) -> str:
+        if self.before is None and self.training is not None:
+            return f"Mean r is {r:z.2f}; the network before training is not given."
         if self.before is None:
             return (
                 f"Mean r is {r:z.2f}. A store holds nothing from before training to compare with: correlation --ckpt "

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from dia_analysis.results.style import styled
 
 PER_ROW = 4
-WIDTH, HEIGHT, ALONE = 2.1, 2.2, (4.5, 3.0)  # inches
+WIDTH, HEIGHT, ALONE = 2.1, 2.4, (4.5, 3.0)  # inches
 Panels = Sequence[Callable[[Axes], object]]
 
 
@@ -17,7 +17,7 @@ def draw_panels(panels: Panels, ax: Axes | None) -> list[Axes]:
     if ax is None:
         import matplotlib.pyplot as plt
 
-        axes = _grid(plt.figure(figsize=_size(len(panels)), layout="constrained"), len(panels))
+        axes = _grid(plt.figure(figsize=_size(len(panels)), layout="compressed"), len(panels))
     else:
         axes = [ax] if len(panels) == 1 else _within(ax, len(panels))
     for each, draw in zip(axes, panels, strict=True):
@@ -28,7 +28,7 @@ def draw_panels(panels: Panels, ax: Axes | None) -> list[Axes]:
 @styled
 def draw_figure(panels: Panels, complete: Callable[[Sequence[Axes]], None]) -> Figure:
     """The panels as a figure, outside of pyplot."""
-    figure = Figure(figsize=_size(len(panels)), layout="constrained")
+    figure = Figure(figsize=_size(len(panels)), layout="compressed")
     axes = _grid(figure, len(panels))
     for each, draw in zip(axes, panels, strict=True):
         draw(each)
@@ -47,4 +47,7 @@ def _grid(figure: Figure, count: int) -> list[Axes]:
 
 def _within(ax: Axes, count: int) -> list[Axes]:
     ax.set_axis_off()
+    if (place := ax.get_subplotspec()) is not None:
+        cells = place.subgridspec(1, count, wspace=0.5)
+        return [ax.figure.add_subplot(cells[number]) for number in range(count)]
     return [ax.inset_axes(((number + 0.1) / count, 0, 0.8 / count, 1)) for number in range(count)]

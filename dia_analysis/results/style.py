@@ -1,4 +1,4 @@
-"""One look for all figures: readable at the width of a paper's column, safe for colour-blind readers."""
+"""One look for all figures: readable at the width of a paper's column, safe for color-blind readers."""
 
 import re
 from collections.abc import Callable

@@ -1,18 +1,20 @@
 """The checks of one network's maps together: does it pass, and if not, the one line that says so."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
+from torch import Tensor, nn
 
+from dia_analysis.explain.results import GradCAMResult
 from dia_analysis.results.base import Result
 from dia_analysis.results.output import file_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.words import quantity
-from dia_analysis.trust.agreement import AgreementResult
-from dia_analysis.trust.randomization import RandomizationResult
-from dia_analysis.trust.road import RoadResult
+from dia_analysis.trust.agreement import AgreementResult, measure_agreement
+from dia_analysis.trust.randomization import RandomizationResult, check_randomization
+from dia_analysis.trust.road import RoadResult, check_road
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,3 +166,19 @@ def warnings(checks: Sequence[TrustChecks], agreements: Sequence[AgreementResult
                 "things."
             )
     return lines
+
+
+def check_maps(
+    model: nn.Module, images: Tensor, result: GradCAMResult, *, seed: int = 0, **options: Any
+) -> TrustChecks:
+    """Check a network's maps of images; `result` holds them, made with the options of these images and maybe more."""
+    given = {**options, "target": result.target[: len(images)], "seed": seed, "provenance": result.provenance}
+    return TrustChecks(result.name, check_randomization(model, images, **given), check_road(model, images, **given))
+
+
+def agreements(results: Sequence[GradCAMResult], networks: Sequence[Hashable]) -> tuple[AgreementResult, ...]:
+    """Compare the maps of runs of one network, where there are two or more: those whose `networks` are equal."""
+    groups: dict[Any, list[GradCAMResult]] = {}
+    for network, result in zip(networks, results, strict=True):
+        groups.setdefault((network, result.layer, result.layer_maps.shape, result.size), []).append(result)
+    return tuple(measure_agreement(same, same[0].provenance) for same in groups.values() if len(same) > 1)

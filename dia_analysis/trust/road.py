@@ -141,8 +141,8 @@ class RoadResult(Result):
             ("least relevant first (LeRF)", self.lerf, "C1", "-"),
             ("random", self.random.mean(0), "0.4", "--"),
         )
-        for label, values, colour, line in curves:
-            ax.plot(self.removed, _curve(values[~self.left_out]), color=colour, ls=line, label=label)
+        for label, values, color, line in curves:
+            ax.plot(self.removed, _curve(values[~self.left_out]), color=color, ls=line, label=label)
         ax.set(xlabel="Share of the image\nremoved and imputed", ylabel="Score of the class", xlim=(0, 1), ylim=(0, 1))
         ax.legend()
 
@@ -163,7 +163,7 @@ def check_road(
 ) -> RoadResult:
     """Does the score fall sooner when the most relevant part is removed than when the least relevant is?
 
-    What is removed is imputed from what is left, with noise (Rong et al. 2022): a blur or a plain colour would show
+    What is removed is imputed from what is left, with noise (Rong et al. 2022): a blur or a plain color would show
     what was removed, which can itself tell the class. `maps` (image, height, width) are the maps to judge, by default
     those of `gradcam` with the options. The network is left as it was. Raises AnalysisInputError as `gradcam` does,
     for maps of another size than the images, and for fewer than 2 steps or 1 draw.

@@ -18,6 +18,7 @@ from dia_analysis.statistics.binary_metrics import (
     Diagnosis,
     Labels,
     Scores,
+    best_threshold,
     compare,
     diagnose,
 )
@@ -25,7 +26,7 @@ from dia_analysis.statistics.intervals import Estimate
 from dia_analysis.statistics.significance import holm
 
 HALF = 0.5  # the class with the higher score wins, as for accuracy everywhere else
-NO_PATIENTS = "patients are not known, so every image counts as a patient of its own"
+NO_PATIENTS = "no patient IDs; each image is treated as one patient"
 SPREAD = ("accuracy", "auroc", "balanced_accuracy", "sensitivity", "specificity")
 COMPARED = tuple(name for name in SPREAD if name != "auroc")
 HOW = "95 % intervals are over patients, Wilson's on the number of independent images that theirs are worth."
@@ -68,6 +69,17 @@ class Readings:
     ) -> tuple[Bool[np.ndarray, "some"], Float[np.ndarray, "some"], list[str]]:
         """Labels, scores and patients of some of the images."""
         return self.labels[chosen], self.scores[chosen], [self.patients[i] for i in np.flatnonzero(chosen)]
+
+
+def choose_threshold(labels: Labels, scores: Scores, patients: Sequence[str] = ()) -> Threshold:
+    """The threshold of the highest balanced accuracy on validation images, or 0.5 where that cannot be found."""
+    if labels.all() or not labels.any():
+        return Threshold(HALF, "not chosen, because the validation images are all of one class")
+    if not np.isfinite(scores).all():
+        return Threshold(HALF, "not chosen, because the network's outputs for validation images are not finite")
+    groups = f" of {len(set(patients))} patients" if patients else ""
+    source = f"the highest balanced accuracy on the {len(labels)} validation images{groups} of the network's own run"
+    return Threshold(best_threshold(labels, scores), source)
 
 
 def by_patient(readings: Readings) -> Readings:
@@ -319,6 +331,33 @@ def _spread(network: str, members: Sequence[TwoClassResult]) -> SeedSpread:
     names = tuple(member.readings.name for member in members)
     half, chosen = numbers([m.everyone.half for m in members]), numbers([m.everyone.chosen for m in members])
     return SeedSpread(network, names, half, chosen)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Several networks on the same images: how they differ, and their spread over training runs."""
+
+    results: tuple[TwoClassResult, ...]
+    comparisons: list[PairedTest]
+    spreads: list[SeedSpread]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        comparisons, networks = ([found.to_dict() for found in part] for part in (self.comparisons, self.spreads))
+        return {"comparisons": comparisons, "networks": networks}
+
+    def summary(self) -> list[str]:
+        """The networks in a table, the tests, and the spreads; nothing of a single network."""
+        if len(self.results) < 2:
+            return []
+        tests = [*(found.summary() for found in self.comparisons), about_tests(self.comparisons)]
+        lines = "\n".join(["Paired tests on the same images", *tests])
+        return [f"Side by side\n{table(self.results)}", lines, *(found.summary() for found in self.spreads)]
+
+
+def side_by_side(results: Sequence[TwoClassResult]) -> SideBySide:
+    """Compare networks. Raises AnalysisInputError if their images or labels differ."""
+    return SideBySide(tuple(results), compare_all(results), over_seeds(results))
 
 
 def table(results: Sequence[TwoClassResult]) -> str:

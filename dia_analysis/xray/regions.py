@@ -83,13 +83,13 @@ class NetworkShares:
     """What one network's maps give: `shares` (image, region), NaN for a map that is zero everywhere.
 
     `network` is the same for networks that differ in their training's seed only; `correct` says which images it
-    classified rightly.
+    classified rightly, None if that is not known.
     """
 
     name: str
     network: str
     shares: Float[np.ndarray, "image region"]
-    correct: Bool[np.ndarray, "image"]
+    correct: Bool[np.ndarray, "image"] | None
     provenance: Provenance = field(default_factory=Provenance)
 
     def chosen(self, subset: Subset) -> Bool[np.ndarray, "image"]:
@@ -98,7 +98,10 @@ class NetworkShares:
 
     def of(self, subset: Subset) -> Bool[np.ndarray, "image"]:
         """Which images belong to a subset."""
-        return {"all": np.ones_like(self.correct), "correct": self.correct, "wrong": ~self.correct}[subset]
+        everything = np.ones(len(self.shares), dtype=bool)
+        if subset == "all" or self.correct is None:
+            return everything if subset == "all" else ~everything
+        return self.correct if subset == "correct" else ~self.correct
 
     @property
     def empty(self) -> Bool[np.ndarray, "image"]:
@@ -223,11 +226,15 @@ class RegionsResult(Result):
         }
 
     def datasets(self) -> dict[str, xr.Dataset]:
-        """The raw values: shares (checkpoint, image, region), correct (checkpoint, image), areas (image, region)."""
+        """The raw values: shares (checkpoint, image, region), correct (checkpoint, image), areas (image, region).
+
+        `correct` is 1, 0, or -1 where that is not known.
+        """
+        correct = [np.full(len(m.shares), -1) if m.correct is None else m.correct for m in self.members]
         arrays = xr.Dataset(
             {
                 "shares": (("checkpoint", "image", "region"), np.stack([m.shares for m in self.members])),
-                "correct": (("checkpoint", "image"), np.stack([m.correct for m in self.members]).astype(np.int8)),
+                "correct": (("checkpoint", "image"), np.stack(correct).astype(np.int8)),
                 "areas": (("image", "region"), self.areas),
                 "patient": ("image", list(self.patients)),
             },

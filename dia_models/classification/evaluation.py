@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from math import nan
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from dia_models.checkpoints.checkpoint import CheckpointInfo
@@ -64,6 +65,16 @@ class Predictions:
     def probabilities(self) -> Float[Tensor, "image class"]:
         """The softmax of the logits, in float64."""
         return self.logits.double().softmax(1)
+
+    @property
+    def positive(self) -> Bool[np.ndarray, "image"]:
+        """Which images are of the second of two classes."""
+        return np.asarray(self.labels == 1)
+
+    @property
+    def scores(self) -> Float[np.ndarray, "image"]:
+        """The second class's probabilities."""
+        return np.asarray(self.probabilities()[:, 1])
 
     @property
     def nonfinite(self) -> int:

@@ -1,4 +1,4 @@
-"""The chest X-rays of Kermany et al. 2018: which images are of one patient, and what the paper finds on them."""
+"""The chest X-rays of Kermany et al. 2018 and which of them are of one patient."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -9,12 +9,6 @@ GROUPING = (
     "images whose file names begin with the same personN, IM-N or NORMAL2-IM-N are of one patient; a file named "
     "otherwise is a patient of its own"
 )
-TABLE_XI = {  # accuracy in percent by the kind of attention: pneumonia, normal, all
-    "": (97.8, 52.5, 81.4),
-    "se": (99.2, 60.8, 85.3),
-    "dia_lstm": (99.4, 71.1, 89.2),
-    "dia_lstm_light": (99.4, 63.7, 86.6),
-}
 
 
 def patient(name: str) -> str:

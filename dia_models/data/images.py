@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +45,8 @@ def fitted(
 class MemoryImages:
     """Images held as one tensor of bytes. Images of one of the `groups`, such as a patient, belong together."""
 
+    unreadable: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    grouping: ClassVar[str | None] = None
     pixels: UInt8[Tensor, "image height width channel"]
     labels: Int64[Tensor, "image"]
     classes: tuple[str, ...]
@@ -60,6 +64,13 @@ class MemoryImages:
     def name(self, index: int) -> str:
         """The file's name, or `#index`."""
         return f"#{index}" if self.names is None else self.names[index]
+
+    @property
+    def group_of(self) -> Callable[[str], str] | None:
+        """The group that an image belongs to, by its name."""
+        if self.groups is None:
+            return None
+        return dict(zip(map(self.name, range(len(self))), self.groups, strict=True)).__getitem__
 
     def take(self, indices: Int64[Tensor, "chosen"]) -> "MemoryImages":
         """The images at these indices, in that order."""

@@ -13,7 +13,7 @@ import torch
 from dia_models.classification.evaluation import Evaluation, Measured, Scores
 from dia_models.training.config import RunConfig
 from dia_models.training.files import RESULT, save
-from dia_models.training.machine import Machine
+from dia_models.training.machine import Machine, in_words
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,21 @@ class RunResult:
             "versions": versions(),
         }
 
+    def summary(self) -> str:
+        """The scores of the last network and the best one, and how long it took; or why it stopped."""
+        config = self.config
+        if self.outcome == "nan":
+            return (
+                f"{config.model} on {config.data}: training stopped in epoch {self.nan_epoch}: the loss is NaN or "
+                "infinite. A lower learning rate or clipping (clip=1) may help."
+            )
+        lines = [f"{config.model} on {self.last.images} test images of {config.data}"]
+        lines.append(f"  after the last epoch:      {_in_words(self.last)}")
+        if self.best is not None:
+            lines.append(f"  best on validation images: {_in_words(self.best)}")
+        time = "" if self.training_seconds is None else f", {self.training_seconds:.0f} s"
+        return "\n".join([*lines, f"  precision in training: {in_words(self.machine)}{time}"])
+
     def save(self) -> None:
         """Write result.json. Raises NotWrittenError."""
         save(self.directory / RESULT, json.dumps(self.to_dict(), indent=2, allow_nan=False).encode())
@@ -77,6 +92,13 @@ class RunResult:
             None if machine is None else Machine.model_validate(machine),
             document.get("training_seconds"),
         )
+
+
+def _in_words(measured: Measured) -> str:
+    """The scores; accuracies are percentages."""
+    forms = {"test_accuracy": ".2%"}
+    scores = measured.scores.items()
+    return ", ".join(f"{name.removeprefix('test_')} {value:{forms.get(name, '.3f')}}" for name, value in scores)
 
 
 def _document(measured: Measured) -> dict[str, Any]:
