@@ -1,10 +1,5 @@
-from .correlation.measure import (
-    CorrelationResult,
-    PearsonBetweenLayers,
-    StageCorrelation,
-    measure_correlation,
-    pearson,
-)
+from .correlation.measure import measure_correlation
+from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import FlopCount, count_flops, flop_count
 from .cost.measure import (
     CostResult,
@@ -21,15 +16,21 @@ from .explain.results import GradCAMResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
-from .importance.measure import GiniCollector, GiniResult, StageGini, measure_importance
+from .importance.measure import GiniCollector, measure_importance
+from .importance.results import GiniResult, StageGini
 from .probes.capture import Record, Records, capture
 from .probes.points import find_points, match_points
 from .probes.stages import StageMaps, group_stages
+from .probes.stream import stream_stages
+from .results.base import Result
 from .results.provenance import Provenance
+from .statistics.binary_metrics import Diagnosis, diagnose
+from .statistics.pearson import PearsonBetweenLayers, pearson
 from .store.reader import CaptureStore, stream_store
 from .store.writer import ImageList, write_store
 from .trust.agreement import AgreementResult, measure_agreement
-from .trust.checks import TrustChecks
+from .trust.checks import TrustChecks, TrustReport
+from .trust.heatmaps import HeatmapComparison
 from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
 from .version import __version__
@@ -42,11 +43,13 @@ __all__ = [
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
+    "Diagnosis",
     "FlopCount",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
     "GradientResult",
+    "HeatmapComparison",
     "ImageList",
     "MagnitudeStatistics",
     "Magnitudes",
@@ -60,12 +63,14 @@ __all__ = [
     "Record",
     "Records",
     "RegionsResult",
+    "Result",
     "RoadResult",
     "StageCorrelation",
     "StageGini",
     "StageMaps",
     "Subject",
     "TrustChecks",
+    "TrustReport",
     "__version__",
     "capture",
     "check_randomization",
@@ -74,6 +79,7 @@ __all__ = [
     "count_attention_parameters",
     "count_flops",
     "count_parameters",
+    "diagnose",
     "find_points",
     "flop_count",
     "gradcam",
@@ -89,6 +95,7 @@ __all__ = [
     "network_gradients",
     "pearson",
     "stream_gradcam",
+    "stream_stages",
     "stream_store",
     "write_store",
 ]

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from dia_analysis import measure_correlation
+from dia_analysis.results.style import save_figure
 from dia_models import create_model
-from figures import attention_anatomy, save_figure
+from figures import attention_anatomy
 
 NETWORKS = {
     "cifar_resnet29_se: one module per layer": "cifar_resnet29_se",

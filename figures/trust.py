@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dia_analysis import RandomizationResult, RoadResult
-from figures.style import COLUMN, styled
+from dia_analysis.results.style import COLUMN, styled
 
 
 @styled
@@ -14,9 +14,9 @@ def trust_checks(randomization: RandomizationResult, road: RoadResult) -> Figure
     """Draw both checks of one network side by side."""
     figure = Figure(figsize=(COLUMN, COLUMN * 0.78), layout="constrained")
     left, right = figure.subplots(1, 2)
-    randomization.plot(left)
+    randomization.draw(left)
     left.set_title("Weights destroyed")
-    road.plot(right)
+    road.draw(right)
     right.set_title("Evidence removed")
     _legend(figure, left, "outside lower left")
     _legend(figure, right, "outside lower right")

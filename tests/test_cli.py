@@ -226,7 +226,7 @@ def test_an_interrupt_ends_with_130(monkeypatch, tmp_path):
 
 
 def test_capture_writes_a_store_from_which_correlation_gives_the_same_numbers(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     store = tmp_path / "maps.zarr"
     assert analyze("capture", "--ckpt", LSTM, "--images", 20, "--out", store, "--json") == 0
     document = json.loads(capsys.readouterr().out)

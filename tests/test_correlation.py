@@ -235,7 +235,7 @@ def test_one_image_is_enough():
 
 
 def test_no_images_is_an_error():
-    with pytest.raises(AnalysisInputError, match="no images to analyse"):
+    with pytest.raises(AnalysisInputError, match="no images to analyze"):
         measure_correlation(Gates(2), [])
 
 
@@ -314,7 +314,7 @@ def test_a_saved_result_is_complete_labelled_and_never_overwritten_unasked(tmp_p
         np.testing.assert_allclose(arrays["examples"], maps)
     assert json.loads((folder / "correlation.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["files"].keys() == {"correlation.json", "stage1.nc"}
+    assert manifest["files"].keys() == {*("correlation.json", "stage1.nc", "correlation.png", "correlation.pdf")}
     with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
     result.save(folder, overwrite=True)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from dia_analysis import AnalysisInputError, gradcam, method_names, stream_gradcam
+from dia_analysis.explain.overlay import overlay
 from dia_analysis.explain.results import side_by_side, stack_arrays, summarize
 from dia_models import create_model
 
@@ -573,16 +575,33 @@ def test_a_saved_result_is_complete_and_never_overwritten_unasked(tmp_path):
     with xr.open_dataset(folder / "maps.nc") as arrays:
         np.testing.assert_allclose(arrays["maps"][:, 0], result.maps)
     assert json.loads((folder / "gradcam.json").read_text())["schema"] == "dia.gradcam/1"
-    assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {"gradcam.json", "maps.nc"}
+    assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {
+        *("gradcam.json", "maps.nc", "gradcam.png", "gradcam.pdf")
+    }
     with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
 
 
-def test_a_result_draws_one_of_its_maps():
+def test_a_result_draws_its_maps_over_the_images():
     result = two_results()[0]
-    ax = result.plot(Figure().subplots(), image=1)
-    np.testing.assert_allclose(ax.get_images()[0].get_array(), result.maps[1])
+    one = result.take([1])
+    ax = one.plot(Figure().subplots())
+    drawn = ax.get_images()[0].get_array()
+    np.testing.assert_array_equal(drawn, overlay(result.pictures[1], result.layer_maps[1], float(one.cam_max[0])))
     assert ax.get_title().startswith(f"y: {result.class_names[result.target[1]]} {result.target_score[1]:.2f}")
+    alone = replace(one, pictures=()).plot(Figure().subplots())
+    np.testing.assert_allclose(alone.get_images()[0].get_array(), result.maps[1])
+    place, beside = Figure().subplots(1, 2)
+    inside = [ax.get_position() for ax in result.take([0, 2]).plot(place)]  # several panels stand in the place of one
+    assert len(inside) == 2
+    assert place.get_position().x0 <= inside[0].x0 < inside[1].x1 < beside.get_position().x0
+
+
+def test_the_picture_under_a_map_is_the_image_from_its_darkest_to_its_brightest_value():
+    image = torch.linspace(-2, 3, 64).reshape(1, 1, 8, 8)
+    (picture,) = gradcam(Tiny(), image).pictures
+    np.testing.assert_array_equal(picture[..., 1], np.rint(255 * np.linspace(0, 1, 64)).reshape(8, 8))
+    assert len(gradcam(Tiny(), image.repeat(12, 1, 1, 1)).pictures) == 8  # of the first images only
 
 
 def test_coarse_maps_and_long_tables_are_said():

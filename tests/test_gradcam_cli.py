@@ -11,9 +11,9 @@ from test_cli import LSTM, SE, analyze, failure, plain_checkpoint
 
 import figures
 from dia_analysis import gradcam
+from dia_analysis.explain.overlay import STRENGTH, overlay, shared_peak
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.data import evenly_spaced, open_data, open_files
-from figures.gradcam import STRENGTH, shared_peak
 
 
 def written(folder):
@@ -34,6 +34,8 @@ def test_two_checkpoints_side_by_side(tmp_path, capsys):
     assert written(out) - overlays == {
         "fig9-gradcam.png",
         "fig9-gradcam.pdf",
+        "gradcam.png",
+        "gradcam.pdf",
         "gradcam.json",
         "maps.nc",
         "manifest.json",
@@ -212,7 +214,7 @@ def test_the_figure_has_a_row_per_image_and_one_scale():
     assert colourbar.get_xlabel() == "gradcam: evidence for the class, one scale for all maps"
     assert colourbar.get_xlim() == pytest.approx((0, max(r.layer_maps.max() for r in shown)))
     np.testing.assert_array_equal(panels[0].get_images()[0].get_array(), pictures[0])
-    expected = figures.overlay(pictures[1], shown[1].layer_maps[1], shared_peak(shown))
+    expected = overlay(pictures[1], shown[1].layer_maps[1], shared_peak(shown))
     np.testing.assert_array_equal(panels[5].get_images()[0].get_array(), expected)
 
 
@@ -237,7 +239,7 @@ def test_an_overlay_is_the_image_where_there_is_no_evidence_and_the_hottest_colo
     picture = np.full((300, 300, 3), 100, dtype=np.uint8)
     heat = np.zeros((2, 2), dtype=np.float32)
     heat[0, 0] = 2
-    drawn = figures.overlay(picture, heat, peak=2.0)
+    drawn = overlay(picture, heat, peak=2.0)
     assert drawn[-1, -1].tolist() == [100, 100, 100]
     hottest = 255 * np.array([0.988, 0.998, 0.645])
     np.testing.assert_allclose(drawn[0, 0], (1 - STRENGTH) * 100 + STRENGTH * hottest, atol=1)

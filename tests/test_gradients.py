@@ -400,7 +400,7 @@ def test_each_call_of_a_shared_module_has_its_own_gradient():
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        ([], "there are no images to analyse"),
+        ([], "there are no images to analyze"),
         ([torch.zeros(2, 3, 8, 8)], "labels are needed, since"),
         ([(torch.zeros(2, 3, 8, 8), None)], "labels are needed, since"),
         ([(torch.zeros(2, 3, 8, 8), torch.tensor([-1, -1]))], "a label is -1; labels are needed"),

@@ -23,16 +23,16 @@ from cli.common.pipe import NotPrintedError, Pipe
 from cli.common.publish import Out, first_free
 from dia_analysis import CaptureStore
 from dia_analysis.results.output import hold, take
+from dia_analysis.results.style import save_figure
 from dia_analysis.store.writer import _rounded
 from dia_models.training.files import lock_directory
-from figures.style import save_figure
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DRAWING = (
     "cli.analyses.correlation.draw",
-    "cli.analyses.gini._write_files",
+    "cli.analyses.gini.draw",
     "cli.analyses.gradients.draw",
-    "figures.save_figure",
+    "dia_analysis.results.style.save_figure",
 )
 
 
@@ -245,7 +245,7 @@ def test_an_interrupted_capture_says_how_to_go_on(network, tmp_path, capsys, mon
 def test_default_folders_are_numbered_and_overwritten_on_request(network, tmp_path, monkeypatch, capsys):
     ckpt, data = network
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     run = ("correlation", "--ckpt", ckpt, "--data", data)
     for end in ("", "-2"):
         assert analyze(*run) == 0

@@ -33,7 +33,7 @@ class Gates(nn.Module):
     def forward(self, x):
         return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
 
-cli.analyses.correlation.draw = lambda *_: None  # takes long, and other tests look at it
+cli.analyses.correlation.draw = lambda *_: {}  # takes long, and other tests look at it
 
 def analyze(*arguments):
     code = cli.common.main.run(cli.analyze.app, list(arguments))
@@ -98,7 +98,7 @@ def run(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+        patch.setattr("cli.analyses.correlation.draw", lambda *_: {})
         assert cli.common.main.run(cli.analyze.app, ["capture", *options, "--out", str(out / "whole.zarr")]) == 0
         assert (
             cli.common.main.run(cli.analyze.app, ["correlation", *options, "--out", str(out / "whole"), "--json"]) == 0
@@ -180,7 +180,7 @@ def test_a_store_of_one_image_by_two_processes(run):
 def test_errors_reach_every_process(run):
     _, _, done = run
     for rank in (0, 1):
-        assert f"rank {rank}: there are no images to analyse" in done.stderr
+        assert f"rank {rank}: there are no images to analyze" in done.stderr
         assert f"rank {rank}: the network ran other layers in one process than in another" in done.stderr
 
 

@@ -17,8 +17,8 @@ from torch import nn
 import figures
 from dia_analysis import AnalysisInputError, check_randomization, check_road, gradcam, measure_agreement
 from dia_analysis.statistics.similarity import spearman, ssim
-from dia_analysis.trust.perturb import curve, ranks, removed_mean
 from dia_analysis.trust.random_weights import cascade, parameter_modules
+from dia_analysis.trust.road import curve, ranks, removed_mean
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric

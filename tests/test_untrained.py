@@ -108,7 +108,7 @@ def measured(path):
 
 
 def test_correlation_sets_both_baselines_beside_the_network(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     options = ("--images", 24, "-b", 16, "--seed", 0)
     assert analyze("correlation", "--ckpt", run / "model.safetensors", *options, "--json", "--out", tmp_path / "a") == 0
     document = json.loads(capsys.readouterr().out)
@@ -142,7 +142,7 @@ def test_statistics_are_re_estimated_on_the_images_and_nothing_else_changes(run)
 
 
 def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     assert inputs(run / "model.safetensors").reestimate(torch.nn.Conv2d(1, 1, 1)) == 0
     monkeypatch.setattr("cli.common.inputs.has_statistics", lambda _: False)
     command = ("correlation", "--ckpt", run / "model.safetensors", "--images", 4, "--out", tmp_path / "a")
@@ -169,7 +169,7 @@ def test_the_accuracy_is_counted_while_the_maps_are_taken():
 
 
 def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     checkpoint = Checkpoint.read("digits-resnet56-se")
     model = checkpoint.build()
     for parameter in model.parameters():
@@ -183,7 +183,7 @@ def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatc
 
 
 def test_a_network_of_random_weights_and_a_store_of_it_give_no_verdict(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     path, folder = tmp_path / "net.safetensors", tmp_path / "images"
     plain_checkpoint(path, "cifar_resnet20_se")
     random = np.random.default_rng(0)

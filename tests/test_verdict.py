@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from test_trust import Finder, edges, maps, patches, take_maps
 
-from cli.analyses.trust import Trust
 from dia_analysis import TrustChecks, check_randomization, check_road, gradcam, measure_agreement
-from dia_analysis.trust.checks import warnings
+from dia_analysis.trust.checks import TrustReport, warnings
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +116,9 @@ def test_maps_that_are_all_alike_do_not_agree_for_a_reason():
 def test_the_commands_end_in_the_warning(sound):
     images, _ = patches()
     planted = replace(sound, randomization=check_randomization(Finder(), images, target=1, explain=edges, steps=3))
-    trust = Trust(6, (sound, planted), ())
-    assert trust.text().splitlines()[-1].startswith("warning: do not rely on the maps of net: they stay the same")
+    trust = TrustReport(6, (sound, planted), ())
+    assert trust.summary().splitlines()[-1].startswith("warning: do not rely on the maps of net: they stay the same")
     document = trust.to_dict()
     assert len(document["warnings"]) == 1
     assert [model["failures"] == [] for model in document["models"]] == [True, False]
-    assert "warning" not in Trust(6, (sound,), ()).text()
+    assert "warning" not in TrustReport(6, (sound,), ()).summary()

@@ -11,12 +11,11 @@ from cli.common.images import prepared_device
 from cli.common.networks import Candidate
 from cli.common.publish import Found, Out
 from dia_analysis import CostResult, Provenance, Subject, measure_cost
-from dia_analysis.cost.measure import PAPER_RATIOS
-from dia_analysis.results.output import write_json
+from dia_analysis.paper.numbers import TIME_RATIOS
 from dia_models import Network, build_model
 from dia_models.factory import without_attention
 
-PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in PAPER_RATIOS.items())
+PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in TIME_RATIOS.items())
 
 
 def report(
@@ -49,14 +48,11 @@ def found(result: CostResult) -> Found:
     """What to print and to write."""
 
     def write(folder: Path) -> None:
-        write_json(folder / "cost.json", result.to_dict())
-        result.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
-        if any(network.baseline not in (None, network.name) for network in result.networks):
-            figures.save_figure(figures.cost_ratios(result), folder / "cost-ratios")
+        compared = any(network.baseline not in (None, network.name) for network in result.networks)
+        result.write(folder, {"cost-ratios": figures.cost_ratios(result)} if compared else None)
 
-    about = {"networks": [network.provenance.to_dict() for network in result.networks]}
     text = f"{result.summary()}\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}."
-    return Found(about, result.to_dict(), text, write)
+    return Found(result.about(), result.to_dict(), text, write)
 
 
 def measure(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 import figures
-from cli.analyses.trust import Trust, check_some
+from cli.analyses.trust import check_some, draw
 from cli.common.inputs import Inputs
 from cli.common.naming import network_name
 from cli.common.options import Explanation
 from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, RegionsResult, compare_regions, measure_regions
-from dia_analysis.results.output import write_json
+from dia_analysis.trust.checks import TrustReport
 from dia_models import ModelInputError
 from dia_models.data import data_names
 from dia_models.data.labels import class_numbers
@@ -31,22 +31,20 @@ class Looked:
 
     result: RegionsResult
     picture: np.ndarray
-    trust: Trust | None = None
+    trust: TrustReport | None = None
 
     def found(self) -> Found:
         """What to print and to write."""
         document, text = self.result.to_dict(), self.result.summary()
         if self.trust is not None:
-            document, text = document | {"trust": self.trust.to_dict()}, f"{text}\n\n{self.trust.text()}"
+            document, text = document | {"trust": self.trust.to_dict()}, f"{text}\n\n{self.trust.summary()}"
         return Found(self.result.about(), document, text, self._write)
 
     def _write(self, folder: Path) -> None:
         """Write the numbers, the figure and the checks."""
-        self.result.write(folder)
-        figures.save_figure(figures.region_shares(self.result, self.picture), folder / "regions")
+        self.result.write(folder, {"regions": figures.region_shares(self.result, self.picture)})
         if self.trust is not None:
-            write_json(folder / "trust.json", self.trust.to_dict())
-            self.trust.write(folder)
+            self.trust.write(folder, draw(self.trust))
 
 
 def report_regions(

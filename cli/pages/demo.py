@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cli.analyses import correlation, cost, gini, gradcam, gradients
-from cli.analyses.gradient_pairs import finding as gradient_finding
+from cli.analyses.gradients import beside_plain
 from cli.common.console import say
 from cli.common.images import EXPLAINED, select_labelled
 from cli.common.inputs import open_networks
@@ -113,14 +113,14 @@ class Demo:
         )
         models = " ".join(f"--model {name}" for name in WITHOUT_SKIP)
         command = f"dia-analyze gradients {models} --set skip=false --data {DATA} --images {GRADIENT_IMAGES}"
-        findings = [("Untrained networks without skip connections", gradient_finding(result))]
+        findings = [("Untrained networks without skip connections", beside_plain(result).finding())]
         return Section(result, about, [f"{command} --seed {self.seed}"], findings)
 
     def _gradcam(self, again: Again) -> Section[Heatmaps]:
         everyone = self._networks(CAM_IMAGES)
         images = everyone[0].images
         outcome = gradcam.explain_all(everyone, Explanation(layer=LAYER), trust=False)
-        self.parts["gradcam"] = outcome.found(images)
+        self.parts["gradcam"] = gradcam.found(outcome, images)
         size = max(result.size for result in outcome.results)
         shown = next(images.pictures(size, SHOWN))
         return Section(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cli.analyses import cost
-from cli.analyses.gradient_pairs import finding as gradient_finding
+from cli.analyses.gradients import beside_plain
 from cli.common.attention import attention_of, known_trained
 from cli.common.inputs import Inputs
 from cli.common.networks import Candidate
@@ -44,7 +44,7 @@ def analyze_networks(ckpts: Sequence[str], everyone: Sequence[Inputs], options: 
             seed=options.seed,
         ),
         again=Again(tuple(ckpts), everyone[0].images.data, options),
-        judge=gradient_finding,
+        judge=lambda result: beside_plain(result).finding(),
         unreadable=everyone[0].images.source.unreadable,
     )
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.layer_gradient import Explained, NotReachedError, features_and_gradient
 from dia_analysis.explain.methods import GRADCAM, Method, cam_method
-from dia_analysis.explain.results import GradCAMResult, join
+from dia_analysis.explain.results import DRAWN, GradCAMResult, join
 from dia_analysis.explain.target_layer import TargetLayer, find_target_layer, last_that_counts
 from dia_analysis.explain.targets import Target, Targets, evidence, name_classes, probabilities
 from dia_analysis.probes.batches import inputs_of, iterate_batches
@@ -141,7 +141,17 @@ def _explain(
         score=scores[0],
         target=chosen.cpu().numpy(),
         target_score=scores[1],
+        pictures=tuple(map(_picture, batch[: max(DRAWN - done, 0)])),
     )
+
+
+def _picture(image: Float[Tensor, "channel height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """An image as it is prepared for a network, from its darkest to its brightest value."""
+    values = image.detach().float().cpu()
+    low, high = values.aminmax()
+    levels = ((values - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
+    colors = levels if len(levels) == 3 else levels.float().mean(0, keepdim=True).to(torch.uint8).expand(3, -1, -1)
+    return np.ascontiguousarray(colors.permute(1, 2, 0).numpy())
 
 
 class _Score:

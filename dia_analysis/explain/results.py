@@ -1,48 +1,46 @@
 """What Grad-CAM found for some images, for one network or several side by side (Fig. 9)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from numpy.typing import ArrayLike
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.methods import method_source
-from dia_analysis.results.display import Displayed, axes
-from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.explain.upsample import upsample
+from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.text_table import text_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 UNIT = "evidence for the class (not rescaled)"
 SHOWN = 20
+DRAWN = 8  # images
 WRONG = "✗"  # beside a predicted class that is not the image's
 COARSE = 16  # positions; a map of fewer shows hardly more than left or right
 
 
-def upsample(maps: Float[np.ndarray, "image row column"], size: tuple[int, int]) -> Float[np.ndarray, "image h w"]:
-    """Maps at another size (height, width), bilinearly between the centres of their positions."""
-    wide = F.interpolate(torch.from_numpy(maps)[:, None], size, mode="bilinear", align_corners=False)
-    return wide[:, 0].numpy()
-
-
-@dataclass(frozen=True)
-class GradCAMResult(Displayed):
+@dataclass(frozen=True, repr=False)
+class GradCAMResult(Result):
     """The maps of one network for some images, and what it says of them.
 
     `layer_maps` (image, row, column) are the maps as the method gives them: at the layer's own size, neither scaled
     nor clipped; what is negative speaks against the class. `maps` are what is usually shown. `predicted` and
     `target` are class numbers, `score` and `target_score` their probabilities (softmax; for a single logit, sigmoid).
     `size` is the images' (height, width), `image_names` their names, `call` the layer's application, from 0.
+    `pictures` are those of the first images, on which `plot` draws their maps.
     """
 
+    file = "gradcam"
     name: str
     layer: str
     call: int
@@ -56,6 +54,7 @@ class GradCAMResult(Displayed):
     target: np.ndarray
     target_score: np.ndarray
     provenance: Provenance = field(default_factory=Provenance)
+    pictures: tuple[UInt8[np.ndarray, "height width 3"], ...] = ()
 
     @property
     def maps(self) -> Float[np.ndarray, "image height width"]:
@@ -77,45 +76,71 @@ class GradCAMResult(Displayed):
         index = np.arange(len(self.image_names))[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
         arrays = ("layer_maps", "predicted", "score", "target", "target_score")
         parts: dict[str, Any] = {key: getattr(self, key)[index] for key in arrays}
-        return replace(self, image_names=tuple(self.image_names[i] for i in index), **parts)
+        pictures = tuple(self.pictures[i] for i in takewhile(lambda i: i < len(self.pictures), index))
+        return replace(self, image_names=tuple(self.image_names[i] for i in index), pictures=pictures, **parts)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.gradcam/1."""
         return side_by_side([self])
 
-    def to_xarray(self) -> xr.Dataset:
+    def datasets(self) -> dict[str, xr.Dataset]:
         """The arrays with names, as `stack_arrays` gives them."""
-        return stack_arrays([self])
+        return {"maps": stack_arrays([self])}
+
+    def to_xarray(self) -> xr.Dataset:
+        """The same."""
+        return self.datasets()["maps"]
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each image: predicted class, score, target class, its score, and the map's peak."""
+        names = ("predicted", "score", "target", "target_score", "cam_max")
+        return long_form([({}, self.to_xarray())], *names)
 
     def summary(self) -> str:
         """A table of the images, and a sentence on those without positive evidence."""
         return summarize([self])
 
-    def plot(self, ax: "Axes | None" = None, image: int = 0) -> "Axes":
-        """Draw one image's map."""
-        ax = axes(ax)
-        drawn = ax.imshow(self.take([image]).maps[0], vmin=0, cmap="inferno")
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The first images' maps, over the images where these are known, all on one scale."""
+        first = self.take(slice(DRAWN))
+        return [partial(first._draw, image=image) for image in range(len(first.image_names))]
+
+    def _draw(self, ax: "Axes", image: int) -> None:
+        from dia_analysis.explain.overlay import HEAT, overlay
+
+        if image < len(self.pictures):
+            ax.imshow(overlay(self.pictures[image], self.layer_maps[image], self.peak))
+        else:
+            ax.imshow(self.take([image]).maps[0], vmin=0, vmax=self.peak, cmap=HEAT)
         ax.set(title=f"{self.image_names[image]}: {_verdict(self, image)}", xticks=[], yticks=[])
-        ax.figure.colorbar(drawn, ax=ax, label=UNIT)
-        return ax
+        ax.spines[:].set_visible(False)
 
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write gradcam.json, maps.nc and a manifest into a new directory.
+    def complete(self, axes: "Sequence[Axes]") -> None:
+        """One color scale for all maps."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
 
-        Raises AnalysisInputError if the directory exists and `overwrite` is false, or if it holds no results.
-        """
-        path = Path(directory)
-        with new_directory(path, self.provenance.to_dict(), overwrite=overwrite) as folder:
-            write_json(folder / "gradcam.json", self.to_dict())
-            self.to_xarray().to_netcdf(folder / "maps.nc", engine="scipy")
-        return path
+        from dia_analysis.explain.overlay import HEAT, heat_on_grey
+
+        if axes:
+            colors = heat_on_grey() if self.pictures else HEAT
+            scale = ScalarMappable(Normalize(0, self.take(slice(DRAWN)).peak), colors)
+            axes[0].figure.colorbar(scale, ax=list(axes), label=UNIT)
+
+    @property
+    def peak(self) -> float:
+        """The largest value of all maps; 1 if all are zero."""
+        return float(self.cam_max.max(initial=0)) or 1.0
 
 
 def join(parts: Sequence[GradCAMResult]) -> GradCAMResult:
     """The results of one network for several batches as one."""
     arrays = ("layer_maps", "predicted", "score", "target", "target_score")
     joined: dict[str, Any] = {key: np.concatenate([getattr(part, key) for part in parts]) for key in arrays}
-    return replace(parts[0], image_names=tuple(name for part in parts for name in part.image_names), **joined)
+    names, pictures = (
+        tuple(chain.from_iterable(getattr(p, key) for p in parts)) for key in ("image_names", "pictures")
+    )
+    return replace(parts[0], image_names=names, pictures=pictures, **joined)
 
 
 def side_by_side(results: Sequence[GradCAMResult]) -> dict[str, Any]:
@@ -224,9 +249,8 @@ def summarize(results: Sequence[GradCAMResult], labels: Sequence[str | None] | N
         for result, peak in zip(results, peaks, strict=True)
     ]
     lines = [row if any(known) else (row[0], *row[2:]) for row in (heads, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines]
-    if any(WRONG in line for line in table):
+    table = [text_table(lines, left=range(len(lines[0])))]
+    if WRONG in table[0]:
         table.append(f"{WRONG} a predicted class that is not the image's label")
     more = len(results[0].image_names) - SHOWN
     notes = [f"... and {more} more images."] if more > 0 else []

@@ -9,14 +9,16 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torchmetrics import Metric
 
+from dia_analysis.results.base import Concise
+
 LOWEST, HIGHEST = -324, 309  # decades that hold every float64
 PER_DECADE = 100
 BINS = (HIGHEST - LOWEST) * PER_DECADE
 CHUNK = 2**17  # values at a time, so that what is computed on the way stays small and near
 
 
-@dataclass(frozen=True)
-class Magnitudes:
+@dataclass(frozen=True, repr=False)
+class Magnitudes(Concise):
     """The absolute values of many numbers.
 
     `count` numbers are finite, of which `zeros` are exactly zero; `nonfinite` more are NaN or infinite and enter

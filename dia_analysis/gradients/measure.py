@@ -81,7 +81,7 @@ def network_gradients(
     refuse_scripted(model)
     remaining = iterate_batches(batches)
     if (first := next(remaining, None)) is None:
-        raise AnalysisInputError("data", "there are no images to analyse")
+        raise AnalysisInputError("data", "there are no images to analyze")
     some, _ = images_and_labels(first)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     root = trace(model, some[:2].to(device))

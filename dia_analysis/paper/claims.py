@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, Literal
 
-from dia_analysis.paper.printed import EPOCHS, Printed, paper_accuracy
+from dia_analysis.paper.numbers import EPOCHS
+from dia_analysis.paper.printed import Printed, paper_accuracy
 from dia_analysis.paper.sweeps import Cell, SweepResult
 from dia_analysis.statistics.significance import ALPHA, FEWEST, fewest
 

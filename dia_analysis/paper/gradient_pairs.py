@@ -1,18 +1,25 @@
 """Does DIA-LSTM make gradients larger? Networks beside their plain backbones, as in Fig. 13 of the paper."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
-from dia_analysis import GradientResult, Magnitudes, NetworkGradients
+from dia_analysis.gradients.magnitudes import Magnitudes
+from dia_analysis.gradients.results import GradientResult, NetworkGradients
 from dia_analysis.paper.findings import HOLDS, Finding, Verdict
+from dia_analysis.results.base import Result
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.seeds import LEAST, t_interval
 
-Made = Mapping[str, Any]  # how a network was made: its name and its options
-Backbone = Callable[[Made], Made]  # how the same network without attention is made
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+Plain = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 PAPER = (
     "The paper (Fig. 13): without skip connections, DIA-LSTM increases mean and variance of |g| in ResNet56. Here, "
@@ -131,7 +138,7 @@ class Pair:
         """The same in a line."""
         kind = "with skip connections" if self.skip else "without skip connections"
         count = len(self.seeds)
-        over = "1 seed" if count == 1 else f"{count} seeds"
+        over = quantity(count, "seed")
         over += "; median [95 % interval of the geometric mean]" if count >= LEAST else ""
         sizes = {"mean": self.means, "median": self.medians, "variance": self.variances}
         listed = "; ".join(f"{name} x {', '.join(map(str, ratios))}" for name, ratios in sizes.items())
@@ -144,39 +151,74 @@ class Pair:
         return [Ratio(tuple(_ratio(of(a.magnitudes), of(b.magnitudes)) for a, b in stage)) for stage in stages]
 
 
-def dia_lstm_beside_plain(result: GradientResult, backbone_of: Backbone) -> list[Pair]:
+def pair_with_plain(result: GradientResult, plain: Plain) -> list[Pair]:
     """Each network with DIA-LSTM whose plain backbone was measured too, on the same data, after as many epochs and
     from the same seed.
+
+    `plain` gives, of how a network with DIA-LSTM was made, how the same without attention is made; None for others.
     """
-    plain = {_key(network, network.made_from): network for network in result.networks}
+    known = {_key(network, network.made_from): network for network in result.networks}
     pairs: dict[Any, dict[int | None, tuple[NetworkGradients, NetworkGradients]]] = {}
     for network in result.networks:
-        made = network.made_from
-        if "_dia_lstm" not in made.get("name", ""):
-            continue
-        other = plain.get(_key(network, backbone_of(made)))
+        without = plain(network.made_from)
+        other = None if without is None else known.get(_key(network, without))
         if other is not None:
-            kind = (_text(made), network.epoch, _fresh(network))
-            pairs.setdefault(kind, {})[network.weights_seed] = (network, other)
+            made = (json.dumps(network.made_from, sort_keys=True), network.epoch, _fresh(network))
+            pairs.setdefault(made, {})[network.weights_seed] = (network, other)
     return [Pair(tuple(pair.values())) for pair in pairs.values()]
 
 
-def gradient_finding(result: GradientResult, backbone_of: Backbone | None = None) -> Finding:
-    """What becomes of the gradient in each network, and whether DIA-LSTM makes it larger where that was measured.
+@dataclass(frozen=True, repr=False)
+class BesidePlain(Result):
+    """The gradients of networks, and of those with DIA-LSTM beside those of their plain backbones."""
 
-    Without `backbone_of` nothing is known of backbones.
-    """
-    groups = result.over_seeds
-    text = " ".join(group.finding() for group in groups)
-    known = [f"{np.median(group.mean_changes):+.2f}" for group in groups if group.mean_changes]
-    ours = f"{', '.join(known)} decades" if known else "no number"
-    known_pairs = [] if backbone_of is None else dia_lstm_beside_plain(result, backbone_of)
-    pairs = [pair for pair in known_pairs if not pair.skip]
-    if not pairs:
-        reason = "it takes a network with DIA-LSTM beside its backbone, both without skip connections"
-        return Finding(text, ours, CLAIM, "inconclusive", reason)
-    text = "\n".join([text, *(f"{pair.line().strip()}." for pair in pairs)])
-    return Finding(text, ours, CLAIM, *_verdict(pairs))
+    file = "gradients"
+    result: GradientResult
+    pairs: tuple[Pair, ...]
+
+    def summary(self) -> str:
+        """What was measured, the table, the findings, and what the paper says."""
+        first = self.result.networks[0]
+        head = f"{first.provenance.data}, {quantity(first.num_images, 'image')}"
+        beside = ["", PAPER, *(pair.line() for pair in self.pairs)] if self.pairs else []
+        return "\n".join([head, self.result.summary(), *beside])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.gradients/1."""
+        return {**self.result.to_dict(), "dia_lstm_beside_plain": [pair.to_dict() for pair in self.pairs]}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """As `GradientResult.to_dataframe`."""
+        return self.result.to_dataframe()
+
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """As `GradientResult.datasets`."""
+        return self.result.datasets()
+
+    def about(self) -> Mapping[str, Any]:
+        """Where each network comes from."""
+        return self.result.about()
+
+    def panels(self) -> "Sequence[Callable[[Axes], object]]":
+        """The distributions at each stage's output."""
+        return self.result.panels()
+
+    def complete(self, axes: "Sequence[Axes]") -> None:
+        """Their legend."""
+        self.result.complete(axes)
+
+    def finding(self) -> Finding:
+        """What becomes of the gradient in each network, and whether DIA-LSTM makes it larger if that was measured."""
+        groups = self.result.over_seeds
+        text = " ".join(group.finding() for group in groups)
+        known = [f"{np.median(group.mean_changes):+.2f}" for group in groups if group.mean_changes]
+        ours = f"{', '.join(known)} decades" if known else "no number"
+        pairs = [pair for pair in self.pairs if not pair.skip]
+        if not pairs:
+            reason = "it takes a network with DIA-LSTM beside its backbone, both without skip connections"
+            return Finding(text, ours, CLAIM, "inconclusive", reason)
+        text = "\n".join([text, *(f"{pair.line().strip()}." for pair in pairs)])
+        return Finding(text, ours, CLAIM, *_verdict(pairs))
 
 
 def _verdict(pairs: list[Pair]) -> tuple[Verdict, str]:
@@ -194,12 +236,8 @@ def _verdict(pairs: list[Pair]) -> tuple[Verdict, str]:
     return "inconclusive", f"{when} not every interval over {fewest} seeds lies above 1, nor one clearly below"
 
 
-def _text(made: Made) -> str:
-    return json.dumps(made, sort_keys=True)
-
-
-def _key(network: NetworkGradients, made: Made) -> tuple[Any, ...]:
-    return _text(made), network.epoch, network.weights_seed, _fresh(network)
+def _key(network: NetworkGradients, made_from: Mapping[str, Any]) -> tuple[Any, ...]:
+    return json.dumps(made_from, sort_keys=True), network.epoch, network.weights_seed, _fresh(network)
 
 
 def _fresh(network: NetworkGradients) -> bool:

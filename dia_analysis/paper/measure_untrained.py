@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dia_analysis.correlation.measure import CorrelationResult, measure_correlation
+from dia_analysis.correlation.measure import measure_correlation
+from dia_analysis.correlation.results import CorrelationResult
 from dia_analysis.distributed import all_gather
 from dia_analysis.paper.untrained import Baseline, BesideUntrained, Training
 from dia_analysis.results.provenance import Provenance

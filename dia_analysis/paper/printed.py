@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-EPOCHS = 180  # of its ResNets on CIFAR
-
 
 @dataclass(frozen=True)
 class Printed:

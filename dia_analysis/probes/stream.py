@@ -35,7 +35,7 @@ def stream_stages(
     """
     images = sum(all_gather(stream_share(model, batches, consume, points=points)))
     if not images:
-        raise AnalysisInputError("data", "there are no images to analyse")
+        raise AnalysisInputError("data", "there are no images to analyze")
     return images
 
 
@@ -72,5 +72,5 @@ def _check_one_map_per_image(stages: list[StageMaps], images: int) -> None:
             raise AnalysisInputError(
                 "points",
                 f"{stage.layers[0][0]} gives {len(stage.maps)} maps for {images} images, for example one per window of "
-                "an image; only modules that give one map per image can be analysed",
+                "an image; only modules that give one map per image can be analyzed",
             )

@@ -1,9 +1,8 @@
 """Where does a network look? The share of its heatmaps' evidence that lies in masks, or in parts of the picture."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,13 +10,13 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.display import Displayed, axes
-from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import LEAST, Estimate, Patients, runs_and_patients
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 BORDER = 0.1  # of each side
@@ -135,8 +134,8 @@ class Share:
         return f"{self.share.value:.3f}{interval} n={self.share.images} {self.ratio:.2f}x"
 
 
-@dataclass(frozen=True)
-class RegionsResult(Displayed):
+@dataclass(frozen=True, repr=False)
+class RegionsResult(Result):
     """Where networks look: shares of evidence by region, with intervals over patients and training runs.
 
     `areas` (image, region) are the shares of a uniform map. `outlines` (region, height, width) says in what share of
@@ -145,6 +144,7 @@ class RegionsResult(Displayed):
     `dia_analysis.statistics.intervals.runs_and_patients` gives them.
     """
 
+    file = "regions"
     source: Source
     regions: tuple[str, ...]
     image_names: tuple[str, ...]
@@ -225,13 +225,13 @@ class RegionsResult(Displayed):
             "regions": {region: share.to_dict() for region, share in self.shares(name, subset).items()},
         }
 
-    def to_xarray(self) -> xr.Dataset:
+    def datasets(self) -> dict[str, xr.Dataset]:
         """The raw values: shares (checkpoint, image, region), correct (checkpoint, image), areas (image, region).
 
         `correct` is 1, 0, or -1 where that is not known.
         """
         correct = [np.full(len(m.shares), -1) if m.correct is None else m.correct for m in self.members]
-        return xr.Dataset(
+        arrays = xr.Dataset(
             {
                 "shares": (("checkpoint", "image", "region"), np.stack([m.shares for m in self.members])),
                 "correct": (("checkpoint", "image"), np.stack(correct).astype(np.int8)),
@@ -244,6 +244,11 @@ class RegionsResult(Displayed):
                 "region": list(self.regions),
             },
         )
+        return {self.file: arrays}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each checkpoint, image and region: share, area, and whether the image is classified rightly."""
+        return long_form([({}, self.datasets()[self.file])], "shares", "areas", "correct")
 
     def summary(self) -> str:
         """A table per network, and what was left out."""
@@ -293,9 +298,12 @@ class RegionsResult(Displayed):
         few = any(not each.has_interval and not np.isnan(each.value) for each in found)
         return [f"Intervals say what to expect of {over}.", *([NO_INTERVAL] if few else [])]
 
-    def plot(self, ax: "Axes | None" = None, subset: Subset = "all") -> "Axes":
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The shares of all images."""
+        return [self.draw]
+
+    def draw(self, ax: "Axes", subset: Subset = "all") -> None:
         """Draw each network's shares by region, with intervals, and the shares of a uniform map."""
-        ax = axes(ax)
         names = list(self.networks)
         places = np.arange(len(self.regions))
         for number, name in enumerate(names):
@@ -311,22 +319,6 @@ class RegionsResult(Displayed):
         ax.set_xticks(places, [region.replace("_", "\n") for region in self.regions])
         ax.set(ylabel="Share of the map's evidence", ylim=(0, None))
         ax.legend()
-        return ax
-
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write regions.json, regions.nc (every image's shares) and a manifest into a new directory.
-
-        Raises AnalysisInputError if the directory exists and `overwrite` is false, or if it holds no results.
-        """
-        path = Path(directory)
-        with new_directory(path, self.about(), overwrite=overwrite) as folder:
-            self.write(folder)
-        return path
-
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` but for the manifest."""
-        write_json(folder / "regions.json", self.to_dict())
-        self.to_xarray().to_netcdf(folder / "regions.nc", engine="scipy")
 
     def about(self) -> Mapping[str, Any]:
         """What the manifest says: where the result comes from."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.results.output import draft_of, writing
-from figures.style import STYLE
+from dia_analysis.results.style import STYLE
 
 MIME = {"svg": "image/svg+xml", "png": "image/png"}
 PNG_DPI = 200

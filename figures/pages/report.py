@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dia_analysis import AnalysisInputError, Provenance, Subject, count_parameters
-from dia_analysis.paper.gradient_pairs import gradient_finding
+from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.paper.measure_untrained import Untrained
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_analysis.results.provenance import versions
@@ -76,7 +76,7 @@ def measure_report(
         subjects=[Facts(network.name, network.known.facts) for network in networks],
         correlation=measured.correlations(networks, command),
         gini=measured.importances(networks, command),
-        gradients=measured.gradients(networks, command, judge or gradient_finding),
+        gradients=measured.gradients(networks, command, judge or (lambda found: BesidePlain(found, ()).finding())),
         gradcam=measured.heatmaps(networks, command),
         cost=measured.costs(networks, subjects, command),
         unreadable=unreadable or {},
@@ -117,7 +117,7 @@ class _Images:
     def read(cls, batches: Any, labels: Any, classes: Sequence[str] | None, data: str, seed: int) -> "_Images":
         read = list(iterate_batches(batches))
         if not read:
-            raise AnalysisInputError("batches", "there are no images to analyse")
+            raise AnalysisInputError("batches", "there are no images to analyze")
         parts = [inputs_of(batch) for batch in read]
         pixels, own = torch.cat(parts), [labels_of(batch) for batch in read]
         if labels is not None:

@@ -25,6 +25,7 @@ from dia_analysis.gradients.results import HEADS
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.paper.findings import Finding
 from dia_analysis.paper.untrained import Baseline, BesideUntrained
+from dia_analysis.results.style import COLORS
 from dia_analysis.trust.checks import warnings
 from figures.correlation import distribution, scatter
 from figures.cost import cost_ratios
@@ -33,7 +34,6 @@ from figures.gradients import gradient_distributions
 from figures.pages.html import embed, page, save_page, source
 from figures.pages.html_table import Cell, Table, number, table
 from figures.pages.matrix_html import colours, correlation_matrices, gini_matrices
-from figures.style import COLOURS
 from figures.trust import trust_checks
 
 WIDTH = 110  # columns of the findings as text
@@ -283,7 +283,7 @@ def _gradients(result: GradientResult) -> dict[str, object]:
             rest = (stage.relative, stage.mean_lowest, stage.mean_highest)
             sized, others = ((number(size, ".2e") for size in some) for some in (sizes, rest))
             rows.append((group.label, number(stage.stage, "d"), *sized, *counts, *others))
-    drawn = GradientResult(tuple(n for group in result.over_seeds[: len(COLOURS)] for n in group.networks))
+    drawn = GradientResult(tuple(n for group in result.over_seeds[: len(COLORS)] for n in group.networks))
     alt = "Distribution of the absolute gradient by stage. " + " ".join(g.finding() for g in drawn.over_seeds)
     caption = (
         f"Absolute gradient at each stage's output, on a logarithmic axis, of {result.conditions}. The lines are the "

@@ -1,4 +1,4 @@
-"""One look for all figures: readable at the width of a paper's column, safe for colour-blind readers."""
+"""One look for all figures: readable at the width of a paper's column, safe for color-blind readers."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
 COLUMN = 8.8 / 2.54  # one column of the paper, in inches
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 STYLE: Any = {
     "font.size": 7,
     "axes.titlesize": 7,
@@ -27,7 +27,7 @@ STYLE: Any = {
     "lines.linewidth": 1.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLORS),
     "pdf.fonttype": 42,
     "text.parse_math": False,  # names of files and checkpoints may hold dollar signs
 }
