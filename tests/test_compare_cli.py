@@ -313,6 +313,5 @@ def test_the_backbone_of_a_network_keeps_its_own_options():
 def test_what_suits_a_data_set():
     pixels = torch.full((2, 8, 8, 3), 51, dtype=torch.uint8)
     assert default_preprocessing("cifar10", pixels).mean == (0.4914, 0.4822, 0.4465)
-    assert default_preprocessing("digits", pixels) == Preprocessing(
-        height=8, width=8, mean=(0.2,) * 3, std=(0.0039,) * 3
-    )
+    wanted = Preprocessing(height=8, width=8, mean=(0.2,) * 3, std=(0.0039,) * 3)
+    assert default_preprocessing("digits", pixels) == wanted
