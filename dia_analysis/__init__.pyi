@@ -33,6 +33,7 @@ from .trust.checks import TrustChecks, TrustReport
 from .trust.heatmaps import HeatmapComparison
 from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
+from .version import __version__
 from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
@@ -70,6 +71,7 @@ __all__ = [
     "Subject",
     "TrustChecks",
     "TrustReport",
+    "__version__",
     "capture",
     "check_randomization",
     "check_road",

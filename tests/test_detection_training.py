@@ -16,7 +16,8 @@ import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.checkpoints.warm_start import start_from
 from dia_models.data import Preprocessing
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -188,11 +189,11 @@ def test_a_detector_starts_from_its_classifier_as_that_saw_images(folder, tmp_pa
     body, transform = detector.backbone.body, detector.transform
     with torch.no_grad():
         theirs = classifier.layer1(classifier.maxpool(classifier.relu(classifier.bn1(classifier.conv1(seen(pixels))))))
-        normalised = transform.normalize(pixels[0].permute(2, 0, 1) / 255)[None]
-        ours = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(normalised)))))
+        normalized = transform.normalize(pixels[0].permute(2, 0, 1) / 255)[None]
+        ours = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(normalized)))))
         inner = (..., slice(6, -6), slice(6, -6))  # at the border both see zeros, which are different colours
         torch.testing.assert_close(ours[inner][..., 0, 0], theirs[inner][..., 0, 0], rtol=1e-2, atol=1e-2)
-        stem = body.bn1(body.conv1(normalised)), classifier.bn1(classifier.conv1(seen(pixels)))
+        stem = body.bn1(body.conv1(normalized)), classifier.bn1(classifier.conv1(seen(pixels)))
     torch.testing.assert_close(stem[0][..., 2:-2, 2:-2], stem[1][..., 2:-2, 2:-2], rtol=1e-4, atol=1e-4)
 
 

@@ -11,8 +11,7 @@ from scipy import linalg
 from dia_models import ModelInputError, load
 from dia_models.data import open_data
 from dia_models.generation.features import INCEPTION_FILE, feature_network
-from dia_models.generation.frechet import Moments, frechet_distance, moments
-from dia_models.generation.image_score import score_images
+from dia_models.generation.frechet import Moments, frechet_distance, moments, score_images
 
 pytestmark = pytest.mark.numeric
 
@@ -127,7 +126,7 @@ def test_inception_sees_three_channels_of_bytes(monkeypatch, tmp_path):
     module.FeatureExtractorInceptionV3 = StandIn
     monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(features, "_checked", lambda path: "0" * 64)
+    monkeypatch.setattr(features, "_verify_sha256", lambda path: "0" * 64)
     pixels = torch.randint(0, 256, (4, 8, 8, 1), dtype=torch.uint8)
     seen = feature_network("inception")([pixels], CPU)
     assert seen.shape == (4, 3)

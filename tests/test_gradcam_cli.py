@@ -192,7 +192,7 @@ def test_files_are_found_in_order_and_missing_ones_are_said(tmp_path):
     for path, message in ((tmp_path / "empty", "has no images in it"), (tmp_path / "c", "there is no file or folder")):
         with pytest.raises(ModelInputError, match=message):
             open_files([path])
-    with pytest.raises(ModelInputError, match="no image was named"):
+    with pytest.raises(ModelInputError, match="no image given"):
         open_files([])
 
 

@@ -25,7 +25,7 @@ from dia_analysis import CaptureStore
 from dia_analysis.results.output import hold, take
 from dia_analysis.results.style import save_figure
 from dia_analysis.store.writer import _rounded
-from dia_models.training.files import alone
+from dia_models.training.files import lock_directory
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DRAWING = (
@@ -285,13 +285,13 @@ def test_a_run_is_trained_by_one_command(tmp_path, capsys):
     out, small = tmp_path / "run", ("--set", "epochs=1", "--set", "training_images=64")
     fit = ("fit", "--model", "cifar_resnet11", "--data", "digits", *small, "--out", out)
     refused = f"--out: {out} is being written by another command; choose another folder"
-    with alone(out):
+    with lock_directory(out):
         assert refused in failure(capsys, train(*fit))
     assert not out.exists()
     assert train(*fit) == 0
     capsys.readouterr()
     (out / "result.json").unlink()
-    with alone(out):
+    with lock_directory(out):
         assert refused in failure(capsys, train("fit", "--resume", "--out", out))
     (out / ".lock").touch()  # of a process that was killed
     capsys.readouterr()

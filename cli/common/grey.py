@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from cli.common.console import note
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data import ImageSource, evenly_spaced
-from dia_models.data.chest_xray import CLASSES
-from dia_models.data.colour import COLOURED, colourfulness
+from dia_models.data.chest_xray import CLASSES, COLORED, colorfulness
 
 LOOKED_AT, NAMED = 64, 5
 SIZE = (64, 64)
@@ -17,7 +16,7 @@ def warn_of_colour(checkpoints: Sequence[Checkpoint], source: ImageSource, chose
     if not any(map(_reads_x_rays, checkpoints)):
         return
     some = [chosen[i] for i in evenly_spaced(min(LOOKED_AT, len(chosen)), len(chosen))]
-    coloured = [(name, levels) for name, levels in _colours(source, some) if levels >= COLOURED]
+    coloured = [(name, levels) for name, levels in _colours(source, some) if levels >= COLORED]
     for name, levels in coloured[:NAMED]:
         note(
             f"warning: {name} is coloured: red, green and blue differ by {levels:.0f} of 255 levels on average, in an "
@@ -31,7 +30,7 @@ def _colours(source: ImageSource, indices: Sequence[int]) -> Iterator[tuple[str,
     """Each readable file's name and how coloured it is; of files that cannot be read others speak."""
     try:
         for batch in source.batches(indices, 16, SIZE, 3):
-            yield from zip(batch.names, colourfulness(batch.pixels.numpy()).tolist(), strict=True)
+            yield from zip(batch.names, colorfulness(batch.pixels.numpy()).tolist(), strict=True)
     except ModelInputError:
         return
 

@@ -22,14 +22,13 @@ from dia_models.data import (
     ImageSource,
     MemoryImages,
     Preprocessing,
+    default_preprocessing,
     evenly_spaced,
     open_data,
     open_files,
-    suited,
 )
 from dia_models.data.labels import class_numbers
-from dia_models.training.allocator import keep_freed_memory
-from dia_models.training.device import choose_device
+from dia_models.training.device import choose_device, keep_freed_memory
 
 if TYPE_CHECKING:
     from dia_analysis import ImageList
@@ -131,8 +130,10 @@ class SelectedImages:
     def preprocessing(self, size: int | None) -> Preprocessing:
         """What suits the chosen images, for networks with random weights; a data set in files is read once for it."""
         if isinstance(self.source, MemoryImages):
-            return suited(self.data, self.source.pixels[self.chosen])
-        return suited(self.data, self.source.take(self.chosen).load(None if size is None else (size, size), 3).pixels)
+            return default_preprocessing(self.data, self.source.pixels[self.chosen])
+        return default_preprocessing(
+            self.data, self.source.take(self.chosen).load(None if size is None else (size, size), 3).pixels
+        )
 
     def blamed(self, error: ModelInputError) -> ModelInputError:
         """An error on reading an image, naming where it was given."""

@@ -68,7 +68,8 @@ def run_files(runs: list[Path], every_epoch: bool) -> list[list[Path]]:
         raise ModelInputError("every-epoch", "say of which run: --run DIR")
     if not runs:
         return []
-    from dia_models.runs.run import MODEL, kept_epochs  # takes seconds
+    from dia_models.runs.run import kept_epochs  # takes seconds
+    from dia_models.training.files import MODEL  # takes seconds
 
     if every_epoch:
         return [kept_epochs(run) for run in runs]

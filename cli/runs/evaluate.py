@@ -139,7 +139,7 @@ def _test(
     seen = evaluate_checkpoint(checkpoint, source, data, **how)
     if len(seen.classes) != 2 or seen.predictions.nonfinite:
         return Tested(checkpoint, data, seen.predictions, seen.groups)
-    train, held = training.of(checkpoint), training.held_out(checkpoint)
+    train, held = training.of(checkpoint), training.validation_images(checkpoint)
     validation = None if held is None else evaluate_checkpoint(checkpoint, held, checkpoint.info.data, **how)
     readings = Readings(
         name=checkpoint.name,

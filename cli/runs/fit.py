@@ -13,7 +13,7 @@ from cli.common.publish import Out, first_free
 
 if TYPE_CHECKING:
     from dia_models import ModelSpec
-    from dia_models.runs.run import RunConfig
+    from dia_models.training.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class FitOptions:
 
 def fit_or_resume(given: FitOptions) -> None:
     """Start a run, or continue the one in `out`, and print its result."""
-    from dia_models.classification.evaluation import Evaluation
     from dia_models.runs.run import fit
     from dia_models.spec import ModelSpec
     from dia_models.training.device import choose_device
-    from dia_models.training.distributed import joined
+    from dia_models.training.distributed import process_group
+    from dia_models.training.scores import Evaluation
 
     where, config = choose_device(given.device), _started(given) if given.resume else _new(given)
-    with joined(where), ExitStack() as held:
+    with process_group(where), ExitStack() as held:
         out = given.out or _new_folder(config, held)
         with _kept(out):
             how: Any = {key: getattr(given, key) for key in ("data_dir", "download", "strict", "resume")}
@@ -82,7 +82,8 @@ def fit_or_resume(given: FitOptions) -> None:
 def _started(given: FitOptions) -> "RunConfig":
     from dia_models import ModelInputError
     from dia_models.runs.configure import check_same
-    from dia_models.runs.run import RunConfig, RunResult
+    from dia_models.runs.result import RunResult
+    from dia_models.training.config import RunConfig
 
     if given.out is None:
         raise ModelInputError("out", "--resume needs the run's directory: --out DIR")
@@ -138,7 +139,7 @@ def _kept(out: Path) -> Iterator[None]:
 def _watchers(out: Path, tensorboard: bool) -> Iterator[Any]:
     """What watches a run; made when the data have been read, since Lightning takes seconds to import."""
     from cli.runs.progress import RunProgress
-    from dia_models.training.tensorboard import TensorBoardLog
+    from dia_models.training.callbacks import TensorBoardLog
 
     yield RunProgress()
     if tensorboard:

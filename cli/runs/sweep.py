@@ -78,7 +78,7 @@ def _planned(name: str, given: SweepOptions) -> "SweepFolder":
     check_settings(settings)
     check_executor(given.executor)
     seeds = range(plan.scale(given.scale).seeds) if given.seeds is None else parse_seeds(given.seeds)
-    runs = plan.started(given.scale, plan.runs(given.scale, seeds, settings), given.start_from)
+    runs = plan.start_from_checkpoints(given.scale, plan.runs(given.scale, seeds, settings), given.start_from)
     return SweepFolder(plan, given.scale, runs, given.out or Path("dia-out") / f"{plan.name}-{given.scale}")
 
 

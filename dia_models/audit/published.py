@@ -40,7 +40,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CountCheck:
     """An entry, our exact count, and whether it rounds to what the paper prints."""
 
     entry: Entry
@@ -81,7 +81,7 @@ class Verdict:
         return f"{entry.table:<6} {entry.network:<38} {reduction:>2} {counts}  {judged}"
 
 
-def audit_table(verdicts: Sequence[Verdict]) -> str:
+def audit_table(verdicts: Sequence[CountCheck]) -> str:
     """Every count of the paper beside ours, and how many match."""
     head = f"{'table':<6} {'network':<38} {'r':>2} {'paper':>6} {'ours':>11} {'difference':>11}  verdict"
     fit = sum(verdict.fits for verdict in verdicts)
@@ -159,7 +159,7 @@ def _table_16() -> list[Entry]:
     ]
 
 
-def audit() -> list[Verdict]:
+def audit() -> list[CountCheck]:
     """Count every network whose size the paper prints."""
     count = ParameterCounter()
-    return [Verdict(entry, count(entry.spec)) for entry in (*_table_4(), *_tables_12_to_15(), *_table_16())]
+    return [CountCheck(entry, count(entry.spec)) for entry in (*_table_4(), *_tables_12_to_15(), *_table_16())]

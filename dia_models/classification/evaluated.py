@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from dia_models.checkpoints.checkpoint import Checkpoint
-from dia_models.classification.evaluation import Evaluation, Predictions, predict
+from dia_models.classification.evaluation import Predictions, predict
 from dia_models.data import Batch, ImageSource
 from dia_models.data.labels import class_numbers
+from dia_models.surgery.fuse import fuse_for_inference
 from dia_models.training.machine import in_words
+from dia_models.training.scores import Evaluation
 
 Watch = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 
@@ -102,7 +104,7 @@ def evaluate_checkpoint(
     batches = source.batches(range(len(source)), batch_size, info.preprocessing.size, info.model.in_channels)
     shown = watch(batches, -(-len(source) // batch_size), checkpoint.name)
     relabelled = (replace(batch, labels=labels[batch.labels]) for batch in shown)
-    predictions = predict(checkpoint.build().to(device), relabelled, info.preprocessing, device)
+    predictions = predict(fuse_for_inference(checkpoint.build()).to(device), relabelled, info.preprocessing, device)
     group_of = source.group_of
     return EvaluatedClassifier(
         checkpoint, data, predictions, tuple(map(group_of, predictions.names)) if group_of else ()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from dia_models.checkpoints.checkpoint import Checkpoint
-from dia_models.classification.evaluation import held_out
+from dia_models.classification.evaluation import validation_images
 from dia_models.data import ImageSource, MemoryImages
 from dia_models.data.chest_xray import in_both
 from dia_models.errors import ModelInputError
@@ -25,12 +25,14 @@ class TrainingImages:
             return None
         return train if train.classes == checkpoint.info.classes else None
 
-    def held_out(self, checkpoint: Checkpoint) -> MemoryImages | None:
+    def validation_images(self, checkpoint: Checkpoint) -> MemoryImages | None:
         """Those that its run held out for validation; None if there are none, or the images are not there."""
         info = checkpoint.info
         if self.of(checkpoint) is None:
             return None
-        return held_out(info, lambda: self._decoded(info.data, info.preprocessing.size, info.model.in_channels))
+        return validation_images(
+            info, lambda: self._decoded(info.data, info.preprocessing.size, info.model.in_channels)
+        )
 
     def _decode(self, data: str, size: tuple[int, int], channels: int) -> MemoryImages:
         train = self._open(data)

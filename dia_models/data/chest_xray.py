@@ -3,12 +3,16 @@
 import re
 from collections.abc import Callable, Iterable
 
+import numpy as np
+from jaxtyping import Float, UInt8
+
 CLASSES = ("NORMAL", "PNEUMONIA")
 PATIENT = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+")
 GROUPING = (
     "images whose file names begin with the same personN, IM-N or NORMAL2-IM-N are of one patient; a file named "
     "otherwise is a patient of its own"
 )
+COLORED = 8.0  # levels; a gray picture stored as a color JPEG stays below 2
 
 
 def patient(name: str) -> str:
@@ -29,3 +33,8 @@ def in_both(some: Iterable[str], others: Iterable[str], group_of: Callable[[str]
     children or the parts were numbered separately is not known, so results are given with and without them.
     """
     return frozenset(map(group_of, some)) & frozenset(map(group_of, others))
+
+
+def colorfulness(pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image"]:
+    """By how many of 255 levels the largest and the smallest of red, green and blue differ, mean over the pixels."""
+    return np.asarray(np.ptp(pixels, axis=3).mean((1, 2), dtype=np.float64))

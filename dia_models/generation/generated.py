@@ -11,7 +11,7 @@ from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.errors import ModelInputError
 from dia_models.factory import task_of
 from dia_models.generation.features import INCEPTION, feature_network
-from dia_models.generation.image_score import ImageScore, score_images
+from dia_models.generation.frechet import ImageScore, score_images
 from dia_models.generation.sampling import STEPS, Pixels, generate, grid, save_pictures
 from dia_models.training.read_images import read_images
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 
-from dia_models.classification.evaluation import Evaluation, Measured, Scores
 from dia_models.training.config import RunConfig
 from dia_models.training.files import RESULT, save
 from dia_models.training.machine import Machine, in_words
+from dia_models.training.scores import Evaluation, Measured, Scores
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class RunResult:
         return cls(
             directory,
             config,
-            _measured(images, document["last"]),
-            None if best is None else _measured(images, best),
+            _parse_scores(images, document["last"]),
+            None if best is None else _parse_scores(images, best),
             document.get("nan_epoch"),
             None if machine is None else Machine.model_validate(machine),
             document.get("training_seconds"),
@@ -108,7 +108,7 @@ def _document(measured: Measured) -> dict[str, Any]:
     return document | measured.details
 
 
-def _measured(images: int, document: dict[str, Any]) -> Measured:
+def _parse_scores(images: int, document: dict[str, Any]) -> Measured:
     scores = {name: nan if score is None else score for name, score in document.items() if name.startswith("test_")}
     if "test_accuracy" not in scores:
         return Scores(images, scores, {name: value for name, value in document.items() if name not in scores})

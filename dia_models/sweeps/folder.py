@@ -15,13 +15,14 @@ from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.errors import ModelInputError, unknown
 from dia_models.factory import task_of
 from dia_models.files import write_atomically
-from dia_models.runs.run import MODEL, RunConfig, versions
+from dia_models.runs.result import versions
 from dia_models.runs.tasks import task_for
-from dia_models.sweeps.executor import Task, places, train_locally
+from dia_models.sweeps.executor import QueuedRun, places, train_locally
 from dia_models.sweeps.ray_executor import train_on_ray
 from dia_models.sweeps.sweep import PlannedRun, Sweep
+from dia_models.training.config import RunConfig
 from dia_models.training.device import choose_device
-from dia_models.training.files import CONFIG, METRICS, RESULT, NotWrittenError
+from dia_models.training.files import CONFIG, METRICS, MODEL, RESULT, NotWrittenError
 from dia_models.training.recipe import Recipe
 
 EXECUTORS = ("local", "ray")
@@ -88,7 +89,7 @@ class SweepFolder:
         strict: bool = False,
     ) -> dict[Path, str]:
         """Train every run that has not ended, as `train_locally` or `train_on_ray`; gives what failed, and why."""
-        tasks = [Task(self.path / run.directory, data_dir, strict) for run in self.runs if not self.has_ended(run)]
+        tasks = [QueuedRun(self.path / run.directory, data_dir, strict) for run in self.runs if not self.has_ended(run)]
         if not tasks:
             return {}
         if executor == "ray":

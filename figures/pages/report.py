@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dia_analysis import AnalysisInputError, GradientResult, Provenance, Subject, count_parameters
-from dia_analysis.paper.findings import Finding
+from dia_analysis import AnalysisInputError, Provenance, Subject, count_parameters
+from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.paper.measure_untrained import Untrained
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_analysis.results.provenance import versions
@@ -76,7 +76,7 @@ def measure_report(
         subjects=[Facts(network.name, network.known.facts) for network in networks],
         correlation=measured.correlations(networks, command),
         gini=measured.importances(networks, command),
-        gradients=measured.gradients(networks, command, judge or _judge),
+        gradients=measured.gradients(networks, command, judge or (lambda result: BesidePlain(result).finding())),
         gradcam=measured.heatmaps(networks, command),
         cost=measured.costs(networks, subjects, command),
         unreadable=unreadable or {},
@@ -84,14 +84,6 @@ def measure_report(
         seed=images.seed,
     )
     return page if again else page.without_commands()
-
-
-def _judge(result: GradientResult) -> Finding:
-    """What becomes of the gradient; the paper's claim is about networks without skip connections."""
-    text = " ".join(group.finding() for group in result.over_seeds)
-    claim = "without skip connections, DIA-LSTM increases mean and variance of |g| (Fig. 13; no number is printed)"
-    reason = "it takes a network with DIA-LSTM beside its backbone, both without skip connections"
-    return Finding(text, "see the table", claim, "inconclusive", reason)
 
 
 def _named(models: Any, names: Sequence[str] | None) -> dict[str, nn.Module]:
