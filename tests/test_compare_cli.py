@@ -16,7 +16,7 @@ from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGrad
 from dia_analysis.gradients.magnitudes import BINS
 from dia_analysis.paper.gradient_pairs import Ratio
 from dia_models import Checkpoint, ModelSpec, create_model
-from dia_models.data import Preprocessing, evenly_spaced, open_data, suited
+from dia_models.data import Preprocessing, default_preprocessing, evenly_spaced, open_data
 from dia_models.factory import without_attention
 
 SE, LSTM = "digits-resnet56-se", "digits-resnet56-dia-lstm"
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_the_library_on_the_same_images(tmp_path, capsys)
     lines = (tmp_path / "a" / "images.txt").read_text().split()
     order = [int(line.removeprefix("#")) for line in lines]
     assert sorted(order) == chosen
-    preprocessing = suited("digits", source.pixels[order])
+    preprocessing = default_preprocessing("digits", source.pixels[order])
     torch.manual_seed(5)
     network = create_model("cifar_resnet20_se", in_channels=1)
     batches = [(preprocessing(source.pixels[half]), source.labels[half]) for half in (order[:15], order[15:])]
@@ -312,5 +312,7 @@ def test_the_backbone_of_a_network_keeps_its_own_options():
 
 def test_what_suits_a_data_set():
     pixels = torch.full((2, 8, 8, 3), 51, dtype=torch.uint8)
-    assert suited("cifar10", pixels).mean == (0.4914, 0.4822, 0.4465)
-    assert suited("digits", pixels) == Preprocessing(height=8, width=8, mean=(0.2,) * 3, std=(0.0039,) * 3)
+    assert default_preprocessing("cifar10", pixels).mean == (0.4914, 0.4822, 0.4465)
+    assert default_preprocessing("digits", pixels) == Preprocessing(
+        height=8, width=8, mean=(0.2,) * 3, std=(0.0039,) * 3
+    )

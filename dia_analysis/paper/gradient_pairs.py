@@ -174,7 +174,7 @@ class BesidePlain(Result):
 
     file = "gradients"
     result: GradientResult
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[Pair, ...]
 
     def summary(self) -> str:
         """What was measured, the table, the findings, and what the paper says."""

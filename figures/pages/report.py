@@ -76,7 +76,7 @@ def measure_report(
         subjects=[Facts(network.name, network.known.facts) for network in networks],
         correlation=measured.correlations(networks, command),
         gini=measured.importances(networks, command),
-        gradients=measured.gradients(networks, command, judge or (lambda result: BesidePlain(result).finding())),
+        gradients=measured.gradients(networks, command, judge or (lambda found: BesidePlain(found, ()).finding())),
         gradcam=measured.heatmaps(networks, command),
         cost=measured.costs(networks, subjects, command),
         unreadable=unreadable or {},
