@@ -233,12 +233,12 @@ def test_maps_of_windows_are_refused_because_they_are_not_of_one_image():
 
 def test_statistics_of_large_maps_are_taken_image_by_image(monkeypatch):
     from dia_analysis import PearsonBetweenLayers
-    from dia_analysis.correlation import measure as correlation
+    from dia_analysis.statistics import pearson
 
     maps = torch.randn(7, 3, 10)
     whole, parts = PearsonBetweenLayers(3), PearsonBetweenLayers(3)
     whole.update(maps)
-    monkeypatch.setattr(correlation, "VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(pearson, "VALUES_AT_ONCE", 1)
     parts.update(maps)
     a, b = whole.compute(), parts.compute()
     assert a["mean_r"] == pytest.approx(b["mean_r"], abs=1e-14)
