@@ -92,7 +92,7 @@ def test_training_images_are_opened_by_name_and_missing_ones_are_none():
         raise ModelInputError("data", "not there")
 
     assert TrainingImages(missing).of(checkpoint) is None
-    assert TrainingImages(missing).held_out(checkpoint) is None
+    assert TrainingImages(missing).validation_images(checkpoint) is None
     assert TrainingImages(lambda _: images([0, 1])).of(checkpoint) is None
 
 
