@@ -16,6 +16,7 @@ from dia_analysis.results.style import save_figure
 from figures import sweeps, tables
 
 SUMMARY = "sweep.json"
+ACCEPTED = f"give a sweep's folder, or its {SUMMARY}"
 LARGEST_BYTES = 64 * 2**20
 DRAWN: dict[str, Callable[[SweepResult], Figure]] = {
     "figure08": sweeps.by_batch_size,
@@ -99,9 +100,9 @@ def _read(path: Path) -> SweepResult:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise AnalysisInputError("runs", f"{path} is no JSON: {error}") from error
+        raise AnalysisInputError("runs", f"{path} is not JSON; {ACCEPTED}") from error
     if not isinstance(document, dict):
-        raise AnalysisInputError("runs", f"{path} is no result of a sweep")
+        raise AnalysisInputError("runs", f"{path} is not the result of a sweep; {ACCEPTED}")
     return SweepResult.from_dict(document)
 
 
