@@ -33,14 +33,13 @@ OF_NETWORKS = {
 }
 
 
-def print_tables(runs: list[Path], out: Out, *, as_json: bool) -> None:
+def print_tables(runs: list[Path], out: Out) -> None:
     """Print the tables of all sweeps, and write each as Markdown, CSV and LaTeX if there is a folder for them."""
     with out.if_given() as taken:
         results = read_sweeps(runs)
         document = {"schema": "dia.tables/1", "tables": [_document(result) for result in results]}
         text = "\n".join(map(_readable, results))
-        found = Found(_about(results), document, text, lambda folder: _write(results, folder))
-        found.publish(taken, as_json=as_json)
+        out.publish(Found(_about(results), document, text, lambda folder: _write(results, folder)), taken)
 
 
 def _readable(result: SweepResult) -> str:
