@@ -29,6 +29,11 @@ class EvaluatedClassifier:
     groups: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self.checkpoint.name
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The network's classes."""
         return self.checkpoint.info.classes
