@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli import analyses, common, pages
 from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
@@ -34,11 +35,7 @@ def _commands(version: o.Version = False) -> None:
     """What holds for every command."""
 
 
-@command(
-    app,
-    "dia-analyze correlation --ckpt digits-resnet56-se --images 100",
-    "dia-analyze correlation --capture store.zarr",
-)
+@command(app, "correlation --ckpt digits-resnet56-se --images 100", "correlation --capture store.zarr")
 def correlation(
     ckpt: Annotated[str | None, o.CKPT] = None,
     capture: o.Capture = None,
@@ -49,20 +46,17 @@ def correlation(
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
     o.check_source(ckpt, capture, data, {"--points": points})
-    from cli.common.inputs import open_networks
     from dia_analysis.distributed import process_group
 
     with process_group():
-        everyone = open_networks([ckpt], data) if ckpt else []
-        from cli.analyses import correlation  # late: it draws
-
-        if capture is not None:
-            correlation.report_store(capture, out, batch_size=data.batch_size)
-        else:
-            correlation.report(everyone[0], points, out)
+        if ckpt is not None:
+            [network] = common.inputs.open_networks([ckpt], data)
+            analyses.correlation.report(network, points, out)
+        elif capture is not None:
+            analyses.correlation.report_store(capture, out, batch_size=data.batch_size)
 
 
-@command(app, "dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
+@command(app, "capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
 def capture(
     ckpt: o.Ckpt,
     points: o.Points = None,
@@ -79,20 +73,17 @@ def capture(
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
     if resume and overwrite:
         raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
-    from cli.common.inputs import open_networks
     from dia_analysis.distributed import process_group
 
     with process_group():
-        [inputs] = open_networks([ckpt], data)
-        from cli.analyses.capture import capture_to_store  # late: it loads Zarr
-
-        capture_to_store(inputs, points, Out(out, overwrite, as_json), dtype=dtype, resume=resume)
+        [network] = common.inputs.open_networks([ckpt], data)
+        analyses.capture.capture_to_store(network, points, Out(out, overwrite, as_json), dtype=dtype, resume=resume)
 
 
 @command(
     app,
-    "dia-analyze gradcam --ckpt digits-resnet56-se --layer stages.1.blocks.5",
-    "dia-analyze gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
+    "gradcam --ckpt digits-resnet56-se --layer stages.1.blocks.5",
+    "gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
 )
 def gradcam(
     ckpts: o.CkptsNeeded,
@@ -106,19 +97,14 @@ def gradcam(
     out: Out,
 ) -> None:
     """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
-    from cli.common.images import EXPLAINED
-    from cli.common.inputs import open_networks
-
-    everyone = open_networks(ckpts, data, EXPLAINED, paths or [])
-    from cli.analyses import gradcam  # late: it draws
-
-    gradcam.report(everyone, explanation, trust=trust, out=out)
+    everyone = common.inputs.open_networks(ckpts, data, common.images.EXPLAINED, paths or [])
+    analyses.gradcam.report(everyone, explanation, trust=trust, out=out)
 
 
 @command(
     app,
-    "dia-analyze regions --ckpt xray-plain --ckpt xray-se --data chest-xray",
-    "dia-analyze regions --ckpt xray-se --data folder:scans --masks lungs",
+    "regions --ckpt xray-plain --ckpt xray-se --data chest-xray",
+    "regions --ckpt xray-se --data folder:scans --masks lungs",
 )
 def regions(
     ckpts: o.CkptsNeeded,
@@ -130,15 +116,11 @@ def regions(
     out: Out,
 ) -> None:
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
-    from cli.common.inputs import open_networks
-
-    everyone = open_networks(ckpts, data)
-    from cli.analyses import regions  # late: it draws
-
-    regions.report(everyone, masks, layer, out, trust=trust)
+    everyone = common.inputs.open_networks(ckpts, data)
+    analyses.regions.report(everyone, masks, layer, out, trust=trust)
 
 
-@command(app, "dia-analyze gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")
+@command(app, "gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")
 def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
@@ -154,44 +136,31 @@ def gini(
 ) -> None:
     """Which earlier layers predict a layer's attention? (Fig. 11)"""
     o.check_source(ckpts, captures, data, {"--points": points, "--hidden": hidden or None})
-    from cli.common.inputs import open_each
-
-    everyone = open_each(ckpts or [], data)
-    from cli.analyses import gini  # late: it draws
-
-    sources = [gini.of_network(each, points, hidden=hidden) for each in everyone]
-    gini.report([*sources, *map(gini.of_store, captures or ())], out, rows=rows, seed=data.seed)
+    everyone = common.inputs.open_each(ckpts or [], data)
+    sources = [analyses.gini.of_network(each, points, hidden=hidden) for each in everyone]
+    analyses.gini.report([*sources, *map(analyses.gini.of_store, captures or ())], out, rows=rows, seed=data.seed)
 
 
 @command(
     app,
-    "dia-analyze gradients --ckpt digits-resnet56-se --images 256",
-    "dia-analyze gradients --model cifar_resnet56 --set skip=false --data digits",
+    "gradients --ckpt digits-resnet56-se --images 256",
+    "gradients --model cifar_resnet56 --set skip=false --data digits",
 )
 def gradients(networks: NetworkOptions, given: GradientOptions, *, data: MeasuredImages, out: Out) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
-    from cli.common.images import select_labelled
-    from cli.common.networks import candidates, run_files
-
-    compared = candidates(networks, run_files(given.runs or [], given.every_epoch))
-    images, fresh = select_labelled(data, compared[0].read(), data.image_size)
-    from cli.analyses import gradients  # late: it draws
-
-    gradients.report(compared, images, fresh, given, out)
+    compared = common.networks.candidates(networks, common.networks.run_files(given.runs or [], given.every_epoch))
+    images, fresh = common.images.select_labelled(data, compared[0].read(), data.image_size)
+    analyses.gradients.report(compared, images, fresh, given, out)
 
 
-@command(app, "dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
+@command(app, "cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
 def cost(networks: NetworkOptions, given: CostOptions, *, out: Out) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
-    from cli.common.networks import candidates
-
-    compared = candidates(networks, tasks=("classification", "detection"))
-    from cli.analyses import cost  # late: it draws
-
-    cost.report(compared, given, out)
+    compared = common.networks.candidates(networks, tasks=("classification", "detection"))
+    analyses.cost.report(compared, given, out)
 
 
-@command(app, "dia-analyze tables --runs runs")
+@command(app, "tables --runs runs")
 def tables(
     runs: Runs,
     out: Annotated[Path | None, option("Folder for the tables as files; by default none.")] = None,
@@ -199,23 +168,19 @@ def tables(
     as_json: o.Json = False,
 ) -> None:
     """Which of the paper's claims hold in your own runs? Tables III to XVII beside the paper's numbers."""
-    from cli.analyses.tables import print_tables
-
-    print_tables(runs, Out(out, overwrite, as_json))
+    analyses.tables.print_tables(runs, Out(out, overwrite, as_json))
 
 
-@command(app, "dia-analyze figures --runs runs", name="figures")
+@command(app, "figures --runs runs", name="figures")
 def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False) -> None:
     """Draw the paper's figures of trained networks from your own runs. (Figs. 10, 14, 15)"""
-    from cli.analyses.tables import draw_figures
-
-    draw_figures(runs, Out(out, overwrite))
+    analyses.tables.draw_figures(runs, Out(out, overwrite))
 
 
 @command(
     app,
-    "dia-analyze report --ckpt digits-resnet56-se --images 200",
-    "dia-analyze report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
+    "report --ckpt digits-resnet56-se --images 200",
+    "report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
 )
 def report(
     ckpts: o.CkptsNeeded,
@@ -228,25 +193,17 @@ def report(
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
-    from cli.common.inputs import open_networks
-
-    everyone = open_networks(ckpts, data)
+    everyone = common.inputs.open_networks(ckpts, data)
     if xray:
-        from cli.pages.xray_report import write_xray_report
-
-        write_xray_report(ckpts, everyone, masks, data, Out(out, overwrite))
+        pages.xray_report.write_xray_report(ckpts, everyone, masks, data, Out(out, overwrite))
     else:
-        from cli.pages.report import write_report
-
-        write_report(ckpts, everyone, data, Out(out, overwrite))
+        pages.report.write_report(ckpts, everyone, data, Out(out, overwrite))
 
 
-@command(app, "dia-analyze demo --out dia-out/demo")
+@command(app, "demo --out dia-out/demo")
 def demo(out: o.OutFolder = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
-    from cli.pages.demo import run_demo
-
-    run_demo(Out(out, overwrite), device=device, seed=seed)
+    pages.demo.run_demo(Out(out, overwrite), device=device, seed=seed)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """dia-analyze gini: networks and capture stores by how much importance lies beyond the two nearest layers."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +7,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from rich.progress import Progress, TaskID
-from torch import nn
 
 import figures
 from cli.common.console import progress_bar
@@ -20,8 +18,7 @@ from dia_analysis.importance.rows import Rows
 from dia_analysis.networks import compare_importance, importance_of
 from dia_analysis.store.reader import stream_store
 from dia_models import ModelInputError
-from dia_models.attention import Attention
-from dia_models.attention.dia_lstm import StackedLSTM
+from dia_models.attention.dia_lstm import hidden_states
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,9 @@ class Source:
 
 def of_network(inputs: Inputs, points: list[str] | None, *, hidden: bool) -> Source:
     """The maps of a network while it runs; the hidden states of its LSTMs if `hidden`."""
-    at = hidden_points(inputs, points) if hidden else points
+    if hidden and points:
+        raise ModelInputError("hidden", "--hidden and --points both say what to capture; give one of them")
+    at = hidden_states(inputs.model) if hidden else points
     return Source(inputs.name, inputs.model.spec.name, inputs.images.data, inputs.images.names(), inputs, at)
 
 
@@ -85,28 +84,6 @@ def draw(results: Mapping[str, GiniReadings]) -> dict[str, Figure]:
     if not any(result.panels() for result in drawn.values()):
         return {}
     return {"fig11-importance": figures.triangles(drawn), "fig12-structure": figures.importance_arcs(drawn)}
-
-
-def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
-    """Where a network's LSTMs put out h_t. Raises ModelInputError for a network without one, or beside `points`."""
-    if points:
-        raise ModelInputError("hidden", "--hidden and --points both say what to capture; give one of them")
-    found = [f"{name}.gate" for name, module in inputs.model.named_modules() if isinstance(module, StackedLSTM)]
-    if not found:
-        raise ModelInputError(
-            "hidden",
-            f"{inputs.name} holds {inputs.model.spec.name}, which has no LSTM and so no hidden state; "
-            f"{_attention(inputs.model)}",
-        )
-    return found
-
-
-def _attention(model: nn.Module) -> str:
-    kinds = Counter(type(module).__name__ for module in model.modules() if isinstance(module, Attention))
-    if not kinds:
-        return "it has no attention at all"
-    listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-    return f"its attention is {listed}; leave --hidden out to analyse that"
 
 
 def labels(sources: Sequence[Source]) -> list[str]:

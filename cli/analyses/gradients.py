@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import figures
 from cli.common.images import SelectedImages
-from cli.common.inputs import Inputs, make_inputs
+from cli.common.inputs import Inputs
 from cli.common.networks import Candidate
 from cli.common.options import GradientOptions
 from cli.common.publish import Found, Out
@@ -40,7 +40,7 @@ def measure(
 def _opened(candidate: Candidate, images: SelectedImages, fresh: Preprocessing, draws: int) -> Iterator[Inputs]:
     """A checkpoint's network, or one with weights from one seed after the other."""
     if (checkpoint := candidate.read()) is not None:
-        yield make_inputs(checkpoint, images)
+        yield Inputs.of_checkpoint(checkpoint, images)
         return
     classes = images.source.classes
     for seed in range(images.seed, images.seed + draws):

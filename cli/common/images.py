@@ -1,33 +1,21 @@
 """The images that a command shows to networks: named one by one, or some of a data set."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from cli.common.console import tracked
 from cli.common.options import DataOptions
 from cli.common.publish import report_skipped
 from dia_analysis import Provenance
-from dia_analysis.distributed import all_gather, share
+from dia_analysis.distributed import all_gather
 from dia_models import Checkpoint, ModelInputError
-from dia_models.data import (
-    Batch,
-    ImageSource,
-    MemoryImages,
-    Preprocessing,
-    default_preprocessing,
-    evenly_spaced,
-    open_data,
-    open_files,
-)
+from dia_models.data import ImageSource, Preprocessing, open_data, open_files
 from dia_models.data.labels import class_numbers
+from dia_models.data.selection import Selection
 from dia_models.training.device import choose_device, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -38,73 +26,15 @@ ANALYSED, EXPLAINED, MEASURED = 1000, 4, 512
 
 
 @dataclass(frozen=True)
-class SelectedImages:
-    """Images of `source` at the indices `chosen`, and where and in what batches networks see them.
+class SelectedImages(Selection):
+    """Images of a command; `named` says that they were chosen one by one."""
 
-    `selection` says how they were chosen; `named` that it was one by one.
-    """
-
-    data: str
-    source: ImageSource
-    chosen: list[int]
-    selection: str
-    device: torch.device
-    batch_size: int
-    seed: int
     named: bool = False
-
-    def shown(
-        self, preprocessing: Preprocessing, label: str, indices: list[int] | None = None
-    ) -> Iterator[tuple[Tensor, Batch]]:
-        """The images as a network expects them, batch by batch, with a progress bar.
-
-        Those at the `indices`, or those chosen: of several processes, each gets its share.
-        """
-        mine = share(self.chosen, self.batch_size) if indices is None else indices
-        for batch in tracked(self._read(mine, preprocessing), -(-len(mine) // self.batch_size), label):
-            yield preprocessing(batch.pixels.to(self.device)), batch
-
-    def labelled(
-        self, preprocessing: Preprocessing, classes: tuple[str, ...], label: str
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same with the numbers of their classes, as a network counts these. Raises ModelInputError."""
-        numbers = class_numbers(self.source, classes, self.data)
-        return ((pixels, numbers[batch.labels]) for pixels, batch in self.shown(preprocessing, label))
-
-    def _read(self, indices: list[int], preprocessing: Preprocessing) -> Iterator[Batch]:
-        try:
-            yield from self.source.batches(indices, self.batch_size, preprocessing.size, len(preprocessing.mean))
-        except ModelInputError:
-            unreadable = self.source.unreadable
-            if len(indices) == len(self.chosen) or not all(self.source.name(i) in unreadable for i in indices):
-                raise  # else the images of a share, none of which can be read, while others can
-
-    def readable(self) -> list[int]:
-        """The indices of the chosen images that are not known to be unreadable."""
-        return [index for index in self.chosen if self.source.name(index) not in self.source.unreadable]
-
-    def names(self) -> list[str]:
-        """The chosen images' names: paths below the data's folder, or `#number` for data without file names."""
-        return [self.source.name(i) for i in self.chosen]
-
-    def of(self, names: Iterable[str]) -> "SelectedImages":
-        """The images of these names in the same data."""
-        index = {self.source.name(i): i for i in range(len(self.source))}
-        return replace(self, chosen=[index[name] for name in names])
 
     def paths(self) -> tuple[str, ...]:
         """The readable images' names: the path where images were named, else as the data set calls them."""
         root = getattr(self.source, "root", Path()) if self.named else Path()
         return tuple(str(root / self.source.name(index)) for index in self.readable())
-
-    def labels(self) -> tuple[str | None, ...]:
-        """The readable images' classes in the data set."""
-        numbers = [int(self.source.labels[index]) for index in self.readable()]
-        return tuple(self.source.classes[number] if number >= 0 else None for number in numbers)
-
-    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-        """The readable images in colour, `count` at a time: (image, height, width, 3) bytes."""
-        return (batch.pixels.numpy() for batch in self.source.batches(self.readable(), count, size, 3))
 
     def image_list(self) -> "ImageList":
         """The chosen images' names and labels, and the names of the classes."""
@@ -115,34 +45,8 @@ class SelectedImages:
 
     def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
         """Where the results of a network on these images come from."""
-        return Provenance(
-            checkpoint=None if checkpoint is None else checkpoint.name,
-            checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
-            data=self.data,
-            selection=self.selection,
-            seed=self.seed,
-        )
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def some(self, count: int) -> "SelectedImages":
-        """So many images of the same data, at equal distances, in batches of about one size."""
-        chosen, selection = spread_out(count, self.source, self.seed), _selection(count, self.source)
-        size = in_even_batches(count, self.batch_size)
-        return replace(self, chosen=chosen, selection=selection, named=False, batch_size=size)
-
-    def first(self, count: int) -> "SelectedImages":
-        """The first ones that can be read, at most so many."""
-        return replace(self, chosen=self.readable()[:count])
-
-    def preprocessing(self, size: int | None) -> Preprocessing:
-        """What suits the chosen images, for networks with random weights; a data set in files is read once for it."""
-        if isinstance(self.source, MemoryImages):
-            return default_preprocessing(self.data, self.source.pixels[self.chosen])
-        return default_preprocessing(
-            self.data, self.source.take(self.chosen).load(None if size is None else (size, size), 3).pixels
-        )
+        name, sha256 = (None, None) if checkpoint is None else (checkpoint.name, checkpoint.sha256)
+        return Provenance(name, sha256, self.data, self.selection, self.seed)
 
     def blamed(self, error: ModelInputError) -> ModelInputError:
         """An error on reading an image, naming where it was given."""
@@ -169,10 +73,7 @@ def select_images(
         return SelectedImages("files", source, list(range(len(source))), selection, named=True, **where)
     data = options.data or default
     source = open_part(options, data, "any")
-    count = options.images or min(otherwise, len(source))
-    if count > len(source):
-        raise ModelInputError("images", f"{count} images asked for, {data} has {len(source)}; give at most that many")
-    return SelectedImages(data, source, spread_out(count, source, options.seed), _selection(count, source), **where)
+    return SelectedImages.spread(data, source, options.images or min(otherwise, len(source)), **where)
 
 
 def select_labelled(
@@ -185,14 +86,7 @@ def select_labelled(
     images = select_images(options, first.info.data if first else "digits", MEASURED)
     if not images.source.classes:
         class_numbers(images.source, (), images.data)
-    batch_size = in_even_batches(len(images.chosen), options.batch_size)
-    fresh = first.info.preprocessing if first else images.preprocessing(image_size)
-    return replace(images, batch_size=batch_size), fresh
-
-
-def in_even_batches(count: int, at_most: int) -> int:
-    """A batch size of at most `at_most` that leaves no small rest: 360 images in batches of 120, not 128, 128, 104."""
-    return -(-count // -(-count // at_most))
+    return images.in_even_batches(), first.info.preprocessing if first else images.preprocessing(image_size)
 
 
 def open_part(options: DataOptions, data: str, split: str) -> ImageSource:
@@ -209,17 +103,6 @@ def _open_named(paths: Sequence[Path], options: DataOptions) -> ImageSource:
         return open_files(paths, workers=options.workers, strict=options.strict)
     except ModelInputError as error:
         raise ModelInputError("IMAGES", str(error)) from error
-
-
-def spread_out(count: int, source: ImageSource, seed: int) -> list[int]:
-    """So many images at equal distances, in random order, so that the first few are of several classes."""
-    chosen = evenly_spaced(count, len(source))
-    Random(seed).shuffle(chosen)
-    return chosen
-
-
-def _selection(count: int, source: ImageSource) -> str:
-    return f"{count} of {len(source)} images at equal distances, in random order"
 
 
 def prepared_device(name: str) -> torch.device:

@@ -1,58 +1,35 @@
 """From a command's options to networks and the images they are to see."""
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from cli.common.grey import warn_of_colour
+from cli.common.console import note, tracked
 from cli.common.images import ANALYSED, SelectedImages, select_images
-from cli.common.naming import read_named
 from cli.common.options import DataOptions
 from dia_analysis import AnalysisInputError, Provenance
 from dia_analysis.probes.points import has_attention
-from dia_analysis.results.words import quantity
-from dia_models import Checkpoint, CheckpointInfo, ModelInputError, Network
-from dia_models.checkpoints.untrained import has_statistics, untrained_network
-from dia_models.data import Preprocessing, evenly_spaced
+from dia_models import Checkpoint, Network
+from dia_models.checkpoints.facts import facts
+from dia_models.checkpoints.names import read_named
+from dia_models.checkpoints.prepared import PreparedNetwork
+from dia_models.data import Batch, ImageSource
+from dia_models.data.chest_xray import CLASSES
+from dia_models.data.colored import warnings_of_color
 from dia_models.factory import blueprint, require_classifier, without_attention
-from dia_models.training.machine import in_words
 
 if TYPE_CHECKING:
     from dia_analysis.networks import Known
     from dia_analysis.paper.findings import Attention
     from dia_analysis.paper.measure_untrained import Untrained
 
-STATISTICS_IMAGES = 1024
-
 
 @dataclass(frozen=True)
-class Inputs:
-    """A network on a device, and the images that it is to see, prepared as it expects them.
+class Inputs(PreparedNetwork):
+    """A network and images as analyses take them (`dia_analysis.networks.Network`)."""
 
-    `checkpoint` is where it was read from, None for one with random weights, which were made from `weights_seed`.
-    """
-
-    name: str
-    model: Network
     images: SelectedImages
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    checkpoint: Checkpoint | None = None
-    weights_seed: int = 0
-
-    @property
-    def architecture(self) -> Hashable:
-        """What runs of one network have in common: all but the seed."""
-        return self.model.spec.model_dump_json(), self.classes
-
-    @property
-    def info(self) -> CheckpointInfo | None:
-        """What the checkpoint says of itself."""
-        return None if self.checkpoint is None else self.checkpoint.info
 
     @property
     def recorded(self) -> bool:
@@ -64,75 +41,29 @@ class Inputs:
         """What is known of the network."""
         from dia_analysis.networks import Known  # late: it loads the analyses
 
-        spec, info = self.model.spec, self.info
-        plain = without_attention(spec).model_dump(mode="json") if "_dia_lstm" in spec.name else None
+        spec, info, attention = self.model.spec, self.info, attention_of(self.model)
         return Known(
-            facts=facts(self.checkpoint, self.model, attention_of(self.model)) if self.checkpoint else {},
+            facts={} if self.checkpoint is None else facts(self.checkpoint, self.model, attention),
             architecture=self.architecture,
-            attention=attention_of(self.model),
+            attention=attention,
             recorded=self.recorded,
             known_trained=info is not None and bool(info.recipe) and info.epoch != 0,
             made_from=spec.model_dump(mode="json"),
-            plain_from=plain,
+            plain_from=without_attention(spec).model_dump(mode="json") if "_dia_lstm" in spec.name else None,
             weights_seed=self.weights_seed if info is None else info.seed,
             epoch=None if info is None else info.epoch,
         )
 
-    def of(self, images: SelectedImages) -> Self:
-        """The network with other images."""
-        return replace(self, images=images)
-
-    def on(self, chosen: list[int]) -> Self:
-        """The network with other images of the same data."""
-        return self.of(replace(self.images, chosen=chosen))
-
-    def batches(self, label: str) -> Iterator[Tensor]:
-        """The images, batch by batch: (batch, channel, height, width), normalised, with a progress bar.
-
-        Of several processes, each gets its share.
-        """
-        return (pixels for pixels, _ in self.images.shown(self.preprocessing, label))
-
-    def labelled(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same with the numbers of their classes. Raises ModelInputError for classes that it does not know."""
-        return self.images.labelled(self.preprocessing, self.classes, label)
-
-    def answered(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, with -1 for images of unknown classes."""
-        try:
-            return self.labelled(label)
-        except ModelInputError:
-            return ((pixels, torch.full((len(pixels),), -1)) for pixels in self.batches(label))
-
-    def located(self, rows: list[int], label: str) -> Iterator[tuple[Tensor, list[int]]]:
-        """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
-        indices = [self.images.chosen[row] for row in rows]
-        position = {self.images.source.name(index): row for index, row in zip(indices, rows, strict=True)}
-        for pixels, batch in self.images.shown(self.preprocessing, label, indices):
-            yield pixels, [position[name] for name in batch.names]
+    def watch(self, batches: Iterable[Batch], count: int, label: str) -> Iterable[Batch]:
+        """With a progress bar."""
+        return tracked(batches, count, label)
 
     def before_training(self) -> "Untrained":
         """The network before its training, batch-norm statistics as they were then, and where its weights come from."""
         from dia_analysis.paper.measure_untrained import Untrained  # late: it loads what measures
 
-        assert self.checkpoint is not None
-        found = untrained_network(self.checkpoint)
-        found.model.to(self.images.device).to(memory_format=torch.channels_last)
+        found = self.untrained()
         return Untrained(found.model, found.weights, found.exact, self.reestimate)
-
-    def reestimate(self, model: nn.Module) -> int:
-        """Give a network's batch norms the statistics of up to 1,024 of the images; how many, 0 without batch norms."""
-        if not has_statistics(model):
-            return 0
-        chosen = self.images.chosen
-        some = evenly_spaced(min(STATISTICS_IMAGES, len(chosen)), len(chosen))
-        preprocessing = self.preprocessing
-        with torch.random.fork_rng():
-            torch.manual_seed(self.images.seed)  # of dropout
-            shown = self.images.shown(preprocessing, "statistics", [chosen[i] for i in some])
-            torch.optim.swa_utils.update_bn((pixels for pixels, _ in shown), model)
-        model.eval()
-        return len(some)
 
     def blamed(self, error: AnalysisInputError) -> AnalysisInputError:
         """An error of an analysis, naming the network."""
@@ -149,13 +80,13 @@ def open_networks(
     """Classifiers, under names that tell them apart, and the same images for all; as `select_images`."""
     checkpoints = read_classifiers(ckpts)
     images = select_images(options, checkpoints[0].info.data, otherwise, paths)
-    warn_of_colour(checkpoints, images.source, images.chosen)
-    return [make_inputs(checkpoint, images) for checkpoint in checkpoints]
+    warn_of_color(checkpoints, images.source, images.chosen)
+    return [Inputs.of_checkpoint(checkpoint, images) for checkpoint in checkpoints]
 
 
 def open_each(ckpts: Sequence[str], options: DataOptions) -> list[Inputs]:
     """The same, each checkpoint with images of its own data where the options name none."""
-    return [make_inputs(c, select_images(options, c.info.data)) for c in read_classifiers(ckpts)]
+    return [Inputs.of_checkpoint(c, select_images(options, c.info.data)) for c in read_classifiers(ckpts)]
 
 
 def read_classifiers(ckpts: Sequence[str]) -> list[Checkpoint]:
@@ -166,11 +97,11 @@ def read_classifiers(ckpts: Sequence[str]) -> list[Checkpoint]:
     return checkpoints
 
 
-def make_inputs(checkpoint: Checkpoint, images: SelectedImages) -> Inputs:
-    """Build a checkpoint's network on the images' device."""
-    model, info = checkpoint.build(), checkpoint.info
-    model.to(images.device).to(memory_format=torch.channels_last)
-    return Inputs(checkpoint.name, model, images, info.preprocessing, info.classes, checkpoint)
+def warn_of_color(checkpoints: Sequence[Checkpoint], source: ImageSource, chosen: Sequence[int]) -> None:
+    """Warn of colored pictures that a chest X-ray network is shown."""
+    if any(tuple(name.upper() for name in each.info.classes) == CLASSES for each in checkpoints):
+        for line in warnings_of_color(source, chosen):
+            note(f"warning: {line}")
 
 
 def attention_of(model: Network) -> "Attention":
@@ -181,37 +112,3 @@ def attention_of(model: Network) -> "Attention":
     if kind.name.startswith("dia_lstm"):
         return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
     return "shared" if kind.shared else "one module per layer"
-
-
-def facts(checkpoint: Checkpoint, model: Network, attention: str) -> dict[str, str]:
-    """What a checkpoint says of itself, by the names of the facts."""
-    from dia_analysis import count_parameters  # late: it loads what measures
-
-    info = checkpoint.info
-    options = ", ".join(f"{key}={value}" for key, value in sorted(info.model.options.items()))
-    epochs = [quantity(int(info.recipe["epochs"]), "epoch")] if "epochs" in info.recipe else []
-    kept = [] if info.epoch is None else [f"kept after epoch {info.epoch}"]
-    training = [f"recipe {info.recipe.get('name', 'not known')}", *epochs, *kept, f"seed {info.seed}"]
-    metrics = (
-        f"{name.replace('_', ' ')} {f'{100 * value:.2f} %' if 'accuracy' in name else f'{value:.3f}'}"
-        for name, value in info.metrics.items()
-    )
-    return {
-        "network": info.model.name,
-        "options": options or "the defaults",
-        "attention": attention,
-        "parameters": f"{count_parameters(model):,}",
-        "input": input_text(info),
-        "classes": str(len(info.classes)),
-        "trained on": info.data,
-        "training": ", ".join(training),
-        "precision in training": in_words(info.machine),
-        "accuracy in the checkpoint": ", ".join(metrics) or "none",
-        "SHA-256 of the file": checkpoint.sha256,
-    }
-
-
-def input_text(info: CheckpointInfo) -> str:
-    """What images a network takes."""
-    size = info.preprocessing
-    return f"{size.height}x{size.width}, {quantity(info.model.in_channels, 'channel')}"

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from cli.common.naming import names
 from cli.common.options import NetworkOptions, settings
 from dia_models import Checkpoint, ModelInputError, ModelSpec, create_model
+from dia_models.checkpoints.names import distinct_names
 from dia_models.factory import blueprint, require_classifier, task_of
 from dia_models.spec import Network
 
@@ -42,7 +42,7 @@ def candidates(
 ) -> list[Candidate]:
     """Checkpoints, then networks of runs (a list of files each), then fresh ones that share the options of --set.
 
-    Checkpoints and runs have the names that `cli.common.naming.names` gives. Raises ModelInputError if there is
+    Checkpoints and runs have the names that `distinct_names` gives. Raises ModelInputError if there is
     nothing to compare, for options without a use, and for a fresh network that is made for another task than `tasks`.
     """
     checkpoints, models, options = given.ckpts or [], given.models or [], settings(given.changes)
@@ -50,7 +50,8 @@ def candidates(
         raise ModelInputError("set", "these are options of networks made by --model, and there is none")
     sources = [[checkpoint] for checkpoint in checkpoints] + [list(map(str, files)) for files in runs]
     # A run is named for its folder, whichever of its epochs are compared.
-    named = names([*checkpoints, *(str(Path(files[0]).with_name(RUN_FILE)) for files in sources[len(checkpoints) :])])
+    folders = [str(Path(files[0]).with_name(RUN_FILE)) for files in sources[len(checkpoints) :]]
+    named = distinct_names([*checkpoints, *folders])
     saved = [Candidate(name, file) for name, files in zip(named, sources, strict=True) for file in files]
     for model in models:
         if task_of(model) not in tasks:

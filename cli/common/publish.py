@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cli.common import options as o
-from cli.common.console import note, say, say_json
+from cli.common.console import note, show
 from dia_analysis.errors import AnalysisInputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dia_models import Checkpoint
 
 FOLDER = Path("dia-out")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,15 @@ class Found:
         figures: "Callable[[], Mapping[str, Figure]]",
         image_names: "Callable[[], Iterable[str]]" = tuple,
     ) -> "Found":
-        """What an analysis found; the figures that it writes besides its own are drawn when it is written."""
-        return cls(
-            result.about(),
-            result.to_dict(),
-            result.summary(),
-            lambda folder: result.write(folder, figures(), image_names()),
-        )
+        """What an analysis found; the paper's figures of it are drawn when it is written."""
+
+        def write(folder: Path) -> None:
+            result.write(folder, figures(), image_names())
+
+        return cls(result.about(), result.to_dict(), result.summary(), write)
 
     def beside(
-        self,
-        write: Callable[[Path], None] = lambda folder: None,
-        document: Mapping[str, Any] | None = None,
-        text: str = "",
+        self, write: Callable[[Path], None] = lambda _: None, document: Mapping[str, Any] | None = None, text: str = ""
     ) -> "Found":
         """The same and more: what also writes files, what else the document holds, and what follows the text."""
 
@@ -77,9 +72,8 @@ class Out:
     @contextmanager
     def folder(self, command: str, networks: Sequence[str] = (), data: str | None = None) -> "Iterator[Taken]":
         """Take the folder; of several processes, the first does. Raises AnalysisInputError if none can be had."""
-        from cli.common.naming import default_name
         from dia_analysis.distributed import from_first
-        from dia_analysis.results.output import take
+        from dia_analysis.results.output import first_free, take
 
         check_one_process()
         paths = self.paths(default_name(command, networks, data))
@@ -103,10 +97,7 @@ class Out:
         if rank():
             return
         try:
-            if self.as_json:
-                say_json(found.document)
-            else:
-                say(found.text)
+            show(self.as_json, found.document, lambda: found.text)
         finally:
             if taken is not None:
                 with taken.filled(found.about) as folder:
@@ -125,23 +116,17 @@ class Out:
     @contextmanager
     def file(self, name: str, suffix: str) -> Iterator[Path]:
         """Take the file. Raises AnalysisInputError if it cannot be had."""
-        from dia_analysis.results.output import hold
+        from dia_analysis.results.output import first_free, hold, refuse_taken_file
 
         check_one_process()
         with ExitStack() as held:
 
             def enter(path: Path) -> Path:
                 held.enter_context(hold(path))
-                self._check_file(path)
+                refuse_taken_file(path, overwrite=self.overwrite)
                 return path
 
             yield first_free(self.paths(name, suffix), enter)
-
-    def _check_file(self, path: Path) -> None:
-        from dia_analysis.results.output import TakenError
-
-        if path.is_dir() or (path.exists() and not self.overwrite):
-            raise TakenError("out", f"{path} exists; choose another file, or overwrite it")
 
     def paths(self, name: str, suffix: str = "", *, continued: bool = False) -> Iterator[Path]:
         """Where results may go, the best first; `continued` if what is there already is to be used."""
@@ -149,6 +134,15 @@ class Out:
         yield first
         if self.out is None and not self.overwrite and not continued:
             yield from (first.with_name(f"{name}-{number}{suffix}") for number in count(2))
+
+
+def default_name(command: str, networks: Sequence[str], data: str | None) -> str:
+    """The name of the folder or file that a command writes by default: command, networks, data."""
+    from dia_analysis.results.output import file_name
+
+    data_name = None if data is None else Path(data.partition(":")[2] or data).name
+    parts = [command, "-".join(map(file_name, networks)), data_name or ""]
+    return "-".join(file_name(part) for part in parts if part)
 
 
 def about_checkpoints(checkpoints: Sequence["Checkpoint"], data: str, seed: int = 0) -> dict[str, Any]:
@@ -176,17 +170,3 @@ def check_one_process() -> None:
             "processes",
             "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",
         )
-
-
-def first_free(paths: Iterable[Path], enter: Callable[[Path], T]) -> T:
-    """What `enter` gives for the first path that is not taken. Raises its TakenError if all are."""
-    from dia_analysis.results.output import TakenError
-
-    problem = None
-    for path in paths:
-        try:
-            return enter(path)
-        except TakenError as error:
-            problem = error
-    assert problem is not None
-    raise problem

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from cli.common.console import note, say
 from cli.common.inputs import Inputs
-from cli.common.naming import default_name
-from cli.common.publish import Out
+from cli.common.publish import Out, default_name
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.results.words import quantity
 from dia_models import ModelInputError

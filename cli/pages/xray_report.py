@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cli.analyses import regions
-from cli.common.inputs import Inputs, input_text
+from cli.common.inputs import Inputs
 from cli.common.options import DataOptions
 from cli.common.publish import Out
 from cli.pages.page import say_written, shown_if_lost, taken_page
@@ -17,6 +17,7 @@ from dia_analysis.networks import compare_heatmaps, explain
 from dia_analysis.results.provenance import versions
 from dia_analysis.xray.diagnosis import TwoClassResult, side_by_side
 from dia_models import ModelInputError
+from dia_models.checkpoints.facts import input_text
 from figures.gradcam import ROWS
 from figures.pages.html import save_page
 from figures.pages.xray_report import Subject, XrayPage, worst_first, xray_report

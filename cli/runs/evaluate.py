@@ -3,14 +3,13 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cli.common.console import tracked
-from cli.common.grey import warn_of_colour
 from cli.common.images import open_part, prepared_device
-from cli.common.inputs import read_classifiers
-from cli.common.naming import network_name, read_named
+from cli.common.inputs import read_classifiers, warn_of_color
 from cli.common.options import DataOptions
 from cli.common.publish import Found, Out, about_checkpoints, report_skipped
 from dia_analysis import Provenance
@@ -27,9 +26,8 @@ from dia_analysis.xray.diagnosis import (
     side_by_side,
 )
 from dia_models import Checkpoint, ModelInputError
-from dia_models.classification.evaluated import EvaluatedClassifier, evaluate_checkpoint
-from dia_models.classification.held_out import TrainingImages, groups_in_both
-from dia_models.data import ImageSource
+from dia_models.checkpoints.names import read_named
+from dia_models.classification.evaluated import EvaluatedClassifier, evaluate_checkpoints
 from dia_models.data.detection.sets import open_scenes
 from dia_models.detection.average_precision import require_scoring
 from dia_models.detection.evaluated import evaluate_detector
@@ -40,11 +38,10 @@ BOXES = ("checkpoint", "image", "class", "score", "x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True)
 class Tested:
-    """A checkpoint on the test images; of two classes, also on the images that its run held out."""
+    """A checkpoint on the test images, and of two classes, how good a test it is."""
 
     found: EvaluatedClassifier
-    validation: EvaluatedClassifier | None = None
-    two_class: TwoClassResult | None = None
+    two_class: TwoClassResult | None
 
     def to_dict(self) -> dict[str, Any]:
         """The document dia.eval/1, but for its schema."""
@@ -73,7 +70,11 @@ def evaluate_classifiers(ckpts: Sequence[str], options: DataOptions, out: Out) -
         paper = beside_table_xi({heading: result for heading, result in rows.items() if result is not None})
         text = "\n\n".join([*(each.summary() for each in tested), *several.summary(), *filter(None, [paper])])
         files = {"predictions.csv": [each.found for each in tested]}
-        files |= {"validation.csv": held} if (held := [each.validation for each in tested if each.validation]) else {}
+        files |= (
+            {"validation.csv": held}
+            if (held := [each.found.validation for each in tested if each.found.validation])
+            else {}
+        )
         tables = {name: _scores(parts) for name, parts in files.items()}
         found = _found([each.found.checkpoint for each in tested], tested, text, tables, several.to_dict())
         out.publish(found, taken)
@@ -130,47 +131,34 @@ def two_class(tested: Sequence[Tested]) -> list[TwoClassResult]:
 def test_all(ckpts: Sequence[str], options: DataOptions) -> list[Tested]:
     """Test every checkpoint on the same images. Raises ModelInputError for what does not exist or does not fit."""
     checkpoints = read_classifiers(ckpts)
-    first = checkpoints[0]
-    for checkpoint in checkpoints:
-        if checkpoint.info.classes != first.info.classes:
-            message = f"{checkpoint.name} and {first.name} do not know the same classes; give networks that do"
-            raise ModelInputError("ckpt", message)
-    data = options.data or first.info.data
+    data = options.data or checkpoints[0].info.data
     source = open_part(options, data, "test" if data in {each.info.data for each in checkpoints} else "any")
-    warn_of_colour(checkpoints, source, range(len(source)))
-    training = TrainingImages(lambda name: open_part(replace(options, download=False, strict=False), name, "train"))
-    tested = [_test(checkpoint, source, data, options, training) for checkpoint in checkpoints]
+    warn_of_color(checkpoints, source, range(len(source)))
+    train = partial(open_part, replace(options, download=False, strict=False), split="train")
+    found = evaluate_checkpoints(checkpoints, source, data, train, **_how(options))
     report_skipped(source.unreadable, len(source))
-    return tested
+    return [Tested(each, _as_test(each, source.grouping or NO_PATIENTS)) for each in found]
 
 
-def _test(
-    checkpoint: Checkpoint, source: ImageSource, data: str, options: DataOptions, training: TrainingImages
-) -> Tested:
-    seen = evaluate_checkpoint(checkpoint, source, data, **_how(options))
-    if len(seen.classes) != 2 or seen.predictions.nonfinite:
-        return Tested(seen)
-    train, held = training.of(checkpoint), training.validation_images(checkpoint)
-    validation = None if held is None else evaluate_checkpoint(checkpoint, held, checkpoint.info.data, **_how(options))
+def _as_test(found: EvaluatedClassifier, grouping: str) -> TwoClassResult | None:
+    seen, info, held = found.predictions, found.checkpoint.info, found.validation
+    if len(found.classes) != 2 or seen.nonfinite:
+        return None
+    threshold = Threshold(HALF, f"not chosen, because {found.no_validation}")
+    if held is not None:
+        threshold = choose_threshold(held.predictions.positive, held.predictions.scores, held.groups)
     readings = Readings(
-        name=checkpoint.name,
-        network=network_name(checkpoint.info.model),
-        class_names=(seen.classes[0], seen.classes[1]),
-        image_names=seen.predictions.names,
-        patients=seen.groups or seen.predictions.names,
-        labels=seen.predictions.positive,
-        scores=seen.predictions.scores,
-        threshold=_threshold(train, validation),
-        in_training=groups_in_both(source, train),
-        grouping=source.grouping or NO_PATIENTS,
+        name=found.name,
+        network=info.model.label,
+        class_names=(found.classes[0], found.classes[1]),
+        image_names=seen.names,
+        patients=found.groups or seen.names,
+        labels=seen.positive,
+        scores=seen.scores,
+        threshold=threshold,
+        in_training=found.in_training,
+        grouping=grouping,
     )
-    kind, origin = blueprint(checkpoint.info.model).plan.kind, Provenance(checkpoint.name, checkpoint.sha256, data)
-    paper = published_accuracy("" if kind is None else kind.name, data, seen.classes)
-    return Tested(seen, validation, assess(readings, paper=paper, provenance=origin))
-
-
-def _threshold(train: ImageSource | None, validation: EvaluatedClassifier | None) -> Threshold:
-    if validation is None:
-        reason = "the training images are not there to look" if train is None else "the run held out no images"
-        return Threshold(HALF, f"not chosen, because {reason}")
-    return choose_threshold(validation.predictions.positive, validation.predictions.scores, validation.groups)
+    kind, origin = blueprint(info.model).plan.kind, Provenance(found.name, found.checkpoint.sha256, found.data)
+    paper = published_accuracy("" if kind is None else kind.name, found.data, found.classes)
+    return assess(readings, paper=paper, provenance=origin)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cli.common import options as o
-from cli.common.console import note, say, say_json
+from cli.common.console import note, progress_bar, show
 from cli.common.options import option
-from cli.common.publish import Out, first_free
+from cli.common.publish import Out, default_name
 
 if TYPE_CHECKING:
     from dia_models import ModelSpec
@@ -56,10 +56,9 @@ def fit_or_resume(given: FitOptions) -> None:
         with _kept(out):
             how: Any = {key: getattr(given, key) for key in ("data_dir", "download", "strict", "resume")}
             result = fit(config, out, where, callbacks=_watchers(out, given.tensorboard), **how)
+    show(given.as_json, result.to_dict, result.summary)
     if given.as_json:
-        say_json(result.to_dict())
         return
-    say(result.summary())
     note(f"written to {result.directory}/")
     if result.outcome == "finished" and isinstance(result.last, Evaluation):
         for command in _fitting_analyses(ModelSpec(name=config.model, options=config.options)):
@@ -96,9 +95,8 @@ def _new(given: FitOptions) -> "RunConfig":
 
 def _new_folder(config: "RunConfig", held: ExitStack) -> Path:
     """Take the first default folder that is free; of several processes, the first does."""
-    from cli.common.naming import default_name
     from dia_analysis.distributed import from_first
-    from dia_analysis.results.output import TakenError, hold, is_free
+    from dia_analysis.results.output import TakenError, first_free, hold, is_free
 
     def enter(path: Path) -> Path:
         held.enter_context(hold(path))
@@ -125,10 +123,10 @@ def _kept(out: Path) -> Iterator[None]:
 
 def _watchers(out: Path, tensorboard: bool) -> Iterator[Any]:
     """What watches a run; made when the data have been read, since Lightning takes seconds to import."""
-    from cli.runs.progress import RunProgress
     from dia_models.training.callbacks import TensorBoardLog
+    from dia_models.training.progress import RunProgress
 
-    yield RunProgress()
+    yield RunProgress(progress_bar(), note)
     if tensorboard:
         yield TensorBoardLog(out)
 

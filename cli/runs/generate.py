@@ -30,8 +30,8 @@ class GenerateOptions:
 def write_images(ckpt: str, given: GenerateOptions, out: Out) -> None:
     """Make the images, print what was made, and write them."""
     from cli.common.console import tracked
-    from cli.common.naming import read_named
     from dia_analysis.results.output import write_json
+    from dia_models.checkpoints.names import read_named
     from dia_models.generation.generated import generate_images
     from dia_models.training.device import choose_device
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cli.common.console import note, say, say_json
+from cli.common.console import note, show
 from cli.common.publish import Out
 from dia_analysis.results.output import writing
 from dia_models import CheckpointInfo, save_checkpoint
@@ -28,8 +28,6 @@ def import_weights(source: Path, model: str, out: Out) -> None:
         )
         with writing(path):
             save_checkpoint(path, network, info)
-    if out.as_json:
-        say_json({"schema": "dia.import/1", "model": model, "num_classes": classes, "checkpoint": str(path)})
-    else:
-        say(f"{source.name} is now {path}, a {model} of {classes} classes")
+    document = {"schema": "dia.import/1", "model": model, "num_classes": classes, "checkpoint": str(path)}
+    show(out.as_json, document, lambda: f"{source.name} is now {path}, a {model} of {classes} classes")
     note(f"it expects {info.data} images normalised as in the public code; test it: dia-train eval --ckpt {path}")

@@ -5,17 +5,18 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from dia_analysis.distributed import from_first
 from dia_analysis.errors import AnalysisInputError
 
+T = TypeVar("T")
 MANIFEST = "manifest.json"
 LONGEST = 80  # bytes of a name that is a part of a file name
 LONGEST_NAME = 200  # bytes: file systems allow 255, and drafts have longer names than what they become
@@ -116,6 +117,24 @@ def writing(path: Path, then: str = "choose another folder") -> Iterator[None]:
         yield
     except OSError as error:
         raise AnalysisInputError("out", f"{path} could not be written: {error.strerror or error}; {then}") from error
+
+
+def first_free(paths: Iterable[Path], enter: Callable[[Path], T]) -> T:
+    """What `enter` gives for the first path that is not taken. Raises its TakenError if all are."""
+    problem = None
+    for path in paths:
+        try:
+            return enter(path)
+        except TakenError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+def refuse_taken_file(path: Path, *, overwrite: bool) -> None:
+    """Raise TakenError for a folder, and for a file unless it may be overwritten."""
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise TakenError("out", f"{path} exists; choose another file, or overwrite it")
 
 
 def draft_of(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """A checkpoint's classifier on a data set's images: what it predicts, and how well."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,8 +9,10 @@ import torch
 
 from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.classification.evaluation import Predictions, predict
+from dia_models.classification.held_out import TrainingImages, groups_in_both
 from dia_models.data import Batch, ImageSource
 from dia_models.data.labels import class_numbers
+from dia_models.errors import ModelInputError
 from dia_models.surgery.fuse import fuse_for_inference
 from dia_models.training.machine import in_words
 from dia_models.training.scores import Evaluation
@@ -21,12 +23,19 @@ Watch = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 
 @dataclass(frozen=True)
 class EvaluatedClassifier:
-    """A checkpoint's predictions for images of `data`; `groups` are the images' (patients), empty if not known."""
+    """A checkpoint's predictions for images of `data`; `groups` are the images' (patients), empty if not known.
+
+    Of two classes `evaluate_checkpoints` adds the same on the images that the run held out for `validation`, None where
+    `no_validation` says why; and the groups that also occur `in_training`, None if that is not known.
+    """
 
     checkpoint: Checkpoint
     data: str
     predictions: Predictions
     groups: tuple[str, ...]
+    validation: "EvaluatedClassifier | None" = None
+    no_validation: str = ""
+    in_training: frozenset[str] | None = None
 
     @property
     def name(self) -> str:
@@ -111,3 +120,38 @@ def evaluate_checkpoint(
     return EvaluatedClassifier(
         checkpoint, data, predictions, tuple(map(group_of, predictions.names)) if group_of else ()
     )
+
+
+def evaluate_checkpoints(
+    checkpoints: Sequence[Checkpoint],
+    source: ImageSource,
+    data: str,
+    open_train: Callable[[str], ImageSource],
+    **how: Any,
+) -> list[EvaluatedClassifier]:
+    """Classify all images of a source by several networks of the same classes; of two, see what their runs held out.
+
+    `open_train` opens the training part of a data set by name; further arguments are those of `evaluate_checkpoint`.
+    Raises ModelInputError as that does, and for networks of different classes.
+    """
+    first = checkpoints[0]
+    for checkpoint in checkpoints:
+        if checkpoint.info.classes != first.info.classes:
+            message = f"{checkpoint.name} and {first.name} do not know the same classes; give networks that do"
+            raise ModelInputError("ckpt", message)
+    training = TrainingImages(open_train)
+    return [
+        _with_held_out(evaluate_checkpoint(each, source, data, **how), source, training, **how) for each in checkpoints
+    ]
+
+
+def _with_held_out(
+    found: EvaluatedClassifier, source: ImageSource, training: TrainingImages, **how: Any
+) -> EvaluatedClassifier:
+    if len(found.classes) != 2 or found.predictions.nonfinite:
+        return found
+    checkpoint = found.checkpoint
+    train, held = training.of(checkpoint), training.validation_images(checkpoint)
+    reason = "the training images are not there to look" if train is None else "the run held out no images"
+    validation = None if held is None else evaluate_checkpoint(checkpoint, held, checkpoint.info.data, **how)
+    return replace(found, validation=validation, no_validation=reason, in_training=groups_in_both(source, train))

@@ -27,13 +27,13 @@ def called(*arguments, default=None):
     app.callback()(lambda: None)
     if default is None:
 
-        @command(app, "try show --width 1")
+        @command(app, "show --width 1")
         def show(name: Annotated[str, typer.Argument()] = "x", *, size: Size, data: DataOptions) -> None:
             """Show."""
             given.append((name, size, data))
     else:
 
-        @command(app, "try show", name="show")
+        @command(app, "show", name="show")
         def other(size: Size = default) -> None:
             """Show."""
             given.append(size)
@@ -63,9 +63,9 @@ def test_a_default_group_gives_the_options_defaults():
 def test_commands_that_take_all_images_have_no_option_for_how_many(capsys):
     app = program("try", "Try.")
     app.callback()(lambda: None)
-    command(app, "try show", name="show")(lambda: None)
+    command(app, "show", name="show")(lambda: None)
 
-    @command(app, "try all", name="all")
+    @command(app, "all", name="all")
     def everything(*, data: AllImages) -> None:
         """All."""
         assert data == AllImages(data="digits")

@@ -1,26 +1,25 @@
-"""Names that tell networks apart, and names of files and folders made from them."""
+"""Names that tell checkpoints apart."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dia_analysis.results.output import file_name
-from dia_models import Checkpoint, ModelSpec
+from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.checkpoints.files import SUFFIX
 
 RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
 
 
 def read_named(ckpts: Sequence[str]) -> list[Checkpoint]:
-    """Read checkpoints, under names that tell them apart."""
-    return [replace(Checkpoint.read(ckpt), name=name) for ckpt, name in zip(ckpts, names(ckpts), strict=True)]
+    """Read checkpoints, under names that tell them apart. Raises ModelInputError as `Checkpoint.read`."""
+    return [replace(Checkpoint.read(ckpt), name=name) for ckpt, name in zip(ckpts, distinct_names(ckpts), strict=True)]
 
 
-def names(ckpts: Sequence[str]) -> list[str]:
+def distinct_names(ckpts: Sequence[str]) -> list[str]:
     """Names that tell checkpoints apart, by path or bundled name: the file's, of a run's checkpoint its folder's.
 
-    Where two would have one name, all get as much more of their paths as it takes.
+    Where two would have one name, all get as much more of their paths as it takes; one that is given twice a number.
     """
     if not ckpts:
         return []
@@ -28,7 +27,7 @@ def names(ckpts: Sequence[str]) -> list[str]:
     chosen = next(names for names in levels if len(set(names)) == len(set(levels[-1])))
     seen: Counter[str] = Counter()
     distinct = []
-    for name in chosen:  # one checkpoint may be given twice
+    for name in chosen:
         seen[name] += 1
         distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return distinct
@@ -43,16 +42,3 @@ def _possible(ckpt: str) -> tuple[str, ...]:
     short, middle = f"{folder.name}/{stem}", f"{folder.parent.name}/{folder.name}"
     first, third = (folder.name, middle) if stem in RUN_FILES else (stem, f"{middle}/{stem}")
     return first, short, third, f"{middle}/{stem}", str(folder / stem)
-
-
-def default_name(command: str, networks: Sequence[str], data: str | None) -> str:
-    """The name of the folder or file that a command writes by default: command, networks, data."""
-    data_name = None if data is None else Path(data.partition(":")[2] or data).name
-    parts = [command, "-".join(map(file_name, networks)), data_name or ""]
-    return "-".join(file_name(part) for part in parts if part)
-
-
-def network_name(spec: ModelSpec) -> str:
-    """The network's name and options: the same for training runs that differ in their seed only."""
-    changed = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
-    return f"{spec.name} ({changed})" if changed else spec.name
