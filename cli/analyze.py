@@ -9,16 +9,7 @@ from cli import analyses, common, pages
 from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
-from cli.common.options import (
-    CostOptions,
-    DataOptions,
-    ExplainedImages,
-    Explanation,
-    GradientOptions,
-    MeasuredImages,
-    NetworkOptions,
-    option,
-)
+from cli.common.options import DataOptions, option
 from cli.common.publish import Out
 
 app = program(
@@ -91,9 +82,9 @@ def gradcam(
         list[Path] | None, o.argument("Image files, and folders of them.", metavar="[IMAGES]...", check=o.existing)
     ] = None,
     *,
-    explanation: Explanation,
+    explanation: o.Explanation,
     trust: o.Trust = False,
-    data: ExplainedImages,
+    data: o.ExplainedImages,
     out: Out,
 ) -> None:
     """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
@@ -127,8 +118,7 @@ def gini(
     points: o.Points = None,
     hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False,
     rows: Annotated[
-        Literal["centred", "raw", "vector"],
-        option("Channels minus their means, raw channels, or one vector an image."),
+        Literal["centred", "raw", "vector"], option("Channels minus their means, raw channels, or one vector an image.")
     ] = "centred",
     *,
     data: DataOptions,
@@ -146,7 +136,7 @@ def gini(
     "gradients --ckpt digits-resnet56-se --images 256",
     "gradients --model cifar_resnet56 --set skip=false --data digits",
 )
-def gradients(networks: NetworkOptions, given: GradientOptions, *, data: MeasuredImages, out: Out) -> None:
+def gradients(networks: o.NetworkOptions, given: o.GradientOptions, *, data: o.MeasuredImages, out: Out) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
     compared = common.networks.candidates(networks, common.networks.run_files(given.runs or [], given.every_epoch))
     images, fresh = common.images.select_labelled(data, compared[0].read(), data.image_size)
@@ -154,7 +144,7 @@ def gradients(networks: NetworkOptions, given: GradientOptions, *, data: Measure
 
 
 @command(app, "cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
-def cost(networks: NetworkOptions, given: CostOptions, *, out: Out) -> None:
+def cost(networks: o.NetworkOptions, given: o.CostOptions, *, out: Out) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
     compared = common.networks.candidates(networks, tasks=("classification", "detection"))
     analyses.cost.report(compared, given, out)

@@ -11,12 +11,7 @@ from dia_analysis.results.output import first_free
 
 
 def capture_to_store(
-    inputs: Inputs,
-    points: list[str] | None,
-    out: Out,
-    *,
-    dtype: Literal["float16", "float32"],
-    resume: bool,
+    inputs: Inputs, points: list[str] | None, out: Out, *, dtype: Literal["float16", "float32"], resume: bool
 ) -> None:
     """Capture, and print what is in the store."""
 

@@ -7,12 +7,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-import figures
 from cli.common.images import prepared_device
 from cli.common.networks import Candidate
 from cli.common.options import CostOptions
 from cli.common.publish import Found, Out
-from dia_analysis import CostResult, Provenance, Subject, measure_cost
+from dia_analysis import Provenance, Subject, measure_cost
 from dia_analysis.paper.numbers import TIME_RATIOS
 from dia_models import Network, build_model
 from dia_models.factory import without_attention
@@ -25,14 +24,8 @@ def report(candidates: list[Candidate], given: CostOptions, out: Out) -> None:
     """Measure, print the table or the JSON document, and write everything."""
     with out.folder("cost", [candidate.name for candidate in candidates]) as taken:
         result = measure_cost(subjects_of(candidates, given), rounds=given.rounds, seed=given.seed)
-        out.publish(found(result), taken)
-
-
-def found(result: CostResult) -> Found:
-    """What to print and to write."""
-    compared = any(network.baseline not in (None, network.name) for network in result.networks)
-    drawn = Found.of(result, lambda: {"cost-ratios": figures.cost_ratios(result)} if compared else {})
-    return drawn.beside(text=f"\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}.")
+        text = f"\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}."
+        out.publish(Found.of(result).beside(text=text), taken)
 
 
 def subjects_of(candidates: Iterable[Candidate], given: CostOptions) -> dict[str, Subject]:

@@ -1,14 +1,12 @@
 """dia-analyze gini: networks and capture stores by how much importance lies beyond the two nearest layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.progress import Progress, TaskID
 
-import figures
 from cli.common.console import progress_bar
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
@@ -75,15 +73,7 @@ def report(sources: Sequence[Source], out: Out, *, rows: Rows, seed: int) -> Non
                 source.network.images.report_unreadable()
         known = {name: source.network.known for name, source in named.items() if source.network is not None}
         result = compare_importance(readings, known)
-        out.publish(Found.of(result, lambda: draw(readings), lambda: sources[0].images), taken)
-
-
-def draw(results: Mapping[str, GiniReadings]) -> dict[str, Figure]:
-    """The paper's figures."""
-    drawn = {name: readings.first for name, readings in results.items()}
-    if not any(result.panels() for result in drawn.values()):
-        return {}
-    return {"fig11-importance": figures.triangles(drawn), "fig12-structure": figures.importance_arcs(drawn)}
+        out.publish(Found.of(result, image_names=lambda: sources[0].images), taken)
 
 
 def labels(sources: Sequence[Source]) -> list[str]:

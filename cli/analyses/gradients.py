@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from matplotlib.figure import Figure
 
-import figures
 from cli.common.images import SelectedImages
 from cli.common.inputs import Inputs
 from cli.common.networks import Candidate
@@ -25,7 +23,7 @@ def report(
     with out.folder("gradients", list(dict.fromkeys(c.name for c in candidates)), images.data) as taken:
         result = measure(candidates, images, fresh, given)
         images.report_unreadable()
-        out.publish(found(result, images), taken)
+        out.publish(Found.of(result, image_names=images.names), taken)
 
 
 def measure(
@@ -47,20 +45,3 @@ def _opened(candidate: Candidate, images: SelectedImages, fresh: Preprocessing, 
         model = candidate.fresh(len(classes), len(fresh.mean), seed)
         model.to(images.device).to(memory_format=torch.channels_last)
         yield Inputs(candidate.name, model, replace(images, seed=seed), fresh, classes, weights_seed=seed)
-
-
-def found(result: BesidePlain, images: SelectedImages) -> Found:
-    """What to print and to write."""
-    return Found.of(result, lambda: draw(result.result), images.names)
-
-
-def draw(result: GradientResult) -> dict[str, Figure]:
-    """The paper's figures, those that these results have."""
-    drawn = {}
-    if any(network.epoch is not None for network in result.networks):
-        drawn["fig13-training"] = figures.gradients_along_training(result)
-    if result.panels():
-        drawn["fig13-distribution"] = figures.gradient_distributions(result)
-    if any(network.blocks for network in result.networks):
-        drawn["fig13-blocks"] = figures.gradients_along_depth(result)
-    return drawn

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 import figures
-from cli.analyses.gradcam import draw_trust, explained_by
+from cli.analyses.gradcam import explained_by
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, RegionsResult, TrustReport, compare_regions, measure_regions
@@ -34,7 +34,7 @@ def found(result: RegionsResult, picture: np.ndarray, trust: TrustReport | None)
     own = Found.of(result, lambda: {"regions": figures.region_shares(result, picture)})
     if trust is None:
         return own
-    checks = Found.of(trust, lambda: draw_trust(trust))
+    checks = Found.of(trust)
     return own.beside(checks.write, {"trust": checks.document}, f"\n\n{checks.text}")
 
 

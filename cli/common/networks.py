@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from cli.common.options import NetworkOptions, settings
+from cli.common.options import NetworkOptions
 from dia_models import Checkpoint, ModelInputError, ModelSpec, create_model
 from dia_models.checkpoints.names import distinct_names
 from dia_models.factory import blueprint, require_classifier, task_of
+from dia_models.settings import parse_settings
 from dia_models.spec import Network
 
 RUN_FILE = "model.safetensors"
@@ -45,7 +46,7 @@ def candidates(
     Checkpoints and runs have the names that `distinct_names` gives. Raises ModelInputError if there is
     nothing to compare, for options without a use, and for a fresh network that is made for another task than `tasks`.
     """
-    checkpoints, models, options = given.ckpts or [], given.models or [], settings(given.changes)
+    checkpoints, models, options = given.ckpts or [], given.models or [], parse_settings(given.changes)
     if options and not models:
         raise ModelInputError("set", "these are options of networks made by --model, and there is none")
     sources = [[checkpoint] for checkpoint in checkpoints] + [list(map(str, files)) for files in runs]

@@ -1,6 +1,6 @@
 """Options that mean the same in every command, one by one and in groups."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,11 +26,8 @@ def _each_checked(check: Check) -> Callable[[typer.CallbackParam, Any], Any]:
 
     def callback(parameter: typer.CallbackParam, given: Any) -> Any:
         positional = parameter.param_type_name == "argument"
-        name = (
-            str(parameter.metavar or parameter.name).strip("[].").upper()
-            if positional
-            else parameter.opts[-1].lstrip("-")
-        )
+        named = str(parameter.metavar or parameter.name).strip("[].").upper()
+        name = named if positional else parameter.opts[-1].lstrip("-")
         for value in given if isinstance(given, list | tuple) else [] if given is None else [given]:
             check(value, name)
         return given
@@ -38,37 +35,20 @@ def _each_checked(check: Check) -> Callable[[typer.CallbackParam, Any], Any]:
     return callback
 
 
-def existing(path: Path, argument: str) -> None:
-    """Check that something is at a path. Raises ModelInputError."""
-    from dia_models import ModelInputError
+def _late(module: str, function: str, *, named: bool = False) -> Check:
+    """A check by a function that is imported when it is needed; it is told what the value is called if `named`."""
 
-    try:
-        found = path.expanduser().exists()
-    except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
-        raise ModelInputError(argument, f"{path} cannot be read: {error}") from error
-    if not found:
-        raise ModelInputError(argument, f"there is no file or folder {path}")
+    def check(value: Any, name: str) -> None:
+        getattr(import_module(module), function)(value, *([name] if named else []))
+
+    return check
 
 
-def known_checkpoint(source: str, argument: str) -> None:
-    """Check that a checkpoint is there. Raises ModelInputError."""
-    from dia_models import ModelInputError
-    from dia_models.checkpoints.files import locate_checkpoint
-
-    try:
-        locate_checkpoint(source)
-    except ModelInputError as error:
-        raise ModelInputError(argument, str(error)) from error
-
-
-def _read_by(module: str, function: str) -> Check:
-    """A check by a function that is imported when it is needed, and raises ModelInputError."""
-    return lambda name, _: getattr(import_module(module), function)(name)
-
-
-known_model = _read_by("dia_models.factory", "task_of")
-known_recipe = _read_by("dia_models.training.recipe", "load_recipe")
-known_sweep = _read_by("dia_models.sweeps.sweep", "load_sweep")
+existing = _late("dia_models.files", "require_existing", named=True)
+known_checkpoint = _late("dia_models.checkpoints.files", "locate_checkpoint", named=True)
+known_model = _late("dia_models.factory", "task_of")
+known_recipe = _late("dia_models.training.recipe", "load_recipe")
+known_sweep = _late("dia_models.sweeps.sweep", "load_sweep")
 
 
 def known_device(name: str, _: str) -> None:
@@ -100,7 +80,6 @@ Captures = Annotated[list[Path] | None, option(f"Instead, {STORE}; several times
 Ckpts = Annotated[list[str] | None, CKPTS]
 CkptsNeeded = Annotated[list[str], CKPTS]
 Models = Annotated[list[str] | None, option(MODEL, "--model", check=known_model)]
-Data = Annotated[str | None, option("A data set or folder:PATH; by default what the network was trained on.")]
 DataDir = Annotated[Path | None, option("Where data sets are; else $DIA_DATA_DIR, else the user's cache.")]
 Download = Annotated[bool, option("Fetch the data set if it is missing.")]
 OutFolder = Annotated[Path | None, option("Folder to write to; by default a new one in dia-out/.")]
@@ -127,7 +106,7 @@ def how_many(default: str) -> Any:
 class DataOptions:
     """Which images, where they are, and how they are read and shown to networks."""
 
-    data: Data = None
+    data: Annotated[str | None, option("A data set or folder:PATH; by default what the network was trained on.")] = None
     images: Annotated[int | None, how_many("; by default 1,000, or all")] = None
     data_dir: DataDir = None
     download: Download = False
@@ -208,25 +187,6 @@ class CostOptions:
     device: Device = "auto"
     seed: Seed = 0
     batch_size: BatchSize = 32
-
-
-def settings(changes: Iterable[str] | None) -> dict[str, Any]:
-    """What --set gives: key=value, the value as TOML if it is such, else as text. Raises ModelInputError."""
-    return dict(map(_setting, changes or ()))
-
-
-def _setting(change: str) -> tuple[str, Any]:
-    import tomllib
-
-    from dia_models import ModelInputError
-
-    key, equals, value = change.partition("=")
-    if not (key and equals and value):
-        raise ModelInputError("set", f"{change!r} is not of the form key=value")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
 
 
 def check_source(

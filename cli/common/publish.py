@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,15 @@ class Found:
     def of(
         cls,
         result: "Result",
-        figures: "Callable[[], Mapping[str, Figure]]",
+        figures: "Callable[[], Mapping[str, Figure]] | None" = None,
         image_names: "Callable[[], Iterable[str]]" = tuple,
     ) -> "Found":
-        """What an analysis found; the paper's figures of it are drawn when it is written."""
+        """What an analysis found; the figures, by default `paper_figures`, are drawn when it is written."""
 
         def write(folder: Path) -> None:
-            result.write(folder, figures(), image_names())
+            from figures import paper_figures
+
+            result.write(folder, figures() if figures else paper_figures(result), image_names())
 
         return cls(result.about(), result.to_dict(), result.summary(), write)
 
@@ -116,17 +119,11 @@ class Out:
     @contextmanager
     def file(self, name: str, suffix: str) -> Iterator[Path]:
         """Take the file. Raises AnalysisInputError if it cannot be had."""
-        from dia_analysis.results.output import first_free, hold, refuse_taken_file
+        from dia_analysis.results.output import hold_first, refuse_taken_file
 
         check_one_process()
-        with ExitStack() as held:
-
-            def enter(path: Path) -> Path:
-                held.enter_context(hold(path))
-                refuse_taken_file(path, overwrite=self.overwrite)
-                return path
-
-            yield first_free(self.paths(name, suffix), enter)
+        with hold_first(self.paths(name, suffix), partial(refuse_taken_file, overwrite=self.overwrite)) as path:
+            yield path
 
     def paths(self, name: str, suffix: str = "", *, continued: bool = False) -> Iterator[Path]:
         """Where results may go, the best first; `continued` if what is there already is to be used."""

@@ -10,20 +10,20 @@ from cli.common.inputs import Inputs
 from cli.common.networks import Candidate
 from cli.common.options import CostOptions, DataOptions
 from cli.common.publish import Out
-from cli.pages.page import say_written, shown_if_lost, taken_page
+from cli.pages.page import publish_page
 from figures.pages.report import measure_report
 from figures.pages.report_page import ReportPage
 
 
 def write_report(ckpts: Sequence[str], everyone: Sequence[Inputs], options: DataOptions, out: Out) -> None:
-    """Analyse the networks and write the page; what came out is printed if it cannot be written."""
-    images = everyone[0].images
-    with taken_page(out, "report", everyone) as path:
+    """Analyze the networks and write the page; what came out is printed if it cannot be written."""
+
+    def make() -> tuple[str, str, int]:
         page = analyze_networks(ckpts, everyone, options)
-        images.report_unreadable()
-        with shown_if_lost(page.summary()):
-            page.save(path, overwrite=out.overwrite)
-    say_written(path, len(everyone), len(images), images.data)
+        everyone[0].images.report_unreadable()
+        return page.html(), page.summary(), len(everyone[0].images)
+
+    publish_page(out, "report", everyone, make)
 
 
 def analyze_networks(ckpts: Sequence[str], everyone: Sequence[Inputs], options: DataOptions, **more: Any) -> ReportPage:

@@ -10,7 +10,7 @@ from cli.analyses import regions
 from cli.common.inputs import Inputs
 from cli.common.options import DataOptions
 from cli.common.publish import Out
-from cli.pages.page import say_written, shown_if_lost, taken_page
+from cli.pages.page import publish_page
 from cli.runs.evaluate import Tested, test_all, two_class
 from dia_analysis import HeatmapComparison
 from dia_analysis.networks import compare_heatmaps, explain
@@ -19,7 +19,6 @@ from dia_analysis.xray.diagnosis import TwoClassResult, side_by_side
 from dia_models import ModelInputError
 from dia_models.checkpoints.facts import input_text
 from figures.gradcam import ROWS
-from figures.pages.html import save_page
 from figures.pages.xray_report import Subject, XrayPage, worst_first, xray_report
 
 
@@ -27,13 +26,12 @@ def write_xray_report(
     ckpts: Sequence[str], everyone: Sequence[Inputs], masks: Path | None, options: DataOptions, out: Out
 ) -> None:
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
-    data = everyone[0].images.data
-    with taken_page(out, "xray-report", everyone) as path:
-        tested = test_all(ckpts, replace(options, data=data))
-        html, text = _page(tested, everyone, masks)
-        with shown_if_lost(text):
-            save_page(path, html, overwrite=out.overwrite)
-    say_written(path, len(tested), len(tested[0].found.predictions.names), data)
+
+    def make() -> tuple[str, str, int]:
+        tested = test_all(ckpts, replace(options, data=everyone[0].images.data))
+        return *_page(tested, everyone, masks), len(tested[0].found.predictions.names)
+
+    publish_page(out, "xray-report", everyone, make)
 
 
 def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | None) -> tuple[str, str]:

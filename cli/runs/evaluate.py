@@ -1,6 +1,5 @@
 """dia-train eval: how well checkpoints classify, or find objects, and for two classes how good a test they are."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,7 @@ from cli.common.options import DataOptions
 from cli.common.publish import Found, Out, about_checkpoints, report_skipped
 from dia_analysis import Provenance
 from dia_analysis.paper.table_xi import beside_table_xi, published_accuracy
-from dia_analysis.results.output import write_json
+from dia_analysis.results.output import write_csv, write_json
 from dia_analysis.xray.diagnosis import (
     HALF,
     NO_PATIENTS,
@@ -69,13 +68,9 @@ def evaluate_classifiers(ckpts: Sequence[str], options: DataOptions, out: Out) -
         rows = {f"{t.found.name} ({s.height}x{s.width})": t.two_class for t, s in zip(tested, sizes, strict=True)}
         paper = beside_table_xi({heading: result for heading, result in rows.items() if result is not None})
         text = "\n\n".join([*(each.summary() for each in tested), *several.summary(), *filter(None, [paper])])
-        files = {"predictions.csv": [each.found for each in tested]}
-        files |= (
-            {"validation.csv": held}
-            if (held := [each.found.validation for each in tested if each.found.validation])
-            else {}
-        )
-        tables = {name: _scores(parts) for name, parts in files.items()}
+        held = [each.found.validation for each in tested if each.found.validation]
+        tables = {"predictions.csv": _scores([each.found for each in tested])}
+        tables |= {"validation.csv": _scores(held)} if held else {}
         found = _found([each.found.checkpoint for each in tested], tested, text, tables, several.to_dict())
         out.publish(found, taken)
     if diverged := [said for each in tested if (said := each.found.diverged()) is not None]:
@@ -113,8 +108,7 @@ def _found(
     def write(folder: Path) -> None:
         write_json(folder / "eval.json", document)
         for name, rows in tables.items():
-            with (folder / name).open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
+            write_csv(folder / name, rows)
 
     return Found(about_checkpoints(checkpoints, data), document, text, write)
 

@@ -73,8 +73,9 @@ def _started(given: FitOptions) -> "RunConfig":
 
     if given.out is None:
         raise ModelInputError("out", "--resume needs the run's directory: --out DIR")
+    asked = {"model": given.model, "data": given.data, "recipe_name": given.recipe, "keep_every": given.keep_every}
     config = RunConfig.read(given.out)
-    check_same(config, model=given.model, data=given.data, recipe_name=given.recipe, keep_every=given.keep_every)
+    check_same(config, **asked)
     if RunResult.read(given.out, config):
         note(f"{given.out} is finished: there is nothing left to train; this is its result")
     return config
@@ -83,29 +84,23 @@ def _started(given: FitOptions) -> "RunConfig":
 def _new(given: FitOptions) -> "RunConfig":
     from dia_models import ModelInputError
     from dia_models.runs.configure import configure
+    from dia_models.settings import parse_settings
 
     if given.model is None or given.data is None:
         missing = "model" if given.model is None else "data"
-        raise ModelInputError(
-            missing, f"say which {missing} to train with, for example --model cifar_resnet29_se --data digits"
-        )
+        example = "for example --model cifar_resnet29_se --data digits"
+        raise ModelInputError(missing, f"say which {missing} to train with, {example}")
     more: Any = {key: getattr(given, key) for key in ("image_size", "channels", "seed", "start_from", "keep_every")}
-    return configure(given.model, given.data, given.recipe, o.settings(given.changes), **more)
+    return configure(given.model, given.data, given.recipe, parse_settings(given.changes), **more)
 
 
 def _new_folder(config: "RunConfig", held: ExitStack) -> Path:
     """Take the first default folder that is free; of several processes, the first does."""
     from dia_analysis.distributed import from_first
-    from dia_analysis.results.output import TakenError, first_free, hold, is_free
-
-    def enter(path: Path) -> Path:
-        held.enter_context(hold(path))
-        if not is_free(path):
-            raise TakenError("out", f"{path} exists")
-        return path
+    from dia_analysis.results.output import hold_first, refuse_taken_folder
 
     paths = Out().paths(default_name("fit", [f"{config.model}-seed{config.seed}"], config.data))
-    return from_first(lambda: first_free(paths, enter))
+    return from_first(lambda: held.enter_context(hold_first(paths, refuse_taken_folder)))
 
 
 @contextmanager
@@ -133,14 +128,6 @@ def _watchers(out: Path, tensorboard: bool) -> Iterator[Any]:
 
 def _fitting_analyses(spec: "ModelSpec") -> list[str]:
     """The commands that have something to show of a classifier: correlation takes two layers in a stage."""
-    import torch
-    from torch import nn
+    from dia_models.audit.counting import attention_layers
 
-    from dia_models import build_model
-    from dia_models.backbones.stage import Stage
-
-    with torch.device("meta"):
-        modules = list(build_model(spec).modules())
-    layers = [sum(m.connected) for m in modules if isinstance(m, Stage) and m.attention is not None]
-    self_attention = sum(isinstance(module, nn.MultiheadAttention) for module in modules)
-    return ["correlation"] if max([*layers, self_attention]) > 1 else ["gradcam", "gradients"]
+    return ["correlation"] if attention_layers(spec) > 1 else ["gradcam", "gradients"]

@@ -1,7 +1,6 @@
 """dia-train sweep."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +11,6 @@ from cli.common.options import option
 from cli.common.publish import check_one_process
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dia_analysis.errors import AnalysisInputError
     from dia_analysis.paper.sweeps import SweepResult
     from dia_models.sweeps.folder import SweepFolder
@@ -44,13 +41,14 @@ def run_sweep(name: str, given: SweepOptions) -> None:
     """Train every run of a sweep that is not finished, and compare the variants."""
     from dia_analysis.results.words import quantity
     from dia_models import ModelInputError
+    from dia_models.settings import parse_settings
     from dia_models.sweeps.folder import SweepFolder, check_executor
     from figures import tables
 
     check_one_process()
     check_executor(given.executor)
     where = {"out": given.out, "start_from": given.start_from}
-    folder = SweepFolder.plan(name, given.scale, given.seeds, o.settings(given.changes), **where)
+    folder = SweepFolder.plan(name, given.scale, given.seeds, parse_settings(given.changes), **where)
     folder.find_data(given.data_dir, download=given.download, strict=given.strict)
     failed, result, lost = _train(folder, given)
     show(given.as_json, result.to_dict, lambda: tables.text(result, terminal_width()).rstrip())
@@ -70,11 +68,12 @@ def _train(
 ) -> tuple[dict[Path, str], "SweepResult", "AnalysisInputError | None"]:
     """Train what is left; gives what failed, the result, and the error if that cannot be written."""
     from dia_analysis.paper.sweeps import SweepResult
+    from dia_models.sweeps.board import Board
 
     how: Any = {key: getattr(given, key) for key in ("executor", "device", "jobs", "data_dir", "strict")}
     try:
         with folder.prepared():
-            board = Board(folder)
+            board = Board(folder, note)
             try:
                 failed = folder.train(board, **how)
             finally:
@@ -99,44 +98,3 @@ def _keep(result: "SweepResult", path: Path) -> "AnalysisInputError | None":
     except AnalysisInputError as error:
         return error
     return None
-
-
-class Board:
-    """A live table on a terminal, of how far every run is; elsewhere a line for every run that ends."""
-
-    def __init__(self, folder: "SweepFolder"):
-        from rich.console import Console
-        from rich.live import Live
-
-        self.folder = folder
-        self.told = {run.directory for run in folder.runs if folder.has_ended(run)}
-        if self.told:
-            note(f"{len(self.told)} of {len(folder.runs)} runs are finished already")
-        console = Console(stderr=True)
-        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        if self.live is not None:
-            self.live.start()
-
-    def __call__(self, failed: Mapping[Path, str]) -> None:
-        """Show what has changed."""
-        if self.live is not None:
-            self.live.update(self._table(failed), refresh=True)
-            return
-        for run in self.folder.runs:
-            if run.directory not in self.told and self.folder.has_ended(run):
-                self.told.add(run.directory)
-                note(f"{len(self.told)}/{len(self.folder.runs)} {run.directory}: {self.folder.state(run, failed)}")
-
-    def stop(self) -> None:
-        """Leave the terminal as it was."""
-        if self.live is not None:
-            self.live.stop()
-
-    def _table(self, failed: Mapping[Path, str]) -> "Table":
-        from rich.table import Table
-
-        seeds = dict.fromkeys(run.seed for run in self.folder.runs)
-        table = Table("data", "backbone", "variant", *(f"seed {seed}" for seed in seeds), title=self.folder.sweep.title)
-        for place, states in self.folder.states(failed).items():
-            table.add_row(*place, *states)
-        return table

@@ -1,5 +1,6 @@
 """Result directories: complete or absent, written by one process at a time, never overwritten unasked."""
 
+import csv
 import hashlib
 import json
 import re
@@ -131,6 +132,25 @@ def first_free(paths: Iterable[Path], enter: Callable[[Path], T]) -> T:
     raise problem
 
 
+@contextmanager
+def hold_first(paths: Iterable[Path], refuse: Callable[[Path], None]) -> Iterator[Path]:
+    """`hold` the first path that is not taken: `refuse` raises TakenError for one that is. Raises the last of these."""
+    with ExitStack() as held:
+
+        def enter(path: Path) -> Path:
+            held.enter_context(hold(path))
+            refuse(path)
+            return path
+
+        yield first_free(paths, enter)
+
+
+def refuse_taken_folder(path: Path) -> None:
+    """Raise TakenError unless nothing is there, or an empty folder."""
+    if not is_free(path):
+        raise TakenError("out", f"{path} exists; choose another folder, or overwrite it")
+
+
 def refuse_taken_file(path: Path, *, overwrite: bool) -> None:
     """Raise TakenError for a folder, and for a file unless it may be overwritten."""
     if path.is_dir() or (path.exists() and not overwrite):
@@ -159,6 +179,12 @@ def put_in_place(draft: Path, path: Path) -> None:
             old.replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -198,7 +224,7 @@ def _check_free(path: Path, overwrite: bool) -> None:
     if is_free(path):
         return
     if not overwrite:
-        raise TakenError("out", f"{path} exists; choose another folder, or overwrite it")
+        refuse_taken_folder(path)
     if not (path / MANIFEST).is_file():
         raise TakenError("out", f"{path} holds something else than results, so it is not overwritten")
 

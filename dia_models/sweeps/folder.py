@@ -156,13 +156,6 @@ class SweepFolder:
         epochs = len(self.epochs(run))
         return f"{epochs}/{run.config.recipe.epochs}" if epochs else "·"
 
-    def states(self, failed: Mapping[Path, str]) -> dict[tuple[str, str, str], list[str]]:
-        """The same of all runs, by data, backbone and variant: one for each seed."""
-        found: dict[tuple[str, str, str], list[str]] = {}
-        for run in self.runs:
-            found.setdefault((run.data, run.backbone, run.variant), []).append(self.state(run, failed))
-        return found
-
     def to_dict(self) -> dict[str, Any]:
         """The runs that have ended, as the document dia.sweep/1 without what is computed from them."""
         sweep, count = self.sweep, ParameterCounter()

@@ -8,8 +8,9 @@ import typer
 
 from cli.common.commands import command, program
 from cli.common.main import run
-from cli.common.options import AllImages, DataOptions, settings
+from cli.common.options import AllImages, DataOptions
 from dia_models import ModelInputError
+from dia_models.settings import parse_settings
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,14 @@ def test_commands_that_take_all_images_have_no_option_for_how_many(capsys):
 
 
 def test_settings_are_toml_or_text():
-    assert settings(["epochs=3", "clip=0.5", "skip=false", "milestones=[1, 2]", "name=a=b"]) == {
+    assert parse_settings(["epochs=3", "clip=0.5", "skip=false", "milestones=[1, 2]", "name=a=b"]) == {
         "epochs": 3,
         "clip": 0.5,
         "skip": False,
         "milestones": [1, 2],
         "name": "a=b",
     }
-    assert settings(None) == {}
+    assert parse_settings(None) == {}
     for wrong in ("epochs", "=3", "epochs="):
         with pytest.raises(ModelInputError, match="is not of the form key=value"):
-            settings([wrong])
+            parse_settings([wrong])
