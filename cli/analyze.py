@@ -115,20 +115,15 @@ def regions(
 def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
-    points: o.Points = None,
-    hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False,
-    rows: Annotated[
-        Literal["centred", "raw", "vector"], option("Channels minus their means, raw channels, or one vector an image.")
-    ] = "centred",
+    given: o.GiniOptions = o.GiniOptions(),
     *,
     data: DataOptions,
     out: Out,
 ) -> None:
     """Which earlier layers predict a layer's attention? (Fig. 11)"""
-    o.check_source(ckpts, captures, data, {"--points": points, "--hidden": hidden or None})
+    o.check_source(ckpts, captures, data, {"--points": given.points, "--hidden": given.hidden or None})
     everyone = common.inputs.open_each(ckpts or [], data)
-    sources = [analyses.gini.of_network(each, points, hidden=hidden) for each in everyone]
-    analyses.gini.report([*sources, *map(analyses.gini.of_store, captures or ())], out, rows=rows, seed=data.seed)
+    analyses.gini.report(everyone, captures or [], given, out, seed=data.seed)
 
 
 @command(

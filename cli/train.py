@@ -86,10 +86,8 @@ def models(
         raise typer.BadParameter("give one of --audit, --attention and --bundled", param_hint="--audit")
     if bundled:
         runs.models.print_bundled(as_json=as_json)
-    elif attention:
-        runs.models.print_attention(as_json=as_json)
-    elif audit:
-        runs.models.print_audit(as_json=as_json)
+    elif attention or audit:
+        (runs.models.print_attention if attention else runs.models.print_audit)(as_json=as_json)
     else:
         runs.models.print_models(pattern, num_classes, as_json=as_json)
 

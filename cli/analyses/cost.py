@@ -7,7 +7,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from cli.common.images import prepared_device
 from cli.common.networks import Candidate
 from cli.common.options import CostOptions
 from cli.common.publish import Found, Out
@@ -15,6 +14,7 @@ from dia_analysis import Provenance, Subject, measure_cost
 from dia_analysis.paper.numbers import TIME_RATIOS
 from dia_models import Network, build_model
 from dia_models.factory import without_attention
+from dia_models.training.device import process_device
 
 Placed = TypeVar("Placed", Network, Tensor)
 PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in TIME_RATIOS.items())
@@ -45,7 +45,7 @@ def subjects_of(candidates: Iterable[Candidate], given: CostOptions) -> dict[str
 
 def _opened(candidate: Candidate, given: CostOptions) -> tuple[Network, Subject]:
     """A network on the device, and with the images that it is timed on."""
-    device, seed, checkpoint = prepared_device(given.device), given.seed, candidate.read()
+    device, seed, checkpoint = process_device(given.device), given.seed, candidate.read()
     if checkpoint is None:
         model, size = candidate.fresh(given.classes, 3, seed), (given.image_size, given.image_size)
         origin = Provenance(seed=seed)

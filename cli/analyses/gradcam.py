@@ -1,6 +1,7 @@
 """dia-analyze gradcam: what checkpoints look at, side by side, and whether their heatmaps can be trusted."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,34 +12,20 @@ from cli.common.options import Explanation
 from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, GradCAMResult, TrustChecks
 from dia_analysis.networks import compare_heatmaps, explain
-from dia_analysis.trust.heatmaps import HeatmapComparison
+from dia_analysis.trust.heatmaps import HeatmapComparison, check_size
 from dia_models import ModelInputError
 from figures import heatmaps, paper_figures
 from figures.gradcam import ROWS
-
-LARGEST_MAPS = 2 * 2**30
 
 
 def report(everyone: Sequence[Inputs], explanation: Explanation, *, trust: bool, out: Out) -> None:
     """Explain the images with every checkpoint, print the table or the JSON document, and write everything."""
     images = everyone[0].images
-    check_size(everyone)
+    check_size([each.preprocessing.size for each in everyone], len(images))
     with out.folder("gradcam", [each.name for each in everyone], images.data) as taken:
         explained = [explained_by(each, trust=trust, **vars(explanation)) for each in everyone]
         images.report_unreadable()
         out.publish(found(compare_heatmaps(everyone, explained), images), taken)
-
-
-def check_size(everyone: Sequence[Inputs]) -> None:
-    """Raise ModelInputError where the maps of all images would take more than 2 GiB."""
-    images = len(everyone[0].images)
-    need = 4 * max(each.preprocessing.height * each.preprocessing.width for each in everyone) * images * len(everyone)
-    if need > LARGEST_MAPS:
-        raise ModelInputError(
-            "images",
-            f"the maps of {images} images would take {need / 2**30:.1f} GiB; at most 2 are written, so "
-            "give fewer, or use dia_analysis.stream_gradcam",
-        )
 
 
 def explained_by(inputs: Inputs, **how: Any) -> tuple[GradCAMResult, TrustChecks | None]:

@@ -1,10 +1,8 @@
 """dia-analyze tables and dia-analyze figures."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from cli.common.console import say, terminal_width
 from cli.common.publish import Found, Out
@@ -12,14 +10,8 @@ from dia_analysis.paper.read_sweeps import read_sweeps
 from dia_analysis.paper.sweeps import SweepResult
 from dia_analysis.results.provenance import versions
 from dia_analysis.results.style import save_figure
-from figures import sweeps, tables
-
-DRAWN: dict[str, Callable[[SweepResult], Figure]] = {
-    "figure08": sweeps.by_batch_size,
-    "figure10": sweeps.by_blocks,
-    "figure14": sweeps.along_training,
-    "figure15": sweeps.along_training,
-}
+from figures import tables
+from figures.sweeps import OF_SWEEPS
 
 OF_NETWORKS = {
     "figure2": "correlation --ckpt NAME",
@@ -51,12 +43,12 @@ def draw_figures(runs: list[Path], out: Out) -> None:
     """Draw the figures of trained networks for which there are runs; say which command makes the others."""
     with out.folder("figures") as taken:
         results = {result.name: result for result in read_sweeps(runs) if result.runs}
-        drawn = {name: draw(results[name]) for name, draw in DRAWN.items() if name in results}
+        drawn = {name: result for name, result in results.items() if name in OF_SWEEPS}
         if drawn:
-            with taken.filled(_about([results[name] for name in drawn])) as folder:
-                for name, figure in drawn.items():
-                    save_figure(figure, folder / name)
-    for name in DRAWN:
+            with taken.filled(_about(list(drawn.values()))) as folder:
+                for name, result in drawn.items():
+                    save_figure(OF_SWEEPS[name](result), folder / name)
+    for name in OF_SWEEPS:
         if name in drawn:
             say(f"{name}: written to {taken.path / name}.png and .pdf")
         else:

@@ -24,15 +24,10 @@ def say(text: str = "") -> None:
         sys.stdout.write(text + "\n")
 
 
-def say_json(document: Any) -> None:
-    """Print one JSON document."""
-    say(json.dumps(document, indent=2, allow_nan=False))
-
-
 def show(as_json: bool, document: Any, text: Callable[[], str]) -> None:
     """Print the result: one JSON document (given, or what gives it), or text."""
     if as_json:
-        say_json(document() if callable(document) else document)
+        say(json.dumps(document() if callable(document) else document, indent=2, allow_nan=False))
     else:
         say(text())
 

@@ -1,12 +1,9 @@
 """The images that a command shows to networks: named one by one, or some of a data set."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from cli.common.options import DataOptions
 from cli.common.publish import report_skipped
@@ -16,7 +13,7 @@ from dia_models import Checkpoint, ModelInputError
 from dia_models.data import ImageSource, Preprocessing, open_data, open_files
 from dia_models.data.labels import class_numbers
 from dia_models.data.selection import Selection
-from dia_models.training.device import choose_device, keep_freed_memory
+from dia_models.training.device import process_device
 
 if TYPE_CHECKING:
     from dia_analysis import ImageList
@@ -65,7 +62,7 @@ def select_images(
 
     Raises ModelInputError if they do not exist or both ways of choosing are used.
     """
-    device = prepared_device(options.device)
+    device = process_device(options.device)
     where: Any = {"device": device, "batch_size": options.batch_size, "seed": options.seed}
     if paths:
         source = _open_named(paths, options)
@@ -103,12 +100,3 @@ def _open_named(paths: Sequence[Path], options: DataOptions) -> ImageSource:
         return open_files(paths, workers=options.workers, strict=options.strict)
     except ModelInputError as error:
         raise ModelInputError("IMAGES", str(error)) from error
-
-
-def prepared_device(name: str) -> torch.device:
-    """The device of this process: of several on one machine, each has a GPU of its own if there are any."""
-    own = os.environ.get("LOCAL_RANK")
-    device = choose_device(f"cuda:{own}" if own and name in ("auto", "cuda") and torch.cuda.is_available() else name)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device

@@ -10,18 +10,17 @@ from cli.common.images import ANALYSED, SelectedImages, select_images
 from cli.common.options import DataOptions
 from dia_analysis import AnalysisInputError, Provenance
 from dia_analysis.probes.points import has_attention
-from dia_models import Checkpoint, Network
+from dia_models import Checkpoint
 from dia_models.checkpoints.facts import facts
 from dia_models.checkpoints.names import read_named
 from dia_models.checkpoints.prepared import PreparedNetwork
 from dia_models.data import Batch, ImageSource
 from dia_models.data.chest_xray import CLASSES
 from dia_models.data.colored import warnings_of_color
-from dia_models.factory import blueprint, require_classifier, without_attention
+from dia_models.factory import attention_words, require_classifier, without_attention
 
 if TYPE_CHECKING:
     from dia_analysis.networks import Known
-    from dia_analysis.paper.findings import Attention
     from dia_analysis.paper.measure_untrained import Untrained
 
 
@@ -41,7 +40,8 @@ class Inputs(PreparedNetwork):
         """What is known of the network."""
         from dia_analysis.networks import Known  # late: it loads the analyses
 
-        spec, info, attention = self.model.spec, self.info, attention_of(self.model)
+        spec, info = self.model.spec, self.info
+        attention = attention_words(spec) or ("self-attention" if has_attention(self.model) else "none")
         return Known(
             facts={} if self.checkpoint is None else facts(self.checkpoint, self.model, attention),
             architecture=self.architecture,
@@ -102,13 +102,3 @@ def warn_of_color(checkpoints: Sequence[Checkpoint], source: ImageSource, chosen
     if any(tuple(name.upper() for name in each.info.classes) == CLASSES for each in checkpoints):
         for line in warnings_of_color(source, chosen):
             note(f"warning: {line}")
-
-
-def attention_of(model: Network) -> "Attention":
-    """What attention a network has, in the words of the paper's claims."""
-    kind = blueprint(model.spec).plan.kind
-    if kind is None:
-        return "self-attention" if has_attention(model) else "none"
-    if kind.name.startswith("dia_lstm"):
-        return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
-    return "shared" if kind.shared else "one module per layer"

@@ -162,6 +162,17 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
+class GiniOptions:
+    """Which maps importance is measured of, and by which rows."""
+
+    points: Points = None
+    hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False
+    rows: Annotated[
+        Literal["centred", "raw", "vector"], option("Channels minus their means, raw channels, or one vector an image.")
+    ] = "centred"
+
+
+@dataclass(frozen=True)
 class GradientOptions:
     """Where and how gradients are measured, besides of which networks and on which images."""
 

@@ -1,6 +1,5 @@
 """Where a command's results go: the folder is taken before the work, the results are printed, then written."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from cli.common import options as o
 from cli.common.console import note, show
-from dia_analysis.errors import AnalysisInputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,10 +73,10 @@ class Out:
     @contextmanager
     def folder(self, command: str, networks: Sequence[str] = (), data: str | None = None) -> "Iterator[Taken]":
         """Take the folder; of several processes, the first does. Raises AnalysisInputError if none can be had."""
-        from dia_analysis.distributed import from_first
+        from dia_analysis.distributed import from_first, refuse_separate_processes
         from dia_analysis.results.output import first_free, take
 
-        check_one_process()
+        refuse_separate_processes()
         paths = self.paths(default_name(command, networks, data))
         with ExitStack() as held:
             taken = from_first(
@@ -119,9 +117,10 @@ class Out:
     @contextmanager
     def file(self, name: str, suffix: str) -> Iterator[Path]:
         """Take the file. Raises AnalysisInputError if it cannot be had."""
+        from dia_analysis.distributed import refuse_separate_processes
         from dia_analysis.results.output import hold_first, refuse_taken_file
 
-        check_one_process()
+        refuse_separate_processes()
         with hold_first(self.paths(name, suffix), partial(refuse_taken_file, overwrite=self.overwrite)) as path:
             yield path
 
@@ -156,14 +155,3 @@ def report_skipped(unreadable: Mapping[str, str], images: int) -> None:
         note(f"warning: {len(unreadable)} of {images} images cannot be read and were skipped:")
         for name, reason in sorted(unreadable.items()):
             note(f"  {name}: {reason}")
-
-
-def check_one_process() -> None:
-    """Refuse several processes that do not know of each other: each would compute and write everything."""
-    from dia_analysis.distributed import world_size
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and world_size() == 1:
-        raise AnalysisInputError(
-            "processes",
-            "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",
-        )

@@ -1,13 +1,13 @@
 """dia-train eval: how well checkpoints classify, or find objects, and for two classes how good a test they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cli.common.console import tracked
-from cli.common.images import open_part, prepared_device
+from cli.common.images import open_part
 from cli.common.inputs import read_classifiers, warn_of_color
 from cli.common.options import DataOptions
 from cli.common.publish import Found, Out, about_checkpoints, report_skipped
@@ -31,24 +31,9 @@ from dia_models.data.detection.sets import open_scenes
 from dia_models.detection.average_precision import require_scoring
 from dia_models.detection.evaluated import evaluate_detector
 from dia_models.factory import blueprint, task_of
+from dia_models.training.device import process_device
 
 BOXES = ("checkpoint", "image", "class", "score", "x1", "y1", "x2", "y2")
-
-
-@dataclass(frozen=True)
-class Tested:
-    """A checkpoint on the test images, and of two classes, how good a test it is."""
-
-    found: EvaluatedClassifier
-    two_class: TwoClassResult | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The document dia.eval/1, but for its schema."""
-        return self.found.to_dict() | ({} if self.two_class is None else self.two_class.to_dict())
-
-    def summary(self) -> str:
-        """Accuracy, per class, and for two classes everything else."""
-        return "\n".join([self.found.summary(), *([] if self.two_class is None else [self.two_class.summary()])])
 
 
 def evaluate(ckpts: Sequence[str], options: DataOptions, out: Out) -> None:
@@ -63,24 +48,14 @@ def evaluate_classifiers(ckpts: Sequence[str], options: DataOptions, out: Out) -
     """Raises ModelInputError at the end, when all is printed and written, if a network diverged."""
     with out.if_given() as taken:
         tested = test_all(ckpts, options)
-        several = side_by_side(two_class(tested))
-        sizes = [each.found.checkpoint.info.preprocessing for each in tested]
-        rows = {f"{t.found.name} ({s.height}x{s.width})": t.two_class for t, s in zip(tested, sizes, strict=True)}
-        paper = beside_table_xi({heading: result for heading, result in rows.items() if result is not None})
+        several, paper = side_by_side(two_class(tested)), beside_table_xi(two_class(tested))
         text = "\n\n".join([*(each.summary() for each in tested), *several.summary(), *filter(None, [paper])])
-        held = [each.found.validation for each in tested if each.found.validation]
-        tables = {"predictions.csv": _scores([each.found for each in tested])}
-        tables |= {"validation.csv": _scores(held)} if held else {}
-        found = _found([each.found.checkpoint for each in tested], tested, text, tables, several.to_dict())
-        out.publish(found, taken)
-    if diverged := [said for each in tested if (said := each.found.diverged()) is not None]:
+        parts = {"predictions.csv": tested, "validation.csv": [each.validation for each in tested if each.validation]}
+        tables = {k: [some[0].heads, *(row for one in some for row in one.rows())] for k, some in parts.items() if some}
+        out.publish(_found([each.checkpoint for each in tested], tested, text, tables, several.to_dict()), taken)
+    if diverged := [said for each in tested if (said := each.diverged()) is not None]:
         more = f" (as did {len(diverged) - 1} more)" if len(diverged) > 1 else ""
         raise ModelInputError("ckpt", f"{diverged[0]}{more}. Take a network from before that, or train it again")
-
-
-def _scores(parts: Sequence[EvaluatedClassifier]) -> list[Sequence[Any]]:
-    heads = ["checkpoint", "path", "patient", "label", *(f"score_{name}" for name in parts[0].classes)]
-    return [heads, *(row for part in parts for row in part.rows())]
 
 
 def evaluate_detectors(ckpts: Sequence[str], options: DataOptions, out: Out) -> None:
@@ -114,15 +89,15 @@ def _found(
 
 
 def _how(options: DataOptions) -> dict[str, Any]:
-    return {"device": prepared_device(options.device), "batch_size": options.batch_size, "watch": tracked}
+    return {"device": process_device(options.device), "batch_size": options.batch_size, "watch": tracked}
 
 
-def two_class(tested: Sequence[Tested]) -> list[TwoClassResult]:
+def two_class(tested: Sequence[EvaluatedClassifier]) -> list[TwoClassResult]:
     """The results of those that know two classes."""
-    return [each.two_class for each in tested if each.two_class is not None]
+    return [each.more for each in tested if each.more is not None]
 
 
-def test_all(ckpts: Sequence[str], options: DataOptions) -> list[Tested]:
+def test_all(ckpts: Sequence[str], options: DataOptions) -> list[EvaluatedClassifier]:
     """Test every checkpoint on the same images. Raises ModelInputError for what does not exist or does not fit."""
     checkpoints = read_classifiers(ckpts)
     data = options.data or checkpoints[0].info.data
@@ -131,7 +106,7 @@ def test_all(ckpts: Sequence[str], options: DataOptions) -> list[Tested]:
     train = partial(open_part, replace(options, download=False, strict=False), split="train")
     found = evaluate_checkpoints(checkpoints, source, data, train, **_how(options))
     report_skipped(source.unreadable, len(source))
-    return [Tested(each, _as_test(each, source.grouping or NO_PATIENTS)) for each in found]
+    return [replace(each, more=_as_test(each, source.grouping or NO_PATIENTS)) for each in found]
 
 
 def _as_test(found: EvaluatedClassifier, grouping: str) -> TwoClassResult | None:
@@ -152,6 +127,7 @@ def _as_test(found: EvaluatedClassifier, grouping: str) -> TwoClassResult | None
         threshold=threshold,
         in_training=found.in_training,
         grouping=grouping,
+        image_size=info.preprocessing.size,
     )
     kind, origin = blueprint(info.model).plan.kind, Provenance(found.name, found.checkpoint.sha256, found.data)
     paper = published_accuracy("" if kind is None else kind.name, found.data, found.classes)

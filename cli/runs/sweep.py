@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cli.common import options as o
 from cli.common.console import note, show, terminal_width
 from cli.common.options import option
-from cli.common.publish import check_one_process
 
 if TYPE_CHECKING:
     from dia_analysis.errors import AnalysisInputError
@@ -39,13 +38,14 @@ class SweepOptions:
 
 def run_sweep(name: str, given: SweepOptions) -> None:
     """Train every run of a sweep that is not finished, and compare the variants."""
+    from dia_analysis.distributed import refuse_separate_processes
     from dia_analysis.results.words import quantity
     from dia_models import ModelInputError
     from dia_models.settings import parse_settings
     from dia_models.sweeps.folder import SweepFolder, check_executor
     from figures import tables
 
-    check_one_process()
+    refuse_separate_processes()
     check_executor(given.executor)
     where = {"out": given.out, "start_from": given.start_from}
     folder = SweepFolder.plan(name, given.scale, given.seeds, parse_settings(given.changes), **where)

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import UInt8
 
+from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.results import GradCAMResult, side_by_side, stack_arrays, summarize
 from dia_analysis.results.base import Result
 from dia_analysis.results.output import file_name
@@ -18,6 +19,8 @@ from dia_analysis.trust.checks import TrustReport
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+LARGEST_MAPS = 2 * 2**30
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,3 +99,14 @@ class HeatmapComparison(Result):
     def complete(self, axes: "Sequence[Axes]") -> None:
         """Their color scale."""
         self.results[0].complete(axes)
+
+
+def check_size(sizes: Sequence[tuple[int, int]], images: int) -> None:
+    """Raise AnalysisInputError where the maps of so many images, of each network's size, would take more than 2 GiB."""
+    need = 4 * max(height * width for height, width in sizes) * images * len(sizes)
+    if need > LARGEST_MAPS:
+        raise AnalysisInputError(
+            "images",
+            f"the maps of {images} images would take {need / 2**30:.1f} GiB; at most 2 are written, so "
+            "give fewer, or use dia_analysis.stream_gradcam",
+        )

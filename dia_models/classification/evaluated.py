@@ -27,6 +27,7 @@ class EvaluatedClassifier:
 
     Of two classes `evaluate_checkpoints` adds the same on the images that the run held out for `validation`, None where
     `no_validation` says why; and the groups that also occur `in_training`, None if that is not known.
+    `more` is what else was found, with a `to_dict` and a `summary` of its own.
     """
 
     checkpoint: Checkpoint
@@ -36,6 +37,7 @@ class EvaluatedClassifier:
     validation: "EvaluatedClassifier | None" = None
     no_validation: str = ""
     in_training: frozenset[str] | None = None
+    more: Any = None
 
     @property
     def name(self) -> str:
@@ -63,6 +65,7 @@ class EvaluatedClassifier:
             "accuracy": defined(found.accuracy),
             "per_class_accuracy": dict(zip(self.classes, found.per_class_accuracy, strict=True)),
             "loss": defined(found.loss),
+            **({} if self.more is None else self.more.to_dict()),
         }
 
     def diverged(self) -> str | None:
@@ -87,7 +90,12 @@ class EvaluatedClassifier:
         ]
         for name, accuracy in zip(self.classes, found.per_class_accuracy, strict=True):
             lines.append(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *([] if self.more is None else [self.more.summary()])])
+
+    @property
+    def heads(self) -> list[str]:
+        """What the columns of `rows` are called."""
+        return ["checkpoint", "path", "patient", "label", *(f"score_{name}" for name in self.classes)]
 
     def rows(self) -> Iterator[list[Any]]:
         """A row per image: checkpoint, name, group (empty if not known), label, and the score of each class."""
