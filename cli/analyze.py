@@ -115,8 +115,8 @@ def regions(
 def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
-    given: o.GiniOptions = o.GiniOptions(),
     *,
+    given: o.GiniOptions,
     data: DataOptions,
     out: Out,
 ) -> None:

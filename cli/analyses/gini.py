@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress, TaskID
 
@@ -27,10 +28,10 @@ def report(networks: Sequence[Inputs], captures: Sequence[Path], given: GiniOpti
         [*(each.name for each in networks), *(s.provenance.checkpoint or s.path.stem for s in stores)],
         [*(each.model.spec.name for each in networks), *(s.path.stem for s in stores)],
     )
-    jobs = [partial(importance_of, each, hidden_states(each.model) if hidden else points) for each in networks]
-    of_stores = [
-        partial(measure_readings, partial(stream_store, s), seed=seed, provenance=s.provenance) for s in stores
-    ]
+    places = [hidden_states(each.model) if given.hidden else given.points for each in networks]
+    jobs = [partial(importance_of, each, at) for each, at in zip(networks, places, strict=True)]
+    about: list[Any] = [{"seed": seed, "provenance": store.provenance} for store in stores]
+    of_stores = [partial(measure_readings, partial(stream_store, s), **a) for s, a in zip(stores, about, strict=True)]
     data = networks[0].images.data if networks else stores[0].provenance.data
     with out.folder("gini", names, data) as taken:
         with progress_bar() as bar:
