@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from cli.common.networks import Candidate
 from cli.common.options import CostOptions
@@ -16,7 +14,6 @@ from dia_models import Network, build_model
 from dia_models.factory import without_attention
 from dia_models.training.device import process_device
 
-Placed = TypeVar("Placed", Network, Tensor)
 PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in TIME_RATIOS.items())
 
 
@@ -34,7 +31,8 @@ def subjects_of(candidates: Iterable[Candidate], given: CostOptions) -> dict[str
     subjects = {name: subject for name, (_, subject) in opened.items()}
     plain = {_same(m, s): name for name, (m, s) in opened.items() if without_attention(m.spec) == m.spec}
     for name, (model, subject) in opened.items():
-        baseline = _placed(build_model(without_attention(model.spec)), subject.images.device)
+        baseline = build_model(without_attention(model.spec))
+        baseline.to(subject.images.device).to(memory_format=torch.channels_last)
         key = _same(baseline, subject)
         if key not in plain:
             plain[key] = baseline.spec.name if baseline.spec.name not in subjects else f"{name} without attention"
@@ -53,12 +51,10 @@ def _opened(candidate: Candidate, given: CostOptions) -> tuple[Network, Subject]
         model, size = checkpoint.build(), checkpoint.info.preprocessing.size
         origin = Provenance(checkpoint=checkpoint.name, checkpoint_sha256=checkpoint.sha256, seed=seed)
     shape = (given.batch_size, model.spec.in_channels, *size)
-    images = _placed(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), device)
-    return model, Subject(_placed(model, device), images, provenance=origin)
-
-
-def _placed(given: Placed, device: torch.device) -> Placed:
-    return given.to(device).to(memory_format=torch.channels_last)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    images = images.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
+    return model, Subject(model, images, provenance=origin)
 
 
 def _same(model: Network, subject: Subject) -> tuple[str, tuple[int, ...]]:

@@ -59,17 +59,6 @@ def known_device(name: str, _: str) -> None:
         choose_device(name)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"dia-analysis {version('dia-analysis')}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
-]
 CKPT = option("A checkpoint file, or the name of a bundled one.", check=known_checkpoint)
 CKPTS = option("A checkpoint file or the name of a bundled one; several times.", "--ckpt", check=known_checkpoint)
 MODEL = "A network with random weights, as dia-train models lists it; several times."
@@ -97,17 +86,12 @@ Layer = Annotated[str | None, option("A module by name; by default the last bloc
 Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 
 
-def how_many(default: str) -> Any:
-    """The option that says how many images; by default as said."""
-    return option(f"How many{default}.", min=1)
-
-
 @dataclass(frozen=True)
 class DataOptions:
     """Which images, where they are, and how they are read and shown to networks."""
 
     data: Annotated[str | None, option("A data set or folder:PATH; by default what the network was trained on.")] = None
-    images: Annotated[int | None, how_many("; by default 1,000, or all")] = None
+    images: Annotated[int | None, option("How many; by default 1,000, or all.", min=1)] = None
     data_dir: DataDir = None
     download: Download = False
     device: Device = "auto"
@@ -130,7 +114,7 @@ class AllImages(DataOptions):
 class ExplainedImages(DataOptions):
     """The images of gradcam."""
 
-    images: Annotated[int | None, how_many(" of the data set; by default 4")] = None
+    images: Annotated[int | None, option("How many of the data set; by default 4.", min=1)] = None
     batch_size: BatchSize = 32
 
 
@@ -138,7 +122,7 @@ class ExplainedImages(DataOptions):
 class MeasuredImages(DataOptions):
     """The images of gradients."""
 
-    images: Annotated[int | None, how_many("; by default 512, or all")] = None
+    images: Annotated[int | None, option("How many; by default 512, or all.", min=1)] = None
     image_size: Annotated[int | None, option("Resize image files to this many pixels, for --model.", min=8)] = None
 
 
