@@ -1,0 +1,237 @@
+"""One watched forward pass: every operation, what went into it, and the modules in which it happened."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves
+
+from dia_analysis.probes.axes import Axis, Dims, Follower, input_axes
+
+COUNTED = frozenset(
+    ("mul", "mul_", "div", "div_", "addcmul", "addcmul_", "lerp", "lerp_", "mm", "bmm", "baddbmm", "addmm", "sum")
+)
+LEARNED = frozenset(
+    ("convolution", "mm", "addmm", "bmm", "baddbmm", "mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell")
+)
+FUSED = "_scaled_dot_product"
+RANDOM = ("bernoulli", "bernoulli_", "rand_like", "randn_like", "uniform_", "normal_", "exponential_", "rrelu_with_noise")
+EMPTY = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty", "fill_", "zero_")
+
+
+def is_counted(name: str) -> bool:
+    """Whether operations of this name are numbered, so that one of them can be found again in another pass."""
+    return name in COUNTED or name.startswith(FUSED)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an operation happened: the `number`-th counted one (from 0) in one call of a module, submodules included."""
+
+    module: str
+    call: int
+    number: int
+
+
+@dataclass(eq=False)
+class Node:
+    """A value in the pass: a tensor as it was between two operations.
+
+    `parents` are the values that it was made of, in the order of the operation's arguments (None for a number, or a
+    tensor that was there before the pass), `sources` the inputs of the network on which it depends. `learned` says that
+    the operation took a weight of two dimensions or more that does not depend on the input. `givers` are the calls of
+    modules that put the value out, in order.
+    """
+
+    index: int
+    name: str
+    parents: tuple["Node | None", ...]
+    shape: tuple[int, ...]
+    axes: Dims
+    sources: frozenset[int] = frozenset()
+    learned: bool = False
+    args: tuple[Any, ...] = ()
+    place: Place | None = None
+    givers: list[tuple[str, int]] = field(default_factory=list)
+    dtype: torch.dtype = torch.float32
+    ancestors: int = 0  # a bit for each value that it depends on
+
+    @property
+    def made(self) -> list["Node"]:
+        """The parents that depend on the network's input."""
+        return [p for p in self.parents if p is not None and p.sources]
+
+    def depends_on(self, other: "Node") -> bool:
+        """Whether another value went into this one."""
+        return bool(self.ancestors >> other.index & 1)
+
+
+@dataclass
+class Graph:
+    """What a pass did. `leaf_modules` are the names of modules without children; `hidden` operations cannot be seen into."""
+
+    nodes: list[Node] = field(default_factory=list)
+    leaf_modules: frozenset[str] = frozenset()
+    hidden: dict[str, str] = field(default_factory=dict)
+
+    def private(self, node: Node, other: Node) -> Iterator[Node]:
+        """The values that `node` is made of, itself included, that `other` is not made of."""
+        bits = (node.ancestors | 1 << node.index) & ~(other.ancestors | 1 << other.index)
+        while bits:
+            low = bits & -bits
+            yield self.nodes[low.bit_length() - 1]
+            bits ^= low
+
+
+@dataclass
+class _Call:
+    module: str
+    call: int
+    counted: int = 0
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records a Graph while a network runs inside `with watch.watching(model)`."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = Graph()
+        self.follower = Follower()
+        self.running: list[_Call] = []
+        self.calls: Counter[str] = Counter()
+        self.values: dict[int, tuple[Tensor, Node]] = {}  # tensors are held, so that no other gets the same id
+        self.storages: dict[int, list[int]] = {}
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """See every module's calls and every operation inside the block."""
+        names = [(name, m) for name, m in model.named_modules() if can_be_hooked(m)]
+        self.graph.leaf_modules = frozenset(name for name, m in names if not list(m.children()))
+        with ExitStack() as hooks:
+            for name, module in names:
+                hooks.callback(module.register_forward_pre_hook(self._entering(name)).remove)
+                hooks.callback(module.register_forward_hook(self._leave, always_call=True).remove)
+            with self:
+                yield
+
+    def give(self, inputs: Iterable[Tensor]) -> None:
+        """Take these tensors as the network's inputs."""
+        for number, tensor in enumerate(inputs):
+            axes = input_axes(tensor.shape)
+            self._add(tensor, Node(len(self.graph.nodes), "input", (), tuple(tensor.shape), axes, frozenset({number})))
+
+    def _entering(self, name: str) -> Any:
+        def enter(_: nn.Module, __: Any) -> None:
+            self.running.append(_Call(name, self.calls[name]))
+            self.calls[name] += 1
+
+        return enter
+
+    def _leave(self, _: nn.Module, __: Any, output: Any) -> None:
+        call = self.running.pop()
+        for tensor in _tensors(output):
+            if (known := self.values.get(id(tensor))) is not None:
+                known[1].givers.append((call.module, call.call))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        place = self._placed(name)
+        output = func(*args, **kwargs)
+        given = [*args, *kwargs.values()]
+        if func.namespace not in ("aten", "prims", "torchvision", "prim"):
+            self.graph.hidden[func.overloadpacket.__module__ + "." + name] = self.running[-1].module if self.running else ""
+        tensors = _tensors(given)
+        before = [self._node(t) for t in tensors]
+        made_of = () if name in RANDOM or name in EMPTY else before
+        sources = frozenset().union(*(n.sources for n in made_of if n)) if made_of else frozenset()
+        learned = name in LEARNED and bool(sources) and any(t.ndim > 1 and (n is None or not n.sources) for t, n in zip(tensors, before, strict=True))
+        positional = tuple(None if isinstance(a, Tensor) else a for a in args if not isinstance(a, list) or not _tensors(a))
+        for result in _tensors(output):
+            axes = self.follower.follow(name, given, self._axes, result)
+            number = result.dtype.is_floating_point or result.dtype.is_complex
+            node = Node(
+                len(self.graph.nodes),
+                name,
+                tuple(made_of),
+                tuple(result.shape),
+                axes,
+                sources if number else frozenset(),
+                learned,
+                positional,
+                place,
+                dtype=result.dtype,
+            )
+            for parent in node.made:
+                node.ancestors |= parent.ancestors | 1 << parent.index
+            changed = func._schema.is_mutable and any(result is t for t in tensors)
+            self._add(result, node)
+            if changed:
+                self._spread(result, node)
+        return output
+
+    def _placed(self, name: str) -> Place | None:
+        if not is_counted(name) or not self.running:
+            return None
+        call = self.running[-1]
+        place = Place(call.module, call.call, call.counted)
+        for outer in self.running:
+            outer.counted += 1
+        return place
+
+    def _add(self, tensor: Tensor, node: Node) -> None:
+        self.graph.nodes.append(node)
+        self.values[id(tensor)] = (tensor, node)
+        if tensor.layout is torch.strided:
+            self.storages.setdefault(tensor.untyped_storage()._cdata, []).append(id(tensor))
+
+    def _spread(self, changed: Tensor, node: Node) -> None:
+        """What was written into a tensor is in all tensors that share its memory."""
+        for other in set(self.storages.get(changed.untyped_storage()._cdata, [])) - {id(changed)}:
+            tensor, old = self.values[other]
+            parents = (old, node)
+            new = Node(
+                len(self.graph.nodes), "written", parents, old.shape, old.axes, old.sources | node.sources, dtype=old.dtype
+            )
+            for parent in new.made:
+                new.ancestors |= parent.ancestors | 1 << parent.index
+            self.graph.nodes.append(new)
+            self.values[other] = (tensor, new)
+
+    def _node(self, tensor: Tensor) -> Node | None:
+        known = self.values.get(id(tensor))
+        return known[1] if known else None
+
+    def _axes(self, tensor: Tensor) -> Dims:
+        node = self._node(tensor)
+        if node is not None:
+            return node.axes
+        return tuple((Axis(size, "constant"),) if size > 1 else () for size in tensor.shape)
+
+
+def can_be_hooked(module: nn.Module) -> bool:
+    """Scripted modules take no hooks; what happens in them is seen from outside."""
+    return not isinstance(module, torch.jit.ScriptModule)
+
+
+def watch(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> Graph:
+    """Run a network once and record what it does. Its mode and the gradients are the caller's care."""
+    seen = Watch()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"), seen.watching(model):
+            seen.give(t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+            model(*args, **(kwargs or {}))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return seen.graph
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, Tensor)]
