@@ -329,7 +329,7 @@ RULES: dict[str, Callable[..., Dims | None]] = {
     **dict.fromkeys(("squeeze", "squeeze_"), _squeeze),
     "expand": _expand,
     **dict.fromkeys(("select", "unbind"), _select),
-    **dict.fromkeys(("split", "split_with_sizes", "chunk", "slice", "narrow", "tensor_split"), _cut),
+    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "chunk", "slice", "narrow", "tensor_split"), _cut),
     "cat": _cat,
     "stack": _stack,
     "repeat": _repeat,

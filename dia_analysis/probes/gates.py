@@ -27,10 +27,10 @@ ELEMENTWISE = (
 )
 SQUASHING = frozenset(("sigmoid", "hardsigmoid", "tanh", "hardtanh", "_softmax", "_safe_softmax"))
 PASSING = VIEWS | ARITHMETIC | frozenset(
-    ("repeat", "cat", "stack", "split", "split_with_sizes", "chunk", "slice", "select", "unbind", "native_dropout")
+    ("repeat", "cat", "stack", "split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "chunk", "slice", "select", "unbind", "native_dropout")
     + ("upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d", "avg_pool2d", "_upsample_bilinear2d_aa", "index")
 )
-CUTTING = frozenset(("split", "split_with_sizes", "chunk", "slice", "select", "unbind", "native_layer_norm"))
+CUTTING = frozenset(("split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "chunk", "slice", "select", "unbind", "native_layer_norm"))
 POOLING = ("mean", "sum", "amax", "amin", "max", "var", "std", "var_mean", "avg_pool", "max_pool", "logsumexp", "norm")
 PRODUCTS = {"mul": (0, 1), "div": (0, 1), "addcmul": (1, 2), "lerp": (1, 2)}
 
@@ -129,10 +129,10 @@ def _kind(gate: Node, features: Node) -> GateKind | Literal["number"] | None:
     positions: list[bool] = []
     for dim, own in aligned(gate, features):
         kinds = {axis.kind for axis in dim if axis.varies}
-        if "batch" in kinds and len(dim) == 1:
-            continue
+        if "batch" in kinds:
+            continue  # groups of channels, or windows, may be in it: each counts as features of its own
         if "channel" in kinds or "branch" in kinds:
-            channels.append(_varies(own) and "batch" not in kinds or len(kinds) > 1 and _varies(own))
+            channels.append(_varies(own))
         elif kinds & {"position", "other"}:
             positions.append(_varies(own))
     if any(positions) and all(positions):

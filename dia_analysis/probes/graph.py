@@ -153,7 +153,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         learned = name in LEARNED and bool(sources) and any(t.ndim > 1 and (n is None or not n.sources) for t, n in zip(tensors, before, strict=True))
         positional = tuple(None if isinstance(a, Tensor) else a for a in args if not isinstance(a, list) or not _tensors(a))
         for result in _tensors(output):
-            axes = self.follower.follow(name, given, self._axes, result)
+            axes = self.follower.follow(name, given, self._axes, result) if sources else constant_axes(result.shape)
             number = result.dtype.is_floating_point or result.dtype.is_complex
             node = Node(
                 len(self.graph.nodes),
@@ -194,6 +194,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What was written into a tensor is in all tensors that share its memory."""
         for other in set(self.storages.get(changed.untyped_storage()._cdata, [])) - {id(changed)}:
             tensor, old = self.values[other]
+            if _are_apart(changed, tensor):
+                continue
             parents = (old, node)
             new = Node(
                 len(self.graph.nodes), "written", parents, old.shape, old.axes, old.sources | node.sources, dtype=old.dtype
@@ -211,7 +213,23 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         node = self._node(tensor)
         if node is not None:
             return node.axes
-        return tuple((Axis(size, "constant"),) if size > 1 else () for size in tensor.shape)
+        return constant_axes(tensor.shape)
+
+
+def constant_axes(shape: Sequence[int]) -> Dims:
+    """Those of what does not depend on the input."""
+    return tuple((Axis(size, "constant"),) if size > 1 else () for size in shape)
+
+
+def _are_apart(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors that share memory are parts of one tensor side by side, as `chunk` gives them."""
+    if one.stride() != other.stride() or one.shape != other.shape:
+        return False
+    rest = abs(one.storage_offset() - other.storage_offset())
+    for stride, size in sorted(zip(one.stride(), one.shape, strict=True), reverse=True):
+        steps = min(rest // stride, size - 1) if stride else 0
+        rest -= steps * stride
+    return rest > 0
 
 
 def can_be_hooked(module: nn.Module) -> bool:
