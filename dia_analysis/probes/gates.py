@@ -136,7 +136,7 @@ def _kind(gate: Node, features: Node) -> GateKind | Literal["number"] | None:
         elif kinds & {"position", "other"}:
             positions.append(_varies(own))
     if any(positions) and all(positions):
-        return "map" if any(channels) else "spatial"
+        return "map" if channels and all(channels) else "spatial"  # one for each group of channels, too
     if any(positions):
         return "directional"
     return "channel" if any(channels) else "number"
