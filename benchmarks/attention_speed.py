@@ -11,20 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import interleaved
-from dia_models import create_model
-from dia_models.backbones.folding import FoldingSequential
-from dia_models.training.allocator import keep_freed_memory
+from dia_models import create_model, fuse_for_inference
+from dia_models.training.device import keep_freed_memory
 
 BATCH = 32
 FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 
 class StraightforwardBlock(nn.Module):
-    """A block as one writes it first: no folding, pool, gates one by one, multiply, add, ReLU."""
+    """A block as one writes it first: pool, gates one by one, multiply, add, ReLU."""
 
     def __init__(self, block: nn.Module):
         super().__init__()
-        self.branch, self.shortcut = nn.Sequential(*block.branch), block.shortcut
+        self.branch, self.shortcut = block.branch, block.shortcut
         self.pool, self.relu = nn.AdaptiveAvgPool2d(1), nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, attention: nn.Module | None, state: object) -> tuple[Tensor, object]:
@@ -48,10 +47,6 @@ class StraightforwardBlock(nn.Module):
 def straightforward(name: str) -> nn.Module:
     """The network `name` with the same weights (seed 0), written straightforwardly."""
     model = seeded(name)
-    for module in list(model.modules()):
-        for key, child in module.named_children():
-            if type(child) is FoldingSequential:
-                setattr(module, key, nn.Sequential(*child))
     for stage in model.stages:
         stage.blocks = nn.ModuleList(map(StraightforwardBlock, stage.blocks))
     return model
@@ -61,7 +56,7 @@ def with_constant_gates(model: nn.Module) -> nn.Module:
     """The network without what computes its gates: they are the same at every layer."""
     for stage in model.stages:
         gate = torch.full((BATCH, stage.attention.cells[0].input_gates[0].in_features), 0.5)
-        stage.attention.attend = lambda described, state, gate=gate: (gate, True)
+        stage.attention.process = lambda extracted, state, gate=gate: (gate, True)
     return model
 
 
@@ -87,6 +82,7 @@ def main() -> None:
         "straightforward plain": straightforward("cifar_resnet164"),
         "straightforward": straightforward(lstm),
     }
+    models |= {f"fused {name}": fuse_for_inference(models[name]) for name in ("plain", "DIA-LSTM")}
     for model in models.values():
         model.eval()
     with torch.no_grad():
@@ -98,7 +94,9 @@ def main() -> None:
     ratio("DIA-LSTM / plain, written straightforwardly", t["DIA-LSTM"], t["straightforward plain"], None)
     ratio("Light / plain", t["Light"], t["plain"], 1.03)
     ratio("Light / plain, written straightforwardly", t["Light"], t["straightforward plain"], None)
-    ratio("DIA-LSTM / straightforward", t["DIA-LSTM"], t["straightforward"], 0.67)
+    ratio("DIA-LSTM / straightforward", t["DIA-LSTM"], t["straightforward"], 0.9)
+    ratio("fused plain / plain", t["fused plain"], t["plain"], None)
+    ratio("fused DIA-LSTM / DIA-LSTM", t["fused DIA-LSTM"], t["DIA-LSTM"], None)
     share("of which the gates multiply the features", t["constant gates"] - t["plain"], t["plain"])
     share("of which the LSTM computes the gates", t["DIA-LSTM"] - t["constant gates"], t["plain"])
     trained = {name: models[name] for name in ("plain", "DIA-LSTM", "straightforward")}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks.timing import interleaved
 from dia_analysis import ImageList, capture, write_store
 from dia_models import create_model
-from dia_models.training.allocator import keep_freed_memory
+from dia_models.training.device import keep_freed_memory
 
 MODELS = ("cifar_resnet164_dia_lstm", "cifar_resnet164_se")
 SMALL = "cifar_resnet20_se"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.timing import interleaved
 from dia_analysis import gradcam
 from dia_models import create_model
-from dia_models.training.allocator import keep_freed_memory
+from dia_models.training.device import keep_freed_memory
 
 
 def plain(model: nn.Module, images: Tensor) -> Tensor:

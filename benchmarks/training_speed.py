@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from dia_models import create_model
-from dia_models.classification.training import ClassifierTraining, TrainingData
-from dia_models.data import CIFAR_MEAN, CIFAR_STD, MemoryImages, evenly_spaced, open_data, suited
-from dia_models.training.allocator import keep_freed_memory
-from dia_models.training.device import choose_precision
-from dia_models.training.module import make_trainer
+from dia_models.classification.training import ClassifierTraining
+from dia_models.data import CIFAR_MEAN, CIFAR_STD, MemoryImages, default_preprocessing, evenly_spaced, open_data
+from dia_models.training.batches import TrainingData
+from dia_models.training.device import choose_precision, keep_freed_memory
 from dia_models.training.optimizers import make_optimizer
 from dia_models.training.recipe import Recipe, load_recipe
+from dia_models.training.trainer import make_trainer
 
 CPU = torch.device("cpu")
 
@@ -137,7 +137,7 @@ def some_images(count: int, data_dir: Path | None) -> MemoryImages:
 
 def measure(images: MemoryImages, recipe: Recipe) -> dict[str, Clock]:
     """The seconds of an epoch of every loop."""
-    preprocessing = suited("cifar10", images.pixels)
+    preprocessing = default_preprocessing("cifar10", images.pixels)
     starts = range(0, len(images), recipe.batch_size)
     ready = [
         (preprocessing(images.pixels[i : i + recipe.batch_size]), images.labels[i : i + recipe.batch_size])

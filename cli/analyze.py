@@ -6,16 +6,26 @@ from typing import Annotated, Literal
 import typer
 
 from cli.common import options as o
-from cli.common.help import Command, Group, examples
+from cli.common.commands import command, program
 from cli.common.main import start
+from cli.common.options import DataOptions, ExplainedImages, Explanation, MeasuredImages, NetworkOptions
+from cli.common.publish import Out
 
-app = typer.Typer(
-    cls=Group,
-    name="dia-analyze",
-    help="Look inside attention networks. Try: dia-analyze demo. Add --debug to any command for a traceback.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+app = program(
+    "dia-analyze", "Look inside attention networks. Try: dia-analyze demo. Add --debug to any command for a traceback."
 )
+FEWER_AT_ONCE = DataOptions(batch_size=32)
+Runs = Annotated[
+    list[Path], o.option("--runs", "A folder that dia-train sweep wrote to; several times.", check=o.existing("runs"))
+]
+Masks = Annotated[
+    Path | None,
+    o.option(
+        "--masks",
+        "Masks: PNG files named as the images; by default fixed parts of chest X-rays.",
+        check=o.existing("masks"),
+    ),
+]
 
 
 @app.callback()
@@ -23,122 +33,69 @@ def _commands(version: o.Version = False) -> None:
     """What holds for every command."""
 
 
-@app.command(
-    cls=Command,
-    epilog=examples(
-        "dia-analyze correlation --ckpt digits-resnet56-se --images 100",
-        "dia-analyze correlation --capture store.zarr",
-    ),
+@command(
+    app,
+    "dia-analyze correlation --ckpt digits-resnet56-se --images 100",
+    "dia-analyze correlation --capture store.zarr",
 )
 def correlation(
     ckpt: Annotated[str | None, o.CKPT] = None,
     capture: o.Capture = None,
-    data: o.Data = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
-    points: Annotated[
-        list[str] | None, typer.Option("--points", help="Modules to capture, such as 'layer*.se.gate'.")
-    ] = None,
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 128,
-    workers: o.Workers = 2,
-    strict: o.Strict = False,
+    points: o.Points = None,
+    *,
+    data: DataOptions,
+    out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(ckpt, capture, {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir})
-    from cli.common.inputs import open_inputs
-    from cli.common.publish import Out
-    from dia_analysis.distributed import joined
+    o.check_source(ckpt, capture, data, {"--points": points})
+    from cli.common.inputs import open_networks
+    from dia_analysis.distributed import process_group
 
-    with joined():
+    with process_group():
+        everyone = open_networks([ckpt], data) if ckpt else []
+        from cli.analyses import correlation  # late: it draws
+
         if capture is not None:
-            from cli.analyses.correlation import report_store
-
-            report_store(capture, Out(out, overwrite), batch_size=batch_size, as_json=as_json)
-            return
-        assert ckpt is not None
-        inputs = open_inputs(
-            ckpt,
-            data,
-            images,
-            data_dir=data_dir,
-            download=download,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            strict=strict,
-            seed=seed,
-        )
-        from cli.analyses.correlation import report  # late: it draws
-
-        report(inputs, points, Out(out, overwrite), as_json=as_json)
+            correlation.report_store(capture, out, batch_size=data.batch_size, as_json=out.as_json)
+        else:
+            correlation.report(everyone[0], points, out, as_json=out.as_json)
 
 
-@app.command(
-    cls=Command, epilog=examples("dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
-)
+@command(app, "dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
 def capture(
     ckpt: o.Ckpt,
-    data: o.Data = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
-    points: Annotated[
-        list[str] | None, typer.Option("--points", help="Modules to capture, such as 'layer*.se.gate'.")
-    ] = None,
+    points: o.Points = None,
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option("--dtype", help="float16 halves the store and rounds the maps.")
+        Literal["float16", "float32"], o.option("--dtype", "float16 halves the store and rounds the maps.")
     ] = "float32",
-    out: Annotated[Path | None, typer.Option("--out", help="The store; by default a new one in dia-out/.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the store after an interruption.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")] = False,
+    resume: Annotated[bool, o.option("--resume", "Go on with the store after an interruption.")] = False,
+    *,
+    data: DataOptions,
+    out: Annotated[Path | None, o.option("--out", "The store; by default a new one in dia-out/.")] = None,
+    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing store.")] = False,
     as_json: o.Json = False,
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 128,
-    workers: o.Workers = 2,
-    strict: o.Strict = False,
 ) -> None:
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
     if resume and overwrite:
         raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
-    from cli.common.inputs import open_inputs
-    from cli.common.publish import Out
-    from dia_analysis.distributed import joined
+    from cli.common.inputs import open_networks
+    from dia_analysis.distributed import process_group
 
-    with joined():
-        inputs = open_inputs(
-            ckpt,
-            data,
-            images,
-            data_dir=data_dir,
-            download=download,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            strict=strict,
-            seed=seed,
-        )
+    with process_group():
+        [inputs] = open_networks([ckpt], data)
         from cli.analyses.capture import capture_to_store  # late: it loads Zarr
 
         capture_to_store(inputs, points, Out(out, overwrite), dtype=dtype, resume=resume, as_json=as_json)
 
 
-@app.command(
-    cls=Command,
-    epilog=examples(
-        "dia-analyze gradcam --ckpt digits-resnet56-se --layer stages.1.blocks.5",
-        "dia-analyze gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
-    ),
+@command(
+    app,
+    "dia-analyze gradcam --ckpt digits-resnet56-se --layer stages.1.blocks.5",
+    "dia-analyze gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
 )
 def gradcam(
-    ckpt: o.CkptsNeeded,
-    images: Annotated[
+    ckpts: o.CkptsNeeded,
+    paths: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="[IMAGES]...",
@@ -146,358 +103,190 @@ def gradcam(
             callback=o.each_checked(o.existing("IMAGES")),
         ),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option("--target", help="A class by name or number; by default the predicted one.")
-    ] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="A module by name; by default the last block.")] = None,
-    call: Annotated[
-        int | None, typer.Option("--call", help="Which application of a shared module, from 0; by default the last.")
-    ] = None,
-    method: Annotated[str, typer.Option("--method", help="gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam",
-    trust: Annotated[bool, typer.Option("--trust", help="Check whether the maps can be trusted.")] = False,
-    data: o.Data = None,
-    count: Annotated[
-        int | None, typer.Option("--images", min=1, help="How many of the data set; by default 4.")
-    ] = None,
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 32,
-    workers: o.Workers = 2,
-    strict: o.Strict = False,
+    *,
+    explanation: Explanation,
+    trust: o.Trust = False,
+    data: ExplainedImages,
+    out: Out,
 ) -> None:
     """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
-    from cli.common.images import Selection, open_networks
-    from cli.common.publish import Out
+    from cli.common.images import EXPLAINED
+    from cli.common.inputs import open_networks
 
-    selection = Selection(images or [], data, count, data_dir, workers, strict, download)
-    everyone, chosen = open_networks(ckpt, selection, device=device, batch_size=batch_size, seed=seed)
-    from cli.analyses.gradcam import Explanation, report  # late: it draws
+    everyone = open_networks(ckpts, data, EXPLAINED, paths or [])
+    from cli.analyses import gradcam  # late: it draws
 
-    explanation = Explanation(target, layer, call, method)
-    report(everyone, chosen, explanation, trust=trust, out=Out(out, overwrite), as_json=as_json)
+    gradcam.report(everyone, explanation, trust=trust, out=out, as_json=out.as_json)
 
 
-@app.command(
-    cls=Command,
-    epilog=examples(
-        "dia-analyze regions --ckpt xray-plain --ckpt xray-se --data chest-xray",
-        "dia-analyze regions --ckpt xray-se --data folder:scans --masks lungs",
-    ),
+@command(
+    app,
+    "dia-analyze regions --ckpt xray-plain --ckpt xray-se --data chest-xray",
+    "dia-analyze regions --ckpt xray-se --data folder:scans --masks lungs",
 )
 def regions(
     ckpts: o.CkptsNeeded,
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            "--masks",
-            help="Masks: PNG files named as the images; by default fixed parts of chest X-rays.",
-            callback=o.each_checked(o.existing("masks")),
-        ),
-    ] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="A module by name; by default the last block.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Check whether the maps can be trusted.")] = False,
-    data: o.Data = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 32,
-    workers: o.Workers = 2,
-    strict: o.Strict = False,
+    masks: Masks = None,
+    layer: o.Layer = None,
+    trust: o.Trust = False,
+    data: DataOptions = FEWER_AT_ONCE,
+    *,
+    out: Out,
 ) -> None:
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
-    from cli.common.inputs import open_all
-    from cli.common.publish import Out
+    from cli.common.inputs import open_networks
 
-    everyone = open_all(
-        ckpts,
-        data,
-        images,
-        data_dir=data_dir,
-        download=download,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        strict=strict,
-        seed=seed,
-    )
-    from cli.analyses.gradcam import Explanation
-    from cli.analyses.regions import report  # late: it draws
+    everyone = open_networks(ckpts, data)
+    from cli.analyses.regions import report_regions  # late: it draws
 
-    report(everyone, masks, Explanation(layer=layer), Out(out, overwrite), trust=trust, as_json=as_json)
+    report_regions(everyone, masks, Explanation(layer=layer), out, trust=trust)
 
 
-@app.command(cls=Command, epilog=examples("dia-analyze gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm"))
+@command(app, "dia-analyze gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")
 def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
-    data: o.Data = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 1,000, or all.")] = None,
-    points: Annotated[
-        list[str] | None, typer.Option("--points", help="Modules to capture, such as 'layer*.se.gate'.")
-    ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Capture DIA-LSTM's hidden state h, its gate.")] = False,
+    points: o.Points = None,
+    hidden: Annotated[bool, o.option("--hidden", "Capture DIA-LSTM's hidden state h (its gate).")] = False,
     rows: Annotated[
         Literal["centred", "raw", "vector"],
-        typer.Option("--rows", help="Channels without their means, channels as they are, or whole vectors by image."),
+        o.option("--rows", "Channels minus their means, raw channels, or one vector an image."),
     ] = "centred",
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 128,
-    workers: o.Workers = 2,
-    strict: o.Strict = False,
+    *,
+    data: DataOptions,
+    out: Out,
 ) -> None:
-    """Which earlier layers tell what a layer's attention will be? (Fig. 11)"""
-    given = {"--data": data, "--images": images, "--points": points, "--data-dir": data_dir}
-    o.check_source(ckpts, captures, {**given, "--hidden": hidden or None})
-    from cli.common.inputs import open_inputs
-    from cli.common.naming import read_named
-    from cli.common.publish import Out
+    """Which earlier layers predict a layer's attention? (Fig. 11)"""
+    o.check_source(ckpts, captures, data, {"--points": points, "--hidden": hidden or None})
+    from cli.common.inputs import open_each
 
-    inputs = [
-        open_inputs(
-            checkpoint,
-            data,
-            images,
-            data_dir=data_dir,
-            download=download,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            strict=strict,
-            seed=seed,
-        )
-        for checkpoint in read_named(ckpts or [])
-    ]
-    from cli.analyses.gini import hidden_points, of_network, of_store, report  # late: it draws
+    everyone = open_each(ckpts or [], data)
+    from cli.analyses import gini  # late: it draws
 
-    sources = [of_network(each, hidden_points(each, points) if hidden else points) for each in inputs]
-    sources += [of_store(capture) for capture in captures or ()]
-    report(sources, Out(out, overwrite), rows=rows, seed=seed, as_json=as_json)
+    sources = [gini.of_network(each, gini.hidden_points(each, points) if hidden else points) for each in everyone]
+    sources += map(gini.of_store, captures or ())
+    gini.report(sources, out, rows=rows, seed=data.seed, as_json=out.as_json)
 
 
-@app.command(
-    cls=Command,
-    epilog=examples(
-        "dia-analyze gradients --ckpt digits-resnet56-se --images 256",
-        "dia-analyze gradients --model cifar_resnet56 --set skip=false --data digits",
-    ),
+@command(
+    app,
+    "dia-analyze gradients --ckpt digits-resnet56-se --images 256",
+    "dia-analyze gradients --model cifar_resnet56 --set skip=false --data digits",
 )
 def gradients(
-    ckpts: o.Ckpts = None,
-    models: o.Models = None,
-    changes: o.ModelSet = None,
+    networks: NetworkOptions,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--run",
-            help="The folder of a dia-train fit run; several times.",
-            callback=o.each_checked(o.existing("run")),
-        ),
+        o.option("--run", "The folder of a dia-train fit run; several times.", check=o.existing("run")),
     ] = None,
     every_epoch: Annotated[
-        bool, typer.Option("--every-epoch", help="All epochs that the runs kept (dia-train fit --keep-every).")
+        bool, o.option("--every-epoch", "All epochs that the runs kept (dia-train fit --keep-every).")
     ] = False,
-    data: o.Data = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many; by default 512, or all.")] = None,
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", min=8, help="Resize images of files to this, for --model.")
-    ] = None,
-    points: Annotated[
-        list[str] | None, typer.Option("--points", help="Modules that count as stages, such as 'layer*'.")
-    ] = None,
-    per_block: Annotated[bool, typer.Option("--per-block", help="Also at the output of every block.")] = False,
+    points: Annotated[list[str] | None, o.option("--points", "Modules that count as stages, such as 'layer*'.")] = None,
+    per_block: Annotated[bool, o.option("--per-block", "Also at the output of every block.")] = False,
     mode: Annotated[
         Literal["training", "evaluation"],
-        typer.Option("--mode", help="Batch norm by the batch's statistics, or by its own: each image by itself."),
+        o.option("--mode", "Batch norm with the batch's statistics, or with its stored ones."),
     ] = "training",
-    draws: Annotated[
-        int, typer.Option("--draws", min=1, help="Random weights for --model: from this many seeds, --seed first.")
-    ] = 5,
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 128,
-    workers: o.Workers = 2,
-    strict: o.Strict = False,
+    draws: Annotated[int, o.option("--draws", "Seeds of random weights for --model, from --seed on.", min=1)] = 5,
+    *,
+    data: MeasuredImages,
+    out: Out,
 ) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
-    from cli.common.images import open_labelled
+    from cli.common.images import select_labelled
     from cli.common.networks import candidates, run_files
-    from cli.common.publish import Out
 
-    compared = candidates(ckpts or (), models or (), changes or (), run_files(runs or [], every_epoch))
-    labelled = open_labelled(
-        data,
-        compared[0].read(),
-        images,
-        data_dir=data_dir,
-        download=download,
-        image_size=image_size,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        strict=strict,
-        seed=seed,
-    )
-    from cli.analyses.gradients import Measurement, report  # late: it draws
+    compared = candidates(networks, run_files(runs or [], every_epoch))
+    images, fresh = select_labelled(data, compared[0].read(), data.image_size)
+    from cli.analyses import gradients  # late: it draws
 
-    measure = Measurement(points, per_block, mode, draws)
-    report(compared, labelled, measure, Out(out, overwrite), as_json=as_json)
+    measure = gradients.Measurement(points, per_block, mode, draws, fresh)
+    gradients.report(compared, images, measure, out, as_json=out.as_json)
 
 
-@app.command(cls=Command, epilog=examples("dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm"))
+@command(app, "dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
 def cost(
-    ckpts: o.Ckpts = None,
-    models: o.Models = None,
-    changes: o.ModelSet = None,
-    classes: Annotated[int, typer.Option("--classes", min=1, help="Classes of the networks of --model.")] = 100,
-    image_size: Annotated[int, typer.Option("--image-size", min=8, help="Pixels, for the networks of --model.")] = 32,
-    rounds: Annotated[int, typer.Option("--rounds", min=6, help="How often each network is timed; 6 or more.")] = 20,
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
+    networks: NetworkOptions,
+    classes: Annotated[int, o.option("--classes", "Classes of the networks of --model.", min=1)] = 100,
+    image_size: Annotated[int, o.option("--image-size", "Pixels, for the networks of --model.", min=8)] = 32,
+    rounds: Annotated[int, o.option("--rounds", "How many times each network is timed; 6 or more.", min=6)] = 20,
     device: o.Device = "auto",
     seed: o.Seed = 0,
     batch_size: o.BatchSize = 32,
+    *,
+    out: Out,
 ) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
     from cli.common.networks import candidates
-    from cli.common.publish import Out
 
-    compared = candidates(ckpts or (), models or (), changes or (), tasks=("classification", "detection"))
-    from cli.analyses.cost import report  # late: it draws
+    compared = candidates(networks, tasks=("classification", "detection"))
+    from cli.analyses import cost  # late: it draws
 
-    report(
-        compared,
-        Out(out, overwrite),
-        classes=classes,
-        image_size=image_size,
-        batch_size=batch_size,
-        rounds=rounds,
-        device=device,
-        seed=seed,
-        as_json=as_json,
-    )
+    how = {"classes": classes, "image_size": image_size, "batch_size": batch_size, "rounds": rounds}
+    cost.report(compared, out, **how, device=device, seed=seed, as_json=out.as_json)
 
 
-Runs = Annotated[
-    list[Path],
-    typer.Option(
-        "--runs",
-        help="A folder that dia-train sweep wrote to; several times.",
-        callback=o.each_checked(o.existing("runs")),
-    ),
-]
-
-
-@app.command(cls=Command, epilog=examples("dia-analyze tables --runs runs"))
+@command(app, "dia-analyze tables --runs runs")
 def tables(
     runs: Runs,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as files; by default none.")] = None,
+    out: Annotated[Path | None, o.option("--out", "Folder for the tables as files; by default none.")] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
-    """Which of the paper's claims hold in one's own runs? Tables III to XVII, with the paper's numbers beside."""
+    """Which of the paper's claims hold in your own runs? Tables III to XVII beside the paper's numbers."""
     from cli.analyses.tables import print_tables
-    from cli.common.publish import Out
 
     print_tables(runs, Out(out, overwrite), as_json=as_json)
 
 
-@app.command(name="figures", cls=Command, epilog=examples("dia-analyze figures --runs runs"))
-def figures_(runs: Runs, out: o.Out = None, overwrite: o.Overwrite = False) -> None:
-    """Draw the paper's figures of trained networks from one's own runs. (Figs. 10, 14, 15)"""
+@command(app, "dia-analyze figures --runs runs", name="figures")
+def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False) -> None:
+    """Draw the paper's figures of trained networks from your own runs. (Figs. 10, 14, 15)"""
     from cli.analyses.tables import draw_figures
-    from cli.common.publish import Out
 
     draw_figures(runs, Out(out, overwrite))
 
 
-@app.command(
-    cls=Command,
-    epilog=examples(
-        "dia-analyze report --ckpt digits-resnet56-se --images 200",
-        "dia-analyze report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
-    ),
+@command(
+    app,
+    "dia-analyze report --ckpt digits-resnet56-se --images 200",
+    "dia-analyze report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
 )
 def report(
     ckpts: o.CkptsNeeded,
-    xray: Annotated[bool, typer.Option("--xray", help="Instead, the page on chest X-ray networks.")] = False,
+    xray: Annotated[bool, o.option("--xray", "Instead, the page on chest X-ray networks.")] = False,
     masks: Annotated[
         Path | None,
-        typer.Option(
+        o.option(
             "--masks",
-            help="Lung masks for --xray: PNG files named as the images; else fixed regions.",
-            callback=o.each_checked(o.existing("masks")),
+            "Lung masks for --xray: PNG files named as the images; else fixed regions.",
+            check=o.existing("masks"),
         ),
     ] = None,
-    data: o.Data = None,
-    images: Annotated[
-        int | None,
-        typer.Option("--images", min=1, help="How many; by default 1,000, or all. With --xray, all are tested."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The page to write; by default one in dia-out/.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 32,
-    workers: o.Workers = 2,
-    strict: o.Strict = False,
+    data: DataOptions = FEWER_AT_ONCE,
+    out: Annotated[Path | None, o.option("--out", "The page to write; by default one in dia-out/.")] = None,
+    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing page.")] = False,
 ) -> None:
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
-    from cli.common.inputs import open_all
-    from cli.common.publish import Out
+    from cli.common.inputs import open_networks
 
-    everyone = open_all(
-        ckpts,
-        data,
-        images,
-        data_dir=data_dir,
-        download=download,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        strict=strict,
-        seed=seed,
-    )
-    from cli.pages.report import write_report  # late: they draw
-    from cli.pages.xray_report import write_report as write_xray
-    from cli.runs.predictions import Options
-
-    options = Options(data_dir, download, device, batch_size, workers, strict)
+    everyone = open_networks(ckpts, data)
     if xray:
-        write_xray(ckpts, everyone, masks, options, Out(out, overwrite))
+        from cli.pages.xray_report import write_xray_report
+
+        write_xray_report(ckpts, everyone, masks, data, Out(out, overwrite))
     else:
-        write_report(ckpts, everyone, options, Out(out, overwrite))
+        from cli.pages.report import write_report
+
+        write_report(ckpts, everyone, data, Out(out, overwrite))
 
 
-@app.command(cls=Command, epilog=examples("dia-analyze demo --out dia-out/demo"))
-def demo(out: o.Out = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
+@command(app, "dia-analyze demo --out dia-out/demo")
+def demo(out: o.OutFolder = None, overwrite: o.Overwrite = False, device: o.Device = "auto", seed: o.Seed = 0) -> None:
     """Run the analyses on bundled networks and scikit-learn's digits; needs no data and trains nothing."""
-    from cli.common.publish import Out
     from cli.pages.demo import run_demo
 
     run_demo(Out(out, overwrite), device=device, seed=seed)

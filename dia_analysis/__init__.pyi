@@ -1,11 +1,5 @@
-from .correlation.measure import (
-    CorrelationResult,
-    PearsonBetweenLayers,
-    StageCorrelation,
-    correlate_layers,
-    correlate_store,
-    pearson,
-)
+from .correlation.measure import measure_correlation
+from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import FlopCount, count_flops, flop_count
 from .cost.measure import (
     CostResult,
@@ -22,17 +16,25 @@ from .explain.results import GradCAMResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
-from .importance.measure import GiniCollector, GiniResult, StageGini, gini_importance
+from .importance.measure import GiniCollector, measure_importance
+from .importance.results import GiniResult, StageGini
 from .probes.capture import Record, Records, capture
 from .probes.points import find_points, match_points
 from .probes.stages import StageMaps, group_stages
+from .probes.stream import stream_stages
+from .results.base import Result
 from .results.provenance import Provenance
+from .statistics.binary_metrics import Diagnosis, diagnose
+from .statistics.pearson import PearsonBetweenLayers, pearson
 from .store.reader import CaptureStore, stream_store
 from .store.writer import ImageList, write_store
-from .trust.agreement import AgreementResult, agreement
-from .trust.checks import TrustChecks
-from .trust.randomization import RandomisationResult, randomisation_check
-from .trust.road import RoadResult, road_check
+from .trust.agreement import AgreementResult, measure_agreement
+from .trust.checks import TrustChecks, TrustReport
+from .trust.heatmaps import HeatmapComparison
+from .trust.randomization import RandomizationResult, check_randomization
+from .trust.road import RoadResult, check_road
+from .version import __version__
+from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
@@ -41,11 +43,13 @@ __all__ = [
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
+    "Diagnosis",
     "FlopCount",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
     "GradientResult",
+    "HeatmapComparison",
     "ImageList",
     "MagnitudeStatistics",
     "Magnitudes",
@@ -55,37 +59,43 @@ __all__ = [
     "PearsonBetweenLayers",
     "PointGradients",
     "Provenance",
-    "RandomisationResult",
+    "RandomizationResult",
     "Record",
     "Records",
     "RegionsResult",
+    "Result",
     "RoadResult",
     "StageCorrelation",
     "StageGini",
     "StageMaps",
     "Subject",
     "TrustChecks",
-    "agreement",
+    "TrustReport",
+    "__version__",
     "capture",
-    "correlate_layers",
-    "correlate_store",
+    "check_randomization",
+    "check_road",
+    "compare_regions",
     "count_attention_parameters",
     "count_flops",
     "count_parameters",
+    "diagnose",
     "find_points",
     "flop_count",
-    "gini_importance",
     "gradcam",
     "group_stages",
     "match_points",
+    "measure_agreement",
+    "measure_correlation",
     "measure_cost",
     "measure_gradients",
+    "measure_importance",
+    "measure_regions",
     "method_names",
     "network_gradients",
     "pearson",
-    "randomisation_check",
-    "road_check",
     "stream_gradcam",
+    "stream_stages",
     "stream_store",
     "write_store",
 ]

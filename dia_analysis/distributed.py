@@ -18,7 +18,7 @@ PATIENCE = timedelta(days=1)  # how long one process waits for another's share
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Inside, the processes that torchrun started know of each other.
 
     They talk through the CPU (gloo), whatever device computes: what they exchange is small and lies there.
@@ -38,7 +38,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -49,19 +49,19 @@ def share(items: Sequence[T], batch: int) -> list[T]:
     Whole batches, cut as one process alone would cut them, so that a network computes the same numbers; nothing is
     repeated to make shares equal, so some may be empty.
     """
-    return [item for index, item in enumerate(items) if index // batch % size() == rank()]
+    return [item for index, item in enumerate(items) if index // batch % world_size() == rank()]
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Every process' value, in the order of the processes. All must call it."""
-    if size() == 1:
+    if world_size() == 1:
         return [value]
-    values: list[T | None] = [None] * size()
+    values: list[T | None] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # each was filled
 
 
-def together(action: Callable[[], T]) -> T:
+def from_first(action: Callable[[], T]) -> T:
     """What the first process gets by an action that it alone does, or the AnalysisInputError that it raises there."""
     found: list[T] = []
     problem: AnalysisInputError | None = None
@@ -70,13 +70,13 @@ def together(action: Callable[[], T]) -> T:
             found = [action()]
         except AnalysisInputError as error:
             problem = error
-    found, problem = gathered((found, problem))[0]
+    found, problem = all_gather((found, problem))[0]
     if problem is not None:
         raise problem
     return found[0]
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all processes have come here."""
-    if size() > 1:
+    if world_size() > 1:
         dist.barrier()

@@ -3,12 +3,16 @@
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 LONGEST = 280
 LONGEST_NAME = 60
 NEAREST = 3
 NOUNS = {"set": "option", "ckpt": "checkpoint", "pattern": "model"}
-COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+COLOR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class ModelInputError(ValueError):
@@ -31,9 +35,7 @@ def unknown(
     """
     names = sorted(accepted)
     shown = given if len(given) <= LONGEST_NAME else f"{given[:LONGEST_NAME]}..."
-    nearest = get_close_matches(given, names, n=NEAREST)
-    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-    start = f"unknown {NOUNS.get(argument, argument)} {shown!r}; {hint}"
+    start = f"unknown {NOUNS.get(argument, argument)} {shown!r}; {did_you_mean(given, names)}"
     described = f" ({listed_by} lists them)" if listed_by else ""
     full = f"{start}accepted: {', '.join([*names, *filter(None, [also])])}{described}"
     if len(full) <= LONGEST:
@@ -42,9 +44,22 @@ def unknown(
     return ModelInputError(argument, f"{start}{listing}{f'; also accepted: {also}' if also else ''}")
 
 
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """`did you mean 'this' or 'that'? ` with the nearest of many names; empty if none is near."""
+    nearest = get_close_matches(given, list(names), n=NEAREST)
+    return f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+
+
+def first_problem(error: "ValidationError", whole: str = "the file") -> tuple[str, Any, str]:
+    """The first field that pydantic refuses: its place (`whole` if it is none), the value given, and the reason."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or whole
+    return place, first["input"], first["msg"].removeprefix("Value error, ")
+
+
 def one_line(message: object, longest: int = 300) -> str:
     """A message, or an error's name if it has none, as one line without control characters, cut if it is long."""
-    text = COLOUR_CODE.sub("", str(message)) or type(message).__name__
+    text = COLOR_CODE.sub("", str(message)) or type(message).__name__
     text = "".join(c if c.isprintable() else " " for c in text)
     text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

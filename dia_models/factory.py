@@ -11,7 +11,7 @@ from dia_models.attention import AttentionKind, attention_kind, attention_names
 from dia_models.attention.registry import check_options
 from dia_models.backbones.registry import BACKBONES, DEFAULT_CLASSES, DETECTOR_OPTIONS, Backbone, Task
 from dia_models.backbones.stage import AttentionPlan
-from dia_models.errors import ModelInputError, unknown
+from dia_models.errors import ModelInputError, first_problem, unknown
 from dia_models.spec import ModelSpec, Network, Option
 
 LISTING = "dia-train models"
@@ -19,9 +19,15 @@ PLAN_OPTIONS: dict[str, Option] = {"attention_stages": (), "attention_blocks": (
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The model names that match a shell pattern such as `*resnet164*`.
+    """The model names that match a pattern.
 
     `cifar_resnet` and `cifar_preresnet` exist for every depth 9n + 2; the usual depths are listed.
+
+    Args:
+        pattern: A shell pattern such as `*resnet164*`.
+
+    Returns:
+        The names, backbone by backbone, each first without attention.
     """
     names = [
         f"{name}{attention}"
@@ -35,19 +41,27 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(name: str, *, num_classes: int | None = None, in_channels: int = 3, **options: Option) -> Network:
     """Build a network with random weights, drawn from torch's global random generator.
 
-    `name` is `<backbone>[_<attention>]`, as `list_models` lists them. `num_classes` is 10 by default, for detectors
-    91 with the background; a network that predicts noise takes none. `options` are those of the attention, such as
-    `reduction=4`, and of the backbone: `skip=False` leaves the skip connections out, `batch_norm=False` the batch
-    norms (but those of the shortcuts), `attention_stages` and `attention_blocks` say which stages, and which
-    blocks of a stage, have attention (counted from 1; all by default); `image_size` is that of a transformer.
-    The result carries its `ModelSpec` as `.spec`. Raises ModelInputError for a name or an option that does not
-    exist, and for a value that cannot be.
+    Args:
+        name: `<backbone>[_<attention>]`, as `list_models` lists them.
+        num_classes: 10 by default, for detectors 91 with the background; a network that predicts noise takes none.
+        in_channels: Channels of the images.
+        **options: Those of the attention, such as `reduction=4`, and of the backbone. `skip=False` leaves the skip
+            connections out, `batch_norm=False` the batch norms (but those of the shortcuts); `attention_stages` and
+            `attention_blocks` say which stages, and which blocks of a stage, have attention (counted from 1, all by
+            default); `image_size` is that of a transformer, in pixels.
+
+    Returns:
+        The network, in training mode, with its `ModelSpec` as `.spec`. A classifier takes images (batch, in_channels,
+        height, width) and gives logits (batch, num_classes).
+
+    Raises:
+        ModelInputError: For a name or an option that does not exist, and for a value that cannot be.
     """
     try:
         spec = ModelSpec(name=name, num_classes=num_classes, in_channels=in_channels, options=options)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelInputError(str(first["loc"][0]), f"{first['input']!r}: {first['msg']}") from error
+        place, given, reason = first_problem(error)
+        raise ModelInputError(place.partition(".")[0], f"{given!r}: {reason}") from error
     return build_model(spec)
 
 
@@ -64,7 +78,7 @@ class Blueprint:
     def backbone_key(self) -> tuple[Any, ...]:
         """The same for networks that differ in the kind of attention only."""
         plan = self.plan
-        place = (plan.kind is None, plan.normalised_branch, plan.stages, plan.blocks)
+        place = (plan.kind is None, plan.normalized_branch, plan.stages, plan.blocks)
         return (self.backbone.pattern, *self.inputs.items(), self.spec.num_classes, self.spec.in_channels, *place)
 
     def build(self, plan: AttentionPlan) -> Network:
@@ -76,7 +90,7 @@ def blueprint(spec: ModelSpec) -> Blueprint:
     """Take a description apart. Raises ModelInputError for what no network of the name has."""
     backbone, parts, kind = _parse(spec.name)
     spec = spec.model_copy(update={"num_classes": _classes(spec, backbone)})
-    given = _checked(spec, backbone, kind)
+    given = _check_spec_options(spec, backbone, kind)
     place = {name: given.pop(name, default) for name, default in PLAN_OPTIONS.items()}
     own = {name: given.pop(name, default) for name, default in backbone.options.items()}
     plan = AttentionPlan(kind, given, place["attention_stages"], place["attention_blocks"])
@@ -84,7 +98,17 @@ def blueprint(spec: ModelSpec) -> Blueprint:
 
 
 def build_model(spec: ModelSpec) -> Network:
-    """As `create_model`, from a description."""
+    """Build a network from its description.
+
+    Args:
+        spec: Its name, classes, input channels and options.
+
+    Returns:
+        The network with random weights, as `create_model` gives it.
+
+    Raises:
+        ModelInputError: As `create_model`.
+    """
     plans = blueprint(spec)
     model = plans.build(plans.plan)
     model.spec = plans.spec
@@ -158,16 +182,16 @@ def _classes(spec: ModelSpec, backbone: Backbone) -> int | None:
 def accepted_options(name: str) -> dict[str, Any]:
     """The options of a network of this name, with their defaults. Raises ModelInputError for an unknown name."""
     backbone, _, kind = _parse(name)
-    return _accepted(backbone, kind)
+    return _accepted_options(backbone, kind)
 
 
-def _accepted(backbone: Backbone, kind: AttentionKind | None) -> dict[str, Any]:
+def _accepted_options(backbone: Backbone, kind: AttentionKind | None) -> dict[str, Any]:
     return {**PLAN_OPTIONS, **backbone.options, **(kind.options() if kind else {})}
 
 
-def _checked(spec: ModelSpec, backbone: Backbone, kind: AttentionKind | None) -> dict[str, Any]:
+def _check_spec_options(spec: ModelSpec, backbone: Backbone, kind: AttentionKind | None) -> dict[str, Any]:
     """The options given, each of a known name and of the type of its default."""
-    accepted = _accepted(backbone, kind)
+    accepted = _accepted_options(backbone, kind)
     for option in spec.options.keys() - accepted.keys():
         raise _no_option(spec.name, option, accepted)
     check_options("set", spec.options, accepted)

@@ -1,12 +1,13 @@
-"""Draw docs/anatomy.svg from networks that ran: `python docs/draw_anatomy.py`."""
+"""Draw docs/anatomy.png from networks that ran: `python docs/draw_anatomy.py`."""
 
 from pathlib import Path
 
 import torch
 
-from dia_analysis import correlate_layers
+from dia_analysis import measure_correlation
+from dia_analysis.results.style import save_figure
 from dia_models import create_model
-from figures import anatomy, save_figure
+from figures import attention_anatomy
 
 NETWORKS = {
     "cifar_resnet29_se: one module per layer": "cifar_resnet29_se",
@@ -16,5 +17,5 @@ NETWORKS = {
 
 if __name__ == "__main__":
     images = torch.randn(2, 3, 32, 32)
-    results = {title: correlate_layers(create_model(name), [images]) for title, name in NETWORKS.items()}
-    save_figure(anatomy(results), Path(__file__).parent / "anatomy")
+    results = {title: measure_correlation(create_model(name), [images]) for title, name in NETWORKS.items()}
+    save_figure(attention_anatomy(results), Path(__file__).parent / "anatomy")

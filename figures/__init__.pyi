@@ -2,15 +2,14 @@ from .anatomy import attention_anatomy
 from .correlation import distribution, matrices, scatter
 from .cost import cost_ratios
 from .gini import triangles
-from .gradcam import heatmaps, overlay
+from .gradcam import heatmaps
 from .gradients import gradient_distributions, gradients_along_depth, gradients_along_training
+from .pages.report import report
 from .regions import region_shares
 from .structure import importance_arcs
-from .style import COLOURS, save_figure
 from .trust import trust_checks
 
 __all__ = [
-    "COLOURS",
     "attention_anatomy",
     "cost_ratios",
     "distribution",
@@ -20,9 +19,8 @@ __all__ = [
     "heatmaps",
     "importance_arcs",
     "matrices",
-    "overlay",
     "region_shares",
-    "save_figure",
+    "report",
     "scatter",
     "triangles",
     "trust_checks",

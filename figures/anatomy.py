@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from dia_analysis import CorrelationResult, StageCorrelation
-from figures.style import COLOURS, COLUMN, styled
+from dia_analysis.results.style import COLORS, COLUMN, styled
 
 SHOWN = 4  # layers of a stage that are drawn; of more, the first ones and the last
-BLOCK, MODULE = COLOURS[5], COLOURS[4]
+BLOCK, MODULE = COLORS[5], COLORS[4]
 WIDTH, HEIGHT, PITCH, GAP = 0.7, 0.5, 1.0, 0.5
 
 
@@ -69,8 +69,8 @@ def _shown(stage: StageCorrelation) -> list[int | None]:
     return list(range(1, count + 1)) if count <= SHOWN else [*range(1, SHOWN - 1), None, count]
 
 
-def _box(ax: Axes, x: float, y: float, width: float, colour: str, text: str) -> None:
-    box = FancyBboxPatch((x, y), width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.1", fc=colour, ec="0.2", lw=0.5)
+def _box(ax: Axes, x: float, y: float, width: float, color: str, text: str) -> None:
+    box = FancyBboxPatch((x, y), width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.1", fc=color, ec="0.2", lw=0.5)
     ax.add_patch(box)
     ax.text(x + width / 2, y + HEIGHT / 2, text, ha="center", va="center", fontsize=6)
 

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import CorrelationResult, StageCorrelation, pearson
-from dia_analysis.correlation.measure import DRAWN_BINS, PAPER_MEAN_R
-from figures.style import COLOURS, COLUMN, styled
+from dia_analysis.correlation.results import r_text
+from dia_analysis.paper.numbers import MEAN_R
+from dia_analysis.results.style import COLORS, COLUMN, styled
 
+DRAWN_BINS = 2**8
 MARKERS = ("o", "s", "^", "D")
 PER_ROW = 3
 MOST_POINTS = 1000  # of an image: more hide each other
@@ -28,33 +29,24 @@ def matrices(result: CorrelationResult) -> Figure:
     for ax in axes.flat[len(stages) :]:
         ax.remove()
     drawn = list(axes.flat[: len(stages)])
-    image = None
     for ax, stage in zip(drawn, stages, strict=True):
-        edge = len(stage.layers) + 0.5
-        image = ax.imshow(stage.matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
-        ax.set_title(f"Stage {stage.stage}\nmean r = {_number(stage.mean_r)}")
-        ax.spines[["top", "right"]].set_visible(True)
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        _label_cells(ax, stage)
-        ax.set_xlabel("Layer")
-    drawn[0].set_ylabel("Layer")
-    assert image is not None
-    figure.colorbar(image, ax=drawn, label="Pearson r", shrink=0.8, aspect=12)
+        stage.draw(ax)
+        ax.set_ylabel("Layer" if ax is drawn[0] else "")
+    figure.colorbar(drawn[0].images[0], ax=drawn, label="Pearson r", shrink=0.8, aspect=12)
     return figure
 
 
 @styled
 def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
-    """Draw the distribution of r over images and layer pairs (Fig. 2c), stage by stage, one colour per result."""
+    """Draw the distribution of r over images and layer pairs (Fig. 2c), stage by stage, one color per result."""
     stages = sorted({stage.stage for result in results.values() for stage in _with_pairs(result)})
     figure = Figure(figsize=(COLUMN, 0.6 + 0.6 * len(stages)), layout="constrained")
     axes = figure.subplots(len(stages), 1, sharex=True, squeeze=False)[:, 0]
     for ax, number in zip(axes, stages, strict=True):
-        for colour, (name, result) in zip(COLOURS, results.items(), strict=False):
-            _draw_histogram(ax, result.stages[number - 1], name, colour)
-        ax.axvline(PAPER_MEAN_R, color="0.4", lw=0.8, ls="--", label=f"paper's mean ({PAPER_MEAN_R})")
-        means = [f"{name} {_number(result.stages[number - 1].mean_r)}" for name, result in results.items()]
+        for color, (name, result) in zip(COLORS, results.items(), strict=False):
+            _draw_histogram(ax, result.stages[number - 1], name, color)
+        ax.axvline(MEAN_R, color="0.4", lw=0.8, ls="--", label=f"paper's mean ({MEAN_R})")
+        means = [f"{name} {r_text(result.stages[number - 1].mean_r)}" for name, result in results.items()]
         ax.text(0.01, 0.08, "mean r\n" + "\n".join(means), transform=ax.transAxes, fontsize=6, va="bottom")
         ax.set(yticks=[], ylabel=f"Stage {number}", xlim=(-1, 1))
         ax.spines["left"].set_visible(False)
@@ -80,8 +72,8 @@ def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
         first, second = sorted(random.choice(len(stage.layers), 2, replace=False))
         elements = stage.examples.shape[2]
         some = slice(None) if elements <= MOST_POINTS else random.choice(elements, MOST_POINTS, replace=False)
-        for image, (maps, marker, colour) in enumerate(zip(stage.examples, MARKERS, COLOURS, strict=False), 1):
-            style = {"ms": 2, "mew": 0, "alpha": 0.7, "color": colour, "label": f"image {image}"}
+        for image, (maps, marker, color) in enumerate(zip(stage.examples, MARKERS, COLORS, strict=False), 1):
+            style = {"ms": 2, "mew": 0, "alpha": 0.7, "color": color, "label": f"image {image}"}
             ax.plot(maps[first, some], maps[second, some], marker, **style)
         ax.set(xlabel=f"Attention in layer {first + 1}", ylabel=f"Attention in layer {second + 1}")
         each = [_pearson(maps[first], maps[second]) for maps in stage.examples]
@@ -97,28 +89,15 @@ def _with_pairs(result: CorrelationResult) -> tuple[StageCorrelation, ...]:
     return stages
 
 
-def _label_cells(ax: Axes, stage: StageCorrelation) -> None:
-    """Write the numbers into small matrices."""
-    if len(stage.layers) > 4:
-        return
-    for (row, column), r in np.ndenumerate(stage.matrix):
-        colour = "white" if abs(r) > 0.6 else "black"
-        ax.text(column + 1, row + 1, _number(r), ha="center", va="center", fontsize=6, color=colour)
-
-
-def _draw_histogram(ax: Axes, stage: StageCorrelation, name: str, colour: str) -> None:
+def _draw_histogram(ax: Axes, stage: StageCorrelation, name: str, color: str) -> None:
     counts = stage.histogram.reshape(DRAWN_BINS, -1).sum(1)
     if not counts.any():
         return
     edges = np.linspace(-1, 1, DRAWN_BINS + 1)
-    ax.stairs(counts / counts.max(), edges, fill=True, color=colour, alpha=0.35)
-    ax.stairs(counts / counts.max(), edges, color=colour, label=name)
+    ax.stairs(counts / counts.max(), edges, fill=True, color=color, alpha=0.35)
+    ax.stairs(counts / counts.max(), edges, color=color, label=name)
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> str:
     r, defined = pearson(torch.from_numpy(np.stack([a, b])[None]))
-    return _number(r[0, 0, 1].item()) if defined[0, 0, 1] else "undefined"
-
-
-def _number(r: float | None) -> str:
-    return "–" if r is None or np.isnan(r) else f"{r:.2f}"
+    return r_text(r[0, 0, 1].item()) if defined[0, 0, 1] else "undefined"

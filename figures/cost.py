@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dia_analysis import CostResult, NetworkCost
-from figures.style import COLOURS, COLUMN, styled
+from dia_analysis.results.style import COLORS, COLUMN, styled
 
 QUANTITIES = ("time of a forward pass, 95 % interval", "FLOPs", "parameters")
 MARKERS = ("o", "s", "D")
@@ -34,6 +34,6 @@ def _draw(ax: Axes, position: int, network: NetworkCost, baseline: NetworkCost) 
     assert network.latency_ratio is not None
     assert network.interval is not None
     ratios = (network.latency_ratio, network.flops / baseline.flops, network.parameters / baseline.parameters)
-    ax.plot(network.interval, [position - 0.2] * 2, "-", color=COLOURS[0], lw=1.5)
-    for row, (ratio, marker, colour, label) in enumerate(zip(ratios, MARKERS, COLOURS, QUANTITIES, strict=False)):
-        ax.plot([ratio], [position + 0.2 * (row - 1)], marker, ms=3, color=colour, label=label)
+    ax.plot(network.interval, [position - 0.2] * 2, "-", color=COLORS[0], lw=1.5)
+    for row, (ratio, marker, color, label) in enumerate(zip(ratios, MARKERS, COLORS, QUANTITIES, strict=False)):
+        ax.plot([ratio], [position + 0.2 * (row - 1)], marker, ms=3, color=color, label=label)

@@ -10,20 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import GradientResult, NetworkGradients, PointGradients
-from dia_analysis.gradients.seeds import OverSeeds
-from figures.style import COLOURS, COLUMN, logarithmic, styled
+from dia_analysis.gradients.drawing import draw_stage, line_styles
+from dia_analysis.results.style import COLUMN, logarithmic, styled
 
-DRAWN_PER_DECADE = 10
-LINES = ("-", "--", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BAND = (0.05, 0.95)
 
 
 @styled
 def gradient_distributions(result: GradientResult) -> Figure:
-    """Draw the distribution of the absolute gradient on a log axis: one row per stage, one colour per network.
+    """Draw the distribution of the absolute gradient on a log axis: one row per stage, one color per network.
 
-    Several seeds of a network share its colour. Zeros and values that are not finite have no place on this axis;
+    Several seeds of a network share its color. Zeros and values that are not finite have no place on this axis;
     their shares stand beside it. The axis leaves out the smallest 0.1 % of each distribution.
     """
     groups = result.over_seeds
@@ -31,15 +28,8 @@ def gradient_distributions(result: GradientResult) -> Figure:
     figure = Figure(figsize=(COLUMN, 0.55 + 0.62 * stages + _legend_height(result)), layout="constrained")
     axes = figure.subplots(stages, 1, sharex=True, squeeze=False)[:, 0]
     for index, ax in enumerate(axes):
-        having = [group for group in groups if index < len(group.stages)]
-        for group, style in zip(groups, _styles(len(groups)), strict=True):
-            if group in having:
-                points = [network.stages[index] for network in group.networks]
-                _draw_distributions(ax, points, group.label, style)
-        _note_missing(ax, having, index)
-        ax.set(yticks=[], ylabel=f"Stage {index + 1}", ylim=(0, None))
-        ax.spines["left"].set_visible(False)
-    _scale(axes[-1], [stage for network in result.networks for stage in network.stages])
+        draw_stage(ax, groups, index)
+        ax.set_ylabel(f"Stage {index + 1}")
     axes[-1].set_xlabel("Absolute gradient of the summed loss (line: mean)")
     _legend(figure, list(axes))
     return figure
@@ -49,12 +39,12 @@ def gradient_distributions(result: GradientResult) -> Figure:
 def gradients_along_depth(result: GradientResult) -> Figure:
     """Draw the mean absolute gradient at each block's output, in forward order, with a line between stages.
 
-    The band holds 90 % of the values. Each seed of a network has a line and a band, in its network's colour.
+    The band holds 90 % of the values. Each seed of a network has a line and a band, in its network's color.
     """
     figure = Figure(figsize=(COLUMN, 2.0 + _legend_height(result)), layout="constrained")
     ax = figure.subplots()
     groups = result.over_seeds
-    for group, style in zip(groups, _styles(len(groups)), strict=True):
+    for group, style in zip(groups, line_styles(len(groups)), strict=True):
         for place, network in enumerate(group.networks):
             positions = np.arange(1, len(network.blocks) + 1)
             label = group.label if place == 0 else None
@@ -78,7 +68,7 @@ def gradients_along_training(result: GradientResult) -> Figure:
     figure = Figure(figsize=(COLUMN, 1.9 + 0.12 * len(runs)), layout="constrained")
     axes = figure.subplots(1, stages, sharey=True, squeeze=False)[0]
     for index, ax in enumerate(axes):
-        for run, style in zip(runs, _styles(len(runs)), strict=True):
+        for run, style in zip(runs, line_styles(len(runs)), strict=True):
             having = [network for network in run if index < len(network.stages)]
             epochs = np.array([network.epoch for network in having])
             _draw_band(ax, epochs, [network.stages[index] for network in having], run[0].name, style)
@@ -88,48 +78,6 @@ def gradients_along_training(result: GradientResult) -> Figure:
     axes[0].set_ylabel("|gradient| of the summed loss\n(line: mean)")
     _legend(figure, list(axes))
     return figure
-
-
-def _styles(count: int) -> list[dict[str, Any]]:
-    """A colour, and after the last colour another kind of line; each with a marker of its own."""
-    rounds = [(line, colour, marker) for line in LINES for colour, marker in zip(COLOURS, MARKERS, strict=True)]
-    if count > len(rounds):
-        raise ValueError(f"{count} networks cannot be told apart in one figure; draw at most {len(rounds)}")
-    return [{"ls": line, "color": colour, "marker": marker} for line, colour, marker in rounds[:count]]
-
-
-def _draw_distributions(ax: Axes, points: Sequence[PointGradients], name: str, style: dict[str, Any]) -> None:
-    """One stage of a network, for each seed; the label stands for all."""
-    line = {"color": style["color"], "ls": style["ls"]}
-    ax.plot([], [], label=name, **line)
-    for point in points:
-        counts, edges = point.magnitudes.binned(DRAWN_PER_DECADE)
-        if len(counts):
-            heights = counts / counts.max()
-            ax.stairs(heights, 10.0**edges, fill=True, color=style["color"], alpha=0.2 / len(points))
-            ax.stairs(heights, 10.0**edges, lw=1.0 if len(points) == 1 else 0.5, **line)
-            ax.axvline(float(point.magnitudes.mean or 0), lw=0.8 if len(points) == 1 else 0.5, **line)
-
-
-def _scale(ax: Axes, stages: Sequence[PointGradients]) -> None:
-    """A log axis that shows the distributions, if there is any: gradients may all be zero."""
-    low = [value for stage in stages if (value := stage.magnitudes.quantile(0.001) or stage.magnitudes.smallest)]
-    high = [value for stage in stages if (value := stage.magnitudes.largest)]
-    if low:
-        ax.set_xscale("log")
-        logarithmic(ax.xaxis)
-        ax.set_xlim(min(low) / 2, max(high) * 2)
-
-
-def _note_missing(ax: Axes, groups: Sequence[OverSeeds], index: int) -> None:
-    notes = []
-    for group in groups:
-        stage = group.stages[index]
-        found = [network.stages[index].magnitudes for network in group.networks]
-        total = sum(m.count + m.nonfinite for m in found)
-        notes += [f"{group.label}: {stage.zeros / total:.2%} zero"] if stage.zeros else []
-        notes += [f"{group.label}: {stage.nonfinite / total:.2%} not finite"] if stage.nonfinite else []
-    ax.text(0.01, 0.95, "\n".join(notes), transform=ax.transAxes, fontsize=5, va="top")
 
 
 def _draw_band(

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from dia_analysis import RegionsResult
+from dia_analysis.results.style import COLORS, styled
 from dia_analysis.xray.regions import SUBSETS
-from figures.style import COLOURS, styled
 
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
 SHADOW = withStroke(linewidth=1.2, foreground="black")
@@ -25,7 +25,7 @@ def region_shares(result: RegionsResult, picture: UInt8[np.ndarray, "height widt
     outline, *panels = figure.subplots(1, 4, width_ratios=(0.8, 1, 1, 1))
     _outlines(outline, result, picture)
     for ax, subset in zip(panels, SUBSETS, strict=True):
-        result.plot(ax, subset)
+        result.draw(ax, subset)
         maps = sum(int(member.chosen(subset).sum()) for member in result.members)
         ax.set_title(f"{SUBTITLES[subset]} ({maps} {'map' if maps == 1 else 'maps'})")
         ax.get_legend().remove()
@@ -49,8 +49,8 @@ def _outlines(ax: Axes, result: RegionsResult, picture: UInt8[np.ndarray, "heigh
         inside = result.outlines[number] > 0.5
         if not inside.any() or inside.all():
             continue
-        colour = COLOURS[(number + 1) % len(COLOURS)]
-        ax.contour(inside, levels=[0.5], colors=[colour], linewidths=0.8)
+        color = COLORS[(number + 1) % len(COLORS)]
+        ax.contour(inside, levels=[0.5], colors=[color], linewidths=0.8)
         rows, columns = np.nonzero(inside)
         row = rows.min() if name == "border" else rows.mean()
         place: Any = {"ha": "center", "va": "top" if name == "border" else "center"}

@@ -9,11 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from dia_analysis import GiniResult, StageGini
+from dia_analysis.results.style import COLORS, COLUMN, styled
 from figures.gini import about_rows
-from figures.style import COLOURS, COLUMN, styled
 
 WIDEST = 3.0  # points, of an arc for an importance of 1
-EXPLICIT, IMPLICIT, UNSURE = "0.2", COLOURS[0], "0.75"
+EXPLICIT, IMPLICIT, UNSURE = "0.2", COLORS[0], "0.75"
 
 
 @styled
@@ -53,8 +53,8 @@ def _draw(ax: Axes, stage: StageGini) -> None:
     for target, source in np.column_stack(np.tril_indices(layers - 1))[order]:
         value = importance[target, source]
         if value > 0:
-            colour = IMPLICIT if above[target, source] else UNSURE
-            _arc(ax, source + 1, target + 2, WIDEST * float(value), colour)
+            color = IMPLICIT if above[target, source] else UNSURE
+            _arc(ax, source + 1, target + 2, WIDEST * float(value), color)
     for layer in range(1, layers):
         arrow = FancyArrowPatch((layer, 0), (layer + 1, 0), arrowstyle="-|>", mutation_scale=4, color=EXPLICIT, lw=0.6)
         ax.add_patch(arrow)
@@ -65,11 +65,11 @@ def _draw(ax: Axes, stage: StageGini) -> None:
     ax.set_axis_off()
 
 
-def _arc(ax: Axes, source: int, target: int, width: float, colour: str) -> None:
+def _arc(ax: Axes, source: int, target: int, width: float, color: str) -> None:
     """Half an ellipse above the row, higher for layers further apart."""
     angle = np.linspace(0, np.pi, 40)
     middle, radius = (source + target) / 2, (target - source) / 2
-    ax.plot(middle - radius * np.cos(angle), radius * np.sin(angle), color=colour, lw=width, solid_capstyle="round")
+    ax.plot(middle - radius * np.cos(angle), radius * np.sin(angle), color=color, lw=width, solid_capstyle="round")
 
 
 def _legend() -> list[Line2D]:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, shown
-from figures.style import COLOURS, COLUMN, styled
+from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, spread_text
+from dia_analysis.results.style import COLORS, COLUMN, styled
 
 DODGE = 0.06
 COUNTED = re.compile(r"(.+), (\d+) blocks?")
@@ -32,11 +32,11 @@ def by_batch_size(result: SweepResult) -> Figure:
         if match := BATCHED.fullmatch(cell.variant):
             kinds[match[1]].append((int(match[2]), cell))
     details = next((run.details for run in result.runs if run.details), {})
-    for place, (colour, marker, (kind, points)) in enumerate(zip(COLOURS, "osD^v", kinds.items(), strict=False)):
+    for place, (color, marker, (kind, points)) in enumerate(zip(COLORS, "osD^v", kinds.items(), strict=False)):
         sizes, cells = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         means, stds = zip(*((c.score.mean, np.nan_to_num(c.score.std)) for c in cells), strict=True)
         beside = np.array(sizes) * (1 + DODGE * place)  # so that no bar hides another
-        ax.errorbar(beside, means, stds, color=colour, marker=marker, ms=3, capsize=2, label=kind)
+        ax.errorbar(beside, means, stds, color=color, marker=marker, ms=3, capsize=2, label=kind)
     if (floor := details.get("of_test_images")) is not None:
         ax.axhline(floor, color="0.5", ls="--", lw=0.8, label="real test images")
     ticks = sorted({size for points in kinds.values() for size, _ in points})
@@ -67,11 +67,11 @@ def by_blocks(result: SweepResult) -> Figure:
             kinds[match[1]].append((int(match[2]), cell))
         else:
             ax.axhline(cell.score.mean, color="0.5", ls="--", lw=0.8, label=cell.variant)
-    for place, (colour, marker, (kind, points)) in enumerate(zip(COLOURS, "osD^v", kinds.items(), strict=False)):
+    for place, (color, marker, (kind, points)) in enumerate(zip(COLORS, "osD^v", kinds.items(), strict=False)):
         counts, cells = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         means, stds = zip(*((c.score.mean, np.nan_to_num(c.score.std)) for c in cells), strict=True)
         beside = np.array(counts) + DODGE * place  # so that no bar hides another
-        ax.errorbar(beside, means, stds, color=colour, marker=marker, ms=3, capsize=2, label=kind)
+        ax.errorbar(beside, means, stds, color=color, marker=marker, ms=3, capsize=2, label=kind)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="Blocks of each stage that have attention", ylabel="Test accuracy (%)")
     figure.legend(loc="outside upper center", ncols=4)
@@ -92,10 +92,10 @@ def along_training(result: SweepResult) -> Figure:
     }
     figure = Figure(figsize=(COLUMN, 0.62 * COLUMN), layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
-    for colour, (variant, cell) in zip(COLOURS, cells.items(), strict=False):
+    for color, (variant, cell) in zip(COLORS, cells.items(), strict=False):
         own = [run for run in runs if run.variant == variant]
-        _curve(accuracy, own, "val_accuracy", 100, colour, f"{variant} (test {shown(cell.score)})")
-        _curve(loss, own, "train_loss", 1, colour, None)
+        _curve(accuracy, own, "val_accuracy", 100, color, f"{variant} (test {spread_text(cell.score)})")
+        _curve(loss, own, "train_loss", 1, color, None)
     accuracy.set(xlabel="Epoch", ylabel="Validation accuracy (%)")
     loss.set(xlabel="Epoch", ylabel="Training loss")
     for ax in (accuracy, loss):
@@ -104,7 +104,7 @@ def along_training(result: SweepResult) -> Figure:
     return figure
 
 
-def _curve(ax: Axes, runs: list[TrainedRun], key: str, factor: float, colour: str, label: str | None) -> None:
+def _curve(ax: Axes, runs: list[TrainedRun], key: str, factor: float, color: str, label: str | None) -> None:
     longest = max((len(run.epochs) for run in runs), default=0)
     values = np.full((len(runs), longest), np.nan)
     for row, run in zip(values, runs, strict=True):
@@ -112,9 +112,9 @@ def _curve(ax: Axes, runs: list[TrainedRun], key: str, factor: float, colour: st
     epochs = [i for i in range(longest) if np.isfinite(values[:, i]).any()]
     kept = values[:, epochs]
     numbers = [i + 1 for i in epochs]
-    ax.plot(numbers, np.nanmean(kept, axis=0) if epochs else [], color=colour, label=label)
+    ax.plot(numbers, np.nanmean(kept, axis=0) if epochs else [], color=color, label=label)
     if epochs:
-        ax.fill_between(numbers, np.nanmin(kept, axis=0), np.nanmax(kept, axis=0), color=colour, alpha=0.2, lw=0)
+        ax.fill_between(numbers, np.nanmin(kept, axis=0), np.nanmax(kept, axis=0), color=color, alpha=0.2, lw=0)
 
 
 def _value(value: float | None, factor: float) -> float:

@@ -9,9 +9,9 @@ from math import isnan
 from typing import Any, get_args
 
 from dia_analysis.paper.claims import Claim, Verdict, claims
-from dia_analysis.paper.printed import printed_data
-from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, shown
-from dia_analysis.results.counted import counted
+from dia_analysis.paper.printed import paper_data
+from dia_analysis.paper.sweeps import Cell, SweepResult, TrainedRun, spread_text
+from dia_analysis.results.words import quantity
 
 HEAD = ("data", "backbone", "variant", "parameters", "runs", "paper", "ours", "paper's difference", "our difference",
         "simultaneous interval", "against", "t-test p", "Welch p", "exact p", "Holm p", "Hedges g", "detectable",
@@ -79,13 +79,13 @@ def latex(result: SweepResult) -> str:
 
 def _on_data(result: SweepResult) -> str:
     ours = list(dict.fromkeys(run.data for run in result.runs))
-    theirs = printed_data(result.name)
+    theirs = paper_data(result.name)
     instead = f" (the paper: {', '.join(theirs)})" if theirs and not set(ours) <= set(theirs) else ""
     return f"{result.title}, on {', '.join(ours)}{instead}" if ours else result.title
 
 
 def _count(result: SweepResult) -> str:
-    return f"{len(result.runs)} of {counted(result.planned, 'run')}, {result.scale} scale"
+    return f"{len(result.runs)} of {quantity(result.planned, 'run')}, {result.scale} scale"
 
 
 def _verdicts(result: SweepResult) -> str:
@@ -101,7 +101,7 @@ def _verdicts(result: SweepResult) -> str:
 def _row(claim: Claim) -> tuple[str, ...]:
     cell, d = claim.cell, claim.cell.difference
     own = (_data(claim), cell.backbone, cell.variant, f"{cell.parameters:,}", _runs(cell))
-    paper = ("" if claim.printed is None else str(claim.printed), shown(cell.score), _theirs(claim))
+    paper = ("" if claim.printed is None else str(claim.printed), spread_text(cell.score), _theirs(claim))
     ours = "" if d is None else _with_interval(d.value, d.low, d.high)
     p = ("", "") if d is None else (_number(d.t_p), _number(d.welch_p))
     return (
@@ -140,7 +140,7 @@ def _short(claim: Claim) -> tuple[str, ...]:
     cell, d = claim.cell, claim.cell.difference
     paper = "" if claim.printed is None else str(claim.printed)
     ours = "" if d is None else _with_interval(d.value, *cell.simultaneous_interval)
-    numbers = (paper, shown(cell.score), _theirs(claim), _counts(claim) or ours, _number(cell.holm_p))
+    numbers = (paper, spread_text(cell.score), _theirs(claim), _counts(claim) or ours, _number(cell.holm_p))
     verdict = "" if claim.verdict == UNDECIDED[-1] else claim.verdict
     said = " below ".join(filter(None, (verdict, _detectable(claim))))
     return (cell.variant, cell.versus or "", _runs(cell), *numbers, said)
@@ -214,7 +214,7 @@ def _notes(result: SweepResult, differences: str) -> str:
     return (
         f"Paper: {beside}. Ours: test {metric.words} after the last epoch{metric.reading}, mean ± standard deviation "
         f"over seeds; {differences}. Holm's p is Welch's, or for counts of exploded runs Fisher's exact p, corrected "
-        f"for the {counted(tests, 'comparison')} of the table.{_rule(found)}{_trained(result.runs)}"
+        f"for the {quantity(tests, 'comparison')} of the table.{_rule(found)}{_trained(result.runs)}"
         f"{_distances(result)}"
     )
 
@@ -231,7 +231,7 @@ def _trained(runs: Iterable[TrainedRun]) -> str:
     for run in runs:
         words = _machine(run.machine)
         counts[words] = counts.get(words, 0) + 1
-    listed = ", ".join(f"{counted(count, 'run')} {words}" for words, count in counts.items())
+    listed = ", ".join(f"{quantity(count, 'run')} {words}" for words, count in counts.items())
     return f" Trained: {listed}." if listed else ""
 
 

@@ -5,18 +5,18 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dia_analysis import RandomisationResult, RoadResult
-from figures.style import COLUMN, styled
+from dia_analysis import RandomizationResult, RoadResult
+from dia_analysis.results.style import COLUMN, styled
 
 
 @styled
-def trust_checks(randomisation: RandomisationResult, road: RoadResult) -> Figure:
+def trust_checks(randomization: RandomizationResult, road: RoadResult) -> Figure:
     """Draw both checks of one network side by side."""
     figure = Figure(figsize=(COLUMN, COLUMN * 0.78), layout="constrained")
     left, right = figure.subplots(1, 2)
-    randomisation.plot(left)
+    randomization.draw(left)
     left.set_title("Weights destroyed")
-    road.plot(right)
+    road.draw(right)
     right.set_title("Evidence removed")
     _legend(figure, left, "outside lower left")
     _legend(figure, right, "outside lower right")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 CATEGORIES = [{"id": 7, "name": "red", "supercategory": "colour"}, {"id": 3, "name": "blue"}]
-COLOURS = {7: (200, 30, 30), 3: (30, 30, 200)}
+COLORS = {7: (200, 30, 30), 3: (30, 30, 200)}
 
 
 def annotation(number, image, category, box, **more):
@@ -27,7 +27,7 @@ def coco(folder, train=6, test=4, size=(80, 64), **changes):
             for category, left in ((7, 2), (3, 42)):
                 width, height = random.integers(12, 36, 2).tolist()
                 top = int(random.integers(0, size[1] - height))
-                pixels[top : top + height, left : left + width] = COLOURS[category]
+                pixels[top : top + height, left : left + width] = COLORS[category]
                 annotations.append(annotation(len(annotations) + 1, number, category, [left, top, width, height]))
             Image.fromarray(pixels).save(folder / part / name)
             images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})

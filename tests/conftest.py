@@ -12,7 +12,7 @@ install_import_hook(("dia_models", "dia_analysis"), "beartype.beartype")
 
 import torch  # noqa: E402
 
-from dia_models import device  # noqa: E402
+from dia_models.training import device  # noqa: E402
 
 if (forced := os.environ.get("DIA_TEST_BFLOAT16")) is not None:  # as on a machine that computes in it, or does not
     device._cpu_has_bfloat16 = lambda: forced == "1"

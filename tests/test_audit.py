@@ -43,9 +43,9 @@ def test_the_command_prints_it(verdicts, capsys, monkeypatch):
     monkeypatch.setattr("cli.runs.models.audit", lambda: verdicts)
     assert cli.common.main.run(cli.train.app, ["models", "--audit"]) == 0
     out = capsys.readouterr().out
-    assert "60 of 62 fit to the printed digit" in out
+    assert "60 of 62 match to the printed digit; the rest are explained" in out
     assert "XVI    ResNet83_dia_lstm, no batch norm       16  0.94M" in out
-    assert "fits: with r = 16, where DIA-LSTM fits with r = 4 in Tables IV, XIII, XIV and XV" in out
+    assert "matches: with r = 16, where DIA-LSTM fits with r = 4 in Tables IV, XIII, XIV and XV" in out
     assert "differs: the paper's 1.96 is that of no published SPA" in out
     assert cli.common.main.run(cli.train.app, ["models", "--audit", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dia_analysis import AnalysisInputError, correlate_layers, gini_importance, gradcam, measure_gradients
+from dia_analysis import AnalysisInputError, gradcam, measure_correlation, measure_gradients, measure_importance
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_models import create_model
 
@@ -48,12 +48,14 @@ def test_two_batches_are_not_taken_for_a_pair():
 @pytest.mark.parametrize("form", ["a tensor", "a pair", "a dict", "dicts"])
 def test_every_analysis_takes_every_form(model, form):
     given = FORMS[form]
-    assert correlate_layers(model, given).images == 6
-    assert correlate_layers(model, given).mean_r == pytest.approx(correlate_layers(model, [IMAGES]).mean_r, abs=1e-5)
+    assert measure_correlation(model, given).num_images == 6
+    assert measure_correlation(model, given).mean_r == pytest.approx(
+        measure_correlation(model, [IMAGES]).mean_r, abs=1e-5
+    )
     maps = gradcam(model, given, target=1).layer_maps
     np.testing.assert_allclose(maps, gradcam(model, IMAGES, target=1).layer_maps, rtol=1e-3, atol=1e-5)
     if form in LABELLED:
-        assert measure_gradients(model, given).networks[0].images == 6
+        assert measure_gradients(model, given).networks[0].num_images == 6
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_every_analysis_takes_every_form(model, form):
     ],
 )
 def test_what_is_no_batch_is_one_clear_line_in_every_analysis(model, given, message):
-    for analyse in (correlate_layers, gradcam, measure_gradients, gini_importance):
+    for analyse in (measure_correlation, gradcam, measure_gradients, measure_importance):
         with pytest.raises(AnalysisInputError, match=message) as caught:
             analyse(model, given)
         assert len(str(caught.value)) <= 300

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dia_analysis import correlate_layers
+from dia_analysis import measure_correlation
 from dia_models import Checkpoint, list_checkpoints
 from dia_models.classification.evaluation import evaluate
 from dia_models.data import evenly_spaced, open_data
@@ -67,7 +67,7 @@ def test_correlation_on_real_images_equals_a_numpy_loop(cifar10_dir):
     checkpoint, source = Checkpoint.read("cifar10-resnet29-se"), open_data("cifar10", "test", cifar10_dir)
     model, info = checkpoint.build(), checkpoint.info
     inputs = [info.preprocessing(b.pixels) for b in source.batches(evenly_spaced(20, 10_000), 8, (32, 32), 3)]
-    result = correlate_layers(model, inputs)
+    result = measure_correlation(model, inputs)
     with capture(model) as records, torch.no_grad():
         model(torch.cat(inputs))
     maps = [value.double().numpy() for value in records.values()]

@@ -228,7 +228,7 @@ def test_a_pickle_is_refused_and_does_not_run(tmp_path, form):
         path.write_bytes(pickle.dumps(Malicious(target), protocol=form))
     else:
         torch.save(Malicious(target), path, _use_new_zipfile_serialization=form == "torch")
-    refusal(path, None if form == 0 else "pickled PyTorch file, which can run code")
+    refusal(path, None if form == 0 else "pickled PyTorch file, which could run code")
     assert not target.exists()
 
 

@@ -69,7 +69,7 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     drawn = {
         f"{figure}.{kind}"
-        for figure in ("fig2-matrices", "fig2c-distribution", "fig2ab-scatter")
+        for figure in ("correlation", "fig2-matrices", "fig2c-distribution", "fig2ab-scatter")
         for kind in ("png", "pdf")
     }
     arrays = {f"{copy}stage{stage}.nc" for copy in ("", "untrained-", "reestimated-") for stage in (1, 2, 3)}
@@ -221,12 +221,12 @@ def test_an_interrupt_ends_with_130(monkeypatch, tmp_path):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.common.inputs.open_inputs", interrupt)
+    monkeypatch.setattr("cli.common.inputs.open_networks", interrupt)
     assert analyze("correlation", "--ckpt", SE, "--out", tmp_path / "out") == 130
 
 
 def test_capture_writes_a_store_from_which_correlation_gives_the_same_numbers(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     store = tmp_path / "maps.zarr"
     assert analyze("capture", "--ckpt", LSTM, "--images", 20, "--out", store, "--json") == 0
     document = json.loads(capsys.readouterr().out)

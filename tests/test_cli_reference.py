@@ -29,7 +29,7 @@ def test_every_command_and_option_is_in_it():
     report = page.partition("### `dia-analyze report`")[2].partition("###")[0]
     for row in (
         "| `--ckpt` TEXT | A checkpoint file or the name of a bundled one; several times. | needed |",
-        "| `--seed` NUMBER | For everything that is drawn at random. | `0` |",
+        "| `--seed` NUMBER | Random seed. | `0` |",
         "| `-b`, `--batch-size` NUMBER | Images at a time. | `32` |",
         "| `--overwrite` | Replace an existing page. |  |",
     ):

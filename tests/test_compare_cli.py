@@ -8,12 +8,15 @@ import pytest
 import torch
 from test_cli import analyze, failure, images, plain_checkpoint, train
 
-from cli.analyses.gradient_pairs import Ratio, dia_lstm_beside_plain, finding
-from cli.common.networks import candidates, in_even_batches, run_files
+from cli.analyses.gradients import beside_plain
+from cli.common.images import in_even_batches
+from cli.common.networks import candidates, run_files
+from cli.common.options import NetworkOptions
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
 from dia_analysis.gradients.magnitudes import BINS
+from dia_analysis.paper.gradient_pairs import Ratio
 from dia_models import Checkpoint, ModelSpec, create_model
-from dia_models.data import Preprocessing, evenly_spaced, open_data, suited
+from dia_models.data import Preprocessing, default_preprocessing, evenly_spaced, open_data
 from dia_models.factory import without_attention
 
 SE, LSTM = "digits-resnet56-se", "digits-resnet56-dia-lstm"
@@ -36,7 +39,8 @@ def test_gradients_of_fresh_networks_beside_a_checkpoint(tmp_path, capsys):
     assert f"  cifar_resnet20_dia_lstm (without skip connections, {over}): mean x " in out
     assert "\x1b" not in out + err
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    drawn = {f"fig13-{figure}.{kind}" for figure in ("distribution", "blocks") for kind in ("png", "pdf")}
+    figures = ("gradients", "fig13-distribution", "fig13-blocks")
+    drawn = {f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf")}
     arrays = {f"network{number}.nc" for number in range(1, 8)}
     assert names == drawn | arrays | {"gradients.json", "images.txt", "manifest.json"}
     document = json.loads((tmp_path / "out" / "gradients.json").read_text())
@@ -69,7 +73,7 @@ def test_gradients_are_those_of_the_library_on_the_same_images(tmp_path, capsys)
     lines = (tmp_path / "a" / "images.txt").read_text().split()
     order = [int(line.removeprefix("#")) for line in lines]
     assert sorted(order) == chosen
-    preprocessing = suited("digits", source.pixels[order])
+    preprocessing = default_preprocessing("digits", source.pixels[order])
     torch.manual_seed(5)
     network = create_model("cifar_resnet20_se", in_channels=1)
     batches = [(preprocessing(source.pixels[half]), source.labels[half]) for half in (order[:15], order[15:])]
@@ -103,7 +107,7 @@ def test_gradients_along_training(run, tmp_path, capsys):
     assert [(model["name"], model["epoch"]) for model in models] == [("tiny", 0), ("tiny", 2), ("tiny", 3)]
     assert len({model["stages"][0]["mean_abs"] for model in models}) == 3
     assert (tmp_path / "out" / "fig13-training.png").exists()
-    (final,) = candidates((), (), (), run_files([run], every_epoch=False))
+    (final,) = candidates(NetworkOptions(), run_files([run], every_epoch=False))
     assert (final.name, final.source) == ("tiny", str(run / "model.safetensors"))
 
 
@@ -136,11 +140,14 @@ def test_a_folder_of_classes(tmp_path, capsys):
 
 
 def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
-    assert [c.name for c in candidates(["a/net.safetensors", "b/other.safetensors"], [], [])] == ["net", "other"]
-    found = candidates(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], ["skip=false"])
+    assert [c.name for c in candidates(NetworkOptions(["a/net.safetensors", "b/other.safetensors"]))] == [
+        "net",
+        "other",
+    ]
+    found = candidates(NetworkOptions(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], ["skip=false"]))
     assert [c.name for c in found] == ["a/net", "b/net", "cifar_resnet20"]
     runs = [[Path("/a/run/epoch-0000.safetensors")], [Path("/b/run/epoch-0000.safetensors")]]
-    assert [c.name for c in candidates([], [], [], runs)] == ["a/run", "b/run"]
+    assert [c.name for c in candidates(NetworkOptions(), runs)] == ["a/run", "b/run"]
 
 
 def fake(values, name, skip=False):
@@ -156,7 +163,7 @@ def fake(values, name, skip=False):
             stages=tuple(stages),
             blocks=(),
             mode="training",
-            images=1,
+            num_images=1,
             batch_sizes=(1,),
             loss_name="cross-entropy",
             loss=1.0,
@@ -187,10 +194,10 @@ ONES = [(1.0, 1.0)] * 5
 )
 def test_the_papers_claim_is_judged_over_seeds(lstm, verdict, reason):
     networks = (*fake(ONES, "cifar_resnet56"), *fake(lstm, "cifar_resnet56_dia_lstm"))
-    found = finding(GradientResult(networks))
+    found = beside_plain(GradientResult(networks)).finding()
     assert found.verdict == verdict
     assert reason in found.reason
-    (pair,) = dia_lstm_beside_plain(GradientResult(networks))
+    (pair,) = beside_plain(GradientResult(networks)).pairs
     assert [ratio.median for ratio in pair.means] == pytest.approx(
         [np.median(stage) for stage in zip(*lstm, strict=True)]
     )
@@ -207,10 +214,10 @@ def test_a_ratios_interval_by_hand():
 
 def test_networks_with_skip_connections_or_other_seeds_are_no_pair():
     plain, lstm = fake(ONES, "cifar_resnet56", skip=True), fake(ONES, "cifar_resnet56_dia_lstm", skip=False)
-    found = finding(GradientResult((*plain, *lstm)))
+    found = beside_plain(GradientResult((*plain, *lstm))).finding()
     assert (found.verdict, found.reason[:35]) == ("inconclusive", "it takes a network with DIA-LSTM be")
     first, second = list(fake(ONES, "cifar_resnet56"))[:2], list(fake(ONES, "cifar_resnet56_dia_lstm"))[1:4]
-    (pair,) = dia_lstm_beside_plain(GradientResult((*first, *second)))
+    (pair,) = beside_plain(GradientResult((*first, *second))).pairs
     assert [network.weights_seed for network, _ in pair.seeds] == [1]
 
 
@@ -279,7 +286,8 @@ def test_cost_compares_each_network_with_its_backbone(tmp_path, capsys):
     assert lstm["latency_ratio_interval"][0] <= lstm["latency_ratio"] <= lstm["latency_ratio_interval"][1]
     assert (models[LSTM]["image_size"], lstm["image_size"]) == ([8, 8], [16, 16])
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"cost.json", "seconds.nc", "cost-ratios.png", "cost-ratios.pdf", "manifest.json"}
+    drawn = {f"{figure}.{kind}" for figure in ("cost", "cost-ratios") for kind in ("png", "pdf")}
+    assert names == drawn | {"cost.json", "seconds.nc", "manifest.json"}
 
 
 def test_cost_uses_a_backbone_that_is_given(tmp_path, capsys):
@@ -304,5 +312,6 @@ def test_the_backbone_of_a_network_keeps_its_own_options():
 
 def test_what_suits_a_data_set():
     pixels = torch.full((2, 8, 8, 3), 51, dtype=torch.uint8)
-    assert suited("cifar10", pixels).mean == (0.4914, 0.4822, 0.4465)
-    assert suited("digits", pixels) == Preprocessing(height=8, width=8, mean=(0.2,) * 3, std=(0.0039,) * 3)
+    assert default_preprocessing("cifar10", pixels).mean == (0.4914, 0.4822, 0.4465)
+    wanted = Preprocessing(height=8, width=8, mean=(0.2,) * 3, std=(0.0039,) * 3)
+    assert default_preprocessing("digits", pixels) == wanted

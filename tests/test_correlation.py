@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dia_analysis import AnalysisInputError, PearsonBetweenLayers, capture, correlate_layers, pearson
+from dia_analysis import AnalysisInputError, PearsonBetweenLayers, capture, measure_correlation, pearson
 from dia_models import create_model
 from dia_models.attention import attention_names
 
@@ -37,7 +37,7 @@ class Gates(nn.Module):
 
 
 def of_maps(maps, batch_size=3):
-    return correlate_layers(Gates(maps.shape[1]), maps.split(batch_size))
+    return measure_correlation(Gates(maps.shape[1]), maps.split(batch_size))
 
 
 def test_r_by_hand():
@@ -235,15 +235,15 @@ def test_one_image_is_enough():
 
 
 def test_no_images_is_an_error():
-    with pytest.raises(AnalysisInputError, match="no images to analyse"):
-        correlate_layers(Gates(2), [])
+    with pytest.raises(AnalysisInputError, match="no images to analyze"):
+        measure_correlation(Gates(2), [])
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet29_se", "cifar_resnet29_eca", "cifar_resnet29_dia_lstm"])
 def test_end_to_end_equals_a_numpy_loop_over_captured_maps(name):
     model = create_model(name).eval()
     images = torch.randn(6, 3, 16, 16)
-    result = correlate_layers(model, [(images[:4], None), (images[4:], None)])
+    result = measure_correlation(model, [(images[:4], None), (images[4:], None)])
     with capture(model) as records, torch.no_grad():
         model(images)
     values = list(records.values())
@@ -255,19 +255,19 @@ def test_end_to_end_equals_a_numpy_loop_over_captured_maps(name):
         assert stage.std_r == pytest.approx(expected.std(), abs=1e-6)
         np.testing.assert_allclose(stage.matrix[np.triu_indices(3, 1)], expected.mean(0), atol=1e-6)
     assert result.mean_r == pytest.approx(np.mean([s.mean_r for s in result.stages]), abs=1e-9)
-    assert result.images == 6
+    assert result.num_images == 6
 
 
 @pytest.mark.parametrize("name", attention_names())
 def test_the_maps_of_every_attention_module_are_found(name):
-    stages = correlate_layers(create_model(f"cifar_resnet20_{name}"), [torch.randn(2, 3, 16, 16)]).stages
+    stages = measure_correlation(create_model(f"cifar_resnet20_{name}"), [torch.randn(2, 3, 16, 16)]).stages
     kinds = {"cbam": ["channel"] * 3 + ["spatial"] * 3, "sge": ["spatial"] * 3}.get(name.removeprefix("dia_"))
     assert [stage.kind for stage in stages] == (kinds or ["channel"] * 3)
     assert [len(stage.layers) for stage in stages] == [2] * len(stages)
 
 
 def test_a_shared_modules_calls_are_its_layers():
-    result = correlate_layers(create_model("cifar_resnet29_dia_eca"), [torch.randn(2, 3, 16, 16)])
+    result = measure_correlation(create_model("cifar_resnet29_dia_eca"), [torch.randn(2, 3, 16, 16)])
     assert [stage.layers for stage in result.stages][1] == tuple(("stages.1.attention.gate", c) for c in range(3))
 
 
@@ -276,7 +276,7 @@ def test_the_network_is_left_as_it_was():
     model.stages[0].eval()
     modes = [m.training for m in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    correlate_layers(model, [torch.randn(2, 3, 16, 16)])
+    measure_correlation(model, [torch.randn(2, 3, 16, 16)])
     assert [m.training for m in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
@@ -284,13 +284,13 @@ def test_the_network_is_left_as_it_was():
 
 def test_other_points_can_be_named():
     model = create_model("cifar_resnet20_dia_lstm")
-    result = correlate_layers(model, [torch.randn(2, 3, 16, 16)], points="*.cell_state")
+    result = measure_correlation(model, [torch.randn(2, 3, 16, 16)], points="*.cell_state")
     assert result.stages[0].layers[0] == ("stages.0.attention.cells.0.cell_state", 0)
 
 
 def test_features_are_no_attention_maps():
     with pytest.raises(AnalysisInputError, match=r"stem.2 gives \(2, 16, 16, 16\), which is no attention map"):
-        correlate_layers(create_model("cifar_resnet20_se"), [torch.randn(2, 3, 16, 16)], points="stem.2")
+        measure_correlation(create_model("cifar_resnet20_se"), [torch.randn(2, 3, 16, 16)], points="stem.2")
 
 
 def test_the_json_document_has_the_fields_of_its_schema():
@@ -314,7 +314,7 @@ def test_a_saved_result_is_complete_labelled_and_never_overwritten_unasked(tmp_p
         np.testing.assert_allclose(arrays["examples"], maps)
     assert json.loads((folder / "correlation.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["files"].keys() == {"correlation.json", "stage1.nc"}
+    assert manifest["files"].keys() == {*("correlation.json", "stage1.nc", "correlation.png", "correlation.pdf")}
     with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
     result.save(folder, overwrite=True)

@@ -16,7 +16,8 @@ import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.checkpoints.warm_start import start_from
 from dia_models.data import Preprocessing
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -105,11 +106,9 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_faster_rcnn_trains_its_unfixed_parts_only(folder, tmp_path, precision):
-    before = fit(config(folder, "fasterrcnn_resnet18_fpn_se", from_scratch=False, epochs=1, learning_rate=1e-9,
-                        weight_decay=0.0, precision=precision), tmp_path / "a", CPU)  # fmt: skip
-    after = fit(config(folder, "fasterrcnn_resnet18_fpn_se", from_scratch=False, epochs=1, precision=precision),
-                tmp_path / "b", CPU)  # fmt: skip
-    one, other = weights(before.directory), weights(after.directory)
+    plan = config(folder, "fasterrcnn_resnet18_fpn_se", from_scratch=False, epochs=1, precision=precision)
+    fit(plan.model_copy(update={"keep_every": 1}), tmp_path / "run", CPU)
+    one, other = (Checkpoint.read(path).weights for path in sorted((tmp_path / "run").glob("epoch-000?.safetensors")))
     changed = {name for name in one if not torch.allclose(one[name], other[name], atol=1e-6)}
     fixed = ("backbone.body.conv1", "backbone.body.bn1", "backbone.body.layer1")
     assert changed
@@ -190,11 +189,11 @@ def test_a_detector_starts_from_its_classifier_as_that_saw_images(folder, tmp_pa
     body, transform = detector.backbone.body, detector.transform
     with torch.no_grad():
         theirs = classifier.layer1(classifier.maxpool(classifier.relu(classifier.bn1(classifier.conv1(seen(pixels))))))
-        normalised = transform.normalize(pixels[0].permute(2, 0, 1) / 255)[None]
-        ours = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(normalised)))))
+        normalized = transform.normalize(pixels[0].permute(2, 0, 1) / 255)[None]
+        ours = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(normalized)))))
         inner = (..., slice(6, -6), slice(6, -6))  # at the border both see zeros, which are different colours
         torch.testing.assert_close(ours[inner][..., 0, 0], theirs[inner][..., 0, 0], rtol=1e-2, atol=1e-2)
-        stem = body.bn1(body.conv1(normalised)), classifier.bn1(classifier.conv1(seen(pixels)))
+        stem = body.bn1(body.conv1(normalized)), classifier.bn1(classifier.conv1(seen(pixels)))
     torch.testing.assert_close(stem[0][..., 2:-2, 2:-2], stem[1][..., 2:-2, 2:-2], rtol=1e-4, atol=1e-4)
 
 
@@ -236,7 +235,7 @@ def test_eval_prints_and_writes_what_the_run_found(done, folder, tmp_path, capsy
     assert "3 images" in printed
     assert "AP_L –" in printed
     assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--data", "digit-scenes"]) == 1
-    assert "has other classes than run was trained on: 0, 1, 2, 3, 4, ... instead of blue, red" in (
+    assert "has other classes than run was trained on: 0, 1, 2, 3, 4, … instead of blue, red" in (
         capsys.readouterr().err
     )
     assert cli.common.main.run(cli.train.app, ["eval", "--ckpt", ckpt, "--ckpt", "digits-resnet56-se"]) == 1

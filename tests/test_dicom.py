@@ -21,7 +21,7 @@ from xray_data import chest_xray, network
 
 from dia_models import ModelInputError
 from dia_models.data import open_data, open_files
-from dia_models.data.colour import colourfulness
+from dia_models.data.chest_xray import colorfulness
 from dia_models.data.decode import UnreadableImageError, image_size, read_image
 
 ROWS = np.array([[0, 100, 200], [50, 150, 250]], dtype=np.uint8)
@@ -313,7 +313,7 @@ def test_what_cannot_be_read_says_why(tmp_path):
     assert reason(dicom(path, FIVE, WindowCenter="1e400", WindowWidth=5)) == "its window is not a finite number"
     why = reason(dicom(path, FIVE, RescaleSlope="1e400", RescaleIntercept=0))
     assert why == "its rescale slope or intercept is not a finite number"
-    assert "colours of uint16 and shape (2, 2, 3)" in reason(dicom(path, np.zeros((2, 2, 3), np.uint16), "RGB"))
+    assert "colors of uint16 and shape (2, 2, 3)" in reason(dicom(path, np.zeros((2, 2, 3), np.uint16), "RGB"))
     path.write_bytes(path.read_bytes()[:100])
     assert "letters DICM are missing" in reason(path)
 
@@ -387,7 +387,7 @@ def test_how_coloured_a_picture_is_by_hand():
     grey_picture = np.full((2, 2, 3), 77, dtype=np.uint8)
     coloured = grey_picture.copy()
     coloured[0, 0] = 10, 30, 50
-    assert colourfulness(np.stack([grey_picture, coloured])).tolist() == [0, 40 / 4]
+    assert colorfulness(np.stack([grey_picture, coloured])).tolist() == [0, 40 / 4]
 
 
 def test_a_photograph_for_an_x_ray_network_is_warned_of_with_the_reason(tmp_path, capsys):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dia_models.generation.diffusion import denoise, log_alpha, noised, sampling_times, sigma
+from dia_models.generation.diffusion import add_noise, denoise, log_alpha, sampling_times, sigma
 
 pytestmark = pytest.mark.numeric
 
@@ -22,7 +22,7 @@ def test_the_schedule_is_the_integral_of_beta():
 def test_noised_images_by_hand():
     times = torch.tensor([0.0, 1.0])
     images, noise = torch.ones(2, 1, 1, 1), 3 * torch.ones(2, 1, 1, 1)
-    first, last = noised(images, noise, times).flatten().tolist()
+    first, last = add_noise(images, noise, times).flatten().tolist()
     assert first == 1
     assert last == pytest.approx(0.00657 + 3 * (1 - 0.00657**2) ** 0.5, abs=1e-4)
 

@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import Callback
 import cli.common.main
 import cli.train
 from dia_models import Checkpoint
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.module import NotFiniteError
 from dia_models.training.recipe import load_recipe
 

@@ -1,5 +1,6 @@
 """The commands and the code of the README and of docs/ run as they stand."""
 
+import json
 import os
 import re
 import shlex
@@ -45,6 +46,13 @@ def small_chest_xray(tmp_path_factory):
     return chest_xray(tmp_path_factory.mktemp("data"), train=40, test=12, size=32)
 
 
+@pytest.fixture
+def _small_forests(monkeypatch):
+    """A tenth of the trees: that commands run is asked here, not what they find."""
+    for name, trees in (("TREES", 10), ("HALF_TREES", 2), ("FOLD_TREES", 2)):
+        monkeypatch.setattr(f"dia_analysis.importance.layer_forests.{name}", trees)
+
+
 def run_inside(arguments, capsys):
     """Run a command in this process: starting one for each would take most of the time."""
     program, *rest = arguments
@@ -54,6 +62,7 @@ def run_inside(arguments, capsys):
     return code, capsys.readouterr()
 
 
+@pytest.mark.usefixtures("_small_forests")
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request, monkeypatch, capsys):
     (folder / page).mkdir(exist_ok=True)
@@ -75,18 +84,54 @@ def test_the_installed_commands_start():
         assert done.stdout.startswith("dia-analysis ")
 
 
+# Forks a process for each page, since its code may register modules, from one that has imported the packages; each
+# piece of code by itself.
+RUN_PAGES = """
+import json, os, sys, traceback, warnings
+warnings.simplefilter("error")
+import dia_analysis.correlation.measure, dia_analysis.importance.measure, dia_models.runs.training_run
+import figures, matplotlib.pyplot, numba, xarray
+for line in sys.stdin:
+    pieces, stdout, stderr = json.loads(line)
+    if (pid := os.fork()) == 0:
+        code = 1
+        try:
+            sys.stdout, sys.stderr = open(stdout, "w"), open(stderr, "w")
+            for piece in pieces:
+                exec(piece, {})
+                print("#")
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    sys.__stdout__.write(f"{os.waitpid(pid, 0)[1]}\\n")
+    sys.__stdout__.flush()
+"""
+
+
+@pytest.fixture(scope="module")
+def run_page(folder):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", RUN_PAGES], cwd=folder, env=environment, **pipes) as process:
+
+        def run(*job):
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            return process.stdout.readline()
+
+        yield run
+
+
 @pytest.mark.parametrize("page", dict.fromkeys(page for page, _ in CODE))
-def test_code_runs(page, folder):
-    """Each page's code in a process of its own, since it may register modules; each piece by itself."""
+def test_code_runs(page, run_page, tmp_path):
     pieces = [code for name, code in CODE if name == page]
-    script = (
-        "import sys, warnings; warnings.simplefilter('error')\nfor code in sys.argv[1:]: exec(code, {}); print('#')"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", script, *pieces]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    printed = done.stdout.split("#\n")
+    status = run_page(pieces, str(tmp_path / "stdout"), str(tmp_path / "stderr"))
+    assert status == "0\n", (tmp_path / "stderr").read_text()
+    printed = (tmp_path / "stdout").read_text().split("#\n")
     assert len(printed) == len(pieces) + 1
     assert all(printed[:-1])
 

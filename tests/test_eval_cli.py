@@ -11,14 +11,15 @@ from sklearn.metrics import roc_auc_score
 from test_cli import SE, analyze, failure, train
 from xray_data import chest_xray, network
 
+from dia_analysis.paper.table_xi import TABLE_XI
 from dia_analysis.statistics.binary_metrics import best_threshold, diagnose
 from dia_models import Checkpoint, save_checkpoint
-from dia_models.classification.evaluation import Predictions, held_out
-from dia_models.classification.training import divided
+from dia_models.classification.evaluation import Predictions, validation_images
 from dia_models.data import hold_out, open_data
-from dia_models.data.chest_xray import TABLE_XI, patient
-from dia_models.runs.run import RunConfig, fit
-from dia_models.training.read_images import read_classes
+from dia_models.data.chest_xray import patient
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
+from dia_models.training.read_images import read_classes, split_validation
 from dia_models.training.recipe import load_recipe
 
 
@@ -80,8 +81,8 @@ def test_the_validation_images_are_those_of_the_run(tmp_path, data):
     )
     fit(config, tmp_path / "run", torch.device("cpu"), data_dir=data)
     info = Checkpoint.read(tmp_path / "run" / "model.safetensors").info
-    held = held_out(info, lambda: open_data("chest-xray", "train", data).load((16, 16), 1))
-    own = divided(config, read_classes("chest-xray", 16, 1, data_dir=data)[0])[1]
+    held = validation_images(info, lambda: open_data("chest-xray", "train", data).load((16, 16), 1))
+    own = split_validation(config, read_classes("chest-xray", 16, 1, data_dir=data)[0])[1]
     assert held.names == own.names
     assert torch.equal(held.pixels, own.pixels)
     assert 0 < len(held) < 24
@@ -221,7 +222,7 @@ def test_two_classes_without_patients_count_every_image(tmp_path, data, capsys):
     assert train("eval", "--ckpt", ckpt, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["patients"], document["images"]) == (16, 16)
-    assert document["grouping"].startswith("patients are not known")
+    assert document["grouping"].startswith("no patient IDs")
     assert document["patients_in_training"] is None
     assert document["chosen_threshold"]["source"].startswith("the highest balanced accuracy on the 6 validation images")
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from test_correlation import of_maps
 
 import figures
-from dia_analysis import GradientResult, Subject, correlate_layers, measure_cost, network_gradients
+from dia_analysis import GradientResult, Subject, measure_correlation, measure_cost, network_gradients
+from dia_analysis.results.style import save_figure
 from dia_models import create_model
 
 
@@ -95,7 +96,7 @@ def test_the_scatter_writes_no_r_of_maps_that_differ_by_rounding_alone():
 
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
-        figures.save_figure(figures.scatter(correlated_once()), tmp_path / name)
+        save_figure(figures.scatter(correlated_once()), tmp_path / name)
     for suffix in (".png", ".pdf"):
         content = [(tmp_path / name).with_suffix(suffix).read_bytes() for name in ("a", "b")]
         assert content[0] == content[1]
@@ -109,15 +110,16 @@ def correlated_once():
 
 def test_results_draw_themselves():
     result = correlated()
-    ax = result.plot(Figure().subplots())
-    assert ax.get_xlabel() == "Pearson r between two layers"
-    ax = result.stages[0].plot(Figure().subplots())
-    np.testing.assert_allclose(ax.get_images()[0].get_array(), result.stages[0].matrix)
+    *axes, bar = result.figure().axes
+    for ax, stage in zip(axes, result.stages, strict=True):
+        np.testing.assert_allclose(ax.get_images()[0].get_array(), stage.matrix)
+        assert ax.get_title() == f"Stage {stage.stage}\nmean r = {stage.mean_r:.2f}"
+    assert bar.get_ylabel() == "Pearson r"
 
 
 def test_the_anatomy_has_a_box_per_block_and_per_module_that_ran():
     models = {"individual": "cifar_resnet20_se", "shared": "cifar_resnet56_dia_se"}
-    results = {k: correlate_layers(create_model(name), [torch.randn(1, 3, 8, 8)]) for k, name in models.items()}
+    results = {k: measure_correlation(create_model(name), [torch.randn(1, 3, 8, 8)]) for k, name in models.items()}
     individual, shared = figures.attention_anatomy(results).axes
     assert (individual.get_title(loc="left"), len(individual.patches)) == ("individual", 3 * (2 + 2))
     assert (shared.get_title(loc="left"), len(shared.patches)) == ("shared", 3 * (3 + 1))  # layers 1, 2, …, 6
@@ -152,7 +154,7 @@ def test_gradient_distributions_show_every_network_at_every_stage():
 
 def test_log_axes_are_labelled_with_powers_of_ten(tmp_path):
     figure = figures.gradient_distributions(gradient_result())
-    figures.save_figure(figure, tmp_path / "figure")  # which makes the labels
+    save_figure(figure, tmp_path / "figure")  # which makes the labels
     texts = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
     assert "10⁻³" in texts
     assert all(re.fullmatch("10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", text) for text in texts)
@@ -205,13 +207,19 @@ def test_gradients_along_training_have_a_panel_per_stage():
 
 def test_gradient_results_draw_themselves():
     result = gradient_result(names=("plain",))
-    ax = result.plot(Figure().subplots())
-    assert ax.get_yscale() == "log"
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), [s.magnitudes.mean for s in result.networks[0].stages])
-    ax = result.networks[0].stages[0].plot(Figure().subplots())
-    (drawn,) = ax.patches
-    data = drawn.get_data()
-    assert float((data.values * np.diff(np.log10(data.edges))).sum()) == pytest.approx(1.0)
+    figure = result.figure()
+    for ax, stage in zip(figure.axes, result.networks[0].stages, strict=True):
+        counts, edges = stage.magnitudes.binned(10)
+        data = ax.patches[-1].get_data()
+        np.testing.assert_allclose(data.values, counts / counts.max())
+        np.testing.assert_allclose(np.log10(data.edges), edges)
+        assert (ax.get_xscale(), ax.get_title()) == ("log", f"Stage {stage.stage}")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain"]
+    frame = result.to_dataframe()
+    assert frame[frame["block"] == 0]["mean_abs"].tolist() == [
+        stage.magnitudes.mean for stage in result.networks[0].stages
+    ]
+    assert len(repr(result.networks[0])) < 800
 
 
 def test_cost_ratios_show_time_flops_and_parameters():

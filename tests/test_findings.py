@@ -14,7 +14,7 @@ from dia_analysis import (
     GradCAMResult,
     NetworkCost,
     Provenance,
-    RandomisationResult,
+    RandomizationResult,
     RoadResult,
     StageGini,
     TrustChecks,
@@ -310,9 +310,9 @@ def test_maps_are_compared_where_both_say_something():
 def checked(name, scores):
     """Maps that depend on the weights; `scores` are the combined ROAD scores."""
     rho = np.zeros((2, 1, len(scores)))
-    randomisation = RandomisationResult(("m",), (1.0,), rho, rho, None, 0)
+    randomization = RandomizationResult(("m",), (1.0,), rho, rho, None, 0)
     morf, lerf = np.zeros((len(scores), 2)), np.repeat(2 * np.array(scores)[:, None], 2, axis=1)
-    return TrustChecks(name, randomisation, RoadResult(morf, lerf, lerf[None], 0))
+    return TrustChecks(name, randomization, RoadResult(morf, lerf, lerf[None], 0))
 
 
 def test_only_maps_that_pass_are_said_to_pass():

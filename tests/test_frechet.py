@@ -11,8 +11,7 @@ from scipy import linalg
 from dia_models import ModelInputError, load
 from dia_models.data import open_data
 from dia_models.generation.features import INCEPTION_FILE, feature_network
-from dia_models.generation.frechet import Moments, frechet_distance, moments
-from dia_models.generation.image_score import score_images
+from dia_models.generation.frechet import Moments, frechet_distance, moments, score_images
 
 pytestmark = pytest.mark.numeric
 
@@ -112,7 +111,7 @@ def test_inception_without_its_package_or_weights(monkeypatch, tmp_path):
 
 def test_inception_sees_three_channels_of_bytes(monkeypatch, tmp_path):
     """With a stand-in for the network, whose weights have to be downloaded."""
-    from dia_models.generation.sampling import features
+    from dia_models.generation import features
 
     class StandIn(torch.nn.Module):
         def __init__(self, name, layers, feature_extractor_weights_path):
@@ -127,7 +126,7 @@ def test_inception_sees_three_channels_of_bytes(monkeypatch, tmp_path):
     module.FeatureExtractorInceptionV3 = StandIn
     monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(features, "_checked", lambda path: "0" * 64)
+    monkeypatch.setattr(features, "_verify_sha256", lambda path: "0" * 64)
     pixels = torch.randint(0, 256, (4, 8, 8, 1), dtype=torch.uint8)
     seen = feature_network("inception")([pixels], CPU)
     assert seen.shape == (4, 3)

@@ -14,8 +14,10 @@ from dia_models.data import open_data
 from dia_models.generation.diffusion import log_alpha, sigma
 from dia_models.generation.sampling import NotFiniteImagesError, generate, grid, to_pixels
 from dia_models.generation.training import NoisePrediction, NoisyBatches, noise_errors
-from dia_models.runs.run import RunConfig, RunResult, fit
-from dia_models.training.module import Batches
+from dia_models.runs.result import RunResult
+from dia_models.runs.run import fit
+from dia_models.training.batches import Batches
+from dia_models.training.config import RunConfig
 from dia_models.training.recipe import load_recipe
 
 pytestmark = pytest.mark.numeric

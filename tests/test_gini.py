@@ -7,7 +7,6 @@ import pytest
 import torch
 import xarray as xr
 from jaxtyping import TypeCheckError
-from matplotlib.figure import Figure
 from scipy.stats import t as student
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import r2_score
@@ -15,13 +14,14 @@ from test_correlation import Gates
 
 import dia_models
 import figures
-from dia_analysis import AnalysisInputError, GiniCollector, StageMaps, gini_importance
+from dia_analysis import AnalysisInputError, GiniCollector, StageMaps, measure_importance
 from dia_analysis.importance.halves import interval, split, standard_error
 from dia_analysis.importance.layer_forests import Fold, Forests, halved, measure, r_squared
 from dia_analysis.importance.rows import centred, deviations, raw, vectors
 from dia_analysis.importance.sample import ImageSample
 from dia_analysis.importance.scores import beyond_two_nearest, if_flat
 from dia_analysis.probes.stream import stream_stages
+from dia_analysis.results.style import COLORS
 from dia_models import create_model
 from dia_models.data import evenly_spaced, open_data
 
@@ -40,7 +40,7 @@ def planted():
 
 
 def of_maps(maps, batch_size=16, **options):
-    return gini_importance(Gates(maps.shape[1]), maps.split(batch_size), **options)
+    return measure_importance(Gates(maps.shape[1]), maps.split(batch_size), **options)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_network_that_only_recognises_the_channel_is_said_to_have_no_rule():
         centred_rows.summary()
     )
     assert raw_rows.stages[0].r2().min() > 0.99
-    assert "100% of the variance lies between the channels' means, so these forests mostly recognise the channel" in (
+    assert "100% of the variance lies between the channels' means, so these forests mostly recognize the channel" in (
         raw_rows.summary()
     )
 
@@ -357,7 +357,7 @@ def test_images_with_values_that_are_not_finite_are_left_out_and_counted(bad):
     broken[21] = bad
     result = of_maps(broken)
     stage = result.stages[0]
-    assert (result.images, stage.images, stage.left_out, stage.rows) == (22, 20, 2, 240)
+    assert (result.num_images, stage.num_images, stage.left_out, stage.rows) == (22, 20, 2, 240)
     assert np.isfinite(stage.importance()[1, :2]).all()
     assert "left out for values that are not finite: 2 images" in result.summary()
     nothing = of_maps(torch.full((3, 2, 4), bad))
@@ -390,12 +390,12 @@ def test_one_layer_two_layers_three_layers_and_one_image_are_said():
 def test_unknown_rows_are_an_error():
     """Checks of types, which these tests run with, say so too."""
     with pytest.raises((AnalysisInputError, TypeCheckError), match="rows"):
-        gini_importance(Gates(2), [], rows="pairs")
+        measure_importance(Gates(2), [], rows="pairs")
 
 
 def test_no_images_is_an_error():
-    with pytest.raises(AnalysisInputError, match="no images to analyse"):
-        gini_importance(Gates(2), [])
+    with pytest.raises(AnalysisInputError, match="no images to analyze"):
+        measure_importance(Gates(2), [])
 
 
 def test_a_sample_is_bounded_fair_and_merges():
@@ -424,7 +424,7 @@ def test_end_to_end_on_a_network_and_it_is_left_as_it_was():
     modes = [m.training for m in model.modules()]
     steps = []
     images = torch.randn(6, 3, 8, 8)
-    result = gini_importance(model, [(images[:4], None), (images[4:], None)], progress=lambda *s: steps.append(s))
+    result = measure_importance(model, [(images[:4], None), (images[4:], None)], progress=lambda *s: steps.append(s))
     assert [stage.layers[2] for stage in result.stages] == [(f"stages.{i}.attention.gate", 2) for i in range(3)]
     assert [(stage.elements, stage.rows) for stage in result.stages] == [(64, 384), (64, 384), (64, 384)]
     assert steps == [(k, 6) for k in range(1, 7)]
@@ -484,7 +484,7 @@ def test_the_structure_has_an_arc_as_wide_as_each_source_is_important(found):
     importance = stage.importance()
     assert arcs[2, 5].get_linewidth() == pytest.approx(3 * importance[3, 1])
     assert arcs[2, 5].get_linewidth() > 2
-    assert arcs[2, 5].get_color() == figures.COLOURS[0]
+    assert arcs[2, 5].get_color() == COLORS[0]
     assert arcs[1, 2].get_color() == "0.75"
     assert len(arcs) == (importance > 0).sum()
     assert len(ax.patches) == len(stage.layers) - 1
@@ -493,7 +493,16 @@ def test_the_structure_has_an_arc_as_wide_as_each_source_is_important(found):
 
 
 def test_results_draw_themselves(found):
-    ax = found.stages[0].plot(Figure().subplots())
-    np.testing.assert_allclose(ax.get_images()[0].get_array().filled(np.nan), found.stages[0].importance())
-    ax = found.plot(Figure().subplots())
-    assert ax.patches[0].get_height() == pytest.approx(found.stages[0].beyond_two_nearest())
+    axes = found.figure().axes
+    drawn = [stage for stage in found.stages if stage.numbers is not None]
+    for ax, stage in zip(axes, drawn, strict=False):
+        np.testing.assert_allclose(ax.get_images()[0].get_array().filled(np.nan), stage.importance())
+    assert axes[len(drawn)].get_ylabel() == "Gini importance"
+    frame = found.to_dataframe()
+    for stage, rows in zip(drawn, (frame[frame["stage"] == stage.stage] for stage in drawn), strict=True):
+        wide = rows.pivot(index="target", columns="source", values="importance")
+        names = [f"{module}#{call}" for module, call in stage.layers]
+        wide = wide.reindex(index=names[1:], columns=names[:-1])
+        np.testing.assert_allclose(wide.to_numpy(), stage.importance())
+    assert len(repr(found)) < 400
+    assert len(repr(found.stages[0])) < 600

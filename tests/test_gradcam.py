@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from dia_analysis import AnalysisInputError, gradcam, method_names, stream_gradcam
-from dia_analysis.explain.results import labelled, side_by_side, summarise
+from dia_analysis.explain.overlay import overlay
+from dia_analysis.explain.results import side_by_side, stack_arrays, summarize
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric
@@ -59,7 +61,7 @@ def test_a_map_by_hand():
 
 def test_scores_by_hand():
     """The means are (2.5, -2.5), so the logits are (-2.5, 5)."""
-    result = gradcam(Tiny(), SQUARE, target="first", classes=("first", "second"))
+    result = gradcam(Tiny(), SQUARE, target="first", class_names=("first", "second"))
     chance = 1 / (1 + np.exp(-7.5))
     assert (result.predicted[0], result.target[0]) == (1, 0)
     assert result.score[0] == pytest.approx(chance)
@@ -86,7 +88,7 @@ def test_a_single_logit_is_a_head_of_two_classes(weight, predicted):
     assert one.target_score[0] == pytest.approx(1 / (1 + np.exp(-5 * weight)), rel=1e-4)
     assert zero.target_score[0] == pytest.approx(1 / (1 + np.exp(5 * weight)), rel=1e-4)
     assert one.score[0] == pytest.approx(1 / (1 + np.exp(-5)))
-    assert gradcam(model, SQUARE, classes=("ill",)).classes == ("not ill", "ill")
+    assert gradcam(model, SQUARE, class_names=("ill",)).class_names == ("not ill", "ill")
 
 
 def test_an_output_of_one_number_per_image_is_a_single_logit():
@@ -294,7 +296,7 @@ def test_batches_give_what_one_batch_gives():
     whole = gradcam(model, images)
     parts = gradcam(model, [(images[:2], "labels"), (images[2:], "labels")])
     np.testing.assert_allclose(parts.layer_maps, whole.layer_maps, atol=1e-6)
-    assert parts.images == ("#0", "#1", "#2", "#3", "#4")
+    assert parts.image_names == ("#0", "#1", "#2", "#3", "#4")
     chosen = gradcam(model, images.split(2), target=[1, 2, 3, 4, 5])
     assert chosen.target.tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(chosen.maps[3], gradcam(model, images[3:4], target=4).maps[0], atol=1e-6)
@@ -309,11 +311,11 @@ def test_streaming_keeps_nothing_and_hands_the_network_back_in_between():
     model = create_model("cifar_resnet20_se").train()
     batches = (torch.randn(2, 3, 16, 16) for _ in range(3))
     names = []
-    for part in stream_gradcam(model, batches, name="net"):
+    for part in stream_gradcam(model, batches, model_name="net"):
         assert model.training
         assert not any(m._forward_hooks for m in model.modules())
         assert part.maps.shape == (2, 16, 16)
-        names += part.images
+        names += part.image_names
     assert names == ["#0", "#1", "#2", "#3", "#4", "#5"]
 
 
@@ -321,19 +323,19 @@ def test_streaming_keeps_nothing_and_hands_the_network_back_in_between():
     ("options", "message"),
     [
         (
-            {"target": "dgo", "classes": ("cat", "dog")},
+            {"target": "dgo", "class_names": ("cat", "dog")},
             "'dgo' is no class; did you mean 'dog'. accepted: cat, dog, or 0 to 1",
         ),
         ({"target": 2}, "2 is no class; accepted: 0, 1, or 0 to 1"),
         ({"target": -1}, "-1 is no class"),
         ({"target": [0, 1]}, "2 targets for 1 images; give one each"),
         ({"target": []}, "0 targets for more images"),
-        ({"classes": ("a", "b", "c")}, "3 class names for a network of 2 classes"),
+        ({"class_names": ("a", "b", "c")}, "3 class names for a network of 2 classes"),
         ({"layer": "cnv"}, "no module is named 'cnv'; did you mean 'conv'. Its modules: conv, head"),
         ({"layer": "head"}, r"head gives a tensor \(1, 2\), which is no feature map"),
         ({"layer": "conv", "call": 1}, "there is no call 1 of conv: it runs once, as call 0"),
         ({"method": "gradcamm"}, r"unknown method 'gradcamm'; accepted: gradcam, gradcam\+\+"),
-        ({"names": ["a", "b"]}, "2 names for 1 images"),
+        ({"image_names": ["a", "b"]}, "2 names for 1 images"),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(options, message):
@@ -343,7 +345,7 @@ def test_what_cannot_be_is_one_clear_error(options, message):
 
 def test_a_class_can_be_given_by_name_or_number_and_names_come_first():
     for target, expected in (("1", 0), (1, 1), ("0", 1), (np.int64(1), 1), (torch.tensor([1]), 1)):
-        assert gradcam(Tiny(), SQUARE, target=target, classes=("1", "0")).target.tolist() == [expected]
+        assert gradcam(Tiny(), SQUARE, target=target, class_names=("1", "0")).target.tolist() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -519,7 +521,13 @@ def test_outputs_without_logits_are_one_clear_line(answer, given):
 def two_results():
     images = torch.randn(3, 3, 16, 16)
     return [
-        gradcam(create_model(f"cifar_resnet20_{a}"), images, name=a, classes=list("abcdefghij"), names=["x", "y", "z"])
+        gradcam(
+            create_model(f"cifar_resnet20_{a}"),
+            images,
+            model_name=a,
+            class_names=list("abcdefghij"),
+            image_names=["x", "y", "z"],
+        )
         for a in ("se", "eca")
     ]
 
@@ -543,18 +551,18 @@ def test_the_json_document_has_the_fields_of_its_schema():
 
 def test_labelled_arrays_hold_the_raw_maps():
     results = two_results()
-    arrays = labelled(results)
+    arrays = stack_arrays(results)
     assert arrays["maps"].dims == ("image", "model", "height", "width")
     assert arrays["maps"].shape == (3, 2, 16, 16)
     np.testing.assert_allclose(arrays["maps"].sel(model="eca"), results[1].maps)
     np.testing.assert_allclose(arrays["layer_maps"].sel(model="se", image="y"), results[0].layer_maps[1])
-    assert arrays["target"].sel(model="se", image="z") == results[0].classes[results[0].target[2]]
+    assert arrays["target"].sel(model="se", image="z") == results[0].class_names[results[0].target[2]]
 
 
 def test_networks_with_maps_of_different_sizes_fit_together():
-    small = gradcam(create_model("cifar_resnet20_se"), torch.randn(2, 3, 16, 16), name="small")
-    large = gradcam(create_model("cifar_resnet20_se"), torch.randn(2, 3, 32, 32), name="large")
-    arrays = labelled([small, large])
+    small = gradcam(create_model("cifar_resnet20_se"), torch.randn(2, 3, 16, 16), model_name="small")
+    large = gradcam(create_model("cifar_resnet20_se"), torch.randn(2, 3, 32, 32), model_name="large")
+    arrays = stack_arrays([small, large])
     assert arrays["maps"].shape == (2, 2, 32, 32)
     assert arrays["layer_maps"].shape == (2, 2, 8, 8)
     assert np.isnan(arrays["layer_maps"].sel(model="small")[:, 4:]).all()
@@ -567,29 +575,46 @@ def test_a_saved_result_is_complete_and_never_overwritten_unasked(tmp_path):
     with xr.open_dataset(folder / "maps.nc") as arrays:
         np.testing.assert_allclose(arrays["maps"][:, 0], result.maps)
     assert json.loads((folder / "gradcam.json").read_text())["schema"] == "dia.gradcam/1"
-    assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {"gradcam.json", "maps.nc"}
+    assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {
+        *("gradcam.json", "maps.nc", "gradcam.png", "gradcam.pdf")
+    }
     with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
 
 
-def test_a_result_draws_one_of_its_maps():
+def test_a_result_draws_its_maps_over_the_images():
     result = two_results()[0]
-    ax = result.plot(Figure().subplots(), image=1)
-    np.testing.assert_allclose(ax.get_images()[0].get_array(), result.maps[1])
-    assert ax.get_title().startswith(f"y: {result.classes[result.target[1]]} {result.target_score[1]:.2f}")
+    one = result.take([1])
+    ax = one.plot(Figure().subplots())
+    drawn = ax.get_images()[0].get_array()
+    np.testing.assert_array_equal(drawn, overlay(result.pictures[1], result.layer_maps[1], float(one.cam_max[0])))
+    assert ax.get_title().startswith(f"y: {result.class_names[result.target[1]]} {result.target_score[1]:.2f}")
+    alone = replace(one, pictures=()).plot(Figure().subplots())
+    np.testing.assert_allclose(alone.get_images()[0].get_array(), result.maps[1])
+    place, beside = Figure().subplots(1, 2)
+    inside = [ax.get_position() for ax in result.take([0, 2]).plot(place)]  # several panels stand in the place of one
+    assert len(inside) == 2
+    assert place.get_position().x0 <= inside[0].x0 < inside[1].x1 < beside.get_position().x0
+
+
+def test_the_picture_under_a_map_is_the_image_from_its_darkest_to_its_brightest_value():
+    image = torch.linspace(-2, 3, 64).reshape(1, 1, 8, 8)
+    (picture,) = gradcam(Tiny(), image).pictures
+    np.testing.assert_array_equal(picture[..., 1], np.rint(255 * np.linspace(0, 1, 64)).reshape(8, 8))
+    assert len(gradcam(Tiny(), image.repeat(12, 1, 1, 1)).pictures) == 8  # of the first images only
 
 
 def test_coarse_maps_and_long_tables_are_said():
     result = gradcam(Tiny(), SQUARE.repeat(25, 1, 1, 1))
     assert "the maps have 2x2 positions, too few to show where things are" in result.summary()
-    assert "... and 5 more images." in summarise([result])
+    assert "... and 5 more images." in summarize([result])
     assert "<pre>image" in result._repr_html_()
 
 
 def test_labels_stand_beside_predictions_and_wrong_ones_are_marked():
-    result = gradcam(Tiny(), SQUARE.repeat(3, 1, 1, 1), names=("a", "b", "c"))
-    right, wrong = (result.classes[number] for number in (result.predicted[0], 1 - result.predicted[0]))
-    head, *rows = summarise([result], (right, wrong, None)).splitlines()
+    result = gradcam(Tiny(), SQUARE.repeat(3, 1, 1, 1), image_names=("a", "b", "c"))
+    right, wrong = (result.class_names[number] for number in (result.predicted[0], 1 - result.predicted[0]))
+    head, *rows = summarize([result], (right, wrong, None)).splitlines()
     assert head.split()[:4] == ["image", "label", "network", "predicted"]
     assert [row.split()[:5] for row in rows[:3]] == [
         ["a", right, "network", right, f"{result.score[0]:.3f}"],
@@ -598,9 +623,9 @@ def test_labels_stand_beside_predictions_and_wrong_ones_are_marked():
     ]
     assert rows[3] == "✗ a predicted class that is not the image's label"
     assert f"network: maps of the layer {result.layer}, 2x2 positions." in rows
-    other = summarise([result], ("a class of other data",) * 3)
+    other = summarize([result], ("a class of other data",) * 3)
     assert "✗" not in other
-    assert "label" not in summarise([result]).splitlines()[0]
+    assert "label" not in summarize([result]).splitlines()[0]
 
 
 def test_the_same_call_gives_the_same_numbers():

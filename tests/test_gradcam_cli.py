@@ -11,9 +11,9 @@ from test_cli import LSTM, SE, analyze, failure, plain_checkpoint
 
 import figures
 from dia_analysis import gradcam
+from dia_analysis.explain.overlay import STRENGTH, overlay, shared_peak
 from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.data import evenly_spaced, open_data, open_files
-from figures.gradcam import STRENGTH, shared_peak
 
 
 def written(folder):
@@ -34,6 +34,8 @@ def test_two_checkpoints_side_by_side(tmp_path, capsys):
     assert written(out) - overlays == {
         "fig9-gradcam.png",
         "fig9-gradcam.pdf",
+        "gradcam.png",
+        "gradcam.pdf",
         "gradcam.json",
         "maps.nc",
         "manifest.json",
@@ -90,16 +92,16 @@ def test_trust_checks_are_printed_and_written(tmp_path, network, capsys):
     text = capsys.readouterr().out
     for name in ("net", "net (2)"):
         assert f"{name}: can its maps be trusted? (3 images)" in text
-    assert "Randomisation: with every weight replaced by noise" in text
+    assert "Randomization: with every weight replaced by noise" in text
     assert "ROAD: with the most relevant part removed" in text
     assert "2 networks for the same class have a mean rank correlation of 1.00" in text
-    kinds = (("trust", "png"), ("trust", "pdf"), ("road", "nc"), ("randomisation", "nc"))
+    kinds = (("trust", "png"), ("trust", "pdf"), ("road", "nc"), ("randomization", "nc"))
     files = {f"{kind}-net{number}.{end}" for number in ("", "-2") for kind, end in kinds}
     assert files | {"agreement.nc"} <= written(out)
     trust = json.loads((out / "gradcam.json").read_text())["trust"]
     assert trust["images"] == 3
     assert trust["agreement"]["spearman"] == pytest.approx(1)
-    assert len(trust["models"][0]["randomisation"]["steps"]) == 8
+    assert len(trust["models"][0]["randomization"]["steps"]) == 8
 
 
 def test_images_are_files_and_folders_in_the_order_given(tmp_path, network, capsys):
@@ -190,13 +192,13 @@ def test_files_are_found_in_order_and_missing_ones_are_said(tmp_path):
     for path, message in ((tmp_path / "empty", "has no images in it"), (tmp_path / "c", "there is no file or folder")):
         with pytest.raises(ModelInputError, match=message):
             open_files([path])
-    with pytest.raises(ModelInputError, match="no image was named"):
+    with pytest.raises(ModelInputError, match="no image given"):
         open_files([])
 
 
 def results(images=2, names=("one", "two"), target=None):
     pixels = torch.randn(images, 3, 16, 16)
-    return [gradcam(create_model("cifar_resnet20_se"), pixels, name=name, target=target) for name in names]
+    return [gradcam(create_model("cifar_resnet20_se"), pixels, model_name=name, target=target) for name in names]
 
 
 def test_the_figure_has_a_row_per_image_and_one_scale():
@@ -212,7 +214,7 @@ def test_the_figure_has_a_row_per_image_and_one_scale():
     assert colourbar.get_xlabel() == "gradcam: evidence for the class, one scale for all maps"
     assert colourbar.get_xlim() == pytest.approx((0, max(r.layer_maps.max() for r in shown)))
     np.testing.assert_array_equal(panels[0].get_images()[0].get_array(), pictures[0])
-    expected = figures.overlay(pictures[1], shown[1].layer_maps[1], shared_peak(shown))
+    expected = overlay(pictures[1], shown[1].layer_maps[1], shared_peak(shown))
     np.testing.assert_array_equal(panels[5].get_images()[0].get_array(), expected)
 
 
@@ -237,7 +239,7 @@ def test_an_overlay_is_the_image_where_there_is_no_evidence_and_the_hottest_colo
     picture = np.full((300, 300, 3), 100, dtype=np.uint8)
     heat = np.zeros((2, 2), dtype=np.float32)
     heat[0, 0] = 2
-    drawn = figures.overlay(picture, heat, peak=2.0)
+    drawn = overlay(picture, heat, peak=2.0)
     assert drawn[-1, -1].tolist() == [100, 100, 100]
     hottest = 255 * np.array([0.988, 0.998, 0.645])
     np.testing.assert_allclose(drawn[0, 0], (1 - STRENGTH) * 100 + STRENGTH * hottest, atol=1)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dia_analysis import AnalysisInputError, GradientResult, measure_gradients, network_gradients
-from dia_analysis.gradients.change import decades, told, word
+from dia_analysis.gradients.change import decades, decades_text, word
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric
@@ -69,12 +69,12 @@ def test_in_closed_form():
         assert found.variance == pytest.approx(0, abs=1e-16)
         assert found.quantile(0.5) == pytest.approx(found.mean, rel=1e-7)
     assert network.loss == pytest.approx(np.log(2), rel=1e-6)
-    assert (network.images, network.batch_sizes) == (4, (4,))
+    assert (network.num_images, network.batch_sizes) == (4, (4,))
 
 
 def test_images_of_a_smaller_batch_weigh_as_much():
     network = of_chain(2, 3, batches=zeros(4, 1))
-    assert (network.images, network.batch_sizes) == (5, (4, 1))
+    assert (network.num_images, network.batch_sizes) == (5, (4, 1))
     assert network.loss == pytest.approx(np.log(2), rel=1e-6)
     assert means(network) == pytest.approx([3 / 2, 1 / 2], rel=1e-6)
 
@@ -400,7 +400,7 @@ def test_each_call_of_a_shared_module_has_its_own_gradient():
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        ([], "there are no images to analyse"),
+        ([], "there are no images to analyze"),
         ([torch.zeros(2, 3, 8, 8)], "labels are needed, since"),
         ([(torch.zeros(2, 3, 8, 8), None)], "labels are needed, since"),
         ([(torch.zeros(2, 3, 8, 8), torch.tensor([-1, -1]))], "a label is -1; labels are needed"),
@@ -541,4 +541,4 @@ def test_a_median_that_is_zero_is_said():
     assert decades(0.0, 1.0) == -float("inf")
     assert decades(1.0, 0.0) == float("inf")
     assert decades(0.0, 0.0) is None
-    assert told(-float("inf")) == "-∞ (to exactly zero)"
+    assert decades_text(-float("inf")) == "-∞ (to exactly zero)"

@@ -1,6 +1,7 @@
 """What --help shows: examples that can be typed, and flags without a kind of value."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -36,9 +37,9 @@ def test_flags_are_shown_without_a_kind_of_value(run, capsys):
         assert run(*arguments) == 0
         text = capsys.readouterr().out
         assert "--help" in text
-        assert "<bool>" not in text
+        assert not re.search("<bool>|BOOLEAN", text)
     assert "Example" in text
-    assert "<int" in text  # other options keep theirs
+    assert re.search("<int|INTEGER", text)  # other options keep theirs, which older versions of typer write in capitals
 
 
 def test_the_bundled_checkpoints_are_listed_with_data_and_accuracy(capsys):

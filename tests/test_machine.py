@@ -8,7 +8,9 @@ import torch
 import cli.common.main
 import cli.train
 from dia_models.checkpoints.checkpoint import Checkpoint
-from dia_models.runs.run import RunConfig, RunResult, fit
+from dia_models.runs.result import RunResult
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.machine import Machine, _cpu, in_words, processor
 from dia_models.training.recipe import load_recipe
 

@@ -23,16 +23,16 @@ from cli.common.pipe import NotPrintedError, Pipe
 from cli.common.publish import Out, first_free
 from dia_analysis import CaptureStore
 from dia_analysis.results.output import hold, take
+from dia_analysis.results.style import save_figure
 from dia_analysis.store.writer import _rounded
-from dia_models.training.files import alone
-from figures.style import save_figure
+from dia_models.training.files import lock_directory
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DRAWING = (
     "cli.analyses.correlation.draw",
-    "cli.analyses.gini._write_files",
+    "cli.analyses.gini.draw",
     "cli.analyses.gradients.draw",
-    "figures.save_figure",
+    "dia_analysis.results.style.save_figure",
 )
 
 
@@ -175,9 +175,9 @@ def interrupt(*_, **__):
         (("gini", "--ckpt", SE), "cli.analyses.gini.measure"),
         (("gradients", "--model", "cifar_resnet11"), "cli.analyses.gradients.Measurement.__call__"),
         (("gradcam", "--ckpt", SE), "cli.analyses.gradcam.explain_all"),
-        (("regions", "--ckpt", SE), "cli.analyses.regions.measure"),
+        (("regions", "--ckpt", SE), "cli.analyses.regions.look"),
         (("cost", "--ckpt", SE), "cli.analyses.cost.measure"),
-        (("demo",), "cli.analyses.correlation.measure"),
+        (("demo",), "figures.pages.measured.correlations"),
         (("tables", "--runs", "."), "cli.analyses.tables.read_sweeps"),
         (("figures", "--runs", "."), "cli.analyses.tables.read_sweeps"),
     ],
@@ -245,7 +245,7 @@ def test_an_interrupted_capture_says_how_to_go_on(network, tmp_path, capsys, mon
 def test_default_folders_are_numbered_and_overwritten_on_request(network, tmp_path, monkeypatch, capsys):
     ckpt, data = network
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     run = ("correlation", "--ckpt", ckpt, "--data", data)
     for end in ("", "-2"):
         assert analyze(*run) == 0
@@ -285,13 +285,13 @@ def test_a_run_is_trained_by_one_command(tmp_path, capsys):
     out, small = tmp_path / "run", ("--set", "epochs=1", "--set", "training_images=64")
     fit = ("fit", "--model", "cifar_resnet11", "--data", "digits", *small, "--out", out)
     refused = f"--out: {out} is being written by another command; choose another folder"
-    with alone(out):
+    with lock_directory(out):
         assert refused in failure(capsys, train(*fit))
     assert not out.exists()
     assert train(*fit) == 0
     capsys.readouterr()
     (out / "result.json").unlink()
-    with alone(out):
+    with lock_directory(out):
         assert refused in failure(capsys, train("fit", "--resume", "--out", out))
     (out / ".lock").touch()  # of a process that was killed
     capsys.readouterr()

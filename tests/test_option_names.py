@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_cli import SE, analyze, failure, train
 
-from dia_models.training.module import make_trainer
 from dia_models.training.recipe import load_recipe
+from dia_models.training.trainer import make_trainer
 
 
 @pytest.mark.parametrize(

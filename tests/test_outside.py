@@ -13,7 +13,7 @@ from pytorchcv.model_provider import get_model
 import cli.common.main
 import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
-from dia_models.checkpoints.public_weights import build_outside, load_outside, read_state_dict
+from dia_models.checkpoints.public_weights import build_public, load_public, read_state_dict
 
 pytestmark = pytest.mark.numeric
 
@@ -34,7 +34,7 @@ def test_pytorchcv_gives_the_same_outputs(theirs, ours):
                 module.running_mean.uniform_(-0.1, 0.1)
                 module.running_var.uniform_(2.0, 3.0)
     model = create_model(ours, num_classes=public.num_classes).eval().double()
-    load_outside(model, public.state_dict())
+    load_public(model, public.state_dict())
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         expected, found = public(images), model(images)
@@ -127,7 +127,7 @@ def test_the_names_of_the_papers_code_are_known(name):
     model = create_model(name, num_classes=100)
     ours = {key: torch.randn_like(t) for key, t in model.state_dict().items() if "num_batches" not in key}
     assert set(PUBLIC[name].values()) == set(ours)
-    load_outside(model, {f"module.{theirs}": ours[key] for theirs, key in PUBLIC[name].items()})
+    load_public(model, {f"module.{theirs}": ours[key] for theirs, key in PUBLIC[name].items()})
     loaded = model.state_dict()
     assert all(torch.equal(loaded[key], ours[key]) for key in ours)
 
@@ -211,9 +211,9 @@ def test_weights_of_another_network_are_refused(tmp_path):
     source, _ = public_weights(tmp_path)
     state = read_state_dict(source)
     with pytest.raises(ModelInputError, match="these are not the weights of cifar_resnet29_dia_lstm"):
-        load_outside(create_model("cifar_resnet29_dia_lstm"), state)
+        load_public(create_model("cifar_resnet29_dia_lstm"), state)
     with pytest.raises(ModelInputError, match="1 of 137 names are unknown, first layer1.spare.weight"):
-        load_outside(create_model("cifar_resnet20_dia_lstm"), state | {"layer1.spare.weight": torch.zeros(1)})
+        load_public(create_model("cifar_resnet20_dia_lstm"), state | {"layer1.spare.weight": torch.zeros(1)})
 
 
 NAME = "cifar_resnet20_dia_lstm"
@@ -226,7 +226,7 @@ def public_state(prefix=""):
 
 
 def loaded(state):
-    return build_outside(NAME, state).state_dict()
+    return build_public(NAME, state).state_dict()
 
 
 PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "model._orig_mod.module.", "backbone.")
@@ -279,7 +279,7 @@ def test_a_transposed_matrix_is_not_taken_for_the_matrix():
     state, _ = public_state()
     state["fc.weight"] = state["fc.weight"].T
     with pytest.raises(ModelInputError, match=r"classifier.weight has shape \(256, 10\), not \(10, 256\)"):
-        load_outside(create_model(NAME), state)
+        load_public(create_model(NAME), state)
 
 
 def test_the_plain_resnext_that_the_papers_code_is_built_on_is_known():
@@ -295,11 +295,11 @@ def test_the_plain_resnext_that_the_papers_code_is_built_on_is_known():
         sizes = create_model("cifar_resnext101_8x32").state_dict()
     ours = {key: torch.full(t.shape, float(n)) for n, (key, t) in enumerate(sizes.items()) if "num_batches" not in key}
     assert set(plain.values()) == set(ours)
-    found = build_outside("cifar_resnext101_8x32", {theirs: ours[key] for theirs, key in plain.items()}).state_dict()
+    found = build_public("cifar_resnext101_8x32", {theirs: ours[key] for theirs, key in plain.items()}).state_dict()
     assert all(torch.equal(found[key], ours[key]) for key in ours)
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch16", "resnet18"])
 def test_networks_without_public_weights_say_which_have_some(name):
     with pytest.raises(ModelInputError, match="known are those of cifar_resnet, cifar_preresnet, cifar_wrn"):
-        build_outside(name, {"fc.weight": torch.zeros(2, 2)})
+        build_public(name, {"fc.weight": torch.zeros(2, 2)})

@@ -10,9 +10,9 @@ from dia_analysis import (
     AnalysisInputError,
     ImageList,
     capture,
-    correlate_layers,
     find_points,
     match_points,
+    measure_correlation,
     write_store,
 )
 from dia_models import create_model
@@ -71,7 +71,7 @@ def test_gates_that_never_run_are_named_with_what_to_do_by_every_analysis(tmp_pa
     )
     images = torch.randn(2, 3, 8, 8)
     with pytest.raises(AnalysisInputError, match=message):
-        correlate_layers(Idle(), [images])
+        measure_correlation(Idle(), [images])
     with pytest.raises(AnalysisInputError, match=message):
         write_store(tmp_path / "s.zarr", Idle(), lambda rows: [(images, rows)], ImageList(("a", "b")))
     assert not (tmp_path / "s.zarr").exists()

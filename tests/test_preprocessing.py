@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dia_models.data import Preprocessing, measured, shift_and_mirror
+from dia_models.data import Preprocessing, default_preprocessing, shift_and_mirror
 
 pytestmark = pytest.mark.numeric
 
@@ -15,20 +15,20 @@ def random_pixels(*shape):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_measured_statistics_are_numpys(channels):
+def test_channel_statistics_are_numpys(channels):
     pixels = random_pixels(7, 5, 6, channels) // torch.arange(1, channels + 1, dtype=torch.uint8)
-    found, values = measured(pixels), pixels.numpy().reshape(-1, channels) / 255
+    found, values = default_preprocessing("mine", pixels), pixels.numpy().reshape(-1, channels) / 255
     assert found.size == (5, 6)
     assert found.mean == pytest.approx(values.mean(0), abs=1e-4)
     assert found.std == pytest.approx(values.std(0), abs=1e-4)
-    normalised = found(pixels)
-    assert normalised.mean((0, 2, 3)).abs().max() < 1e-3
-    assert (normalised.std((0, 2, 3), unbiased=False) - 1).abs().max() < 1e-3
+    normalized = found(pixels)
+    assert normalized.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (normalized.std((0, 2, 3), unbiased=False) - 1).abs().max() < 1e-3
 
 
-def test_images_of_one_colour_can_be_measured_and_normalised():
+def test_images_of_one_color_can_be_measured_and_normalized():
     for pixels in (torch.full((2, 4, 4, 3), 7, dtype=torch.uint8), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)):
-        assert measured(pixels)(pixels).isfinite().all()
+        assert default_preprocessing("mine", pixels)(pixels).isfinite().all()
 
 
 @pytest.mark.parametrize("std", [(0.0,), (float("nan"),), (0.5, 0.5)])

@@ -13,7 +13,8 @@ from torch import nn
 
 import cli.analyze
 import cli.common.main
-from dia_analysis import CaptureStore, correlate_layers, processes
+from dia_analysis import CaptureStore, measure_correlation
+from dia_analysis import distributed as processes
 
 SE = "digits-resnet56-se"
 IMAGES, BATCH = 101, 16  # seven batches, the last of five: four to one process, three to the other
@@ -21,7 +22,7 @@ IMAGES, BATCH = 101, 16  # seven batches, the last of five: four to one process,
 WORKER = """
 import json, pathlib, sys, torch
 import cli.analyze, cli.analyses.correlation, cli.common.main
-from dia_analysis import AnalysisInputError, ImageList, correlate_layers, processes, write_store
+from dia_analysis import AnalysisInputError, ImageList, measure_correlation, distributed as processes, write_store
 from torch import nn
 
 class Gates(nn.Module):
@@ -32,7 +33,7 @@ class Gates(nn.Module):
     def forward(self, x):
         return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
 
-cli.analyses.correlation.draw = lambda *_: None  # takes long, and other tests look at it
+cli.analyses.correlation.draw = lambda *_: {}  # takes long, and other tests look at it
 
 def analyze(*arguments):
     code = cli.common.main.run(cli.analyze.app, list(arguments))
@@ -41,10 +42,10 @@ def analyze(*arguments):
 def results(batch, maps):
     mine = processes.share(range(len(maps)), batch)
     parts = [maps[mine[i : i + batch]] for i in range(0, len(mine), batch)]
-    return correlate_layers(Gates(), parts)
+    return measure_correlation(Gates(), parts)
 
 out, maps = sys.argv[1], torch.load(sys.argv[1] + "/maps.pt")
-with processes.joined():
+with processes.process_group():
     rank = processes.rank()
     for count in (7, 3, 1):
         result = results(1, maps[:count])
@@ -55,7 +56,7 @@ with processes.joined():
     except AnalysisInputError as error:
         print(f"rank {rank}: {error}", file=sys.stderr)
     try:
-        correlate_layers(Gates(2 + rank), [maps])
+        measure_correlation(Gates(2 + rank), [maps])
     except AnalysisInputError as error:
         print(f"rank {rank}: {error}", file=sys.stderr)
     one = ImageList(("a",))
@@ -97,7 +98,7 @@ def run(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+        patch.setattr("cli.analyses.correlation.draw", lambda *_: {})
         assert cli.common.main.run(cli.analyze.app, ["capture", *options, "--out", str(out / "whole.zarr")]) == 0
         assert (
             cli.common.main.run(cli.analyze.app, ["correlation", *options, "--out", str(out / "whole"), "--json"]) == 0
@@ -163,7 +164,7 @@ def test_a_store_written_by_two_is_that_written_by_one(run):
 @pytest.mark.parametrize("count", [7, 3, 1])
 def test_uneven_shares_and_fewer_images_than_processes(run, count):
     out, maps, _ = run
-    alone = correlate_layers(Gates(), maps[:count].split(1))
+    alone = measure_correlation(Gates(), maps[:count].split(1))
     for rank in (0, 1):
         document = json.loads((out / f"library-{count}-{rank}.json").read_text())
         assert_same(alone.to_dict(), document["result"])
@@ -179,21 +180,21 @@ def test_a_store_of_one_image_by_two_processes(run):
 def test_errors_reach_every_process(run):
     _, _, done = run
     for rank in (0, 1):
-        assert f"rank {rank}: there are no images to analyse" in done.stderr
+        assert f"rank {rank}: there are no images to analyze" in done.stderr
         assert f"rank {rank}: the network ran other layers in one process than in another" in done.stderr
 
 
 def test_one_process_is_alone(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with processes.joined():
-        assert (processes.rank(), processes.size()) == (0, 1)
-        assert processes.gathered("a") == ["a"]
+    with processes.process_group():
+        assert (processes.rank(), processes.world_size()) == (0, 1)
+        assert processes.all_gather("a") == ["a"]
         assert processes.share(range(5), 2) == [0, 1, 2, 3, 4]
-        processes.wait()
+        processes.barrier()
 
 
 def test_shares_are_whole_batches_and_nothing_is_doubled_or_lost(monkeypatch):
-    monkeypatch.setattr(processes, "size", lambda: 3)
+    monkeypatch.setattr(processes, "world_size", lambda: 3)
     shares = []
     for rank in range(3):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
@@ -12,7 +13,7 @@ from test_cli import SE, analyze, failure
 from xray_data import chest_xray, network
 
 import figures
-from dia_analysis import AnalysisInputError, NetworkShares, RegionsResult
+from dia_analysis import AnalysisInputError, NetworkShares, RegionsResult, compare_regions, measure_regions
 from dia_analysis.statistics.intervals import Patients, runs_and_patients
 from dia_analysis.xray.regions import (
     MASKS,
@@ -93,7 +94,7 @@ def result(*members, patients=("a", "a", "b", "c"), **changes):
     given = {
         "source": "prior",
         "regions": PRIOR,
-        "images": tuple(f"{i}.png" for i in range(len(patients))),
+        "image_names": tuple(f"{i}.png" for i in range(len(patients))),
         "patients": patients,
         "areas": region_areas(regions, len(patients)),
         "outlines": regions[0].astype(float),
@@ -237,6 +238,82 @@ def test_the_figure_shows_regions_areas_and_the_approximation():
     assert [text.get_text() for text in legend.get_texts()] == ["uniform map (area)", "a", "b"]
 
 
+# the function
+
+
+class Quadrants(torch.nn.Module):
+    """Two classes: the features are the image and what is left of it; each class sums one of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = torch.nn.Conv2d(1, 2, 1, bias=False)
+        self.features.weight.data = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+        self.relu = torch.nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.features(x)).sum((2, 3))
+
+
+def bright(*places, size=10):
+    """Images that are bright in one pixel each, of class 0, or dark there (-1), of class 1."""
+    images = torch.zeros(len(places), 1, size, size)
+    for image, (row, column, value) in zip(images, places, strict=True):
+        image[0, row, column] = value
+    return images
+
+
+def test_evidence_lies_where_the_only_bright_pixel_is():
+    images = bright((5, 2, 1.0), (5, 7, 1.0), (0, 0, -1.0))
+    labels = torch.tensor([0, 1, 1])
+    found = measure_regions(
+        Quadrants(), [(images[:2], labels[:2]), (images[2:], labels[2:])], layer="relu", model_name="net"
+    )
+    assert found.regions == PRIOR
+    assert found.image_names == ("#0", "#1", "#2")
+    (member,) = found.members
+    wanted = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]]
+    np.testing.assert_allclose(member.shares, wanted)
+    assert member.correct.tolist() == [True, False, True]
+    assert found.layer == "relu"
+    assert found.areas[0] == pytest.approx(prior_regions((10, 10))[0].mean((1, 2)))
+
+
+def test_masks_come_as_one_array_or_batch_by_batch_and_count_the_pixels_in_them():
+    images = bright((1, 1, 1.0), (8, 8, 1.0), (8, 1, 1.0))
+    masks = np.zeros((3, 10, 10), dtype=bool)
+    masks[:, :5] = True
+    masks[2, 5:] = True
+    batches = [images[:2], images[2:]]
+    whole, parts = (
+        measure_regions(Quadrants(), batches, given, layer="relu") for given in (masks, [masks[:2], masks[2:]])
+    )
+    for found in (whole, parts):
+        assert found.members[0].shares[:, 0].tolist() == [1, 0, 1]
+        assert found.areas[:, 0].tolist() == [0.5, 0.5, 1]
+        assert found.outlines[0, 7, 3] == pytest.approx(1 / 3)
+        assert found.members[0].correct is None
+        assert np.isnan(found.shares("network", "correct")["mask"].share.value)
+        assert found.to_xarray()["correct"].values.tolist() == [[-1, -1, -1]]
+    with pytest.raises(AnalysisInputError, match="masks of shape 2x10x10 given for images of 1x10x10"):
+        measure_regions(Quadrants(), [images[:1]], [masks[:2]], layer="relu")
+    with pytest.raises(AnalysisInputError, match="masks of shape none given for images of 1x10x10"):
+        measure_regions(Quadrants(), batches, [masks[:2]], layer="relu")
+    with pytest.raises(AnalysisInputError, match="there are no images to explain"):
+        measure_regions(Quadrants(), [])
+
+
+def test_networks_on_the_same_images_stand_side_by_side():
+    images = bright((5, 2, 1.0), (5, 7, 1.0))
+    one, two = (measure_regions(Quadrants(), images, layer="relu", model_name=name) for name in "ab")
+    both = compare_regions([one, two])
+    assert list(both.networks) == ["a", "b"]
+    other = measure_regions(Quadrants(), images[:1], layer="relu", model_name="c")
+    with pytest.raises(AnalysisInputError, match="c was measured on other images or regions than a"):
+        compare_regions([one, other])
+    with pytest.raises(AnalysisInputError, match="there is no network"):
+        compare_regions([])
+
+
 # the command
 
 
@@ -319,7 +396,7 @@ def test_no_masks_at_all_say_what_is_looked_for(tmp_path, data, capsys):
     assert "has a mask of no image; that of the first would be" in failure(capsys, analyze(*run, tmp_path / "empty"))
     assert "there is no file or folder" in failure(capsys, analyze(*run, tmp_path / "nowhere"))
     code = analyze("regions", "--ckpt", SE, "--masks", tmp_path / "empty", "--out", tmp_path / "out")
-    assert "the images of digits are not files" in failure(capsys, code)
+    assert "the images of this data set are not files" in failure(capsys, code)
 
 
 def test_other_pictures_have_no_lung_fields(tmp_path, capsys):

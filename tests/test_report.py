@@ -69,7 +69,7 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.pages.report.measure", keeping(cli.pages.report.measure, kept))
+        patch.setattr("cli.pages.report.analyze_networks", keeping(cli.pages.report.analyze_networks, kept))
         options = ("--data", "digits", "--images", IMAGES, "--out", out)
         assert analyze("report", "--ckpt", SE, "--ckpt", LSTM, *options) == 0
     return out, kept[0], Tables(out.read_text(encoding="utf-8"))
@@ -205,7 +205,7 @@ def test_the_table_of_predictions_is_the_results(made):
     for i, label in enumerate(found.labels):
         for place, result in enumerate(found.results):
             text, row = texts[2 * i + place], rows[2 * i + place]
-            assert text[:4] == [result.images[i], label, result.name, result.classes[result.predicted[i]]]
+            assert text[:4] == [result.image_names[i], label, result.name, result.class_names[result.predicted[i]]]
             assert row[4:] == pytest.approx([result.score[i], result.cam_max[i]], rel=1e-5)
     assert "stages.1.blocks.5, 4x4 positions" in page.text  # the last block's maps would have 2x2
 

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from dia_analysis import AnalysisInputError, capture, correlate_layers, find_points
+from dia_analysis import AnalysisInputError, capture, find_points, measure_correlation
 
 pytestmark = pytest.mark.numeric
 
@@ -168,7 +168,7 @@ def test_gates_come_first_and_self_attention_by_name():
 @pytest.mark.parametrize("make", VITS)
 def test_correlation_between_layers_equals_scipy(make):
     model, x = make(), images(3)
-    (stage,) = correlate_layers(model, x.split(2)).stages
+    (stage,) = measure_correlation(model, x.split(2)).stages
     with capture(model) as records, torch.no_grad():
         model(x)
     maps = [value.double().flatten(1).numpy() for value in records.values()]
@@ -190,7 +190,7 @@ def test_layers_with_the_same_weights_correlate_perfectly_and_random_ones_do_not
         def forward(self, x):
             return [layer(x, x, x)[0] for layer in self.layers]
 
-    (stage,) = correlate_layers(Parallel(), [5 * torch.randn(40, 6, 16)]).stages
+    (stage,) = measure_correlation(Parallel(), [5 * torch.randn(40, 6, 16)]).stages
     assert stage.matrix[0, 1] == pytest.approx(1, abs=1e-12)
     assert abs(stage.matrix[0, 2]) < 0.15
 
@@ -210,13 +210,13 @@ class CrossCovariance(nn.Module):
 @pytest.mark.parametrize(("tokens", "kind"), [(5, "cross-covariance"), (4, "self-attention")])
 def test_maps_over_channels_are_told_by_their_shape_unless_the_tokens_are_as_many(tokens, kind):
     model = nn.Sequential(CrossCovariance(3), CrossCovariance(3))  # 3 heads of 4 channels
-    (stage,) = correlate_layers(model, [torch.randn(2, tokens, 12)]).stages
+    (stage,) = measure_correlation(model, [torch.randn(2, tokens, 12)]).stages
     assert (stage.kind, stage.channels, len(stage.layers)) == (kind, 3 * 4 * 4, 2)
 
 
 def test_timms_cross_covariance_is_told_from_its_class_attention():
     model = timm.models.xcit.Xcit(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=4, cls_attn_layers=1)
-    stages = correlate_layers(model, [images()]).stages
+    stages = measure_correlation(model, [images()]).stages
     assert [(stage.kind, stage.channels) for stage in stages] == [
         ("cross-covariance", 4 * 6 * 6),
         ("self-attention", 4 * 17),
@@ -228,16 +228,17 @@ def test_maps_of_windows_are_refused_because_they_are_not_of_one_image():
         "swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(1,), embed_dim=12, num_heads=(2,)
     )
     with pytest.raises(AnalysisInputError, match="gives 32 maps for 2 images, for example one per window"):
-        correlate_layers(model, [torch.randn(2, 3, 64, 64)])
+        measure_correlation(model, [torch.randn(2, 3, 64, 64)])
 
 
 def test_statistics_of_large_maps_are_taken_image_by_image(monkeypatch):
-    from dia_analysis import PearsonBetweenLayers, correlation
+    from dia_analysis import PearsonBetweenLayers
+    from dia_analysis.statistics import pearson
 
     maps = torch.randn(7, 3, 10)
     whole, parts = PearsonBetweenLayers(3), PearsonBetweenLayers(3)
     whole.update(maps)
-    monkeypatch.setattr(correlation, "VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(pearson, "VALUES_AT_ONCE", 1)
     parts.update(maps)
     a, b = whole.compute(), parts.compute()
     assert a["mean_r"] == pytest.approx(b["mean_r"], abs=1e-14)

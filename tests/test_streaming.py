@@ -12,7 +12,9 @@ from dia_models.data.folder import image_folder
 from dia_models.data.random_crop import random_part
 from dia_models.data.request import Request
 from dia_models.data.streaming import StreamedImages
-from dia_models.runs.run import MODEL, RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
+from dia_models.training.files import MODEL
 from dia_models.training.read_images import read_classes
 from dia_models.training.recipe import load_recipe
 
@@ -32,14 +34,14 @@ def streamed(tmp_path: Path) -> StreamedImages:
 
 def greys(streamed: StreamedImages, batches: list[list[int]], seed: int | None) -> list[list[int]]:
     """The grey of every image in every batch."""
-    return [pixels[:, 0, 0, 0].tolist() for pixels, _ in streamed.decoded(batches, seed)]
+    return [pixels[:, 0, 0, 0].tolist() for pixels, _ in streamed.decode(batches, seed)]
 
 
 @pytest.mark.parametrize("seed", [None, 4])
 def test_every_image_comes_once_in_the_order_asked_for(streamed, seed):
     batches = [[3, 1, 19], [0], [5, 4, 2, 18], [7], [8], [9]]
     assert greys(streamed, batches, seed) == [[10 * i + 5 for i in batch] for batch in batches]
-    for (pixels, labels), batch in zip(streamed.decoded(batches, seed), batches, strict=True):
+    for (pixels, labels), batch in zip(streamed.decode(batches, seed), batches, strict=True):
         assert pixels.shape == (len(batch), *SIZE, 3)
         assert labels.tolist() == [int(i > 9) for i in batch]
 
@@ -49,11 +51,11 @@ def test_a_part_depends_on_the_seed_and_the_index_alone(tmp_path):
     for name in "abc":
         Image.fromarray(noise).save(tmp_path / f"{name}.png")
     streamed = StreamedImages(image_folder(tmp_path, Request("train", tmp_path, workers=2)), SIZE, 3)
-    (together, _), *_ = streamed.decoded([[0, 1, 2]], 7)
-    alone = [pixels[0] for pixels, _ in streamed.decoded([[2], [1], [0]], 7)]
+    (together, _), *_ = streamed.decode([[0, 1, 2]], 7)
+    alone = [pixels[0] for pixels, _ in streamed.decode([[2], [1], [0]], 7)]
     assert all(torch.equal(together[i], alone[2 - i]) for i in range(3))
     assert not torch.equal(together[0], together[1])
-    assert not torch.equal(together[0], next(streamed.decoded([[0]], 8))[0][0])
+    assert not torch.equal(together[0], next(streamed.decode([[0]], 8))[0][0])
 
 
 def test_parts_have_the_published_areas_and_ratios_and_half_are_mirrored():
@@ -90,7 +92,7 @@ def test_unreadable_images_are_left_out_and_a_batch_of_nothing_else_has_no_label
     for index in (2, 3):
         streamed.files.paths[index].write_bytes(b"no image")
     with pytest.warns(UserWarning, match="2 images cannot be read and are left out: first/02.png"):
-        batches = list(streamed.decoded([[1, 2], [2, 3], [4]], 0))
+        batches = list(streamed.decode([[1, 2], [2, 3], [4]], 0))
     assert [labels.tolist() for _, labels in batches] == [[0], [], [0]]
     assert [len(pixels) for pixels, _ in batches] == [1, 1, 1]
     assert set(streamed.files.unreadable) == {"first/02.png", "first/03.png"}

@@ -15,7 +15,8 @@ import torch
 import cli.common.main
 import cli.train
 from dia_models import ModelInputError
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.files import NotWrittenError, leftover, save, writing
 from dia_models.training.recipe import load_recipe
 
@@ -29,7 +30,9 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import cli.common.main, cli.train
-from dia_models.runs.run import RunConfig, fit
+import dia_models.classification.training, dia_models.runs.training_run, sklearn.datasets  # fit imports them late
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -189,7 +192,7 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, capsys, monkey
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
         f"error: --out: {name} could not be written: No space left on device; what was saved before stays; "
-        f"to continue: dia-train fit --resume --out {out}"
+        f"resume the run in {out} to continue"
     )
     assert not any(map(leftover, out.iterdir()))
     monkeypatch.undo()

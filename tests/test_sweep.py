@@ -20,10 +20,11 @@ from dia_models import Checkpoint, ModelInputError
 from dia_models.audit.published import audit
 from dia_models.data.request import SETS
 from dia_models.factory import blueprint
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
 from dia_models.spec import ModelSpec
-from dia_models.sweeps.executor import Task, places, train_locally
+from dia_models.sweeps.executor import QueuedRun, places, train_locally
 from dia_models.sweeps.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
+from dia_models.training.config import RunConfig
 from dia_models.training.recipe import Recipe, list_recipes, load_recipe
 
 SMALL = """
@@ -91,18 +92,18 @@ def test_detectors_of_the_paper_start_from_classifiers_with_the_same_attention(t
     sweep = load_sweep("table10")
     runs = sweep.runs("paper", [0])
     with pytest.raises(ModelInputError, match="table10 at paper scale starts every network from a classifier"):
-        sweep.started("paper", runs, None)
+        sweep.start_from_checkpoints("paper", runs, None)
     with pytest.raises(ModelInputError, match="lacks resnet101.safetensors, resnet101_dia_lstm.safetensors, "):
-        sweep.started("paper", runs, tmp_path)
+        sweep.start_from_checkpoints("paper", runs, tmp_path)
     kinds = ("", "_se", "_eca", "_sge", "_dia_lstm", "_dia_lstm_light")
     for name in (f"resnet{depth}{kind}.safetensors" for depth in (50, 101) for kind in kinds):
         (tmp_path / name).touch()
-    started = sweep.started("paper", runs, tmp_path)
+    started = sweep.start_from_checkpoints("paper", runs, tmp_path)
     assert {Path(run.config.start_from).name for run in started} == {path.name for path in tmp_path.iterdir()}
     for run in started:
         assert run.config.model.split("_", 1)[1].replace("_fpn", "") == Path(run.config.start_from).stem
     laptop = sweep.runs("laptop", [0])
-    assert sweep.started("laptop", laptop, None) == laptop
+    assert sweep.start_from_checkpoints("laptop", laptop, None) == laptop
     assert train("sweep", "table10", "--out", tmp_path / "out") == 1
     assert "--from" in capsys.readouterr().err
 
@@ -219,7 +220,7 @@ def test_missing_data_are_fetched_once_before_the_runs(small, tmp_path, monkeypa
 
     monkeypatch.setitem(SETS, "digits", opened)
     monkeypatch.setattr(
-        "cli.runs.sweep.train_locally", lambda tasks, *_: {task.directory: "not tried" for task in tasks}
+        "dia_models.sweeps.folder.train_locally", lambda tasks, *_: {task.directory: "not tried" for task in tasks}
     )
     assert train("sweep", small, "--scale", "laptop", "--download", "--out", tmp_path / "out") == 1
     assert asked == [("train", True), ("test", True)]
@@ -294,7 +295,7 @@ def test_a_killed_worker_loses_no_run(small, tmp_path):
             killed.extend(child.pid for child in multiprocessing.active_children())
             os.kill(killed[0], signal.SIGKILL)
 
-    tasks = [Task(tmp_path / run.directory) for run in runs]
+    tasks = [QueuedRun(tmp_path / run.directory) for run in runs]
     where = places(torch.device("cpu"), 1)
     assert train_locally(tasks, where, kill_once) == {}
     assert killed

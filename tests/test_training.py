@@ -16,8 +16,9 @@ from dia_models import Checkpoint, ModelInputError, load
 from dia_models.classification.evaluation import evaluate
 from dia_models.classification.training import ClassifierTraining
 from dia_models.data import Batch, Preprocessing, open_data
-from dia_models.runs.run import RunConfig, fit, kept_epochs
-from dia_models.training.module import Batches, epoch_seed
+from dia_models.runs.run import fit, kept_epochs
+from dia_models.training.batches import Batches, epoch_seed
+from dia_models.training.config import RunConfig
 from dia_models.training.recipe import list_recipes, load_recipe
 
 pytestmark = pytest.mark.numeric
@@ -299,5 +300,5 @@ def test_kept_epochs_are_the_same_after_an_interruption(tmp_path):
 def test_a_run_keeps_no_epochs_unless_asked(tmp_path):
     fit(config(epochs=1), tmp_path / "run", CPU)
     assert not list((tmp_path / "run").glob("epoch-*"))
-    with pytest.raises(ModelInputError, match="keeps no epochs; train with dia-train fit --keep-every 1"):
+    with pytest.raises(ModelInputError, match="keeps no epochs; train with keep_every=1"):
         kept_epochs(tmp_path / "run")

@@ -14,8 +14,9 @@ from dia_models import Checkpoint, ModelInputError, create_model
 from dia_models.classification.evaluation import evaluate
 from dia_models.classification.training import ClassifierTraining
 from dia_models.data import MemoryImages, Preprocessing, hold_out, open_data
-from dia_models.data.subset import balanced_subset
-from dia_models.runs.run import RunConfig, fit
+from dia_models.data.splits import balanced_subset
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 from dia_models.training.ema import moving_average
 from dia_models.training.recipe import load_recipe
 
@@ -222,7 +223,8 @@ import functools, sys, torch
 from pathlib import Path
 from lightning.pytorch.callbacks import Callback
 from dia_models.runs import run
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
+from dia_models.training.config import RunConfig
 
 torch.compile = functools.partial(torch.compile, backend="aot_eager")  # traces as the default does, compiles quickly
 

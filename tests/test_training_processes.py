@@ -14,8 +14,9 @@ import cli.common.main
 import cli.train
 from dia_models import Checkpoint
 from dia_models.data import open_data
-from dia_models.runs.run import RunConfig, fit
-from dia_models.training.module import Batches
+from dia_models.runs.run import fit
+from dia_models.training.batches import Batches
+from dia_models.training.config import RunConfig
 
 BASE = ["fit", "--data", "digits", "--set", "precision=float32", "--set", "batch_size=64", "--set", "padding=1"]
 # 129 images are two batches of 64 and one of a single image, of which the second process gets none.
@@ -28,17 +29,17 @@ NAN = [*BASE, "--model", "cifar_resnet11", "--set", "training_images=129", "--se
 WORKER = """
 import json, pathlib, sys, torch
 import cli.common.main, cli.train
-from dia_models.training.module import distributed as processes
+from dia_models.training import distributed
 from dia_models.runs import training_run
 from dia_models.data import open_data
-from dia_models.training.module import Batches
+from dia_models.training.batches import Batches
 
 out = pathlib.Path(sys.argv[1])
 rank = 0
 
 def remember(self, model, nan_epoch, finish=training_run.TrainingRun.finish):
     global rank
-    rank = processes.rank()
+    rank = distributed.rank()
     torch.save(model.state_dict(), out / f"{self.directory.name}-{rank}.pt")
     if self.directory.name == "plain":
         images = open_data("digits", "train").take(torch.arange(129))
@@ -46,7 +47,7 @@ def remember(self, model, nan_epoch, finish=training_run.TrainingRun.finish):
     return finish(self, model, nan_epoch)
 
 training_run.TrainingRun.finish = remember
-with processes.joined(torch.device("cpu")):
+with distributed.process_group(torch.device("cpu")):
     for arguments in json.loads(sys.argv[2]):
         code = cli.common.main.run(cli.train.app, arguments)
         assert code == 0, code
@@ -156,12 +157,12 @@ def test_the_shares_are_the_batches_of_one_process(out):
 
 
 def test_one_process_needs_nothing(monkeypatch):
-    from dia_models.training.module import distributed as processes
+    from dia_models.training import distributed
 
     monkeypatch.delenv("RANK", raising=False)
-    with processes.joined(torch.device("cpu")) as device, processes.first_first():
+    with distributed.process_group(torch.device("cpu")) as device, distributed.rank_zero_first():
         assert device == torch.device("cpu")
-        assert (processes.rank(), processes.size()) == (0, 1)
+        assert (distributed.rank(), distributed.world_size()) == (0, 1)
         values = torch.ones(2)
-        assert processes.summed(values) is values
-        processes.wait()
+        assert distributed.all_reduce(values) is values
+        distributed.barrier()

@@ -16,19 +16,18 @@ from dia_models import (
     CheckpointInfo,
     ModelInputError,
     create_model,
+    factory,
     list_models,
     load,
     load_backbone,
-    models,
     save_checkpoint,
-    uvit,
-    vit,
 )
+from dia_models.backbones import uvit, vit
 from dia_models.data import Preprocessing
 
 pytestmark = pytest.mark.numeric
 
-SMALL = uvit.Size(64, 8, 2)
+SMALL = uvit.UViTSize(64, 8, 2)
 UNPLACED = ("cbam", "sge", "dia_cbam", "dia_sge")
 COUNTS = {  # 1000 classes, images of 224x224
     "vit_small_patch16": 22_050_664,  # timm's
@@ -54,9 +53,9 @@ def small(monkeypatch):
     """The same networks with fewer layers, and a narrower U-ViT."""
     monkeypatch.setattr(vit, "LAYERS", 3)
     narrow = [
-        replace(b, build=partial(uvit.uvit, size=SMALL)) if b.pattern == "uvit_small" else b for b in models.BACKBONES
+        replace(b, build=partial(uvit.UViT, size=SMALL)) if b.pattern == "uvit_small" else b for b in factory.BACKBONES
     ]
-    monkeypatch.setattr(models, "BACKBONES", tuple(narrow))
+    monkeypatch.setattr(factory, "BACKBONES", tuple(narrow))
 
 
 def empty(name, **options):

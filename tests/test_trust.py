@@ -15,10 +15,10 @@ from test_gradcam import SQUARE, Tiny, spread, state
 from torch import nn
 
 import figures
-from dia_analysis import AnalysisInputError, agreement, gradcam, randomisation_check, road_check
+from dia_analysis import AnalysisInputError, check_randomization, check_road, gradcam, measure_agreement
 from dia_analysis.statistics.similarity import spearman, ssim
-from dia_analysis.trust.perturb import curve, ranks, removed_mean
 from dia_analysis.trust.random_weights import cascade, parameter_modules
+from dia_analysis.trust.road import curve, ranks, removed_mean
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric
@@ -147,18 +147,18 @@ def edges(_, images, __):
 SOBEL = torch.tensor([[[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]]])
 
 
-def test_randomisation_tells_an_edge_detector_from_a_real_map():
+def test_randomization_tells_an_edge_detector_from_a_real_map():
     images, where = patches()
     model = Finder()
     real = gradcam(model, images, target=1)
     assert spearman(real.maps, where).min() > 0.4  # the problem is not trivial: the map finds the patch
-    planted = randomisation_check(model, images, target=1, explain=edges, steps=3)
+    planted = check_randomization(model, images, target=1, explain=edges, steps=3)
     np.testing.assert_allclose(planted.spearman, 1)
     np.testing.assert_allclose(planted.ssim, 1)
     assert planted.depends_on_weights is False
     assert "keep a rank correlation of 1.00 ± 0.00" in planted.summary()
     assert "they hardly depend on what the network has learned and cannot explain it" in planted.summary()
-    checked = randomisation_check(model, images, target=1, steps=3, draws=8)
+    checked = check_randomization(model, images, target=1, steps=3, draws=8)
     assert checked.depends_on_weights is True
     assert checked.final_spearman < 0.4
     assert "they depend on what the network has learned" in checked.summary()
@@ -172,7 +172,7 @@ def test_a_map_that_vanishes_has_changed_and_an_uncertain_one_is_called_so():
         return maps(4, 20, 20) if same else np.zeros((4, 20, 20))
 
     intact = Finder()
-    gone = randomisation_check(intact, images, explain=vanishing, steps=2)
+    gone = check_randomization(intact, images, explain=vanishing, steps=2)
     assert (gone.final_spearman, gone.depends_on_weights) == (None, True)
     assert "no map is left" in gone.summary()
     assert gone.to_dict()["steps"][0]["undefined"] == 12
@@ -182,16 +182,16 @@ def test_a_map_that_vanishes_has_changed_and_an_uncertain_one_is_called_so():
         other[:2] = maps(4, 20, 20)[:2]
         return maps(4, 20, 20) if torch.equal(model.head.weight, intact.head.weight) else other
 
-    unsure = randomisation_check(intact, images, explain=wavering, steps=2)
+    unsure = check_randomization(intact, images, explain=wavering, steps=2)
     assert unsure.depends_on_weights is None
     assert "too uncertain to tell" in unsure.summary()
 
 
-def test_randomisation_is_repeatable_and_leaves_the_network_alone():
+def test_randomization_is_repeatable_and_leaves_the_network_alone():
     model, images = create_model("cifar_resnet11_se"), torch.ones(2, 3, 8, 8)
     spread(model)
     before = state(model)
-    first, second = (randomisation_check(model, images, steps=3, draws=2, seed=5) for _ in range(2))
+    first, second = (check_randomization(model, images, steps=3, draws=2, seed=5) for _ in range(2))
     assert state(model) == before
     np.testing.assert_array_equal(first.spearman, second.spearman)
     assert first.spearman.shape == (2, 3, 2)
@@ -226,8 +226,8 @@ def test_the_curve_by_hand():
 def test_road_tells_the_relevant_patch_from_another_place():
     images, where = patches()
     model = Finder()
-    relevant = road_check(model, images, maps=where, target=1)
-    inverted = road_check(model, images, maps=1 - where, target=1)
+    relevant = check_road(model, images, maps=where, target=1)
+    inverted = check_road(model, images, maps=1 - where, target=1)
     assert relevant.morf[:, 0].min() > 0.9  # intact, the patch is seen
     assert relevant.morf[:, 1].max() < 0.2  # imputed, it is not: the patch is 6 % of the image
     np.testing.assert_array_equal(relevant.morf[:, 0], relevant.lerf[:, 0])
@@ -238,7 +238,7 @@ def test_road_tells_the_relevant_patch_from_another_place():
     assert "above 0 in 6 of 6 images" in relevant.summary()
     assert inverted.score.max() < 0
     assert inverted.better_than_random is False
-    real = road_check(model, images, target=1)
+    real = check_road(model, images, target=1)
     assert real.score.mean() > 0.1
     assert real.better_than_random is True
 
@@ -246,7 +246,7 @@ def test_road_tells_the_relevant_patch_from_another_place():
 def test_random_maps_score_nothing():
     images, _ = patches(12)
     noise = np.random.default_rng(7).random((12, 7, 7), dtype=np.float32).repeat(3, 1).repeat(3, 2)[:, :20, :20]
-    result = road_check(Finder(), images, maps=noise, target=1, draws=6)
+    result = check_road(Finder(), images, maps=noise, target=1, draws=6)
     assert result.random[:, :, 1].std() > 0.01  # the problem is not trivial: it matters what is removed
     for gain in (result.morf_gain, result.lerf_gain, result.score):
         assert abs(gain.mean()) < 3 * gain.std(ddof=1) / np.sqrt(12)
@@ -255,12 +255,12 @@ def test_random_maps_score_nothing():
 def test_images_whose_map_is_constant_are_left_out():
     images, where = patches(3)
     where[1] = 0
-    result = road_check(Finder(), images, maps=where, target=1)
+    result = check_road(Finder(), images, maps=where, target=1)
     assert result.left_out.tolist() == [False, True, False]
     assert np.isnan(result.score).tolist() == [False, True, False]
     assert (result.to_dict()["images"], result.to_dict()["left_out"]) == (2, 1)
     assert "1 images whose map is constant are left out" in result.summary()
-    nothing = road_check(Finder(), images, maps=0 * where, target=1)
+    nothing = check_road(Finder(), images, maps=0 * where, target=1)
     assert "there is no image whose map marks anything" in nothing.summary()
     json.dumps(nothing.to_dict(), allow_nan=False)
     assert nothing.plot(Figure().subplots()).get_ylabel() == "Score of the class"
@@ -270,13 +270,13 @@ def test_road_is_repeatable_and_leaves_the_network_alone():
     images, _ = patches(2)
     model = Finder().train()
     before = state(model)
-    first, second = (road_check(model, images, seed=3) for _ in range(2))
+    first, second = (check_road(model, images, seed=3) for _ in range(2))
     assert state(model) == before
     np.testing.assert_array_equal(first.morf, second.morf)
     np.testing.assert_array_equal(first.random, second.random)
 
 
-@pytest.mark.parametrize("check", [randomisation_check, road_check])
+@pytest.mark.parametrize("check", [check_randomization, check_road])
 def test_impossible_numbers_of_steps_and_draws_are_refused(check):
     with pytest.raises(AnalysisInputError, match="steps and 0 draws given"):
         check(Finder(), patches(1)[0], draws=0)
@@ -284,7 +284,7 @@ def test_impossible_numbers_of_steps_and_draws_are_refused(check):
 
 def test_maps_of_another_size_than_the_images_are_refused():
     with pytest.raises(AnalysisInputError, match=r"\(2, 7, 7\) given for images \(2, 1, 20, 20\)"):
-        road_check(Finder(), patches(2)[0], maps=np.zeros((2, 7, 7), dtype=np.float32))
+        check_road(Finder(), patches(2)[0], maps=np.zeros((2, 7, 7), dtype=np.float32))
 
 
 def test_a_network_without_parameters_cannot_be_randomised():
@@ -295,13 +295,13 @@ def test_a_network_without_parameters_cannot_be_randomised():
 
 def test_agreement_of_the_same_network_is_one_and_of_unrelated_maps_none():
     images, _ = patches()
-    one = gradcam(Finder(), images, target=1, name="a")
-    same = agreement([one, one])
+    one = gradcam(Finder(), images, target=1, model_name="a")
+    same = measure_agreement([one, one])
     np.testing.assert_allclose(same.spearman, 1)
     np.testing.assert_allclose(same.matrix, 1)
     assert same.to_dict()["other_images"] < 0.6
     random = [take_maps(one, maps(6, 20, 20, seed=s), f"run {s}") for s in range(3)]
-    unrelated = agreement(random)
+    unrelated = measure_agreement(random)
     assert len(unrelated.pairs) == 3
     assert abs(unrelated.to_dict()["spearman"]) < 0.1
     assert "3 networks for the same class have a mean rank correlation of" in unrelated.summary()
@@ -313,22 +313,25 @@ def take_maps(result, layer_maps, name):
 
 def test_only_maps_of_the_same_class_are_compared():
     images, _ = patches(3)
-    one, other = gradcam(Finder(), images, target=[1, 1, 0], name="a"), gradcam(Finder(), images, target=1, name="b")
-    result = agreement([one, other])
+    one, other = (
+        gradcam(Finder(), images, target=[1, 1, 0], model_name="a"),
+        gradcam(Finder(), images, target=1, model_name="b"),
+    )
+    result = measure_agreement([one, other])
     assert np.isnan(result.spearman[0]).tolist() == [False, False, True]
     assert "1 of 3 comparisons are left out" in result.summary()
     with pytest.raises(AnalysisInputError, match="one result has nothing to agree with"):
-        agreement([one])
+        measure_agreement([one])
     with pytest.raises(AnalysisInputError, match="was explained at another layer"):
-        agreement([one, gradcam(Finder(), images, layer="conv", name="b")])
+        measure_agreement([one, gradcam(Finder(), images, layer="conv", model_name="b")])
 
 
 def results():
     images, _ = patches(4)
-    one = gradcam(Finder(), images, target=1, name="a")
-    yield randomisation_check(Finder(), images, target=1, steps=2, draws=4)
-    yield road_check(Finder(), images, target=1, steps=3)
-    yield agreement([one, one])
+    one = gradcam(Finder(), images, target=1, model_name="a")
+    yield check_randomization(Finder(), images, target=1, steps=2, draws=4)
+    yield check_road(Finder(), images, target=1, steps=3)
+    yield measure_agreement([one, one])
 
 
 def test_results_are_saved_drawn_and_shown(tmp_path):
@@ -343,11 +346,11 @@ def test_results_are_saved_drawn_and_shown(tmp_path):
 
 
 def test_the_figure_of_both_checks_shows_their_curves():
-    randomisation, road, _ = results()
-    figure = figures.trust_checks(randomisation, road)
+    randomization, road, _ = results()
+    figure = figures.trust_checks(randomization, road)
     left, right = figure.axes
     assert left.lines[0].get_ydata()[0] == 1
-    means = [step[np.isfinite(step)].mean() for step in randomisation.spearman.swapaxes(0, 1)]
+    means = [step[np.isfinite(step)].mean() for step in randomization.spearman.swapaxes(0, 1)]
     np.testing.assert_allclose(left.lines[0].get_ydata()[1:], means)
     for line, curves in zip(right.lines, (road.morf, road.lerf, road.random.mean(0)), strict=True):
         np.testing.assert_allclose(line.get_ydata(), curves.mean(0))
@@ -357,14 +360,14 @@ def test_the_figure_of_both_checks_shows_their_curves():
 
 def test_an_untrustworthy_tiny_network_is_still_checked():
     """One image, a map of 2x2 positions: nothing breaks, and with so little the verdict may be open."""
-    assert randomisation_check(Tiny(), SQUARE, steps=2).depends_on_weights in (True, False, None)
+    assert check_randomization(Tiny(), SQUARE, steps=2).depends_on_weights in (True, False, None)
 
 
 def test_autocast_around_the_checks_changes_nothing():
     model, images = create_model("cifar_resnet11_se").eval(), torch.randn(2, 3, 12, 12)
     checks = (
-        lambda: road_check(model, images, target=1, steps=3, draws=1),
-        lambda: randomisation_check(model, images, target=1, steps=2, draws=1),
+        lambda: check_road(model, images, target=1, steps=3, draws=1),
+        lambda: check_randomization(model, images, target=1, steps=2, draws=1),
     )
     for check in checks:
         expected = check()

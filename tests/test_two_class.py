@@ -29,8 +29,8 @@ def readings(name="net", scores=SCORES, threshold=0.3, in_training=frozenset({"c
     given = {
         "name": name,
         "network": "resnet",
-        "classes": ("NORMAL", "PNEUMONIA"),
-        "images": tuple(f"{i}.png" for i in range(6)),
+        "class_names": ("NORMAL", "PNEUMONIA"),
+        "image_names": tuple(f"{i}.png" for i in range(6)),
         "patients": PATIENTS,
         "labels": LABELS,
         "scores": scores,
@@ -111,7 +111,7 @@ def test_networks_are_compared_at_both_thresholds():
 
 def test_other_images_cannot_be_compared():
     one = assess(readings(), resamples=5)
-    for changes in ({"images": tuple("abcdef")}, {"labels": ~LABELS}):
+    for changes in ({"image_names": tuple("abcdef")}, {"labels": ~LABELS}):
         other = assess(readings("other", **changes), resamples=5)
         with pytest.raises(AnalysisInputError, match="net and other were not given the same images"):
             compare_all([one, other])

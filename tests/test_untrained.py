@@ -10,9 +10,10 @@ import torch
 from test_cli import analyze, plain_checkpoint
 from test_training import CPU, config
 
-from cli.analyses.tally import Tally
-from cli.common.inputs import open_inputs
-from dia_analysis import correlate_layers
+from cli.common.inputs import open_networks
+from cli.common.options import DataOptions
+from dia_analysis import measure_correlation
+from dia_analysis.paper.measure_untrained import Tally
 from dia_models import Checkpoint, create_model, save_checkpoint
 from dia_models.checkpoints.untrained import has_statistics, untrained_network
 from dia_models.runs.run import fit
@@ -97,18 +98,17 @@ def test_batch_norms_are_told_from_other_norms():
 
 
 def inputs(path, images=24, data=None, seed=0):
-    return open_inputs(
-        str(path), data, images, data_dir=None, device="cpu", batch_size=16, workers=1, strict=False, seed=seed
-    )
+    options = DataOptions(data, images, device="cpu", batch_size=16, workers=1, seed=seed)
+    return open_networks([str(path)], options)[0]
 
 
 def measured(path):
     opened = inputs(path)
-    return [stage.mean_r for stage in correlate_layers(opened.model, opened.batches("")).stages]
+    return [stage.mean_r for stage in measure_correlation(opened.model, opened.batches("")).stages]
 
 
 def test_correlation_sets_both_baselines_beside_the_network(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     options = ("--images", 24, "-b", 16, "--seed", 0)
     assert analyze("correlation", "--ckpt", run / "model.safetensors", *options, "--json", "--out", tmp_path / "a") == 0
     document = json.loads(capsys.readouterr().out)
@@ -125,13 +125,13 @@ def test_correlation_sets_both_baselines_beside_the_network(run, tmp_path, capsy
 
 def test_the_baselines_do_not_depend_on_the_commands_seed(run, tmp_path):
     path = alone(run, tmp_path)
-    models = [inputs(path, seed=seed).untrained() for seed in (0, 1)]
+    models = [inputs(path, seed=seed).before_training().model for seed in (0, 1)]
     assert same(models[0].state_dict(), models[1])
 
 
 def test_statistics_are_re_estimated_on_the_images_and_nothing_else_changes(run):
     opened = inputs(run / "model.safetensors", 16)  # one batch
-    model, again = opened.untrained(), opened.untrained()
+    model, again = opened.before_training().model, opened.before_training().model
     assert opened.reestimate(again) == 16
     (images,) = opened.batches("")
     features = model.stem[0](images).detach()
@@ -142,7 +142,7 @@ def test_statistics_are_re_estimated_on_the_images_and_nothing_else_changes(run)
 
 
 def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     assert inputs(run / "model.safetensors").reestimate(torch.nn.Conv2d(1, 1, 1)) == 0
     monkeypatch.setattr("cli.common.inputs.has_statistics", lambda _: False)
     command = ("correlation", "--ckpt", run / "model.safetensors", "--images", 4, "--out", tmp_path / "a")
@@ -156,20 +156,20 @@ def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, m
 
 def test_the_accuracy_is_counted_while_the_maps_are_taken():
     opened = inputs("digits-resnet56-se", 40)
-    tally = Tally(opened)
+    tally = Tally(opened.recorded)
     with tally.watching(opened.model):
-        correlate_layers(opened.model, tally.batches(""))
-    labels = opened.source.labels[torch.tensor(opened.chosen)]
+        measure_correlation(opened.model, tally.images_of(opened.answered("")))
+    labels = opened.images.source.labels[torch.tensor(opened.images.chosen)]
     with torch.no_grad():
         wanted = int((torch.cat([opened.model(x) for x in opened.batches("")]).argmax(1) == labels).sum())
-    assert (tally.training().correct, tally.training().images) == (wanted, 40)
+    assert (tally.training().correct, tally.training().num_images) == (wanted, 40)
     assert wanted > 30
     assert tally.training().doubt() is None
     assert not opened.model._forward_hooks
 
 
 def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     checkpoint = Checkpoint.read("digits-resnet56-se")
     model = checkpoint.build()
     for parameter in model.parameters():
@@ -183,7 +183,7 @@ def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatc
 
 
 def test_a_network_of_random_weights_and_a_store_of_it_give_no_verdict(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: None)
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     path, folder = tmp_path / "net.safetensors", tmp_path / "images"
     plain_checkpoint(path, "cifar_resnet20_se")
     random = np.random.default_rng(0)

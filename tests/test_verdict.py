@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from test_trust import Finder, edges, maps, patches, take_maps
 
-from cli.analyses.trust import Trust
-from dia_analysis import TrustChecks, agreement, gradcam, randomisation_check, road_check
-from dia_analysis.trust.checks import warnings
+from dia_analysis import TrustChecks, check_randomization, check_road, gradcam, measure_agreement
+from dia_analysis.trust.checks import TrustReport, warnings
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +15,13 @@ def sound():
     images, where = patches()
     return TrustChecks(
         "net",
-        randomisation_check(Finder(), images, target=1, steps=3, draws=8),
-        road_check(Finder(), images, maps=where, target=1),
+        check_randomization(Finder(), images, target=1, steps=3, draws=8),
+        check_road(Finder(), images, maps=where, target=1),
     )
 
 
 def test_sound_maps_bring_no_warning(sound):
-    assert sound.randomisation.depends_on_weights is True
+    assert sound.randomization.depends_on_weights is True
     assert sound.road.better_than_random is True
     assert sound.failures() == []
     assert warnings([sound], []) == []
@@ -30,7 +29,7 @@ def test_sound_maps_bring_no_warning(sound):
 
 def test_an_edge_detector_is_warned_of(sound):
     images, _ = patches()
-    planted = replace(sound, randomisation=randomisation_check(Finder(), images, target=1, explain=edges, steps=3))
+    planted = replace(sound, randomization=check_randomization(Finder(), images, target=1, explain=edges, steps=3))
     (line,) = warnings([planted], [])
     assert line == (
         "warning: do not rely on the maps of net: they stay the same when the weights are destroyed."
@@ -39,7 +38,7 @@ def test_an_edge_detector_is_warned_of(sound):
 
 def test_maps_of_the_wrong_place_are_warned_of(sound):
     images, where = patches()
-    elsewhere = road_check(Finder(), images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
+    elsewhere = check_road(Finder(), images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
     assert elsewhere.better_than_random is False
     (line,) = warnings([replace(sound, road=elsewhere)], [])
     assert "removing what they mark lowers the score no more than removing the rest" in line
@@ -51,7 +50,7 @@ def test_what_is_undecided_fails_nothing(sound):
     assert alone.better_than_random is None  # one image, better than random: there is no telling by how much
     nothing = replace(road, **{key: np.full_like(getattr(road, key), np.nan) for key in ("morf", "lerf", "random")})
     assert nothing.better_than_random is None
-    found = sound.randomisation
+    found = sound.randomization
     one = replace(found, spearman=found.spearman[:1, :, :1], ssim=found.ssim[:1, :, :1])
     undecided = TrustChecks("net", one, alone)
     assert one.depends_on_weights is None
@@ -93,13 +92,13 @@ def test_every_network_is_told_passed_failed_or_uncertain(sound):
 
 def test_runs_that_look_at_different_things_are_warned_of(sound):
     images, _ = patches()
-    one = gradcam(Finder(), images, target=1, name="a")
-    assert agreement([one, one]).agrees is True
-    apart = agreement([take_maps(one, maps(6, 20, 20, seed=s), f"run {s}") for s in range(2)])
+    one = gradcam(Finder(), images, target=1, model_name="a")
+    assert measure_agreement([one, one]).agrees is True
+    apart = measure_agreement([take_maps(one, maps(6, 20, 20, seed=s), f"run {s}") for s in range(2)])
     assert apart.agrees is False
     (line,) = warnings([sound], [apart])
     assert line.startswith("warning: do not rely on the maps of run 0, run 1: runs of one network look at different")
-    never = agreement([one, gradcam(Finder(), images, target=0, name="b")])
+    never = measure_agreement([one, gradcam(Finder(), images, target=0, model_name="b")])
     assert never.agrees is None
     assert warnings([sound], [never]) == []
 
@@ -108,18 +107,18 @@ def test_maps_that_are_all_alike_do_not_agree_for_a_reason():
     """Whoever always looks at the same place agrees with everyone, on every image."""
     images, _ = patches()
     same = maps(1, 20, 20).repeat(6, 0)
-    one = gradcam(Finder(), images, target=1, name="a")
-    found = agreement([take_maps(one, same, name) for name in "ab"])
+    one = gradcam(Finder(), images, target=1, model_name="a")
+    found = measure_agreement([take_maps(one, same, name) for name in "ab"])
     assert found.to_dict()["spearman"] == pytest.approx(1)
     assert found.agrees is False
 
 
 def test_the_commands_end_in_the_warning(sound):
     images, _ = patches()
-    planted = replace(sound, randomisation=randomisation_check(Finder(), images, target=1, explain=edges, steps=3))
-    trust = Trust(6, (sound, planted), ())
-    assert trust.text().splitlines()[-1].startswith("warning: do not rely on the maps of net: they stay the same")
+    planted = replace(sound, randomization=check_randomization(Finder(), images, target=1, explain=edges, steps=3))
+    trust = TrustReport(6, (sound, planted), ())
+    assert trust.summary().splitlines()[-1].startswith("warning: do not rely on the maps of net: they stay the same")
     document = trust.to_dict()
     assert len(document["warnings"]) == 1
     assert [model["failures"] == [] for model in document["models"]] == [True, False]
-    assert "warning" not in Trust(6, (sound,), ()).text()
+    assert "warning" not in TrustReport(6, (sound,), ()).summary()

@@ -202,6 +202,6 @@ def test_one_network_without_patients_or_training_images_has_a_page_too(tmp_path
     out = tmp_path / "r.html"
     assert analyze("report", "--xray", "--ckpt", ckpt, "--data", f"folder:{folder}", "--out", out) == 0
     page = Page(out.read_text()).text
-    assert "every image counts as a patient of its own" in page
+    assert "each image is treated as one patient" in page
     assert "Whether patients of these images also occur in training is not known" in page
     assert "not chosen, because the training images are not there to look" in page

@@ -1,56 +1,36 @@
 """dia-analyze correlation: measure, draw, compare with the network before training and with the paper."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 import figures
-from cli.analyses.tally import Tally
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
-from dia_analysis import CaptureStore, correlate_layers, correlate_store
-from dia_analysis.paper.untrained import Baseline, BesideUntrained
-from dia_analysis.results.counted import counted
-from dia_analysis.results.output import write_json
-
-
-def about(images: int) -> str:
-    """What is measured."""
-    return (
-        "Pearson r between the attention maps of two layers of a stage, image by image, on "
-        f"{counted(images, 'image')}; and the same in the untrained network."
-    )
+from dia_analysis import CaptureStore, measure_correlation
+from dia_analysis.paper.measure_untrained import measure_beside_untrained
+from dia_analysis.paper.untrained import BesideUntrained
 
 
 def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
     """Correlate the layers of the network, and of the same before training, on the same images."""
-    provenance, tally = inputs.provenance(), Tally(inputs)
-    with tally.watching(inputs.model):
-        trained = correlate_layers(inputs.model, tally.batches("trained"), points=points, provenance=provenance)
-    return BesideUntrained(trained, *_baselines(inputs, points), tally.training())
-
-
-def _baselines(inputs: Inputs, points: list[str] | None) -> tuple[Baseline, Baseline | None]:
-    """The network before training: with the batch-norm statistics it had then, and with those of the images."""
-    start, provenance = inputs.before_training(), inputs.provenance()
-
-    def measured(label: str, statistics: str) -> Baseline:
-        result = correlate_layers(start.model, inputs.batches(label), points=points, provenance=provenance)
-        return Baseline(result, start.weights, statistics, start.exact)
-
-    before = measured("before training", "as saved")
-    images = inputs.reestimate(start.model)
-    if not images:
-        return replace(before, statistics=None), None
-    return before, measured("re-estimated", f"re-estimated on {images} of the measured images")
+    return measure_beside_untrained(
+        inputs.model,
+        inputs.answered,
+        inputs.before_training(),
+        recorded=inputs.recorded,
+        points=points,
+        provenance=inputs.provenance(),
+    )
 
 
 def report(inputs: Inputs, points: list[str] | None, out: Out, *, as_json: bool) -> None:
     """Measure, print the tables or the JSON document, and write everything."""
-    with out.folder("correlation", [inputs.checkpoint.name], inputs.data) as taken:
+    with out.folder("correlation", [inputs.checkpoint.name], inputs.images.data) as taken:
         outcome = measure(inputs, points)
-        inputs.report_unreadable()
-        found(outcome, inputs.names()).publish(taken, as_json=as_json)
+        inputs.images.report_unreadable()
+        found(outcome, inputs.images.names()).publish(taken, as_json=as_json)
 
 
 def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> None:
@@ -58,44 +38,25 @@ def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> Non
     store = CaptureStore.open(path)
     origin = store.provenance
     with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
-        outcome = BesideUntrained(correlate_store(store, batch=batch_size))
+        outcome = BesideUntrained(measure_correlation(store, batch_size=batch_size))
         found(outcome, store.names).publish(taken, as_json=as_json)
 
 
 def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
     """What to print and to write."""
-    provenance = outcome.trained.provenance
 
     def write(folder: Path) -> None:
-        write_json(folder / "correlation.json", outcome.to_dict())
-        outcome.trained.write_arrays(folder)
-        for prefix, baseline in (("untrained-", outcome.before), ("reestimated-", outcome.reestimated)):
-            if baseline:
-                baseline.result.write_arrays(folder, prefix)
-        (folder / "images.txt").write_text("\n".join(images) + "\n", encoding="utf-8")
-        draw(outcome, folder, provenance.seed or 0)
+        outcome.write(folder, draw(outcome), images)
 
-    return Found(provenance.to_dict(), outcome.to_dict(), text(outcome), write)
+    return Found(outcome.about(), outcome.to_dict(), outcome.summary(), write)
 
 
-def text(outcome: BesideUntrained) -> str:
-    """The tables and the finding."""
-    origin = outcome.trained.provenance
-    images = counted(outcome.trained.images, "image")
-    head = f"{origin.checkpoint or 'a network'} on {images} of {origin.data or 'unnamed data'}"
-    tables = f"{head}: Pearson r between the attention maps of a stage's layers\n\n{outcome.trained.summary()}\n\n"
-    if outcome.training and (accuracy := outcome.training.accuracy) is not None:
-        tables += f"It gets {accuracy:.1%} of these images right.\n\n"
-    for baseline in filter(None, (outcome.before, outcome.reestimated)):
-        tables += f"{baseline.title()}\n\n{baseline.result.summary()}\n\n"
-    finding = outcome.finding()
-    return f"{tables}{finding.text}\n{finding.comparison()}"
-
-
-def draw(outcome: BesideUntrained, folder: Path, seed: int) -> None:
-    """Write the figures, as PNG and PDF. Without a stage of two layers there is nothing to draw."""
-    if all(len(stage.layers) < 2 for stage in outcome.trained.stages):
-        return
-    figures.save_figure(figures.matrices(outcome.trained), folder / "fig2-matrices")
-    figures.save_figure(figures.distribution(outcome.results()), folder / "fig2c-distribution")
-    figures.save_figure(figures.scatter(outcome.trained, seed), folder / "fig2ab-scatter")
+def draw(outcome: BesideUntrained) -> dict[str, Figure]:
+    """The paper's figures. Without a stage of two layers there is nothing to draw."""
+    if not outcome.panels():
+        return {}
+    return {
+        "fig2-matrices": figures.matrices(outcome.trained),
+        "fig2c-distribution": figures.distribution(outcome.results()),
+        "fig2ab-scatter": figures.scatter(outcome.trained, outcome.provenance.seed or 0),
+    }

@@ -2,22 +2,20 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import figures
+from cli.common.images import prepared_device
 from cli.common.networks import Candidate
 from cli.common.publish import Found, Out
 from dia_analysis import CostResult, Provenance, Subject, measure_cost
-from dia_analysis.cost.measure import PAPER_RATIOS
-from dia_analysis.results.counted import counted
-from dia_analysis.results.output import write_json
+from dia_analysis.paper.numbers import TIME_RATIOS
 from dia_models import Network, build_model
 from dia_models.factory import without_attention
-from dia_models.training.allocator import keep_freed_memory
-from dia_models.training.device import choose_device
 
-PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in PAPER_RATIOS.items())
+PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in TIME_RATIOS.items())
 
 
 def report(
@@ -50,14 +48,11 @@ def found(result: CostResult) -> Found:
     """What to print and to write."""
 
     def write(folder: Path) -> None:
-        write_json(folder / "cost.json", result.to_dict())
-        result.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
-        if any(network.baseline not in (None, network.name) for network in result.networks):
-            figures.save_figure(figures.cost_ratios(result), folder / "cost-ratios")
+        compared = any(network.baseline not in (None, network.name) for network in result.networks)
+        result.write(folder, {"cost-ratios": figures.cost_ratios(result)} if compared else None)
 
-    about = {"networks": [network.provenance.to_dict() for network in result.networks]}
     text = f"{result.summary()}\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}."
-    return Found(about, result.to_dict(), text, write)
+    return Found(result.about(), result.to_dict(), text, write)
 
 
 def measure(
@@ -71,21 +66,22 @@ def measure(
     seed: int,
 ) -> CostResult:
     """Measure the networks and their backbones; `classes` and `image_size` are for those with random weights."""
-    where = choose_device(device)
-    if where.type == "cpu":
-        keep_freed_memory()
-    subjects = with_baselines(_opened(c, classes, image_size, batch_size, where, seed) for c in candidates)
-    return measure_cost(subjects, rounds=rounds, seed=seed)
+    given: Any = {"classes": classes, "image_size": image_size, "batch_size": batch_size, "device": device}
+    return measure_cost(subjects_of(candidates, **given, seed=seed), rounds=rounds, seed=seed)
 
 
-def about(result: CostResult) -> str:
-    """What was measured."""
-    threads = counted(result.threads, "thread")
-    first = result.networks[0]
-    return (
-        f"A forward pass in evaluation mode, in batches of {first.input_shape[0]}, on {result.device} with {threads}, "
-        f"median of {len(first.seconds)} rounds. Every round times all networks in turn."
-    )
+def subjects_of(
+    candidates: Iterable[Candidate],
+    *,
+    classes: int = 10,
+    image_size: int = 32,
+    batch_size: int,
+    device: str,
+    seed: int,
+) -> dict[str, Subject]:
+    """The networks and their backbones on a device, each with its images."""
+    where = prepared_device(device)
+    return with_baselines(_opened(c, classes, image_size, batch_size, where, seed) for c in candidates)
 
 
 def with_baselines(opened: Iterable[tuple[str, Network, Subject]]) -> dict[str, Subject]:

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+from rich.progress import TaskID
 from torch import nn
 
 import figures
@@ -14,16 +16,12 @@ from cli.common.attention import attention_of, known_trained
 from cli.common.console import progress_bar
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
-from dia_analysis import CaptureStore, GiniCollector, GiniResult, Provenance
-from dia_analysis.importance.measure import aligned, share_text
-from dia_analysis.importance.readings import GiniReadings
+from dia_analysis import CaptureStore, Provenance
+from dia_analysis.importance.readings import GiniReadings, measure_readings
 from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.paper.findings import Attention as Kind
-from dia_analysis.paper.findings import Finding, gini_finding
-from dia_analysis.probes.stages import StageMaps
+from dia_analysis.paper.importance import ImportanceComparison
 from dia_analysis.probes.stream import Consume, stream_stages
-from dia_analysis.results.counted import counted
-from dia_analysis.results.output import write_json
 from dia_analysis.store.reader import stream_store
 from dia_models import ModelInputError
 from dia_models.attention import Attention
@@ -53,14 +51,16 @@ def of_network(inputs: Inputs, points: list[str] | None) -> Maps:
 
     def stream(consume: Consume) -> int:
         images = stream_stages(inputs.model, inputs.batches(inputs.checkpoint.name), consume, points=points)
-        inputs.report_unreadable()
+        inputs.images.report_unreadable()
         return images
 
     def untrained(consume: Consume) -> int:
-        return stream_stages(inputs.untrained(), inputs.batches(f"{name}, untrained"), consume, points=points)
+        return stream_stages(
+            inputs.before_training().model, inputs.batches(f"{name}, untrained"), consume, points=points
+        )
 
     name = inputs.checkpoint.name
-    about = (inputs.checkpoint.info.model.name, inputs.names(), inputs.provenance())
+    about = (inputs.checkpoint.info.model.name, inputs.images.names(), inputs.provenance())
     return Maps(name, *about, stream, untrained, attention_of(inputs), known_trained(inputs))
 
 
@@ -82,68 +82,44 @@ def report(sources: list[Maps], out: Out, *, rows: Rows, seed: int, as_json: boo
 
 def found(results: Mapping[str, GiniReadings], sources: list[Maps]) -> Found:
     """What to print and to write."""
-    document = _document(results)
-    about = {"networks": [source.provenance.to_dict() for source in sources]}
+    outcome = compare(results, sources)
 
     def write(folder: Path) -> None:
-        write_json(folder / "gini.json", document)
-        _write_files(folder, results, sources)
+        outcome.write(folder, draw(results), sources[0].images)
 
-    told = finding(results, sources)
-    return Found(about, document, f"{text(results)}\n\n{told.text}\n{told.comparison()}", write)
+    return Found(outcome.about(), outcome.to_dict(), outcome.summary(), write)
 
 
-def finding(results: Mapping[str, GiniReadings], sources: Sequence[Maps]) -> Finding:
-    """What came out, beside what the paper says."""
+def compare(results: Mapping[str, GiniReadings], sources: Sequence[Maps]) -> ImportanceComparison:
+    """The networks side by side, with what is known of each."""
     attention = {name: source.attention for name, source in zip(results, sources, strict=True) if source.attention}
     unknown = [name for name, source in zip(results, sources, strict=True) if not source.known_trained]
-    return gini_finding(results, attention, unknown)
+    return ImportanceComparison(results, attention, unknown)
 
 
-def about(images: int) -> str:
-    """What is measured."""
-    return (
-        "Random forests predict a layer's attention from that of the earlier layers of its stage, on "
-        f"{counted(images, 'image')}; R² is on images held out, the null on other images' maps. Centred "
-        "rows, one for each (image, channel) pair without the channel's mean, ask "
-        "for a rule common to all channels; a vector row is an image."
-    )
+def draw(results: Mapping[str, GiniReadings]) -> dict[str, Figure]:
+    """The paper's figures."""
+    drawn = {name: readings.first for name, readings in results.items()}
+    if not any(result.panels() for result in drawn.values()):
+        return {}
+    return {"fig11-importance": figures.triangles(drawn), "fig12-structure": figures.importance_arcs(drawn)}
 
 
 def measure(
     source: Maps, label: str, *, rows: Rows, seed: int, untrained: Collection[Rows] = tuple(ROWS_ARE)
 ) -> GiniReadings:
-    """Collect one network's maps and grow the forests, by the rows asked for and by whole vectors, with a bar.
-
-    The same of the network without its training, but of these rows only those in `untrained`.
-    """
-    kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))
-    trained = _measured(source, source.stream, label, [GiniCollector(rows=kind, seed=seed) for kind in kinds])
-    if source.untrained is None:
-        return GiniReadings(trained, None)
-    quick = [GiniCollector(rows=kind, seed=seed, quick=True) for kind in kinds if kind in untrained]
-    return GiniReadings(trained, _measured(source, source.untrained, f"{label}, untrained", quick))
-
-
-def _measured(
-    source: Maps, stream: Callable[[Consume], int], label: str, collectors: Sequence[GiniCollector]
-) -> dict[Rows, GiniResult]:
-    """One pass over the images for all collectors, then the forests of each."""
-
-    def consume(stages: list[StageMaps]) -> None:
-        for collector in collectors:
-            collector.add(stages)
-
-    stream(consume)
-    results: dict[Rows, GiniResult] = {}
+    """Collect one network's maps and grow the forests, with a bar; of the untrained network by these rows only."""
     with progress_bar() as bar:
-        for collector in collectors:
-            task = bar.add_task(f"{label}, {collector.rows}: layers", total=None, detail="", visible=False)
-            results[collector.rows] = collector.result(
-                source.provenance,
-                lambda finished, total: bar.update(task, completed=finished, total=total, visible=True),  # noqa: B023
-            )
-    return results
+        tasks: dict[str, TaskID] = {}
+
+        def progress(about: str, finished: int, total: int) -> None:
+            task = tasks.get(about)
+            if task is None:
+                task = tasks[about] = bar.add_task(f"{label}, {about}: layers", total=total, detail="")
+            bar.update(task, completed=finished)
+
+        how: Any = {"rows": rows, "of_untrained": untrained, "seed": seed, "provenance": source.provenance}
+        return measure_readings(source.stream, source.untrained, progress=progress, **how)
 
 
 def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
@@ -160,31 +136,6 @@ def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
     return found
 
 
-def text(results: Mapping[str, GiniReadings]) -> str:
-    """The tables, side by side where there are several."""
-    parts = [f"{_head(name, readings)}\n\n{readings.summary()}" for name, readings in results.items()]
-    return "\n\n".join(parts + ([side_by_side(results)] if len(results) > 1 else []))
-
-
-def side_by_side(results: Mapping[str, GiniReadings]) -> str:
-    """The share of the importance beyond the two nearest layers, by stage and rows, a column for each network."""
-    stages = max(len(readings.first.stages) for readings in results.values())
-    kinds = list(next(iter(results.values())).trained)
-    rows = [["stage", "rows", *results]]
-    for i in range(stages):
-        for kind in kinds:
-            found = [readings.trained[kind].stages[i : i + 1] for readings in results.values()]
-            rows.append([str(i + 1), kind, *(share_text(stage[0]) if stage else "-" for stage in found)])
-    return f"Importance beyond the two nearest layers, with its 95 % interval over images\n\n{aligned(rows)}"
-
-
-def _head(name: str, readings: GiniReadings) -> str:
-    result = readings.first
-    return (
-        f"{name} on {counted(result.images, 'image')} of {result.provenance.data}: Gini importance, rows {result.rows}"
-    )
-
-
 def _attention(model: nn.Module) -> str:
     kinds = Counter(type(module).__name__ for module in model.modules() if isinstance(module, Attention))
     if not kinds:
@@ -199,21 +150,3 @@ def labels(sources: Sequence[Maps]) -> list[str]:
     if len(set(names)) < len(names):
         names = [source.model for source in sources]
     return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
-
-
-def _document(results: Mapping[str, GiniReadings]) -> dict[str, Any]:
-    """The document dia.gini/1 of the first network; the others' stand in `compared`."""
-    first, *others = (readings.to_dict() for readings in results.values())
-    return {**first, "compared": others} if others else first
-
-
-def _write_files(folder: Path, results: Mapping[str, GiniReadings], sources: list[Maps]) -> None:
-    for number, readings in enumerate(results.values(), 1):
-        network = f"network{number}-" if len(results) > 1 else ""
-        for rows, result in readings.trained.items():
-            result.write_arrays(folder, f"{network}{rows}-")
-    (folder / "images.txt").write_text("\n".join(sources[0].images) + "\n", encoding="utf-8")
-    drawn = {name: readings.first for name, readings in results.items()}
-    if any(stage.numbers is not None for result in drawn.values() for stage in result.stages):
-        figures.save_figure(figures.triangles(drawn), folder / "fig11-importance")
-        figures.save_figure(figures.importance_arcs(drawn), folder / "fig12-structure")

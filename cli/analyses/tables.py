@@ -12,8 +12,8 @@ from cli.common.publish import Found, Out
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.paper.sweeps import SweepResult
 from dia_analysis.results.provenance import versions
+from dia_analysis.results.style import save_figure
 from figures import sweeps, tables
-from figures.style import save_figure
 
 SUMMARY = "sweep.json"
 LARGEST_BYTES = 64 * 2**20

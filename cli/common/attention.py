@@ -1,16 +1,9 @@
 """What attention a checkpoint's network has, and whether it is known to be trained."""
 
-from collections.abc import Sequence
-
 from cli.common.inputs import Inputs
 from dia_analysis import AnalysisInputError, find_points
 from dia_analysis.paper.findings import Attention
 from dia_models.factory import blueprint
-
-
-def attention_in(everyone: Sequence[Inputs]) -> dict[str, Attention]:
-    """What attention each network has."""
-    return {inputs.checkpoint.name: attention_of(inputs) for inputs in everyone}
 
 
 def attention_of(inputs: Inputs) -> Attention:

@@ -1,13 +1,11 @@
 """X-ray networks and pictures that are no X-rays."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from cli.common.console import note
 from dia_models import Checkpoint, ModelInputError
-from dia_models.data import FileImages, ImageSource, evenly_spaced
-from dia_models.data.chest_xray import CLASSES
-from dia_models.data.colour import COLOURED, colourfulness
+from dia_models.data import ImageSource, evenly_spaced
+from dia_models.data.chest_xray import CLASSES, COLORED, colorfulness
 
 LOOKED_AT, NAMED = 64, 5
 SIZE = (64, 64)
@@ -15,10 +13,10 @@ SIZE = (64, 64)
 
 def warn_of_colour(checkpoints: Sequence[Checkpoint], source: ImageSource, chosen: Sequence[int]) -> None:
     """Warn of coloured pictures among those that a chest X-ray network is shown; of many, 64 are looked at."""
-    if not isinstance(source, FileImages) or not any(map(_reads_x_rays, checkpoints)):
+    if not any(map(_reads_x_rays, checkpoints)):
         return
     some = [chosen[i] for i in evenly_spaced(min(LOOKED_AT, len(chosen)), len(chosen))]
-    coloured = [(name, levels) for name, levels in _colours(source.take(some)) if levels >= COLOURED]
+    coloured = [(name, levels) for name, levels in _colours(source, some) if levels >= COLORED]
     for name, levels in coloured[:NAMED]:
         note(
             f"warning: {name} is coloured: red, green and blue differ by {levels:.0f} of 255 levels on average, in an "
@@ -28,11 +26,11 @@ def warn_of_colour(checkpoints: Sequence[Checkpoint], source: ImageSource, chose
         note(f"warning: and {len(coloured) - NAMED} more of the {len(some)} images that were looked at are coloured")
 
 
-def _colours(images: FileImages) -> Iterator[tuple[str, float]]:
+def _colours(source: ImageSource, indices: Sequence[int]) -> Iterator[tuple[str, float]]:
     """Each readable file's name and how coloured it is; of files that cannot be read others speak."""
     try:
-        for batch in replace(images, strict=False).batches(range(len(images)), 16, SIZE, 3):
-            yield from zip(batch.names, colourfulness(batch.pixels.numpy()).tolist(), strict=True)
+        for batch in source.batches(indices, 16, SIZE, 3):
+            yield from zip(batch.names, colorfulness(batch.pixels.numpy()).tolist(), strict=True)
     except ModelInputError:
         return
 

@@ -1,63 +1,96 @@
-"""The images that an analysis is to see: named one by one, or some of a data set, with labels where it needs them."""
+"""The images that a command shows to networks: named one by one, or some of a data set."""
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cli.common.classes import class_numbers
-from cli.common.console import note, tracked
-from cli.common.grey import warn_of_colour
-from cli.common.inputs import Inputs, make_inputs
-from cli.common.naming import read_named
-from cli.common.networks import in_even_batches
+from cli.common.console import tracked
+from cli.common.options import DataOptions
+from cli.common.publish import report_skipped
 from dia_analysis import Provenance
+from dia_analysis.distributed import all_gather, share
 from dia_models import Checkpoint, ModelInputError
 from dia_models.data import (
-    FileImages,
+    Batch,
     ImageSource,
     MemoryImages,
     Preprocessing,
+    default_preprocessing,
     evenly_spaced,
     open_data,
     open_files,
-    suited,
 )
-from dia_models.training.allocator import keep_freed_memory
-from dia_models.training.device import choose_device
+from dia_models.data.labels import class_numbers
+from dia_models.training.device import choose_device, keep_freed_memory
 
-EXPLAINED = 4
-"""Images that are explained by default."""
-MEASURED = 512
-"""Images whose gradients are measured by default."""
-LARGEST_MAPS = 2 * 2**30
+if TYPE_CHECKING:
+    from dia_analysis import ImageList
+
+ANALYSED, EXPLAINED, MEASURED = 1000, 4, 512
+"""Images that are analysed, explained, and whose gradients are measured by default."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The images to explain: those of `source` at the indices `chosen`. `selection` says how they were chosen."""
+class SelectedImages:
+    """Images of `source` at the indices `chosen`, and where and in what batches networks see them.
+
+    `selection` says how they were chosen; `named` that it was one by one.
+    """
 
     data: str
     source: ImageSource
     chosen: list[int]
     selection: str
-    named: bool
+    device: torch.device
+    batch_size: int
+    seed: int
+    named: bool = False
+
+    def shown(
+        self, preprocessing: Preprocessing, label: str, indices: list[int] | None = None
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """The images as a network expects them, batch by batch, with a progress bar.
+
+        Those at the `indices`, or those chosen: of several processes, each gets its share.
+        """
+        mine = share(self.chosen, self.batch_size) if indices is None else indices
+        for batch in tracked(self._read(mine, preprocessing), -(-len(mine) // self.batch_size), label):
+            yield preprocessing(batch.pixels.to(self.device)), batch
+
+    def labelled(
+        self, preprocessing: Preprocessing, classes: tuple[str, ...], label: str
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same with the numbers of their classes, as a network counts these. Raises ModelInputError."""
+        numbers = class_numbers(self.source, classes, self.data)
+        return ((pixels, numbers[batch.labels]) for pixels, batch in self.shown(preprocessing, label))
+
+    def _read(self, indices: list[int], preprocessing: Preprocessing) -> Iterator[Batch]:
+        try:
+            yield from self.source.batches(indices, self.batch_size, preprocessing.size, len(preprocessing.mean))
+        except ModelInputError:
+            unreadable = self.source.unreadable
+            if len(indices) == len(self.chosen) or not all(self.source.name(i) in unreadable for i in indices):
+                raise  # else the images of a share, none of which can be read, while others can
 
     def readable(self) -> list[int]:
         """The indices of the chosen images that are not known to be unreadable."""
-        unreadable = self.source.unreadable if isinstance(self.source, FileImages) else {}
-        return [index for index in self.chosen if self.source.name(index) not in unreadable]
+        return [index for index in self.chosen if self.source.name(index) not in self.source.unreadable]
+
+    def names(self) -> list[str]:
+        """The chosen images' names: paths below the data's folder, or `#number` for data without file names."""
+        return [self.source.name(i) for i in self.chosen]
 
     def paths(self) -> tuple[str, ...]:
         """The readable images' names: the path where images were named, else as the data set calls them."""
-        if self.named and isinstance(self.source, FileImages):
-            return tuple(str(self.source.paths[index]) for index in self.readable())
-        return tuple(self.source.name(index) for index in self.readable())
+        root = getattr(self.source, "root", Path()) if self.named else Path()
+        return tuple(str(root / self.source.name(index)) for index in self.readable())
 
     def labels(self) -> tuple[str | None, ...]:
         """The readable images' classes in the data set."""
@@ -66,169 +99,124 @@ class Chosen:
 
     def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
         """The readable images in colour, `count` at a time: (image, height, width, 3) bytes."""
-        for batch in self.source.batches(self.readable(), count, size, 3):
-            yield batch.pixels.numpy()
+        return (batch.pixels.numpy() for batch in self.source.batches(self.readable(), count, size, 3))
+
+    def image_list(self) -> "ImageList":
+        """The chosen images' names and labels, and the names of the classes."""
+        from dia_analysis import ImageList  # late: it loads Zarr
+
+        labels = tuple(int(self.source.labels[index]) for index in self.chosen)
+        return ImageList(tuple(self.names()), labels, self.source.classes)
+
+    def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
+        """Where the results of a network on these images come from."""
+        return Provenance(
+            checkpoint=None if checkpoint is None else checkpoint.name,
+            checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
+            data=self.data,
+            selection=self.selection,
+            seed=self.seed,
+        )
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def some(self, count: int) -> "SelectedImages":
+        """So many images of the same data, at equal distances, in batches of about one size."""
+        chosen, selection = spread_out(count, self.source, self.seed), _selection(count, self.source)
+        size = in_even_batches(count, self.batch_size)
+        return replace(self, chosen=chosen, selection=selection, named=False, batch_size=size)
+
+    def preprocessing(self, size: int | None) -> Preprocessing:
+        """What suits the chosen images, for networks with random weights; a data set in files is read once for it."""
+        if isinstance(self.source, MemoryImages):
+            return default_preprocessing(self.data, self.source.pixels[self.chosen])
+        return default_preprocessing(
+            self.data, self.source.take(self.chosen).load(None if size is None else (size, size), 3).pixels
+        )
 
     def blamed(self, error: ModelInputError) -> ModelInputError:
         """An error on reading an image, naming where it was given."""
         return ModelInputError("IMAGES" if self.named else error.argument, str(error))
 
-
-def choose(data: str, source: ImageSource, count: int, seed: int) -> Chosen:
-    """So many images of a data set, at equal distances."""
-    chosen = evenly_spaced(count, len(source))
-    Random(seed).shuffle(chosen)  # so that the first few are of several classes
-    selection = f"{count} of {len(source)} images at equal distances, in random order"
-    return Chosen(data, source, chosen, selection, named=False)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which images: files and folders, or `images` of a data set."""
-
-    paths: Sequence[Path]
-    data: str | None
-    images: int | None
-    data_dir: Path | None
-    workers: int
-    strict: bool
-    download: bool = False
-
-    def open(self, default: str, seed: int) -> Chosen:
-        """Find them. Raises ModelInputError if they do not exist or both ways of choosing are used."""
-        if self.paths:
-            return self._named()
-        data = self.data or default
-        source = open_data(data, "any", self.data_dir, workers=self.workers, strict=self.strict, download=self.download)
-        count = self.images or min(EXPLAINED, len(source))
-        if count > len(source):
-            raise ModelInputError(
-                "images", f"{count} images asked for, {data} has {len(source)}; give at most that many"
-            )
-        return choose(data, source, count, seed)
-
-    def _named(self) -> Chosen:
-        for option, value in (("data", self.data), ("images", self.images)):
-            if value is not None:
-                raise ModelInputError(option, f"{value} given beside images named one by one; give one or the other")
-        try:
-            source = open_files(self.paths, workers=self.workers, strict=self.strict)
-        except ModelInputError as error:
-            raise ModelInputError("IMAGES", str(error)) from error
-        chosen = list(range(len(source)))
-        return Chosen("files", source, chosen, f"{len(chosen)} images, named one by one", named=True)
-
-
-def open_networks(
-    ckpts: Sequence[str], selection: Selection, *, device: str, batch_size: int, seed: int
-) -> tuple[list[Inputs], Chosen]:
-    """The networks and the images that they are to explain."""
-    checkpoints = read_named(ckpts)
-    images = selection.open(checkpoints[0].info.data, seed)
-    _check_size(images, checkpoints)
-    warn_of_colour(checkpoints, images.source, images.chosen)
-    shared: Any = {"device": device, "batch_size": batch_size, "seed": seed}
-    return [make_inputs(c, images.data, images.source, images.chosen, **shared) for c in checkpoints], images
-
-
-def _check_size(images: Chosen, checkpoints: Sequence[Checkpoint]) -> None:
-    pixels = max(c.info.preprocessing.height * c.info.preprocessing.width for c in checkpoints)
-    need = 4 * pixels * len(images.chosen) * len(checkpoints)
-    if need > LARGEST_MAPS:
-        raise ModelInputError(
-            "images",
-            f"the maps of {len(images.chosen)} images would take {need / 2**30:.1f} GiB; at most 2 are written, so "
-            "give fewer, or use dia_analysis.stream_gradcam",
-        )
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Chosen images of a data set with labels; `fresh` says how networks with random weights see them."""
-
-    data: str
-    source: ImageSource
-    chosen: list[int]
-    batch_size: int
-    device: torch.device
-    seed: int
-    fresh: Preprocessing
-
-    def batches(
-        self, preprocessing: Preprocessing, classes: tuple[str, ...], label: str
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as a network expects them and the numbers of their classes, batch by batch, with a progress bar."""
-        numbers = class_numbers(self.source, classes, self.data)
-        channels = len(preprocessing.mean)
-        batches = self.source.batches(self.chosen, self.batch_size, preprocessing.size, channels)
-        for batch in tracked(batches, -(-len(self.chosen) // self.batch_size), label):
-            yield preprocessing(batch.pixels.to(self.device)), numbers[batch.labels]
-
-    def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
-        """Where the gradients of a network come from."""
-        return Provenance(
-            checkpoint=None if checkpoint is None else checkpoint.name,
-            checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
-            data=self.data,
-            selection=f"{len(self.chosen)} of {len(self.source)} images at equal distances, in random order",
-            seed=self.seed,
-        )
-
     def report_unreadable(self) -> None:
         """Name the files that were skipped."""
-        if isinstance(self.source, FileImages):
-            for name, reason in sorted(self.source.unreadable.items()):
-                note(f"warning: skipped {name}: {reason}")
+        skipped = {name: why for each in all_gather(dict(self.source.unreadable)) for name, why in each.items()}
+        report_skipped(skipped, len(self.chosen))
 
 
-def open_labelled(
-    data: str | None,
-    first: Checkpoint | None,
-    images: int | None,
-    *,
-    data_dir: Path | None,
-    download: bool = False,
-    image_size: int | None,
-    device: str,
-    batch_size: int,
-    workers: int,
-    strict: bool,
-    seed: int,
-) -> LabelledImages:
-    """Open the images: by default those that the first checkpoint was tested on, or digits.
+def select_images(
+    options: DataOptions, default: str, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+) -> SelectedImages:
+    """Open the images: those at `paths`, or `options.images` of the data set, else `otherwise` or all there are.
 
-    `image_size` is for networks with random weights, which otherwise see the images as the first checkpoint does, or
-    in the size they have.
+    Raises ModelInputError if they do not exist or both ways of choosing are used.
     """
-    data = data or (first.info.data if first else "digits")
-    source = open_data(data, "any", data_dir, workers=workers, strict=strict, download=download)
-    if images is not None and images > len(source):
-        raise ModelInputError("images", f"{images} images asked for, {data} has {len(source)}; give at most that many")
-    if not source.classes:
-        class_numbers(source, (), data)
-    chosen = _chosen(source, images or min(MEASURED, len(source)), seed)
-    fresh = first.info.preprocessing if first else _measured(data, source, chosen, image_size)
-    where = choose_device(device)
-    if where.type == "cpu":
-        keep_freed_memory()
-    return LabelledImages(data, source, chosen, in_even_batches(len(chosen), batch_size), where, seed, fresh)
+    device = prepared_device(options.device)
+    where: Any = {"device": device, "batch_size": options.batch_size, "seed": options.seed}
+    if paths:
+        source = _open_named(paths, options)
+        selection = f"{len(source)} images, named one by one"
+        return SelectedImages("files", source, list(range(len(source))), selection, named=True, **where)
+    data = options.data or default
+    source = open_part(options, data, "any")
+    count = options.images or min(otherwise, len(source))
+    if count > len(source):
+        raise ModelInputError("images", f"{count} images asked for, {data} has {len(source)}; give at most that many")
+    return SelectedImages(data, source, spread_out(count, source, options.seed), _selection(count, source), **where)
 
 
-def labelled(inputs: Inputs, images: int, batch_size: int) -> LabelledImages:
-    """So many of the images that are open for a checkpoint."""
-    chosen, fresh = _chosen(inputs.source, images, inputs.seed), inputs.checkpoint.info.preprocessing
-    size = in_even_batches(images, batch_size)
-    return LabelledImages(inputs.data, inputs.source, chosen, size, inputs.device, inputs.seed, fresh)
+def select_labelled(
+    options: DataOptions, first: Checkpoint | None, image_size: int | None = None
+) -> tuple[SelectedImages, Preprocessing]:
+    """The images to measure gradients on, by default those that the first checkpoint was tested on, or digits.
+
+    Networks with random weights see them as the first checkpoint does, or else in `image_size` or the size they have.
+    """
+    images = select_images(options, first.info.data if first else "digits", MEASURED)
+    if not images.source.classes:
+        class_numbers(images.source, (), images.data)
+    batch_size = in_even_batches(len(images.chosen), options.batch_size)
+    fresh = first.info.preprocessing if first else images.preprocessing(image_size)
+    return replace(images, batch_size=batch_size), fresh
 
 
-def _chosen(source: ImageSource, images: int, seed: int) -> list[int]:
-    chosen = evenly_spaced(images, len(source))
-    Random(seed).shuffle(chosen)  # so that every batch has all classes
+def in_even_batches(count: int, at_most: int) -> int:
+    """A batch size of at most `at_most` that leaves no small rest: 360 images in batches of 120, not 128, 128, 104."""
+    return -(-count // -(-count // at_most))
+
+
+def open_part(options: DataOptions, data: str, split: str) -> ImageSource:
+    """A part of a data set."""
+    how: Any = {"workers": options.workers, "strict": options.strict, "download": options.download}
+    return open_data(data, split, options.data_dir, **how)
+
+
+def _open_named(paths: Sequence[Path], options: DataOptions) -> ImageSource:
+    for option, value in (("data", options.data), ("images", options.images)):
+        if value is not None:
+            raise ModelInputError(option, f"{value} given beside images named one by one; give one or the other")
+    try:
+        return open_files(paths, workers=options.workers, strict=options.strict)
+    except ModelInputError as error:
+        raise ModelInputError("IMAGES", str(error)) from error
+
+
+def spread_out(count: int, source: ImageSource, seed: int) -> list[int]:
+    """So many images at equal distances, in random order, so that the first few are of several classes."""
+    chosen = evenly_spaced(count, len(source))
+    Random(seed).shuffle(chosen)
     return chosen
 
 
-def _measured(data: str, source: ImageSource, chosen: list[int], size: int | None) -> Preprocessing:
-    """What suits the chosen images; a data set in files is read once for it."""
-    if isinstance(source, MemoryImages):
-        return suited(data, source.pixels[chosen])
-    return suited(data, source.take(chosen).load(None if size is None else (size, size), 3).pixels)
+def _selection(count: int, source: ImageSource) -> str:
+    return f"{count} of {len(source)} images at equal distances, in random order"
+
+
+def prepared_device(name: str) -> torch.device:
+    """The device of this process: of several on one machine, each has a GPU of its own if there are any."""
+    own = os.environ.get("LOCAL_RANK")
+    device = choose_device(f"cuda:{own}" if own and name in ("auto", "cuda") and torch.cuda.is_available() else name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device

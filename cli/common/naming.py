@@ -1,17 +1,15 @@
 """Names that tell networks apart, and names of files and folders made from them."""
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dia_analysis.results.output import file_name
 from dia_models import Checkpoint
 from dia_models.checkpoints.files import SUFFIX
 
 RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
-LONGEST = 80  # bytes of a file name's part
 
 
 def read_named(ckpts: Sequence[str]) -> list[Checkpoint]:
@@ -52,14 +50,6 @@ def default_name(command: str, networks: Sequence[str], data: str | None) -> str
     data_name = None if data is None else Path(data.partition(":")[2] or data).name
     parts = [command, "-".join(map(file_name, networks)), data_name or ""]
     return "-".join(file_name(part) for part in parts if part)
-
-
-def file_name(text: str) -> str:
-    """The text without what a file name should not have, and short; a long one ends in a hash that tells it apart."""
-    name = re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"
-    if len(name.encode()) <= LONGEST:
-        return name
-    return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def network_name(checkpoint: Checkpoint) -> str:

@@ -1,14 +1,14 @@
 """The networks that a command compares: checkpoints, the kept epochs of runs, and fresh ones by name."""
 
-from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cli.common.naming import names
-from cli.common.settings import parse_setting
+from cli.common.options import NetworkOptions, settings
 from dia_models import Checkpoint, ModelInputError, ModelSpec, create_model
 from dia_models.factory import blueprint, require_classifier, task_of
 from dia_models.spec import Network
@@ -23,7 +23,7 @@ class Candidate:
     name: str
     source: str | None = None
     model: str | None = None
-    options: tuple[tuple[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self) -> Checkpoint | None:
         """Read the checkpoint, if it is one."""
@@ -34,30 +34,24 @@ class Candidate:
         assert self.model is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return create_model(self.model, num_classes=classes, in_channels=channels, **dict(self.options))
+            return create_model(self.model, num_classes=classes, in_channels=channels, **self.options)
 
 
 def candidates(
-    checkpoints: Iterable[str],
-    models: Iterable[str],
-    changes: Iterable[str],
-    runs: Iterable[list[Path]] = (),
-    *,
-    tasks: Container[str] = ("classification",),
+    given: NetworkOptions, runs: Iterable[list[Path]] = (), *, tasks: Container[str] = ("classification",)
 ) -> list[Candidate]:
-    """Checkpoints, then networks of runs (a list of files each), then fresh ones that share the options `changes`.
+    """Checkpoints, then networks of runs (a list of files each), then fresh ones that share the options of --set.
 
     Checkpoints and runs have the names that `cli.common.naming.names` gives. Raises ModelInputError if there is
     nothing to compare, for options without a use, and for a fresh network that is made for another task than `tasks`.
     """
-    checkpoints, models, changes = list(checkpoints), list(models), list(changes)
-    if changes and not models:
+    checkpoints, models, options = given.ckpts or [], given.models or [], settings(given.changes)
+    if options and not models:
         raise ModelInputError("set", "these are options of networks made by --model, and there is none")
     sources = [[checkpoint] for checkpoint in checkpoints] + [list(map(str, files)) for files in runs]
     # A run is named for its folder, whichever of its epochs are compared.
     named = names([*checkpoints, *(str(Path(files[0]).with_name(RUN_FILE)) for files in sources[len(checkpoints) :])])
     saved = [Candidate(name, file) for name, files in zip(named, sources, strict=True) for file in files]
-    options = tuple(parse_setting(change) for change in changes)
     for model in models:
         if task_of(model) not in tasks:
             require_classifier(model, "model")
@@ -68,18 +62,14 @@ def candidates(
     return found
 
 
-def in_even_batches(count: int, at_most: int) -> int:
-    """A batch size of at most `at_most` that leaves no small rest: 360 images in batches of 120, not 128, 128, 104."""
-    return -(-count // -(-count // at_most))
-
-
 def run_files(runs: list[Path], every_epoch: bool) -> list[list[Path]]:
     """The checkpoints of training runs: of the last epoch, or of every epoch that was kept."""
     if every_epoch and not runs:
         raise ModelInputError("every-epoch", "say of which run: --run DIR")
     if not runs:
         return []
-    from dia_models.runs.run import MODEL, kept_epochs  # takes seconds
+    from dia_models.runs.run import kept_epochs  # takes seconds
+    from dia_models.training.files import MODEL  # takes seconds
 
     if every_epoch:
         return [kept_epochs(run) for run in runs]

@@ -6,13 +6,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cli.common import options as o
 from cli.common.console import note, say, say_json
-from cli.common.naming import default_name
-from dia_analysis.distributed import rank, size, together
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.output import Taken, TakenError, hold, take
+
+if TYPE_CHECKING:
+    from dia_analysis.results.output import Taken
+    from dia_models import Checkpoint
 
 FOLDER = Path("dia-out")
 T = TypeVar("T")
@@ -27,11 +29,13 @@ class Found:
     text: str
     write: Callable[[Path], None]
 
-    def publish(self, taken: Taken | None, *, as_json: bool) -> None:
+    def publish(self, taken: "Taken | None", *, as_json: bool) -> None:
         """Print it, then write it; of several processes, the first does.
 
         What cannot be written is printed all the same, and what cannot be printed is written.
         """
+        from dia_analysis.distributed import rank
+
         if rank():
             return
         try:
@@ -48,22 +52,27 @@ class Found:
 
 @dataclass(frozen=True)
 class Out:
-    """What --out and --overwrite say: a folder or file, or none, which means a new one in dia-out/.
+    """What --out, --overwrite and --json say; `out` is a folder or file, or None, which means a new one in dia-out/.
 
     The default is named for the command, the networks and the data, then `-2`, `-3`, ... where that is taken, finished
     or being written; with `overwrite` it is the first of these.
     """
 
-    given: Path | None
-    overwrite: bool = False
+    out: o.OutFolder = None
+    overwrite: o.Overwrite = False
+    as_json: o.Json = False
 
     @contextmanager
-    def folder(self, command: str, networks: Sequence[str] = (), data: str | None = None) -> Iterator[Taken]:
+    def folder(self, command: str, networks: Sequence[str] = (), data: str | None = None) -> "Iterator[Taken]":
         """Take the folder; of several processes, the first does. Raises AnalysisInputError if none can be had."""
+        from cli.common.naming import default_name
+        from dia_analysis.distributed import from_first
+        from dia_analysis.results.output import take
+
         check_one_process()
         paths = self.paths(default_name(command, networks, data))
         with ExitStack() as held:
-            taken = together(
+            taken = from_first(
                 lambda: first_free(paths, lambda path: held.enter_context(take(path, overwrite=self.overwrite)))
             )
             try:
@@ -73,9 +82,9 @@ class Out:
                 raise KeyboardInterrupt(kept) from interrupt
 
     @contextmanager
-    def if_given(self) -> Iterator[Taken | None]:
+    def if_given(self) -> "Iterator[Taken | None]":
         """Take the folder, if one was given."""
-        if self.given is None:
+        if self.out is None:
             yield None
             return
         with self.folder("") as taken:
@@ -84,6 +93,8 @@ class Out:
     @contextmanager
     def file(self, name: str, suffix: str) -> Iterator[Path]:
         """Take the file. Raises AnalysisInputError if it cannot be had."""
+        from dia_analysis.results.output import hold
+
         check_one_process()
         with ExitStack() as held:
 
@@ -95,20 +106,40 @@ class Out:
             yield first_free(self.paths(name, suffix), enter)
 
     def _check_file(self, path: Path) -> None:
+        from dia_analysis.results.output import TakenError
+
         if path.is_dir() or (path.exists() and not self.overwrite):
             raise TakenError("out", f"{path} exists; choose another file, or overwrite it")
 
     def paths(self, name: str, suffix: str = "", *, continued: bool = False) -> Iterator[Path]:
         """Where results may go, the best first; `continued` if what is there already is to be used."""
-        first = self.given or FOLDER / f"{name}{suffix}"
+        first = self.out or FOLDER / f"{name}{suffix}"
         yield first
-        if self.given is None and not self.overwrite and not continued:
+        if self.out is None and not self.overwrite and not continued:
             yield from (first.with_name(f"{name}-{number}{suffix}") for number in count(2))
+
+
+def about_checkpoints(checkpoints: Sequence["Checkpoint"], data: str, seed: int = 0) -> dict[str, Any]:
+    """What the manifest says of results of checkpoints on a data set."""
+    from dia_analysis import Provenance
+
+    models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in checkpoints]
+    return {**Provenance(data=data, seed=seed).to_dict(), "models": models}
+
+
+def report_skipped(unreadable: Mapping[str, str], images: int) -> None:
+    """Name the files that cannot be read, of so many images."""
+    if unreadable:
+        note(f"warning: {len(unreadable)} of {images} images cannot be read and were skipped:")
+        for name, reason in sorted(unreadable.items()):
+            note(f"  {name}: {reason}")
 
 
 def check_one_process() -> None:
     """Refuse several processes that do not know of each other: each would compute and write everything."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and size() == 1:
+    from dia_analysis.distributed import world_size
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and world_size() == 1:
         raise AnalysisInputError(
             "processes",
             "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",
@@ -117,6 +148,8 @@ def check_one_process() -> None:
 
 def first_free(paths: Iterable[Path], enter: Callable[[Path], T]) -> T:
     """What `enter` gives for the first path that is not taken. Raises its TakenError if all are."""
+    from dia_analysis.results.output import TakenError
+
     problem = None
     for path in paths:
         try:

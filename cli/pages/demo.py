@@ -3,30 +3,31 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from cli.analyses import correlation, cost, gini, gradcam, gradients
-from cli.analyses.gradient_pairs import finding as gradient_finding
-from cli.common.attention import attention_in
+from cli.analyses.gradients import beside_plain
 from cli.common.console import say
-from cli.common.images import EXPLAINED, Selection, open_labelled, open_networks
-from cli.common.inputs import Inputs, open_inputs
+from cli.common.images import EXPLAINED, select_labelled
+from cli.common.inputs import open_networks
 from cli.common.networks import Candidate, candidates
+from cli.common.options import DataOptions, Explanation, NetworkOptions
 from cli.common.publish import Found, Out
-from cli.pages.page import write_page
-from cli.pages.report import Again, as_heatmaps, named_findings, subject, what_came_out
-from cli.runs.predictions import Options
+from cli.pages.report import Again, Described
 from dia_analysis import CostResult, GradientResult
 from dia_analysis.importance.readings import GiniReadings
-from dia_analysis.paper.findings import cam_finding, cost_findings
+from dia_analysis.paper.findings import cam_finding
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.results.output import new_directory
 from dia_analysis.results.provenance import versions
-from figures.pages.report import Heatmaps, ReportPage, Section, report
+from figures.pages import measured
+from figures.pages.report_page import SHOWN, Facts, Heatmaps, ReportPage, Section
 
+T = TypeVar("T")
 DATA = "digits"
 TABLES, PAGE = "tables.txt", "report.html"
-NETWORKS = ("digits-resnet56-se", "digits-resnet56-dia-lstm")
-WITHOUT_SKIP = ("cifar_resnet56", "cifar_resnet56_dia_lstm")
+NETWORKS = ["digits-resnet56-se", "digits-resnet56-dia-lstm"]
+WITHOUT_SKIP = ["cifar_resnet56", "cifar_resnet56_dia_lstm"]
 GINI_IMAGES, GRADIENT_IMAGES, CAM_IMAGES, ROUNDS = 60, 120, EXPLAINED, 6
 LAYER = "stages.1.blocks.5"  # whose maps are 4x4; the last block's are 2x2
 INTRODUCTION = """Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per
@@ -37,7 +38,7 @@ NEXT = """What next
   Your own images:    dia-analyze gradcam --ckpt cifar10-resnet29-se IMAGE...
   Your own network:   dia-train fit --model cifar_resnet29_dia_se --data folder:PATH --image-size 32
   Everything at once: dia-analyze report --ckpt RUN/model.safetensors
-  Any torch network:  from dia_analysis import correlate_layers; print(correlate_layers(model, batches).summary())"""
+  Any torch network:  from dia_analysis import measure_correlation; print(measure_correlation(...).summary())"""
 
 
 def run_demo(out: Out, *, device: str, seed: int) -> None:
@@ -45,10 +46,10 @@ def run_demo(out: Out, *, device: str, seed: int) -> None:
     with out.folder("demo") as taken:
         demo = Demo(device, seed)
         page = demo.run()
-        say(f"{INTRODUCTION}\n{what_came_out(page)}")
+        say(f"{INTRODUCTION}\n{page.summary()}")
         with taken.filled({"data": DATA, "seed": seed, "versions": versions()}) as folder:
             demo.write(folder)
-            write_page(folder / PAGE, report(page))
+            page.save(folder / PAGE)
     place = taken.path
     say(f"\nFigures and numbers are in {place}/, the tables in {place / TABLES}; {place / PAGE} shows it all.")
     say(f"\n{NEXT}")
@@ -64,13 +65,13 @@ class Demo:
 
     def run(self) -> ReportPage:
         """Run them all."""
-        everyone = [self._inputs(name, None) for name in NETWORKS]
-        again = Again(NETWORKS, everyone[0], Options(None, False, self.device, 128, 1, False))
+        everyone = self._networks(None)
+        again = Again(tuple(NETWORKS), DATA, self._options(None))
         return ReportPage(
             data=DATA,
-            selection=everyone[0].provenance().selection or "",
+            selection=everyone[0].images.selection,
             command="dia-analyze demo",
-            subjects=[subject(inputs) for inputs in everyone],
+            subjects=[Facts(each.name, each.known.facts) for each in everyone],
             correlation=self._correlation(everyone, again),
             gini=self._gini(again),
             gradients=self._gradients(),
@@ -88,41 +89,22 @@ class Demo:
                 found.write(part)
         (folder / TABLES).write_text("\n".join(found.text for found in self.parts.values()) + "\n", encoding="utf-8")
 
-    def _correlation(self, everyone: Sequence[Inputs], again: Again) -> Section[Mapping[str, BesideUntrained]]:
-        results = {}
-        for inputs in everyone:
-            name = inputs.checkpoint.name
-            results[name] = correlation.measure(inputs, None)
-            self.parts[name] = correlation.found(results[name], inputs.names())
-        images = len(everyone[0].chosen)
-        commands = [again("correlation", [place], images) for place in range(len(everyone))]
-        return Section(results, correlation.about(images), commands, named_findings(results))
+    def _correlation(self, everyone: Sequence[Described], again: Again) -> Section[Mapping[str, BesideUntrained]]:
+        section = measured.correlations(everyone, again)
+        for each in everyone:
+            self.parts[each.name] = correlation.found(_found(section)[each.name], each.images.names())
+        return section
 
     def _gini(self, again: Again) -> Section[Mapping[str, GiniReadings]]:
-        sources = [gini.of_network(self._inputs(name, GINI_IMAGES), None) for name in NETWORKS]
-        results = {  # the finding says nothing of the untrained networks' centred rows
-            source.name: gini.measure(source, source.name, rows="centred", seed=self.seed, untrained=["vector"])
-            for source in sources
-        }
-        self.parts["gini"] = gini.found(results, sources)
-        findings = [("", gini.finding(results, sources))]
-        return Section(results, gini.about(GINI_IMAGES), [again("gini", [0, 1], GINI_IMAGES)], findings)
+        some = self._networks(GINI_IMAGES)
+        section = measured.importances(some, again, ["vector"])  # the finding says nothing of the others' centred rows
+        self.parts["gini"] = gini.found(_found(section), [gini.of_network(each, None) for each in some])
+        return section
 
     def _gradients(self) -> Section[GradientResult]:
-        images = open_labelled(
-            DATA,
-            None,
-            GRADIENT_IMAGES,
-            data_dir=None,
-            image_size=None,
-            device=self.device,
-            batch_size=GRADIENT_IMAGES,
-            workers=1,
-            strict=False,
-            seed=self.seed,
-        )
-        compared = candidates((), WITHOUT_SKIP, ("skip=false",))
-        result = gradients.Measurement()(compared, images)
+        images, fresh = select_labelled(self._options(GRADIENT_IMAGES), None)
+        compared = candidates(NetworkOptions(models=WITHOUT_SKIP, changes=["skip=false"]))
+        result = gradients.Measurement(fresh=fresh)(compared, images)
         self.parts["gradients"] = gradients.found(result, images)
         about = (
             "The gradient of the loss, summed over a batch, at each stage's output of two other networks, which have "
@@ -131,46 +113,36 @@ class Demo:
         )
         models = " ".join(f"--model {name}" for name in WITHOUT_SKIP)
         command = f"dia-analyze gradients {models} --set skip=false --data {DATA} --images {GRADIENT_IMAGES}"
-        return Section(
-            result,
-            about,
-            [f"{command} --seed {self.seed}"],
-            [("Untrained networks without skip connections", gradient_finding(result))],
-        )
+        findings = [("Untrained networks without skip connections", beside_plain(result).finding())]
+        return Section(result, about, [f"{command} --seed {self.seed}"], findings)
 
     def _gradcam(self, again: Again) -> Section[Heatmaps]:
-        selection = Selection((), DATA, CAM_IMAGES, None, 1, False)
-        everyone, images = open_networks(NETWORKS, selection, device=self.device, batch_size=32, seed=self.seed)
-        outcome = gradcam.explain_all(everyone, images, gradcam.Explanation(layer=LAYER), trust=False)
-        self.parts["gradcam"] = outcome.found(images)
-        heatmaps = as_heatmaps(outcome, images)
+        everyone = self._networks(CAM_IMAGES)
+        images = everyone[0].images
+        outcome = gradcam.explain_all(everyone, Explanation(layer=LAYER), trust=False)
+        self.parts["gradcam"] = gradcam.found(outcome, images)
+        size = max(result.size for result in outcome.results)
+        shown = next(images.pictures(size, SHOWN))
         return Section(
-            heatmaps,
+            Heatmaps(outcome.results, shown, outcome.labels, checks=None, agreements=(), checked=0),
             f"Grad-CAM of {CAM_IMAGES} images for the class that each network predicts.",
             [again("gradcam", [0, 1], CAM_IMAGES, "--trust", "--layer", LAYER)],
-            [("", cam_finding(heatmaps.results, heatmaps.checks))],
+            [("", cam_finding(outcome.results, None))],
         )
 
-    def _cost(self, everyone: Sequence[Inputs], again: Again) -> Section[CostResult]:
-        result = cost.measure(
-            [Candidate(name, name) for name in NETWORKS],
-            batch_size=again.options.batch_size,
-            rounds=ROUNDS,
-            device=self.device,
-            seed=self.seed,
-        )
-        findings = [("", finding) for finding in cost_findings(result, attention_in(everyone))]
-        return Section(result, cost.about(result), [again("cost", [0, 1], None, "--rounds", str(ROUNDS))], findings)
+    def _cost(self, everyone: Sequence[Described], again: Again) -> Section[CostResult]:
+        compared = [Candidate(name, name) for name in NETWORKS]
+        subjects = cost.subjects_of(compared, batch_size=128, device=self.device, seed=self.seed)
+        return measured.costs(everyone, subjects, again, ROUNDS)
 
-    def _inputs(self, name: str, images: int | None) -> Inputs:
-        return open_inputs(
-            name,
-            DATA,
-            images,
-            data_dir=None,
-            device=self.device,
-            batch_size=128,
-            workers=1,
-            strict=False,
-            seed=self.seed,
-        )
+    def _networks(self, images: int | None) -> list[Described]:
+        opened = open_networks(NETWORKS, self._options(images))
+        return [Described(each.checkpoint, each.model, each.images) for each in opened]
+
+    def _options(self, images: int | None) -> DataOptions:
+        return DataOptions(DATA, images, device=self.device, seed=self.seed, batch_size=128, workers=1)
+
+
+def _found(section: Section[T]) -> T:
+    assert section.result is not None
+    return section.result

@@ -6,17 +6,17 @@ from cli.common.console import note, say, say_json
 from cli.common.publish import Out
 from dia_analysis.results.output import writing
 from dia_models import CheckpointInfo, save_checkpoint
-from dia_models.checkpoints.public_weights import build_outside, read_state_dict
+from dia_models.checkpoints.public_weights import build_public, read_state_dict
 from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
-from dia_models.runs.run import versions
+from dia_models.runs.result import versions
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def import_weights(source: Path, model: str, out: Out, *, as_json: bool) -> None:
+def import_weights(source: Path, model: str, out: Out) -> None:
     """Write a public state dict of a CIFAR network as a checkpoint of ours."""
     with out.file("", "") as path:
-        network = build_outside(model, read_state_dict(source))
+        network = build_public(model, read_state_dict(source))
         classes = len(network.state_dict()["classifier.weight"])
         info = CheckpointInfo(
             model=network.spec,
@@ -28,7 +28,7 @@ def import_weights(source: Path, model: str, out: Out, *, as_json: bool) -> None
         )
         with writing(path):
             save_checkpoint(path, network, info)
-    if as_json:
+    if out.as_json:
         say_json({"schema": "dia.import/1", "model": model, "num_classes": classes, "checkpoint": str(path)})
     else:
         say(f"{source.name} is now {path}, a {model} of {classes} classes")

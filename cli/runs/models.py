@@ -6,7 +6,7 @@ from cli.common.console import say, say_json
 from dia_models import Checkpoint, ModelInputError, ModelSpec, list_checkpoints, list_models
 from dia_models.attention import attention_table
 from dia_models.audit.counting import ParameterCounter
-from dia_models.audit.published import Verdict, audit
+from dia_models.audit.published import audit, audit_table
 from dia_models.factory import task_of
 from dia_models.sweeps.sweep import SCALES, Sweep, list_sweeps, load_sweep
 from dia_models.training.recipe import list_recipes, load_recipe
@@ -59,34 +59,9 @@ def print_audit(*, as_json: bool) -> None:
     """Print every parameter count of the paper beside ours."""
     verdicts = audit()
     if as_json:
-        say_json({"schema": "dia.audit/1", "entries": [_audited(verdict) for verdict in verdicts]})
-        return
-    say(f"{'table':<6} {'network':<38} {'r':>2} {'paper':>6} {'ours':>11} {'difference':>11}  verdict")
-    for verdict in verdicts:
-        entry = verdict.entry
-        judged = "fits" if verdict.fits else "differs"
-        remark = f": {entry.remark}" if entry.remark else ""
-        counts = f"{entry.printed:>5}M {verdict.ours:>11,} {verdict.difference:>+11,}"
-        reduction = "-" if entry.reduction is None else str(entry.reduction)
-        say(f"{entry.table:<6} {entry.network:<38} {reduction:>2} {counts}  {judged}{remark}")
-    fit = sum(v.fits for v in verdicts)
-    say(f"\n{fit} of {len(verdicts)} fit to the printed digit. r is the reduction that our network was built with.")
-
-
-def _audited(verdict: Verdict) -> dict[str, Any]:
-    entry = verdict.entry
-    return {
-        "table": entry.table,
-        "network": entry.network,
-        "model": entry.model,
-        "options": entry.options,
-        "reduction": entry.reduction,
-        "paper_millions": float(entry.printed),
-        "ours": verdict.ours,
-        "difference": verdict.difference,
-        "fits": verdict.fits,
-        "remark": entry.remark,
-    }
+        say_json({"schema": "dia.audit/1", "entries": [verdict.to_dict() for verdict in verdicts]})
+    else:
+        say(audit_table(verdicts))
 
 
 def print_recipes(*, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from dia_analysis.probes.modes import observing
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 
 Formula = Callable[..., int]
 
@@ -38,7 +38,7 @@ class FlopCount:
     Convolutions, products of matrices and vectors, recurrent cells and attention products count, however torch computes
     them; sums, gates, norms, pooling and interpolation do not. `uncounted` are operations, with their calls, that
     compute products but have no formula: quantised and sparse layers, Fourier transforms, other people's kernels,
-    scripts optimised for a processor. `unseen` counts parameters that no operation took: they are idle in evaluation
+    scripts optimized for a processor. `unseen` counts parameters that no operation took: they are idle in evaluation
     mode, or used in code that torch cannot see into (a replayed CUDA graph, a library called directly).
     """
 
@@ -56,7 +56,7 @@ def flop_count(model: nn.Module, images: Float[Tensor, "batch *features"], *, se
     counting = _Counting()
     with observing(model, seed), torch.no_grad(), _step_by_step(), counting:
         model(images[:1])
-    uncounted = counting.uncounted + _optimised_scripts(model)
+    uncounted = counting.uncounted + _optimized_scripts(model)
     return FlopCount(counting.flops, dict(uncounted), counting.unseen(model))
 
 
@@ -67,13 +67,13 @@ def count_flops(model: nn.Module, images: Float[Tensor, "batch *features"]) -> i
     """
     found = flop_count(model, images)
     if found.uncounted:
-        warnings.warn(f"not counted: {listed(found.uncounted)}", stacklevel=2)
+        warnings.warn(f"not counted: {operations_text(found.uncounted)}", stacklevel=2)
     return found.flops
 
 
-def listed(uncounted: Mapping[str, int]) -> str:
+def operations_text(uncounted: Mapping[str, int]) -> str:
     """Operations and how often each ran, in words."""
-    return ", ".join(f"{name} ({counted(calls, 'call')})" for name, calls in sorted(uncounted.items()))
+    return ", ".join(f"{name} ({quantity(calls, 'call')})" for name, calls in sorted(uncounted.items()))
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _optimised_scripts(model: nn.Module) -> Counter[str]:
+def _optimized_scripts(model: nn.Module) -> Counter[str]:
     """What `torch.jit.optimize_for_inference` took out of torch's sight, by how often it stands in the scripts."""
     graphs = [str(getattr(script, "inlined_graph", "")) for script in _scripts(model)]
     return Counter(operation for graph in graphs for operation in HIDDEN_IN_SCRIPTS.findall(graph))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from math import comb
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,22 +14,22 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_analysis.cost.flops import flop_count, listed
+from dia_analysis.cost.flops import flop_count, operations_text
 from dia_analysis.cost.timing import interleaved_seconds
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.modes import observing
 from dia_analysis.probes.points import find_points
-from dia_analysis.results.counted import counted
-from dia_analysis.results.display import Displayed, axes
-from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.results.base import Concise, Result, long_form
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.text_table import text_table
+from dia_analysis.results.words import quantity
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 LEAST_ROUNDS = 6  # below, even from the least to the greatest is no 95 % interval of the median
 MISSED = 0.05
-PAPER_RATIOS = {"DIA-LSTM": 1.12, "DIA-LSTM (Light)": 1.01}  # section VI-B1: ResNet164, "12 % slower", "a mere 1 %"
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Subject:
     provenance: Provenance | None = None
 
 
-@dataclass(frozen=True)
-class NetworkCost:
+@dataclass(frozen=True, repr=False)
+class NetworkCost(Concise):
     """One network. Parameters are counted once however often they are used; `flops` are of one image.
 
     `attention_parameters` is the difference to the baseline, or, without one, `attention_module_parameters`: those that
@@ -82,7 +81,9 @@ class NetworkCost:
         """What the count of FLOPs may lack, a sentence for each reason."""
         lines = []
         if self.uncounted:
-            lines.append(f"The FLOPs of {self.name} lack operations that have no formula: {listed(self.uncounted)}.")
+            lines.append(
+                f"The FLOPs of {self.name} lack operations that have no formula: {operations_text(self.uncounted)}."
+            )
         if self.unseen:
             lines.append(
                 f"{self.unseen:,} of the parameters of {self.name} were used by no operation that torch can see: they "
@@ -112,10 +113,11 @@ class NetworkCost:
         }
 
 
-@dataclass(frozen=True)
-class CostResult(Displayed):
+@dataclass(frozen=True, repr=False)
+class CostResult(Result):
     """What networks cost, measured in turn on one device. `threads` are those that a CPU computes with."""
 
+    file = "cost"
     networks: tuple[NetworkCost, ...]
     device: str
     threads: int
@@ -136,15 +138,13 @@ class CostResult(Displayed):
     def summary(self) -> str:
         """A table of the networks."""
         heads = ("network", "parameters", "attention", "MFLOPs", "ms/batch", "ratio", "95 % interval", "to")
-        rows = [_row(network) for network in self.networks]
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        table = ["  ".join(_aligned(row, widths)).rstrip() for row in (heads, *rows)]
+        table = text_table([heads, *map(_row, self.networks)], left=[0, -1])
         sizes = sorted({network.input_shape for network in self.networks})
-        inputs = ", ".join(f"{counted(size[0], 'image')} of {size[-2]}x{size[-1]}" for size in sizes)
-        threads = counted(self.threads, "thread")
+        inputs = ", ".join(f"{quantity(size[0], 'image')} of {size[-2]}x{size[-1]}" for size in sizes)
+        threads = quantity(self.threads, "thread")
         return "\n".join(
             [
-                *table,
+                table,
                 "",
                 f"A batch is {inputs}; median of {len(self.networks[0].seconds)} rounds on {self.device}, "
                 f"{threads}. FLOPs are of one image, a multiply-add counted as 2.",
@@ -152,9 +152,11 @@ class CostResult(Displayed):
             ]
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw each latency ratio with its interval; without a baseline there is none."""
-        ax = axes(ax)
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The latency ratios; without a baseline there is none."""
+        return [self._draw] if any(network.latency_ratio is not None for network in self.networks) else []
+
+    def _draw(self, ax: "Axes") -> None:
         compared = [network for network in self.networks if network.latency_ratio is not None]
         for position, network in enumerate(compared):
             assert network.latency_ratio is not None
@@ -165,23 +167,27 @@ class CostResult(Displayed):
         ax.set(yticks=range(len(compared)), yticklabels=[network.name for network in compared])
         ax.set_xlabel("Time of a forward pass, relative to the backbone (95 % interval)")
         ax.invert_yaxis()
-        return ax
 
-    def to_xarray(self) -> xr.Dataset:
+    def datasets(self) -> dict[str, xr.Dataset]:
         """The seconds of every pass, by network and round."""
-        return xr.Dataset(
+        arrays = xr.Dataset(
             {"seconds": (("network", "round"), np.stack([network.seconds for network in self.networks]))},
             coords={"network": [network.name for network in self.networks]},
             attrs={"device": self.device, "threads": self.threads},
         )
+        return {"seconds": arrays}
 
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the JSON document and the times to a new directory, with a manifest."""
-        about = {"networks": [network.provenance.to_dict() for network in self.networks]}
-        with new_directory(Path(directory), about, overwrite=overwrite) as folder:
-            write_json(folder / "cost.json", self.to_dict())
-            self.to_xarray().to_netcdf(folder / "seconds.nc", engine="scipy")
-        return Path(directory)
+    def to_xarray(self) -> xr.Dataset:
+        """The same."""
+        return self.datasets()["seconds"]
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The seconds by network and round."""
+        return long_form([({}, self.to_xarray())], "seconds")
+
+    def about(self) -> dict[str, Any]:
+        """Where each network comes from."""
+        return {"networks": [network.provenance.to_dict() for network in self.networks]}
 
 
 def measure_cost(subjects: Mapping[str, Subject], *, rounds: int = 20, seed: int = 0) -> CostResult:
@@ -296,9 +302,3 @@ def _row(network: NetworkCost) -> tuple[str, ...]:
         f"{network.latency_ms:.1f}",
         *compared,
     )
-
-
-def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
-    name, *numbers, baseline = row
-    middle = [n.rjust(w) for n, w in zip(numbers, widths[1:-1], strict=True)]
-    return [name.ljust(widths[0]), *middle, baseline]

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.layer_gradient import Explained, NotReachedError, features_and_gradient
 from dia_analysis.explain.methods import GRADCAM, Method, cam_method
-from dia_analysis.explain.results import GradCAMResult, join
+from dia_analysis.explain.results import DRAWN, GradCAMResult, join
 from dia_analysis.explain.target_layer import TargetLayer, find_target_layer, last_that_counts
-from dia_analysis.explain.targets import Target, Targets, class_names, evidence, probabilities
+from dia_analysis.explain.targets import Target, Targets, evidence, name_classes, probabilities
 from dia_analysis.probes.batches import inputs_of, iterate_batches
 from dia_analysis.probes.capture import refuse_scripted
 from dia_analysis.probes.modes import autocast_off, evaluating
@@ -25,51 +25,65 @@ from dia_analysis.results.provenance import Provenance
 
 def gradcam(
     model: nn.Module,
-    images: Tensor | Iterable[Any],
+    batches: Tensor | Iterable[Any],
     *,
     target: Target | None = None,
     layer: str | None = None,
     call: int | None = None,
     method: str = GRADCAM,
-    classes: Sequence[str] | None = None,
-    names: Sequence[str] | None = None,
-    name: str = "network",
+    class_names: Sequence[str] | None = None,
+    image_names: Sequence[str] | None = None,
+    model_name: str = "network",
     provenance: Provenance | None = None,
 ) -> GradCAMResult:
     """Map what in each image speaks for a class, in the eyes of a network.
 
-    `images` is one batch (image, channel, height, width), prepared as the network expects it, or yields batches, as
-    `iterate_batches` says; they are moved to the network's device. `target` is a class by number or (of `classes`) by
-    name, one for all or one per image; by default each image's predicted class. `layer` names the module to explain,
-    by default the last block that the class scores depend on; `call` is which of its applications, from 0, by default
-    the last. `method` is one of `method_names()`. `names` are the images', by default #0, #1, ...; `name` is the
-    network's.
-
     The network runs in evaluation mode, without autocast, and is left as it was. Memory grows by a map of the layer's
     size per image.
-    Raises AnalysisInputError for what does not exist or does not fit, for outputs that are not finite, and if
-    there are no images.
+
+    Args:
+        model: The network; it returns class scores (image, class), or has them as `logits`.
+        batches: One batch (image, channel, height, width), prepared as the network expects it, or what yields batches,
+            as `iterate_batches` says; they are moved to the network's device.
+        target: A class by number or (of `class_names`) by name, one for all or one per image; by default each image's
+            predicted class.
+        layer: The module to explain, by name; by default the last block that the class scores depend on.
+        call: Which of the layer's applications, from 0; by default the last.
+        method: One of `method_names()`.
+        class_names: By default the classes' numbers.
+        image_names: By default #0, #1, ...
+        model_name: The network's name in tables and figures.
+        provenance: Where the network and the images come from.
+
+    Returns:
+        A map at the layer's size for each image, the predicted class and the scores.
+
+    Raises:
+        AnalysisInputError: Something does not exist or does not fit, an output is not finite, or there are no images.
     """
-    options: dict[str, Any] = {"target": target, "layer": layer, "call": call, "method": method, "classes": classes}
-    parts = list(stream_gradcam(model, images, **options, name=name, provenance=provenance))
+    options: dict[str, Any] = {"target": target, "layer": layer, "call": call, "method": method}
+    options |= {"class_names": class_names, "model_name": model_name, "provenance": provenance}
+    parts = list(stream_gradcam(model, batches, **options))
     if not parts:
         raise AnalysisInputError("images", "there are no images to explain")
     result = join(parts)
-    if names is not None and len(names) != len(result.images):
-        raise AnalysisInputError("names", f"{len(names)} names for {len(result.images)} images")
-    return result if names is None else replace(result, images=tuple(names))
+    if image_names is None:
+        return result
+    if len(image_names) != len(result.image_names):
+        raise AnalysisInputError("image_names", f"{len(image_names)} names for {len(result.image_names)} images")
+    return replace(result, image_names=tuple(image_names))
 
 
 def stream_gradcam(
     model: nn.Module,
-    images: Tensor | Iterable[Any],
+    batches: Tensor | Iterable[Any],
     *,
     target: Target | None = None,
     layer: str | None = None,
     call: int | None = None,
     method: str = GRADCAM,
-    classes: Sequence[str] | None = None,
-    name: str = "network",
+    class_names: Sequence[str] | None = None,
+    model_name: str = "network",
     provenance: Provenance | None = None,
 ) -> Iterator[GradCAMResult]:
     """As `gradcam`, one result per batch, so that memory does not grow with the number of images.
@@ -79,20 +93,22 @@ def stream_gradcam(
     model = getattr(model, "_orig_mod", model)
     refuse_scripted(model)
     make_map, targets = cam_method(method), Targets(target)
-    about: dict[str, Any] = {"name": name, "method": method, "provenance": provenance or Provenance()}
+    about: dict[str, Any] = {"name": model_name, "method": method, "provenance": provenance or Provenance()}
     done, found = 0, None
-    for batch in _prepared(model, images):
+    for batch in _prepared(model, batches):
         with _undisturbed(model):
             first, found = found is None, found or find_target_layer(model, batch[:1], layer, call)
             try:
-                part = _explain(model, batch, found, make_map, targets, classes, done)
+                part = _explain(model, batch, found, make_map, targets, class_names, done)
             except NotReachedError:
                 searched = first and layer is None and call is None
-                other = last_that_counts(model, batch[:1], _Score(model, targets, classes, done)) if searched else None
+                other = (
+                    last_that_counts(model, batch[:1], _Score(model, targets, class_names, done)) if searched else None
+                )
                 if other is None:
                     raise
                 found = other
-                part = _explain(model, batch, found, make_map, targets, classes, done)
+                part = _explain(model, batch, found, make_map, targets, class_names, done)
         done += len(batch)
         yield replace(part, **about)
     targets.finish()
@@ -104,10 +120,10 @@ def _explain(
     layer: TargetLayer,
     make_map: Method,
     targets: Targets,
-    classes: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     done: int,
 ) -> GradCAMResult:
-    score = _Score(model, targets, classes, done)
+    score = _Score(model, targets, class_names, done)
     explained = features_and_gradient(model, batch, layer, score)
     shares = probabilities(explained.logits)
     predicted, chosen = score.predicted, score.chosen
@@ -117,15 +133,25 @@ def _explain(
         layer=layer.name,
         call=layer.call,
         method="",
-        classes=class_names(classes, explained.logits.shape[1]),
-        images=tuple(f"#{done + i}" for i in range(len(batch))),
+        class_names=name_classes(class_names, explained.logits.shape[1]),
+        image_names=tuple(f"#{done + i}" for i in range(len(batch))),
         size=(batch.shape[2], batch.shape[3]),
         layer_maps=_checked_maps(make_map, explained, layer, done),
         predicted=predicted.cpu().numpy(),
         score=scores[0],
         target=chosen.cpu().numpy(),
         target_score=scores[1],
+        pictures=tuple(map(_picture, batch[: max(DRAWN - done, 0)])),
     )
+
+
+def _picture(image: Float[Tensor, "channel height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """An image as it is prepared for a network, from its darkest to its brightest value."""
+    values = image.detach().float().cpu()
+    low, high = values.aminmax()
+    levels = ((values - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
+    colors = levels if len(levels) == 3 else levels.float().mean(0, keepdim=True).to(torch.uint8).expand(3, -1, -1)
+    return np.ascontiguousarray(colors.permute(1, 2, 0).numpy())
 
 
 class _Score:
@@ -134,13 +160,13 @@ class _Score:
     predicted: Tensor
     chosen: Tensor
 
-    def __init__(self, model: nn.Module, targets: Targets, classes: Sequence[str] | None, done: int):
-        self.model, self.targets, self.classes, self.done = model, targets, classes, done
+    def __init__(self, model: nn.Module, targets: Targets, class_names: Sequence[str] | None, done: int):
+        self.model, self.targets, self.class_names, self.done = model, targets, class_names, done
 
     def __call__(self, logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image"]:
         _refuse_non_finite(self.model, logits, self.done)
         self.predicted = probabilities(logits.detach()).argmax(1)
-        self.chosen = self.targets.take(self.done, self.predicted, class_names(self.classes, logits.shape[1]))
+        self.chosen = self.targets.take(self.done, self.predicted, name_classes(self.class_names, logits.shape[1]))
         return evidence(logits, self.chosen)
 
 

@@ -1,54 +1,52 @@
 """What Grad-CAM found for some images, for one network or several side by side (Fig. 9)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from numpy.typing import ArrayLike
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.methods import method_source
-from dia_analysis.results.display import Displayed, axes
-from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.explain.upsample import upsample
+from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.text_table import text_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 UNIT = "evidence for the class (not rescaled)"
 SHOWN = 20
+DRAWN = 8  # images
 WRONG = "✗"  # beside a predicted class that is not the image's
 COARSE = 16  # positions; a map of fewer shows hardly more than left or right
 
 
-def upsample(maps: Float[np.ndarray, "image row column"], size: tuple[int, int]) -> Float[np.ndarray, "image h w"]:
-    """Maps at another size (height, width), bilinearly between the centres of their positions."""
-    wide = F.interpolate(torch.from_numpy(maps)[:, None], size, mode="bilinear", align_corners=False)
-    return wide[:, 0].numpy()
-
-
-@dataclass(frozen=True)
-class GradCAMResult(Displayed):
+@dataclass(frozen=True, repr=False)
+class GradCAMResult(Result):
     """The maps of one network for some images, and what it says of them.
 
     `layer_maps` (image, row, column) are the maps as the method gives them: at the layer's own size, neither scaled
     nor clipped; what is negative speaks against the class. `maps` are what is usually shown. `predicted` and
     `target` are class numbers, `score` and `target_score` their probabilities (softmax; for a single logit, sigmoid).
-    `size` is the images' (height, width), `images` their names, `call` the layer's application, from 0.
+    `size` is the images' (height, width), `image_names` their names, `call` the layer's application, from 0.
+    `pictures` are those of the first images, on which `plot` draws their maps.
     """
 
+    file = "gradcam"
     name: str
     layer: str
     call: int
     method: str
-    classes: tuple[str, ...]
-    images: tuple[str, ...]
+    class_names: tuple[str, ...]
+    image_names: tuple[str, ...]
     size: tuple[int, int]
     layer_maps: Float[np.ndarray, "image row column"]
     predicted: np.ndarray
@@ -56,6 +54,7 @@ class GradCAMResult(Displayed):
     target: np.ndarray
     target_score: np.ndarray
     provenance: Provenance = field(default_factory=Provenance)
+    pictures: tuple[UInt8[np.ndarray, "height width 3"], ...] = ()
 
     @property
     def maps(self) -> Float[np.ndarray, "image height width"]:
@@ -74,48 +73,74 @@ class GradCAMResult(Displayed):
 
     def take(self, chosen: slice | ArrayLike) -> "GradCAMResult":
         """The result for some of the images."""
-        index = np.arange(len(self.images))[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
+        index = np.arange(len(self.image_names))[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
         arrays = ("layer_maps", "predicted", "score", "target", "target_score")
         parts: dict[str, Any] = {key: getattr(self, key)[index] for key in arrays}
-        return replace(self, images=tuple(self.images[i] for i in index), **parts)
+        pictures = tuple(self.pictures[i] for i in takewhile(lambda i: i < len(self.pictures), index))
+        return replace(self, image_names=tuple(self.image_names[i] for i in index), pictures=pictures, **parts)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.gradcam/1."""
         return side_by_side([self])
 
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """The arrays with names, as `stack_arrays` gives them."""
+        return {"maps": stack_arrays([self])}
+
     def to_xarray(self) -> xr.Dataset:
-        """The arrays with names, as `labelled` gives them."""
-        return labelled([self])
+        """The same."""
+        return self.datasets()["maps"]
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each image: predicted class, score, target class, its score, and the map's peak."""
+        names = ("predicted", "score", "target", "target_score", "cam_max")
+        return long_form([({}, self.to_xarray())], *names)
 
     def summary(self) -> str:
         """A table of the images, and a sentence on those without positive evidence."""
-        return summarise([self])
+        return summarize([self])
 
-    def plot(self, ax: "Axes | None" = None, image: int = 0) -> "Axes":
-        """Draw one image's map."""
-        ax = axes(ax)
-        drawn = ax.imshow(self.take([image]).maps[0], vmin=0, cmap="inferno")
-        ax.set(title=f"{self.images[image]}: {_verdict(self, image)}", xticks=[], yticks=[])
-        ax.figure.colorbar(drawn, ax=ax, label=UNIT)
-        return ax
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The first images' maps, over the images where these are known, all on one scale."""
+        first = self.take(slice(DRAWN))
+        return [partial(first._draw, image=image) for image in range(len(first.image_names))]
 
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write gradcam.json, maps.nc and a manifest into a new directory.
+    def _draw(self, ax: "Axes", image: int) -> None:
+        from dia_analysis.explain.overlay import HEAT, overlay
 
-        Raises AnalysisInputError if the directory exists and `overwrite` is false, or if it holds no results.
-        """
-        path = Path(directory)
-        with new_directory(path, self.provenance.to_dict(), overwrite=overwrite) as folder:
-            write_json(folder / "gradcam.json", self.to_dict())
-            self.to_xarray().to_netcdf(folder / "maps.nc", engine="scipy")
-        return path
+        if image < len(self.pictures):
+            ax.imshow(overlay(self.pictures[image], self.layer_maps[image], self.peak))
+        else:
+            ax.imshow(self.take([image]).maps[0], vmin=0, vmax=self.peak, cmap=HEAT)
+        ax.set(title=f"{self.image_names[image]}: {_verdict(self, image)}", xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+
+    def complete(self, axes: "Sequence[Axes]") -> None:
+        """One color scale for all maps."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        from dia_analysis.explain.overlay import HEAT, heat_on_grey
+
+        if axes:
+            colors = heat_on_grey() if self.pictures else HEAT
+            scale = ScalarMappable(Normalize(0, self.take(slice(DRAWN)).peak), colors)
+            axes[0].figure.colorbar(scale, ax=list(axes), label=UNIT)
+
+    @property
+    def peak(self) -> float:
+        """The largest value of all maps; 1 if all are zero."""
+        return float(self.cam_max.max(initial=0)) or 1.0
 
 
 def join(parts: Sequence[GradCAMResult]) -> GradCAMResult:
     """The results of one network for several batches as one."""
     arrays = ("layer_maps", "predicted", "score", "target", "target_score")
     joined: dict[str, Any] = {key: np.concatenate([getattr(part, key) for part in parts]) for key in arrays}
-    return replace(parts[0], images=tuple(name for part in parts for name in part.images), **joined)
+    names, pictures = (
+        tuple(chain.from_iterable(getattr(p, key) for p in parts)) for key in ("image_names", "pictures")
+    )
+    return replace(parts[0], image_names=names, pictures=pictures, **joined)
 
 
 def side_by_side(results: Sequence[GradCAMResult]) -> dict[str, Any]:
@@ -127,7 +152,7 @@ def side_by_side(results: Sequence[GradCAMResult]) -> dict[str, Any]:
     peaks = [result.cam_max.tolist() for result in results]
     images = [
         {"path": path, "models": [_entry(r, i, peak[i]) for r, peak in zip(results, peaks, strict=True)]}
-        for i, path in enumerate(results[0].images)
+        for i, path in enumerate(results[0].image_names)
     ]
     return {"schema": "dia.gradcam/1", "models": [_about(result) for result in results], "images": images}
 
@@ -137,16 +162,16 @@ def check_same_images(results: Sequence[GradCAMResult]) -> None:
     if not results:
         raise AnalysisInputError("results", "there are no results; give at least one")
     for result in results[1:]:
-        if result.images != results[0].images:
+        if result.image_names != results[0].image_names:
             raise AnalysisInputError("results", f"{results[0].name} and {result.name} were given different images")
 
 
 def _entry(result: GradCAMResult, image: int, peak: float) -> dict[str, Any]:
     return {
         "name": result.name,
-        "predicted": result.classes[result.predicted[image]],
+        "predicted": result.class_names[result.predicted[image]],
         "score": float(result.score[image]),
-        "target": result.classes[result.target[image]],
+        "target": result.class_names[result.target[image]],
         "target_score": float(result.target_score[image]),
         "cam_max": peak,
         "empty": bool(result.empty[image]),
@@ -166,7 +191,7 @@ def _about(result: GradCAMResult) -> dict[str, Any]:
     }
 
 
-def labelled(results: Sequence[GradCAMResult]) -> xr.Dataset:
+def stack_arrays(results: Sequence[GradCAMResult]) -> xr.Dataset:
     """Several networks' maps for the same images, with names.
 
     `maps` (image, model, height, width) at the images' size; networks that take smaller images are upsampled to the
@@ -192,53 +217,52 @@ def labelled(results: Sequence[GradCAMResult]) -> xr.Dataset:
             **scores,
             **named,
         },
-        coords={"image": list(results[0].images), "model": [result.name for result in results]},
+        coords={"image": list(results[0].image_names), "model": [result.name for result in results]},
         attrs={"method": results[0].method},
     )
 
 
 def _named(result: GradCAMResult, key: str) -> np.ndarray:
-    return np.array([result.classes[number] for number in getattr(result, key)])
+    return np.array([result.class_names[number] for number in getattr(result, key)])
 
 
 def _padded(results: Sequence[GradCAMResult]) -> np.ndarray:
     rows, columns = (max(result.layer_maps.shape[axis] for result in results) for axis in (1, 2))
-    padded = np.full((len(results[0].images), len(results), rows, columns), np.nan, np.float32)
+    padded = np.full((len(results[0].image_names), len(results), rows, columns), np.nan, np.float32)
     for number, result in enumerate(results):
         padded[:, number, : result.layer_maps.shape[1], : result.layer_maps.shape[2]] = result.layer_maps
     return padded
 
 
-def summarise(results: Sequence[GradCAMResult], labels: Sequence[str | None] | None = None) -> str:
+def summarize(results: Sequence[GradCAMResult], labels: Sequence[str | None] | None = None) -> str:
     """A table of several networks' scores for the same images, and sentences on the maps.
 
     `labels` are the images' true classes, None where one is not known; wrong predictions are marked.
     """
     check_same_images(results)
     heads = ("image", "label", "network", "predicted", "score", "target", "its score", "map's peak")
-    known = labels or [None] * len(results[0].images)
+    known = labels or [None] * len(results[0].image_names)
     peaks = [result.cam_max.tolist() for result in results]
     rows = [
         _row(result, i, known[i], peak[i])
-        for i in range(len(results[0].images[:SHOWN]))
+        for i in range(len(results[0].image_names[:SHOWN]))
         for result, peak in zip(results, peaks, strict=True)
     ]
     lines = [row if any(known) else (row[0], *row[2:]) for row in (heads, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines]
-    if any(WRONG in line for line in table):
+    table = [text_table(lines, left=range(len(lines[0])))]
+    if WRONG in table[0]:
         table.append(f"{WRONG} a predicted class that is not the image's label")
-    more = len(results[0].images) - SHOWN
+    more = len(results[0].image_names) - SHOWN
     notes = [f"... and {more} more images."] if more > 0 else []
     return "\n".join([*table, *notes, *(note for result in results for note in _notes(result))])
 
 
 def _row(result: GradCAMResult, image: int, label: str | None, peak: float) -> tuple[str, ...]:
-    predicted, target = (result.classes[numbers[image]] for numbers in (result.predicted, result.target))
-    marked = f"{predicted} {WRONG}" if label in result.classes and label != predicted else predicted
+    predicted, target = (result.class_names[numbers[image]] for numbers in (result.predicted, result.target))
+    marked = f"{predicted} {WRONG}" if label in result.class_names and label != predicted else predicted
     numbers = (f"{result.score[image]:.3f}", target, f"{result.target_score[image]:.3f}")
     peak_text = "none" if result.empty[image] else f"{peak:.3g}"
-    return (result.images[image], label or "?", result.name, marked, *numbers, peak_text)
+    return (result.image_names[image], label or "?", result.name, marked, *numbers, peak_text)
 
 
 def _notes(result: GradCAMResult) -> Iterator[str]:
@@ -251,14 +275,14 @@ def _notes(result: GradCAMResult) -> Iterator[str]:
             f"earlier layer than {result.layer} for finer ones."
         )
     if result.empty.any():
-        some = [name for name, empty in zip(result.images, result.empty, strict=True) if empty]
+        some = [name for name, empty in zip(result.image_names, result.empty, strict=True) if empty]
         listed = ", ".join(some[:5]) + (", ..." if len(some) > 5 else "")
         yield (
-            f"{result.name}: {len(some)} of {len(result.images)} maps are zero everywhere ({listed}): nothing at "
+            f"{result.name}: {len(some)} of {len(result.image_names)} maps are zero everywhere ({listed}): nothing at "
             f"{result.layer} speaks for the class."
         )
 
 
 def _verdict(result: GradCAMResult, image: int) -> str:
-    text = f"{result.classes[result.target[image]]} {result.target_score[image]:.2f}"
+    text = f"{result.class_names[result.target[image]]} {result.target_score[image]:.2f}"
     return f"{text}, no positive evidence" if result.empty[image] else text

@@ -47,7 +47,7 @@ def evidence(logits: Float[Tensor, "image logit"], targets: Int64[Tensor, "image
     return logits.gather(1, targets[:, None])[:, 0]
 
 
-def class_names(given: Sequence[str] | None, logits: int) -> tuple[str, ...]:
+def name_classes(given: Sequence[str] | None, logits: int) -> tuple[str, ...]:
     """The names of a head's classes, by default their numbers. One name for a single logit names its class 1.
 
     Raises AnalysisInputError if there are not as many names as classes.
@@ -58,7 +58,7 @@ def class_names(given: Sequence[str] | None, logits: int) -> tuple[str, ...]:
     if logits == 1 and len(given) == 1:
         return (f"not {given[0]}", given[0])
     if len(given) != count:
-        raise AnalysisInputError("classes", f"{len(given)} class names for a network of {count} classes")
+        raise AnalysisInputError("class_names", f"{len(given)} class names for a network of {count} classes")
     return tuple(given)
 
 

@@ -35,7 +35,7 @@ def decades(early: float | None, late: float | None) -> float | None:
     return log10(early / late)
 
 
-def told(change: float) -> str:
+def decades_text(change: float) -> str:
     """A change in decades, with its sign."""
     if change == -inf:
         return "-∞ (to exactly zero)"

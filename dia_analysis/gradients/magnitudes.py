@@ -9,14 +9,16 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torchmetrics import Metric
 
+from dia_analysis.results.base import Concise
+
 LOWEST, HIGHEST = -324, 309  # decades that hold every float64
 PER_DECADE = 100
 BINS = (HIGHEST - LOWEST) * PER_DECADE
 CHUNK = 2**17  # values at a time, so that what is computed on the way stays small and near
 
 
-@dataclass(frozen=True)
-class Magnitudes:
+@dataclass(frozen=True, repr=False)
+class Magnitudes(Concise):
     """The absolute values of many numbers.
 
     `count` numbers are finite, of which `zeros` are exactly zero; `nonfinite` more are NaN or infinite and enter
@@ -84,7 +86,7 @@ class MagnitudeStatistics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("moments", torch.zeros(3, dtype=torch.float64), joined)
+        self.add_state("moments", torch.zeros(3, dtype=torch.float64), merge_moments)
         self.add_state("zeros", torch.tensor(0), "sum")
         self.add_state("nonfinite", torch.tensor(0), "sum")
         self.add_state("smallest", torch.tensor(torch.inf, dtype=torch.float64), "min")
@@ -104,7 +106,7 @@ class MagnitudeStatistics(Metric):
         positive = _chosen(finite, finite > 0)
         self.nonfinite += len(magnitudes) - len(finite)
         self.zeros += len(finite) - len(positive)
-        self.moments = joined(torch.stack([self.moments, _moments(finite).cpu()]))
+        self.moments = merge_moments(torch.stack([self.moments, _moments(finite).cpu()]))
         if len(positive):
             self.smallest = torch.minimum(self.smallest, positive.min().cpu())
             self.largest = torch.maximum(self.largest, positive.max().cpu())
@@ -127,7 +129,7 @@ class MagnitudeStatistics(Metric):
         }
 
 
-def joined(parts: Float[Tensor, "part 3"]) -> Float[Tensor, "3"]:
+def merge_moments(parts: Float[Tensor, "part 3"]) -> Float[Tensor, "3"]:
     """Count, mean and sum of squared deviations of several parts taken together (Chan et al. 1979)."""
     counts, means, squares = parts.unbind(1)
     total = counts.sum()

@@ -81,7 +81,7 @@ def network_gradients(
     refuse_scripted(model)
     remaining = iterate_batches(batches)
     if (first := next(remaining, None)) is None:
-        raise AnalysisInputError("data", "there are no images to analyse")
+        raise AnalysisInputError("data", "there are no images to analyze")
     some, _ = images_and_labels(first)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     root = trace(model, some[:2].to(device))
@@ -98,7 +98,7 @@ def network_gradients(
         stages=tuple(probes.result(number, None, stage.output.key) for number, stage in enumerate(stages, 1)),
         blocks=tuple(_block_results(probes, stages)) if per_block else (),
         mode=mode,
-        images=sum(sizes),
+        num_images=sum(sizes),
         batch_sizes=tuple(sorted(set(sizes), reverse=True)),
         loss_name=_one_loss({kind for kind, _ in losses}),
         loss=sum(loss for _, loss in losses) / sum(sizes),

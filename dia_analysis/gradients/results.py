@@ -1,33 +1,36 @@
 """What `measure_gradients` gives: numbers per stage and block of each network, and what they say."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from dia_analysis.gradients.change import Change, Word, decades, told, word
+from dia_analysis.gradients.change import Change, Word, decades, decades_text, word
 from dia_analysis.gradients.losses import LossName
 from dia_analysis.gradients.magnitudes import LOWEST, PER_DECADE, Magnitudes
 from dia_analysis.gradients.seeds import OverSeeds, StageOverSeeds, by_network, finite
 from dia_analysis.probes.modes import Mode
-from dia_analysis.results.counted import counted
-from dia_analysis.results.display import Displayed, axes
-from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.results.base import Concise, Result, long_form
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.text_table import text_table
+from dia_analysis.results.words import quantity
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 DRAWN_PER_DECADE = 10
+MOST_DRAWN = 7  # networks: so many have a color of their own
 HEADS = ("network", "stage", "mean |g|", "median", "std", "5 %", "95 %", "zero", "not finite", "|g| x rms")
 
 
-@dataclass(frozen=True)
-class PointGradients:
+@dataclass(frozen=True, repr=False)
+class PointGradients(Concise):
     """The absolute gradients at one output: a stage's, or a block's if `block` is a number (both from 1).
 
     `shape` is the output's without the batch; `output_rms` the root mean square of the output itself.
@@ -74,18 +77,9 @@ class PointGradients:
             },
         }
 
-    def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
-        """Draw the distribution of the absolute gradient on a log axis."""
-        ax = axes(ax)
-        counts, edges = self.magnitudes.binned(DRAWN_PER_DECADE)
-        if len(counts):
-            ax.stairs(counts / counts.sum() * DRAWN_PER_DECADE, 10.0**edges, label=label)
-        ax.set(xscale="log", xlabel="Absolute gradient", ylabel="Density per decade")
-        return ax
 
-
-@dataclass(frozen=True)
-class NetworkGradients:
+@dataclass(frozen=True, repr=False)
+class NetworkGradients(Concise):
     """One network: its stages' outputs in forward order, and its blocks' if they were asked for.
 
     `batch_sizes` are the sizes that batches had, the largest first. `loss` is the mean over images; the gradients are
@@ -97,7 +91,7 @@ class NetworkGradients:
     stages: tuple[PointGradients, ...]
     blocks: tuple[PointGradients, ...]
     mode: Mode
-    images: int
+    num_images: int
     batch_sizes: tuple[int, ...]
     loss_name: LossName
     loss: float
@@ -117,7 +111,7 @@ class NetworkGradients:
         """What the gradient is of, and how it was measured."""
         sizes = f"batches of {' and '.join(map(str, self.batch_sizes))}"
         mode = f"training mode, {sizes}" if self.mode == "training" else f"evaluation mode (each image's own), {sizes}"
-        images = counted(self.images, "image")
+        images = quantity(self.num_images, "image")
         return f"the {self.loss_name} summed over a batch; {images}, {mode}"
 
     @property
@@ -169,7 +163,7 @@ class NetworkGradients:
             if self.verdict == "inconclusive"
             else f"|g| {self.verdict}"
         )
-        middle = "is zero at both" if median is None else f"changes by {told(median)}"
+        middle = "is zero at both" if median is None else f"changes by {decades_text(median)}"
         return (
             f"{self.label}: {outcome}: from stage {self.stages[-1].stage} back to stage {self.stages[0].stage} its "
             f"mean changes by {mean:+.2f} decades (stage by stage {steps}), its median {middle}."
@@ -192,7 +186,7 @@ class NetworkGradients:
             "loss_name": self.loss_name,
             "loss": self.loss if isfinite(self.loss) else None,
             "mode": self.mode,
-            "images": self.images,
+            "images": self.num_images,
             "batch_size": max(self.batch_sizes),
             "batch_sizes": list(self.batch_sizes),
             "seed": self.seed,
@@ -223,10 +217,11 @@ class NetworkGradients:
         )
 
 
-@dataclass(frozen=True)
-class GradientResult(Displayed):
+@dataclass(frozen=True, repr=False)
+class GradientResult(Result):
     """Networks side by side, from several seeds each, or one along its training."""
 
+    file = "gradients"
     networks: tuple[NetworkGradients, ...]
 
     @property
@@ -253,43 +248,46 @@ class GradientResult(Displayed):
         groups = self.over_seeds
         several = any(len(group.networks) > 1 for group in groups)
         extent = ("mean, lowest", "highest") if several else ()
-        heads = (*HEADS, *extent)
         rows = [_row(group.label, stage, several) for group in groups for stage in group.stages]
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = ["  ".join(_aligned(row, widths)) for row in (heads, *rows)]
+        table = text_table([(*HEADS, *extent), *rows], left=[0])
         note = "; of several seeds the median" if several else ""
         about = f"Absolute gradient g at each stage's output, of {self.conditions}{note}."
-        return "\n".join([about, "", *lines, "", *(group.finding() for group in groups)])
+        return "\n".join([about, "", table, "", *(group.finding() for group in groups)])
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the mean absolute gradient at each stage's output, one line per network, on a log axis.
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each output of each network: its mean, variance, zeros and values that are not finite."""
+        networks = [
+            ({"network": n.name, "epoch": n.epoch, "weights_seed": n.weights_seed}, n.to_xarray())
+            for n in self.networks
+        ]
+        return long_form(networks, "stage", "block", "mean_abs", "variance", "zeros", "nonfinite")
 
-        Of several seeds it is the median, and bars reach from the lowest to the highest.
-        """
-        ax = axes(ax)
-        for group in self.over_seeds:
-            mean, low, high = (
-                np.array([_or_nan(number) for number in numbers])
-                for numbers in zip(*((s.mean, s.mean_lowest, s.mean_highest) for s in group.stages), strict=True)
-            )
-            numbers = [stage.stage for stage in group.stages]
-            ax.errorbar(numbers, mean, (mean - low, high - mean), fmt="o-", capsize=2, label=group.label)
-        ax.set(yscale="log", xlabel="Stage", ylabel="Mean |gradient| of the summed loss")
-        ax.legend()
-        return ax
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """By network, as `NetworkGradients.to_xarray` has them, numbered in their order."""
+        return {f"network{number}": network.to_xarray() for number, network in enumerate(self.networks, 1)}
 
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the JSON document and the labelled arrays to a new directory, with a manifest."""
-        about = {"models": [network.provenance.to_dict() for network in self.networks]}
-        with new_directory(Path(directory), about, overwrite=overwrite) as folder:
-            write_json(folder / "gradients.json", self.to_dict())
-            self.write_arrays(folder)
-        return Path(directory)
+    def about(self) -> dict[str, Any]:
+        """Where each network comes from."""
+        return {"networks": [network.provenance.to_dict() for network in self.networks]}
 
-    def write_arrays(self, folder: Path) -> None:
-        """Write one NetCDF file per network into a folder that exists, numbered in their order."""
-        for number, network in enumerate(self.networks, 1):
-            network.to_xarray().to_netcdf(folder / f"network{number}.nc", engine="scipy")
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The distributions at each stage's output; of too many networks to tell apart, nothing."""
+        groups = self.over_seeds
+        if len(groups) > MOST_DRAWN:
+            return []
+        return [partial(self._draw, index) for index in range(max(len(group.stages) for group in groups))]
+
+    def _draw(self, index: int, ax: "Axes") -> None:
+        from dia_analysis.gradients.drawing import draw_stage
+
+        draw_stage(ax, self.over_seeds, index)
+        ax.set(title=f"Stage {index + 1}", xlabel="Absolute gradient\n(line: mean)", ylabel="" if index else "Density")
+
+    def complete(self, axes: "Sequence[Axes]") -> None:
+        """A legend above all stages."""
+        if axes:
+            handles, labels = axes[0].get_legend_handles_labels()
+            axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)))
 
 
 def _share(found: Magnitudes) -> str:
@@ -313,11 +311,6 @@ def _row(label: str, stage: StageOverSeeds, several: bool) -> tuple[str, ...]:
 
 def _written(number: float | None) -> str:
     return "-" if number is None or not isfinite(number) else f"{number:.2e}"
-
-
-def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
-    name, *numbers = row
-    return [name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]
 
 
 def _or_nan(number: float | None) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dia_analysis.gradients.change import Span, Word, told, word
+from dia_analysis.gradients.change import Span, Word, decades_text, word
 from dia_analysis.statistics.seeds import LEAST, t_interval
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class OverSeeds:
         few = f" An interval takes {LEAST} seeds." if len(self.networks) < LEAST else ""
         return (
             f"{self.label}: {outcome}: from stage {self.stages[-1].stage} back to stage {self.stages[0].stage} its "
-            f"mean changes by {_told(self.mean_changes)}, its median by {_told(self.median_changes)}.{few}"
+            f"mean changes by {_over_seeds(self.mean_changes)}, its median by {_over_seeds(self.median_changes)}.{few}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,12 +153,12 @@ def _listed(span: Span | None) -> list[float | None] | None:
     return None if span is None else [finite(end) for end in span]
 
 
-def _told(changes: list[float]) -> str:
+def _over_seeds(changes: list[float]) -> str:
     """The median over seeds with the interval, or with the seeds one by one where there is none."""
     middle, span = _median(changes), t_interval(changes)
     if middle is None:
         return "no number, as it is zero at both ends"
     if span is None:
-        return f"{' and '.join(map(told, changes))} decades"
-    low, high = map(told, span)
-    return f"{told(middle)} decades (median of the seeds; 95 % interval of their mean {low} to {high})"
+        return f"{' and '.join(map(decades_text, changes))} decades"
+    low, high = map(decades_text, span)
+    return f"{decades_text(middle)} decades (median of the seeds; 95 % interval of their mean {low} to {high})"

@@ -1,268 +1,36 @@
 """Which earlier layers' attention maps tell what a layer's will be? (section V-A and Fig. 11 of the paper)"""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Float32, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.importance import halves
+from dia_analysis.importance.results import GiniResult, StageGini
 from dia_analysis.importance.rows import ROWS_ARE, Rows, deviations, vectors
 from dia_analysis.importance.sample import ImageSample
-from dia_analysis.importance.scores import FIRST_FAR, Importance, beyond_two_nearest, if_flat
 from dia_analysis.probes.stages import StageMaps
-from dia_analysis.probes.stream import stream_stages
-from dia_analysis.results.counted import counted
-from dia_analysis.results.display import Displayed, axes
-from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.store.source import Source, open_source
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 ROWS = 2**14  # (image, element) pairs of a stage, at most
 ELEMENTS = 64  # of an image, at most, as rows: other images tell more than other elements of the same
 VECTORS = 1024  # images of a stage, at most, as rows of whole vectors
-NO_RULE = 0.05  # R² below which nothing is said to be predicted
 
 Progress = Callable[[int, int], object]
 
 
-@dataclass(frozen=True)
-class StageGini:
-    """One stage. The target in place i of the arrays is layer i + 2, the source in place j is layer j + 1.
-
-    `numbers` holds the raw values by fold and half (see Importance), None for a stage without two layers or without
-    rows. `rows` were drawn from `images` images, `elements` of each; `left_out` images had values that are not finite.
-    `varying` says by layer how many of its elements differ between images. `constant` layers, counted from 1, have the
-    same value in all rows. `between_channels` is the share of the layers' variance that lies between the channels'
-    means, which says nothing about images and which centred rows are free of; None for whole vectors. `explained` is
-    the share of the vectors' variance that their principal components hold; None for pairs.
-    """
-
-    stage: int
-    kind: str
-    layers: tuple[tuple[str, int], ...]
-    images: int
-    elements: int
-    rows: int
-    left_out: int
-    varying: tuple[int, ...]
-    constant: tuple[int, ...]
-    between_channels: float | None
-    explained: float | None
-    numbers: Importance | None
-
-    def importance(self) -> np.ndarray:
-        """Scikit-learn's `feature_importances_`, of forests on all rows: (target, source)."""
-        return np.full((len(self.layers) - 1,) * 2, np.nan) if self.numbers is None else self.numbers.gini
-
-    def importance_interval(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ends of each importance's 95 % interval over samples of so many images: (target, source)."""
-        shape = self.importance().shape
-        low, high = halves.interval(self.importance(), self._halves(), self.images)
-        return np.broadcast_to(low, shape).clip(0, 1), np.broadcast_to(high, shape).clip(0, 1)
-
-    def permutation(self) -> np.ndarray:
-        """The mean over the folds of the loss in R² when a source's held-out values change places: (target, source)."""
-        return self._over_folds("permutation")
-
-    def r2(self, *, null: bool = False) -> np.ndarray:
-        """The mean over the folds of R² on held-out images, or with `null` for other images' targets: (target)."""
-        return self._over_folds("null_r2" if null else "r2")
-
-    def mean_r2(self, *, null: bool = False) -> float | None:
-        """The mean of `r2` over the targets that have one; None if none has."""
-        mean = _mean(self.r2(null=null))
-        return mean if np.isfinite(mean) else None
-
-    def above_null(self) -> np.ndarray:
-        """Which sources' permutation importance is above every source's for other images' targets: (target, source)."""
-        square = (len(self.layers) - 1,) * 2
-        return np.zeros(square, bool) if self.numbers is None else self.numbers.above_null()
-
-    def far(self) -> np.ndarray:
-        """The share of the importance beyond the two nearest layers: (target).
-
-        NaN for layers 2 and 3, which have no such source, and where R² is not above 0: what is divided there is noise.
-        """
-        return self._predicted(beyond_two_nearest(self.importance()))
-
-    def far_halves(self) -> np.ndarray:
-        """The same shares on the halves of the images: (split, half, target)."""
-        return self._predicted(beyond_two_nearest(self._halves()))
-
-    def beyond_two_nearest(self) -> float:
-        """The mean of `far` over the layers that have it; NaN if none has."""
-        return _mean(self.far())
-
-    def beyond_interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval over samples of so many images, these layers given; None for fewer than 20 images."""
-        kept = np.isfinite(self.far())
-        if not kept.any():
-            return None
-        low, high = halves.interval(self.far()[kept].mean(), self.far_halves()[..., kept].mean(-1), self.images)
-        return (max(float(low), 0.0), min(float(high), 1.0)) if np.isfinite(low) else None
-
-    def unpredicted(self) -> tuple[int, ...]:
-        """The layers from the fourth on, counted from 1, that are left out of this mean, as their R² is not above 0."""
-        candidates = range(FIRST_FAR, len(self.layers) + 1)
-        return tuple(layer for layer in candidates if np.isnan(self.far()[layer - 2]))
-
-    def beyond_by_permutation(self) -> float:
-        """The same mean share of the permutation importance, negative values taken as 0."""
-        return _mean(self._predicted(beyond_two_nearest(self.permutation().clip(min=0))))
-
-    def beyond_if_flat(self) -> float:
-        """What that share is when all sources are equally important; of all from the fourth on if none counts."""
-        flat = if_flat(len(self.layers) - 1)
-        return _mean(self._predicted(flat)) if np.isfinite(self.far()).any() else _mean(flat)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The stage as the JSON schema dia.gini/1 has it; None where there is no number."""
-        low, high = self.importance_interval()
-        interval = self.beyond_interval()
-        return {
-            "stage": self.stage,
-            "layers": len(self.layers),
-            "importance": _triangle(self.importance()),
-            "importance_interval": _triangle(np.stack([low, high], axis=-1)),
-            "r2": _plain(self.r2()),
-            "null_r2": _plain(self.r2(null=True)),
-            "beyond_two_nearest": _number(self.beyond_two_nearest()),
-            "beyond_two_nearest_interval": None if interval is None else list(interval),
-            "beyond_two_nearest_left_out": list(self.unpredicted()),
-            "beyond_two_nearest_permutation": _number(self.beyond_by_permutation()),
-            "beyond_two_nearest_if_flat": _number(self.beyond_if_flat()),
-            "permutation": _triangle(self.permutation()),
-            "above_null": self._judged(),
-            "images": self.images,
-            "elements": self.elements,
-            "rows": self.rows,
-            "left_out": self.left_out,
-            "varying": list(self.varying),
-            "constant": list(self.constant),
-            "between_channels": self.between_channels,
-            "explained": self.explained,
-            "kind": self.kind,
-            "points": [{"module": module, "call": call} for module, call in self.layers],
-        }
-
-    def to_xarray(self) -> xr.Dataset:
-        """The raw values with names: gini (target, source), also by half; r2, permutation and their nulls by fold."""
-        names = [f"{module}#{call}" for module, call in self.layers]
-        by_fold = ("fold", "target", "source")
-        dims: dict[str, tuple[str, ...]] = {
-            "gini": by_fold[1:],
-            "halves": ("split", "half", *by_fold[1:]),
-            "permutation": by_fold,
-            "null_permutation": by_fold,
-        }
-        dims |= {"r2": by_fold[:2], "null_r2": by_fold[:2]}
-        arrays = {} if self.numbers is None else {name: (d, getattr(self.numbers, name)) for name, d in dims.items()}
-        return xr.Dataset(
-            {**arrays, "call": ("layer", [call for _, call in self.layers])},
-            coords={"layer": names, "target": names[1:], "source": names[:-1]},
-            attrs={"stage": self.stage, "kind": self.kind},
-        )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the importance, a row for each target; layers are numbered from 1 in forward order."""
-        ax = axes(ax)
-        last = len(self.layers)
-        image = ax.imshow(self.importance(), vmin=0, cmap="Blues", extent=(0.5, last - 0.5, last + 0.5, 1.5))
-        ax.set(title=f"Stage {self.stage}", xlabel="Source layer", ylabel="Target layer")
-        ax.figure.colorbar(image, ax=ax, label="Gini importance")
-        return ax
-
-    def _judged(self) -> list[list[bool | None]]:
-        known, above = np.isfinite(self.permutation()), self.above_null()
-        return [
-            [bool(above[target, source]) if known[target, source] else None for source in range(target + 1)]
-            for target in range(len(above))
-        ]
-
-    def _halves(self) -> np.ndarray:
-        size = len(self.layers) - 1
-        if self.numbers is None or not len(self.numbers.halves):
-            return np.full((halves.SPLITS, 2, size, size), np.nan)
-        return self.numbers.halves
-
-    def _predicted(self, by_target: np.ndarray) -> np.ndarray:
-        return np.where(self.r2() > 0, by_target, np.nan)
-
-    def _over_folds(self, name: str) -> np.ndarray:
-        values = None if self.numbers is None else getattr(self.numbers, name)
-        if values is None or not len(values):
-            return np.full((len(self.layers) - 1,) * (1 if name.endswith("r2") else 2), np.nan)
-        mean: np.ndarray = np.mean(values, axis=0)
-        return mean
-
-
-@dataclass(frozen=True)
-class GiniResult(Displayed):
-    """What `gini_importance` found, with one kind of rows."""
-
-    stages: tuple[StageGini, ...]
-    images: int
-    rows: Rows
-    provenance: Provenance
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document dia.gini/1."""
-        return {
-            "schema": "dia.gini/1",
-            **self.provenance.to_dict(),
-            "images": self.images,
-            "rows": self.rows,
-            "stages": [stage.to_dict() for stage in self.stages],
-        }
-
-    def summary(self) -> str:
-        """A table of the stages, and a sentence on each thing that has no number or must be known to read one."""
-        heads = ("stage", "layers", "rows", "R²", "null R²", "beyond two nearest", "if flat", "left out", "above null")
-        table = aligned([heads, *(_row(stage) for stage in self.stages)])
-        return "\n".join([f"Rows: {ROWS_ARE[self.rows]}", table, *self.notes()])
-
-    def notes(self) -> list[str]:
-        """The sentences."""
-        return [note for stage in self.stages for note in _notes(stage, self.rows)]
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the share of the importance beyond the two nearest layers by stage, with its 95 % interval."""
-        ax = axes(ax)
-        shares = np.array([stage.beyond_two_nearest() for stage in self.stages])
-        ends = np.array([stage.beyond_interval() or (np.nan, np.nan) for stage in self.stages]).T
-        lengths = np.nan_to_num(np.abs(ends - shares))
-        ax.bar([str(stage.stage) for stage in self.stages], np.nan_to_num(shares), yerr=lengths)
-        ax.set(
-            xlabel="Stage", ylabel="Importance beyond the two nearest layers", ylim=(0, 1), title=f"{self.rows} rows"
-        )
-        return ax
-
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the JSON document and the labelled arrays to a new directory, with a manifest."""
-        with new_directory(Path(directory), self.provenance.to_dict(), overwrite=overwrite) as folder:
-            write_json(folder / "gini.json", self.to_dict())
-            self.write_arrays(folder)
-        return Path(directory)
-
-    def write_arrays(self, folder: Path, prefix: str = "") -> None:
-        """Write one NetCDF file per stage into a folder that exists; xarray and netCDF tools read them."""
-        for stage in self.stages:
-            stage.to_xarray().to_netcdf(folder / f"{prefix}stage{stage.stage}.nc", engine="scipy")
-
-
-def gini_importance(
-    model: nn.Module,
-    batches: Tensor | Iterable[Any],
+def measure_importance(
+    source: Source,
+    batches: Tensor | Iterable[Any] | None = None,
     *,
     points: str | Iterable[str] | None = None,
+    batch_size: int | None = None,
     rows: Rows = "centred",
     seed: int = 0,
     provenance: Provenance | None = None,
@@ -270,18 +38,33 @@ def gini_importance(
 ) -> GiniResult:
     """Measure how much each earlier layer of a stage tells a random forest about each later one's attention map.
 
-    `batches` yields the network's input (batch, channel, height, width), alone or first in a tuple; it is moved to
-    the network's device. `points` are shell patterns of module names, by default every attention gate, which is h_t
-    in DIA-LSTM. `rows`: "centred", a row for every (image, channel) pair, each channel's mean over the images
-    subtracted, divided by its standard deviation; "raw", the same as captured, where forests mostly recognise the
-    channel; "vector", a row for every image, each layer its whole vector. At most 16,384 pairs, 64 of an image, or
-    1,024 images are kept. `seed` gives the forests of scikit-learn's `random_state`.
-    `progress` is told how many layers are finished, of how many. The network is left as it was.
-    Raises AnalysisInputError for unknown rows, if nothing can be captured, or if `batches` is empty.
+    At most 16,384 (image, channel) pairs, 64 of an image, or 1,024 images are kept. A network is left as it was.
+
+    Args:
+        source: A network, or a capture store (or its path).
+        batches: The network's input (batch, channel, height, width), alone or first in a tuple; it is moved to the
+            network's device. None for a store.
+        points: Shell patterns of module names, by default every attention gate, which is h_t in DIA-LSTM. None for a
+            store.
+        batch_size: How many images are read from a store at a time, by default as many as were captured at a time.
+        rows: "centred", a row for every (image, channel) pair, each channel's mean over the images subtracted, divided
+            by its standard deviation; "raw", the same as captured, where forests mostly recognize the channel;
+            "vector", a row for every image, each layer its whole vector.
+        seed: Gives the forests of scikit-learn's `random_state`.
+        provenance: Where the network and the images come from; a store has its own.
+        progress: Is told how many layers are finished, of how many.
+
+    Returns:
+        Gini importance of each earlier layer for each later one, by stage, with its null and intervals.
+
+    Raises:
+        AnalysisInputError: Unknown rows, nothing can be captured, there are no images, or the path is no whole capture
+            store.
     """
     collector = GiniCollector(rows=rows, seed=seed)
-    stream_stages(model, batches, collector.add, points=points)
-    return collector.result(provenance, progress)
+    stream, known = open_source(source, batches, points, batch_size)
+    stream(collector.add)
+    return collector.result(provenance or known, progress)
 
 
 class GiniCollector:
@@ -335,7 +118,7 @@ class GiniCollector:
             stage=number,
             kind=first.kind,
             layers=first.layers,
-            images=len(maps),
+            num_images=len(maps),
             elements=maps.shape[2],
             rows=rows,
             left_out=int(sample.left_out),
@@ -365,149 +148,3 @@ def _between_channels(maps: Float32[np.ndarray, "image layer element"]) -> float
     variance = values.var((0, 2))
     varies = variance > 0
     return float((values.mean(0).var(1)[varies] / variance[varies]).mean()) if varies.any() else None
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A table as text, its columns aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
-
-
-def share_text(stage: StageGini) -> str:
-    """The share beyond the two nearest layers, with its interval."""
-    interval = stage.beyond_interval()
-    return number_text(stage.beyond_two_nearest()) + ("" if interval is None else " [{:.2f}, {:.2f}]".format(*interval))
-
-
-def number_text(value: float | None) -> str:
-    """Two digits, or a dash."""
-    return f"{value:z.2f}" if value is not None and np.isfinite(value) else "-"
-
-
-def left_out_text(stage: StageGini) -> str:
-    """How many of the layers that could count towards the share do not."""
-    far = max(len(stage.layers) - FIRST_FAR + 1, 0)
-    return f"{len(stage.unpredicted())} of {far}" if far else "-"
-
-
-def stage_name(stage: StageGini) -> str:
-    """Its number, and the kind of its maps if they are not of channels."""
-    return str(stage.stage) if stage.kind == "channel" else f"{stage.stage} ({stage.kind})"
-
-
-def above_text(stage: StageGini) -> str:
-    """How many sources are above their null."""
-    sources = len(stage.layers) * (len(stage.layers) - 1) // 2
-    return f"{int(stage.above_null().sum())} of {sources}" if np.isfinite(stage.r2()).any() else "-"
-
-
-def _row(stage: StageGini) -> tuple[str, ...]:
-    return (
-        stage_name(stage),
-        str(len(stage.layers)),
-        str(stage.rows),
-        number_text(stage.mean_r2()),
-        number_text(stage.mean_r2(null=True)),
-        share_text(stage),
-        number_text(stage.beyond_if_flat()),
-        left_out_text(stage),
-        above_text(stage),
-    )
-
-
-def _notes(stage: StageGini, rows: Rows) -> list[str]:
-    name, notes = f"Stage {stage.stage}", []
-    if stage.left_out:
-        notes.append(f"{name}: left out for values that are not finite: {counted(stage.left_out, 'image')}.")
-    if len(stage.layers) == 1:
-        notes.append(f"{name} has one attention layer ({stage.layers[0][0]}), so no forest was grown.")
-    elif stage.numbers is None:
-        least = f"at least 2 {'are' if rows == 'raw' else 'images are'} needed"
-        notes.append(f"{name} has {counted(stage.rows, 'row')}, too few for a forest; {least}.")
-    else:
-        notes += [f"{name}{rest}" for rest in _reservations(stage, rows)]
-    return notes
-
-
-def _reservations(stage: StageGini, rows: Rows) -> list[str]:
-    notes = _constants(stage, rows)
-    without = np.flatnonzero(np.isnan(stage.importance()[:, 0])) + 2
-    if len(without):
-        notes.append(
-            f": no importance for layers {_listed(without)}: no forest could split, as all is constant there or before."
-        )
-    if len(stage.layers) == 2:
-        notes.append(" has two layers: the one source has importance 1 by construction.")
-    if len(stage.layers) < FIRST_FAR:
-        notes.append(f" has {len(stage.layers)} layers, none of which has a source beyond its two nearest.")
-    if stage.explained is not None:
-        notes.append(f": the principal components hold {stage.explained:.0%} of the vectors' variance.")
-    if not np.isfinite(stage.r2()).any():
-        return [*notes, ": no R², as there are too few images to hold some out, or too few rows."]
-    return notes + _predictions(stage, rows)
-
-
-def _constants(stage: StageGini, rows: Rows) -> list[str]:
-    notes = []
-    if stage.constant:
-        where = "everywhere" if rows == "raw" else "for all images"
-        notes.append(
-            f": layers whose maps are the same {where}: {_listed(stage.constant)}. As sources they tell nothing."
-        )
-    some = [f"{i} ({n} of {stage.elements})" for i, n in enumerate(stage.varying, 1) if 0 < n < stage.elements]
-    if some and rows == "centred":
-        notes.append(
-            f": in layers {_listed(some)} only so many channels differ between images; the others are no targets."
-        )
-    return notes
-
-
-def _predictions(stage: StageGini, rows: Rows) -> list[str]:
-    """What the held-out images say, in words."""
-    notes, unpredicted = [], stage.unpredicted()
-    weak, between = np.flatnonzero(stage.r2() < NO_RULE) + 2, stage.between_channels or 0.0
-    where = (
-        "all layers" if len(weak) == len(stage.r2()) else f"{'layer' if len(weak) == 1 else 'layers'} {_listed(weak)}"
-    )
-    if rows == "centred" and len(weak):
-        notes.append(
-            f": R² below {NO_RULE} for {where}: no rule common to all channels by which earlier layers tell how these "
-            "depend on the image."
-        )
-    elif rows == "vector" and len(weak):
-        notes.append(
-            f": R² below {NO_RULE} for {where}: not predicted for other images, from {counted(stage.images, 'image')}."
-        )
-    elif rows == "raw" and between > 0.5:
-        notes.append(
-            f": {between:.0%} of the variance lies between the channels' means, so these forests mostly recognise the "
-            f"channel (R² {number_text(stage.mean_r2(null=True))} for other images' maps); centred rows are free of it."
-        )
-    if unpredicted:
-        word = "layer" if len(unpredicted) == 1 else "layers"
-        notes.append(
-            f": {word} {_listed(unpredicted)} left out of the share beyond the two nearest, as R² is not above 0"
-            f"{'' if np.isfinite(stage.far()).any() else '; none is left'}."
-        )
-    return notes
-
-
-def _listed(things: Iterable[object]) -> str:
-    return ", ".join(map(str, things))
-
-
-def _triangle(values: np.ndarray) -> list[list[Any]]:
-    return [_plain(row[: target + 1]) for target, row in enumerate(values)]
-
-
-def _plain(values: np.ndarray) -> list[Any]:
-    return [_plain(value) if value.ndim else _number(value) for value in values]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, Literal
 
-from dia_analysis.paper.printed import EPOCHS, Printed, printed
+from dia_analysis.paper.numbers import EPOCHS
+from dia_analysis.paper.printed import Printed, paper_accuracy
 from dia_analysis.paper.sweeps import Cell, SweepResult
 from dia_analysis.statistics.significance import ALPHA, FEWEST, fewest
 
@@ -58,7 +59,7 @@ def claims(result: SweepResult) -> list[Claim]:
 
 
 def _claim(result: SweepResult, cell: Cell, other: Cell | None) -> Claim:
-    own, against = (printed(result.name, cell.data, cell.backbone, name) for name in (cell.variant, cell.versus))
+    own, against = (paper_accuracy(result.name, cell.data, cell.backbone, name) for name in (cell.variant, cell.versus))
     if cell.versus is None:
         return Claim(cell, own, None, None)
     return Claim(cell, own, against, *_verdict(result, cell, other, own, against), other)

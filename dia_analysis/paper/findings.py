@@ -7,11 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from dia_analysis.cost.measure import PAPER_RATIOS, CostResult, NetworkCost
+from dia_analysis.cost.measure import CostResult, NetworkCost
 from dia_analysis.explain.results import GradCAMResult
 from dia_analysis.importance.halves import interval
-from dia_analysis.importance.measure import GiniResult
 from dia_analysis.importance.readings import GiniReadings
+from dia_analysis.importance.results import GiniResult
+from dia_analysis.paper.numbers import TIME_RATIOS
+from dia_analysis.statistics.summary import mean
 from dia_analysis.trust.agreement import AgreementResult
 from dia_analysis.trust.checks import TrustChecks, warnings
 
@@ -29,7 +31,7 @@ PAPER_CAM = (
     "number is printed)"
 )
 PAPER_COST = (
-    ", ".join(f"{ratio:.2f} times the time with {name}" for name, ratio in PAPER_RATIOS.items())
+    ", ".join(f"{ratio:.2f} times the time with {name}" for name, ratio in TIME_RATIOS.items())
     + " (section VI-B1: ResNet164 on a GPU)"
 )
 
@@ -70,7 +72,7 @@ def gini_finding(
         )
     vectors = {name: results[name].vector for name in known}
     listed = ", ".join(f"{_points(shares, vectors[name])} with {name}" for name, shares in known.items())
-    flat = _mean([stage.beyond_if_flat() for result in vectors.values() for stage in result.stages]) or 0.0
+    flat = mean([stage.beyond_if_flat() for result in vectors.values() for stage in result.stages]) or 0.0
     groups = _groups(known, attention)
     text = (
         f"By whole vectors, of the importance for a layer {listed} lies beyond the two nearest earlier layers (95 % "
@@ -102,7 +104,7 @@ def _points(shares: Shares, result: GiniResult) -> str:
 
 
 def _images(results: Iterable[GiniResult]) -> int:
-    return min(stage.images for result in results for stage in result.stages)
+    return min(stage.num_images for result in results for stage in result.stages)
 
 
 def _groups(known: Mapping[str, Shares], attention: Mapping[str, Attention]) -> Groups:
@@ -187,7 +189,9 @@ def cam_finding(
     """Do networks look at the same places, and do their maps pass the checks? `checks` is None if there were none."""
     alike = [_alike(a, b) for a, b in combinations(results, 2)]
     empty = [
-        f"{r.empty.sum()} of {len(r.images)} maps of {r.name} are zero everywhere." for r in results if r.empty.any()
+        f"{r.empty.sum()} of {len(r.image_names)} maps of {r.name} are zero everywhere."
+        for r in results
+        if r.empty.any()
     ]
     text = " ".join([*(sentence for sentence, _ in alike), *empty, *_trusted(checks, agreements)])
     numbers = ", ".join(f"{rho:.2f}" for _, rho in alike if rho is not None)
@@ -200,8 +204,8 @@ def _alike(a: GradCAMResult, b: GradCAMResult) -> tuple[str, float | None]:
     """How the maps of two networks for the same images correlate, where both say something; mean over the images."""
     if a.size != b.size:
         return f"The maps of {a.name} and {b.name} have different sizes.", None
-    pairs = zip(a.maps.reshape(len(a.images), -1), b.maps.reshape(len(b.images), -1), strict=True)
-    rho = _mean([np.corrcoef(x, y)[0, 1] for x, y in pairs if np.ptp(x) and np.ptp(y)])
+    pairs = zip(a.maps.reshape(len(a.image_names), -1), b.maps.reshape(len(b.image_names), -1), strict=True)
+    rho = mean([np.corrcoef(x, y)[0, 1] for x, y in pairs if np.ptp(x) and np.ptp(y)])
     if rho is None:
         return f"The maps of {a.name} and {b.name} cannot be compared: one of them is always empty.", None
     return f"The maps of {a.name} and {b.name} for the same image correlate at {rho:.2f} on average.", rho
@@ -218,7 +222,7 @@ def _trusted(checks: Sequence[TrustChecks] | None, agreements: Sequence[Agreemen
 
 
 def _passes(check: TrustChecks) -> bool:
-    return bool(check.randomisation.depends_on_weights and check.road.better_than_random)
+    return bool(check.randomization.depends_on_weights and check.road.better_than_random)
 
 
 def _as_sentence(warning: str) -> str:
@@ -249,17 +253,12 @@ def _cost_finding(network: NetworkCost, result: CostResult, attention: Attention
 
 def _as_cheap(network: NetworkCost, device: str, attention: Attention) -> tuple[Verdict, str]:
     """Does it take no more than the paper's ratio, by the whole interval?"""
-    if attention not in PAPER_RATIOS:
+    if attention not in TIME_RATIOS:
         return "inconclusive", "it is about DIA-LSTM"
     if "resnet164" not in str(network.baseline) or not device.startswith("cuda"):
         return "inconclusive", f"{network.baseline} on {device} was measured"
     assert network.interval is not None
-    (low, high), paper = network.interval, PAPER_RATIOS[attention]
+    (low, high), paper = network.interval, TIME_RATIOS[attention]
     if low <= paper < high:
         return "inconclusive", f"the interval reaches from below to above {paper:.2f}"
     return HOLDS[high <= paper], ""
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else None

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-EPOCHS = 180  # of its ResNets on CIFAR
-
 
 @dataclass(frozen=True)
 class Printed:
@@ -24,7 +22,7 @@ class Printed:
         return f"{self.accuracy:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
 
 
-def printed(sweep: str, data: str, backbone: str, variant: str | None) -> Printed | None:
+def paper_accuracy(sweep: str, data: str, backbone: str, variant: str | None) -> Printed | None:
     """What the paper prints for a variant: of the same data and backbone, else the first of the same data, else of its
     table.
     """
@@ -34,7 +32,7 @@ def printed(sweep: str, data: str, backbone: str, variant: str | None) -> Printe
     return None if place is None or variant is None else table[place].get(variant)
 
 
-def printed_data(sweep: str) -> tuple[str, ...]:
+def paper_data(sweep: str) -> tuple[str, ...]:
     """The data sets of the paper's table, none where it prints no numbers."""
     return tuple(dict.fromkeys(data for data, _ in _tables().get(sweep, {})))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.paper.printed import printed
+from dia_analysis.paper.printed import paper_accuracy
 from dia_analysis.statistics.significance import ALPHA, Difference, Spread, difference, fisher, holm, spread
 
 SCHEMA = "dia.sweep/1"
@@ -33,7 +33,7 @@ class Metric:
         """How to read its values."""
         return (" in percent" if self.unit else "") + ("" if self.higher_is_better else " (less is better)")
 
-    def shown(self, scores: Iterable[float | None]) -> list[float]:
+    def in_unit(self, scores: Iterable[float | None]) -> list[float]:
         """Those that there are, in the metric's unit."""
         factor = 100 if self.unit == "percent" else 1
         return [factor * score for score in scores if score is not None]
@@ -144,7 +144,7 @@ class SweepResult:
 
     def _nan_in_paper(self, cell: Cell) -> bool:
         """Whether the paper prints nan for one of the two that are compared, and a number for the other."""
-        pair = [printed(self.name, cell.data, cell.backbone, name) for name in (cell.variant, cell.versus)]
+        pair = [paper_accuracy(self.name, cell.data, cell.backbone, name) for name in (cell.variant, cell.versus)]
         return sum(p is not None and p.accuracy is None for p in pair) == 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,8 +188,8 @@ class SweepResult:
 
 
 def _cell(runs: list[TrainedRun], against: str | None, others: list[TrainedRun], metric: Metric) -> Cell:
-    first, scores = runs[0], metric.shown(run.score for run in runs)
-    other = metric.shown(run.score for run in others)
+    first, scores = runs[0], metric.in_unit(run.score for run in runs)
+    other = metric.in_unit(run.score for run in others)
     return Cell(
         first.data,
         first.backbone,
@@ -197,7 +197,7 @@ def _cell(runs: list[TrainedRun], against: str | None, others: list[TrainedRun],
         against,
         first.parameters,
         spread(scores),
-        spread(metric.shown(run.best_score for run in runs)),
+        spread(metric.in_unit(run.best_score for run in runs)),
         _exploded(runs),
         difference(scores, other) if scores and other else None,
     )
@@ -227,7 +227,7 @@ def _names(metric: Metric) -> dict[str, str]:
     return {"score": metric.key, "best_score": f"best_{metric.key}"}
 
 
-def shown(scores: Spread) -> str:
+def spread_text(scores: Spread) -> str:
     """Mean ± standard deviation; `nan` if no run has a score."""
     if not scores.runs:
         return "nan"

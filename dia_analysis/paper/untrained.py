@@ -1,13 +1,24 @@
 """What did training do to the correlation of a network's layers? The network beside itself before training."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dia_analysis.correlation.measure import PAPER_MEAN_R, UNFIT, CorrelationResult, StageCorrelation
+import xarray as xr
+
+from dia_analysis.correlation.results import UNFIT, CorrelationResult, StageCorrelation
 from dia_analysis.paper.findings import Finding
+from dia_analysis.paper.numbers import MEAN_R
+from dia_analysis.results.base import Result
+from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import NORMAL, wilson
 
-PAPER = f"average r above {PAPER_MEAN_R} (Fig. 2: SE and ECA; ResNet164 on CIFAR-100, ResNet50 on ImageNet)"
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+PAPER = f"average r above {MEAN_R} (Fig. 2: SE and ECA; ResNet164 on CIFAR-100, ResNet50 on ImageNet)"
 HARDLY = 0.05  # a difference in r, or in the share of r above 0.8, from which on we say that training changed it
 ONE_RUN = "this is one run; it takes three or more, which differ in the seed, to hold a mean r against the paper's"
 DIVERGED = "the network has diverged"
@@ -16,28 +27,27 @@ NO_LAYERS = "There is no defined correlation, so nothing can be said about share
 
 @dataclass(frozen=True)
 class Training:
-    """What shows that a network was trained: whether its training is `recorded`, and its answers on labelled images.
+    """What shows that a network was trained: whether its training is `recorded`, and its answers on labeled images.
 
-    Of `images` it got `correct` right; `classes` is the number of its classes. Without labels that it knows, `images`
-    is 0.
+    Of `num_images` it got `correct` right. Without labels that it knows, `num_images` is 0.
     """
 
     recorded: bool
     correct: int
-    images: int
-    classes: int
+    num_images: int
+    num_classes: int
 
     @property
     def accuracy(self) -> float | None:
         """The share that it got right."""
-        return self.correct / self.images if self.images else None
+        return self.correct / self.num_images if self.num_images else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Wilson's 95 % interval of the accuracy (Wilson 1927)."""
-        if not self.images:
+        if not self.num_images:
             return None
-        return wilson(self.correct / self.images, float(self.images), NORMAL)
+        return wilson(self.correct / self.num_images, float(self.num_images), NORMAL)
 
     def doubt(self) -> str | None:
         """Why it is not known to be trained; None if it is."""
@@ -46,11 +56,11 @@ class Training:
         if self.interval is None:
             return "these images have no labels that the network knows, so its accuracy cannot show that it was trained"
         low, high = self.interval
-        if low > 1 / self.classes:
+        if low > 1 / self.num_classes:
             return None
         return (
-            f"its accuracy on these images, {self.correct / self.images:.1%} (95% interval {low:.1%} to {high:.1%}), "
-            f"is not above chance, {1 / self.classes:.1%}"
+            f"its accuracy on these images, {self.accuracy:.1%} (95% interval {low:.1%} to {high:.1%}), "
+            f"is not above chance, {1 / self.num_classes:.1%}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +68,7 @@ class Training:
         return {
             "recorded": self.recorded,
             "correct": self.correct,
-            "images": self.images,
+            "images": self.num_images,
             "accuracy": self.accuracy,
             "accuracy_interval": None if self.interval is None else list(self.interval),
         }
@@ -99,13 +109,14 @@ class Baseline:
         }
 
 
-@dataclass(frozen=True)
-class BesideUntrained:
+@dataclass(frozen=True, repr=False)
+class BesideUntrained(Result):
     """What was measured on a network and, unless its maps came from a store, on the same network before training.
 
     `before` has the batch-norm statistics of that moment, `reestimated` those of the images (None without batch norms).
     """
 
+    file = "correlation"
     trained: CorrelationResult
     before: Baseline | None = None
     reestimated: Baseline | None = None
@@ -132,8 +143,51 @@ class BesideUntrained:
             "untrained": self.before and self.before.to_dict(),
             "untrained_reestimated": self.reestimated and self.reestimated.to_dict(),
             "training": self.training and self.training.to_dict(),
-            "paper_mean_r": PAPER_MEAN_R,
+            "paper_mean_r": MEAN_R,
         }
+
+    def summary(self) -> str:
+        """The tables, with the network's accuracy, and the finding."""
+        origin, images = self.provenance, quantity(self.trained.num_images, "image")
+        head = f"{origin.checkpoint or 'a network'} on {images} of {origin.data or 'unnamed data'}"
+        parts = [f"{head}: Pearson r between the attention maps of a stage's layers", self.trained.summary()]
+        if self.training and (accuracy := self.training.accuracy) is not None:
+            parts.append(f"It gets {accuracy:.1%} of these images right.")
+        for baseline in filter(None, (self.before, self.reestimated)):
+            parts += [baseline.title(), baseline.result.summary()]
+        finding = self.finding()
+        return "\n\n".join([*parts, f"{finding.text}\n{finding.comparison()}"])
+
+    @property
+    def provenance(self) -> Provenance:  # type: ignore[override]
+        """Where the trained network's numbers come from."""
+        return self.trained.provenance
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The mean r by network (trained, before training, ...), stage, layer and other layer."""
+        import pandas as pd
+
+        frames = {name: result.to_dataframe() for name, result in self.results().items()}
+        return pd.concat(frames, names=["network"]).reset_index("network").reset_index(drop=True)
+
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """Those of the trained network, and with a prefix those of the others."""
+        others = {"untrained": self.before, "reestimated": self.reestimated}
+        before = {
+            f"{prefix}-{name}": arrays
+            for prefix, baseline in others.items()
+            if baseline is not None
+            for name, arrays in baseline.result.datasets().items()
+        }
+        return {**self.trained.datasets(), **before}
+
+    def panels(self) -> "Sequence[Callable[[Axes], object]]":
+        """The trained network's matrices."""
+        return self.trained.panels()
+
+    def complete(self, axes: "Sequence[Axes]") -> None:
+        """Their color bar."""
+        self.trained.complete(axes)
 
     @property
     def shared(self) -> bool:
@@ -171,6 +225,8 @@ class BesideUntrained:
         return self.training.doubt() or ONE_RUN
 
     def _mean(self, r: float) -> str:
+        if self.before is None and self.training is not None:
+            return f"Mean r is {r:z.2f}; the network before training is not given."
         if self.before is None:
             return (
                 f"Mean r is {r:z.2f}. A store holds nothing from before training to compare with: correlation --ckpt "
@@ -249,7 +305,7 @@ def _broken(result: CorrelationResult) -> list[str]:
         module
         for stage in result.stages
         for (module, _), count in zip(stage.layers, stage.not_finite.tolist(), strict=True)
-        if count == result.images
+        if count == result.num_images
     ]
     if not names:
         return []

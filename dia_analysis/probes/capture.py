@@ -160,8 +160,6 @@ class _Given:
         if self.batch_first and (tokens := next((a for a in tensors if a.ndim == 3), None)) is not None:
             self.tokens = (tokens.shape[1], tokens.shape[2])
 
-    see.keeps_nothing = True  # type: ignore[attr-defined]  # so that networks may reuse the features' memory
-
 
 def _holders(modules: dict[str, nn.Module], name: str) -> list[nn.Module]:
     """The modules that may be given the features a point belongs to, outermost first: its parent, and the owner of

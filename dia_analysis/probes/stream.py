@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dia_analysis.distributed import gathered
+from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.batches import inputs_of, iterate_batches
 from dia_analysis.probes.capture import capture
@@ -33,9 +33,9 @@ def stream_stages(
     Raises AnalysisInputError if nothing can be captured, if there is no image, if a batch ran other layers than the
     first one, and if a module does not give one map per image.
     """
-    images = sum(gathered(stream_share(model, batches, consume, points=points)))
+    images = sum(all_gather(stream_share(model, batches, consume, points=points)))
     if not images:
-        raise AnalysisInputError("data", "there are no images to analyse")
+        raise AnalysisInputError("data", "there are no images to analyze")
     return images
 
 
@@ -72,5 +72,5 @@ def _check_one_map_per_image(stages: list[StageMaps], images: int) -> None:
             raise AnalysisInputError(
                 "points",
                 f"{stage.layers[0][0]} gives {len(stage.maps)} maps for {images} images, for example one per window of "
-                "an image; only modules that give one map per image can be analysed",
+                "an image; only modules that give one map per image can be analyzed",
             )

@@ -1,49 +1,53 @@
-"""How results show themselves: in a notebook, and on axes of their own."""
+"""Where the panels of a picture stand."""
 
-from abc import ABC, abstractmethod
-from base64 import b64encode
-from html import escape
-from io import BytesIO
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-INCHES, DPI = (4.5, 3.0), 110
+from dia_analysis.results.style import styled
 
-
-class Displayed(ABC):
-    """A result that a notebook shows as its table and its figure."""
-
-    @abstractmethod
-    def summary(self) -> str:
-        """What came out, as text."""
-
-    @abstractmethod
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw it."""
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.summary())}</pre>\n{_image(self)}"
+PER_ROW = 4
+WIDTH, HEIGHT, ALONE = 2.1, 2.4, (4.5, 3.0)  # inches
+Panels = Sequence[Callable[[Axes], object]]
 
 
-def axes(ax: "Axes | None") -> "Axes":
-    """The axes given, or new ones."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
+def draw_panels(panels: Panels, ax: Axes | None) -> list[Axes]:
+    """Draw each panel on axes of its own: on `ax`, or several in its place; on a new figure if there is none."""
+    if ax is None:
+        import matplotlib.pyplot as plt
 
-    return plt.subplots()[1]
+        axes = _grid(plt.figure(figsize=_size(len(panels)), layout="compressed"), len(panels))
+    else:
+        axes = [ax] if len(panels) == 1 else _within(ax, len(panels))
+    for each, draw in zip(axes, panels, strict=True):
+        draw(each)
+    return axes
 
 
-def _image(result: Displayed) -> str:
-    from matplotlib.figure import Figure
+@styled
+def draw_figure(panels: Panels, complete: Callable[[Sequence[Axes]], None]) -> Figure:
+    """The panels as a figure, outside of pyplot."""
+    figure = Figure(figsize=_size(len(panels)), layout="compressed")
+    axes = _grid(figure, len(panels))
+    for each, draw in zip(axes, panels, strict=True):
+        draw(each)
+    complete(axes)
+    return figure
 
-    figure = Figure(figsize=INCHES, layout="constrained")
-    ax = result.plot(figure.subplots())
-    if not ax.has_data():
-        return ""
-    png = BytesIO()
-    figure.savefig(png, dpi=DPI, format="png")
-    label = escape(f"{ax.get_ylabel() or ax.get_title()} by {ax.get_xlabel()}".strip(), quote=True)
-    return f'<img alt="{label}" src="data:image/png;base64,{b64encode(png.getvalue()).decode()}">'
+
+def _size(count: int) -> tuple[float, float]:
+    return ALONE if count < 2 else (0.7 + WIDTH * min(count, PER_ROW), HEIGHT * -(-count // PER_ROW))
+
+
+def _grid(figure: Figure, count: int) -> list[Axes]:
+    columns = min(count, PER_ROW)
+    return [figure.add_subplot(-(-count // PER_ROW), columns, number) for number in range(1, count + 1)]
+
+
+def _within(ax: Axes, count: int) -> list[Axes]:
+    ax.set_axis_off()
+    if (place := ax.get_subplotspec()) is not None:
+        cells = place.subgridspec(1, count, wspace=0.5)
+        return [ax.figure.add_subplot(cells[number]) for number in range(count)]
+    return [ax.inset_axes(((number + 0.1) / count, 0, 0.8 / count, 1)) for number in range(count)]

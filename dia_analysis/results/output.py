@@ -13,10 +13,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dia_analysis.distributed import together
+from dia_analysis.distributed import from_first
 from dia_analysis.errors import AnalysisInputError
 
 MANIFEST = "manifest.json"
+LONGEST = 80  # bytes of a name that is a part of a file name
 LONGEST_NAME = 200  # bytes: file systems allow 255, and drafts have longer names than what they become
 
 
@@ -101,10 +102,10 @@ def hold(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hold_together(path: Path) -> Iterator[None]:
+def hold_by_first(path: Path) -> Iterator[None]:
     """`hold` by the first of several processes; what it raises, all raise."""
     with ExitStack() as held:
-        together(lambda: held.enter_context(hold(path)))
+        from_first(lambda: held.enter_context(hold(path)))
         yield
 
 
@@ -144,6 +145,14 @@ def put_in_place(draft: Path, path: Path) -> None:
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON file; NaN and infinity, which JSON does not have, are refused."""
     path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def file_name(text: str) -> str:
+    """The text without what a file name should not have, and short; a long one ends in a hash that tells it apart."""
+    name = re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"
+    if len(name.encode()) <= LONGEST:
+        return name
+    return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _locked(place: Path, given: Path) -> FileLock:

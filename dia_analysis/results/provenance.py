@@ -21,7 +21,7 @@ def _version(package: str) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was analysed. `checkpoint_sha256` is the file's hash; None stands for what the caller did not say."""
+    """What was analyzed. `checkpoint_sha256` is the file's hash; None stands for what the caller did not say."""
 
     checkpoint: str | None = None
     checkpoint_sha256: str | None = None

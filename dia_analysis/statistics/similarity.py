@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor
 
-from dia_analysis.correlation.measure import pearson
+from dia_analysis.statistics.pearson import pearson
 
 WINDOW = 7  # positions; fewer for maps that have fewer
 STABLE = (0.01**2, 0.03**2)  # Wang et al.'s constants for values in 0..1

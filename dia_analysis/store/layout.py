@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import zarr
@@ -24,11 +24,6 @@ from zarr.codecs import Crc32cCodec
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.results.output import draft_of, put_in_place
-
-if TYPE_CHECKING:
-    ZarrArray = zarr.Array[Any]
-else:
-    ZarrArray = zarr.Array  # which takes no parameter in the oldest version
 
 NAMES, LABELS, STATUS = "image", "label", "status"
 ABSENT, CAPTURED, UNREADABLE = 0, 1, 2
@@ -108,7 +103,7 @@ class Array:
     fill: Any
     attributes: dict[str, Any]
 
-    def create(self, group: zarr.Group) -> ZarrArray:
+    def create(self, group: zarr.Group) -> "zarr.Array[Any]":
         """Make the array."""
         return group.create_array(
             self.name,

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import zarr
 
-from dia_analysis.distributed import gathered, rank, size
+from dia_analysis.distributed import all_gather, rank, world_size
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
-from dia_analysis.results.counted import counted
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 from dia_analysis.store.layout import (
     ABSENT,
     CAPTURED,
@@ -113,7 +113,7 @@ class CaptureStore:
             layers = [layer for layer in self.layout.layers if layer.stage == number]
             shape = " x ".join(map(str, layers[0].map_shape))
             lines.append(f"{number:>5}  {layers[0].kind:<14}  {len(layers):>6}  {shape}")
-        kept = f"{counted(self.captured, 'image')}, {self.layout.info.dtype}, {self.bytes / MIB:.1f} MiB of maps"
+        kept = f"{quantity(self.captured, 'image')}, {self.layout.info.dtype}, {self.bytes / MIB:.1f} MiB of maps"
         return "\n".join([*lines, kept])
 
     @property
@@ -157,23 +157,23 @@ class CaptureStore:
                         raise foreign(self.path, f"{array.file(Path(), chunk)} is missing or cut off")
 
 
-def stream_store(store: CaptureStore | str | Path, consume: Consume, batch: int | None = None) -> int:
-    """Call `consume` with a store's attention maps, `batch` images at a time; give the number of images.
+def stream_store(store: CaptureStore | str | Path, consume: Consume, batch_size: int | None = None) -> int:
+    """Call `consume` with a store's attention maps, `batch_size` images at a time; give the number of images.
 
-    What `stream_stages` does with a network; `batch` is by default as large as when the maps were captured. Of
+    What `stream_stages` does with a network; `batch_size` is by default as large as when the maps were captured. Of
     several processes, each takes its share. Raises AnalysisInputError for a damaged store, and for batches that
     would take more than 16 GiB.
     """
     store = store if isinstance(store, CaptureStore) else CaptureStore.open(store)
     info = store.layout.info
-    batch = min(batch or info.batch, info.images)
+    batch = min(batch_size or info.batch, info.images)
     need = batch * sum(array.shape[1] for array in store.layout.layer_arrays()) * 4
     if need > LARGEST_READ:
         raise AnalysisInputError("batch-size", f"the maps of {batch} images take {need / 2**30:.0f} GiB; give fewer")
     images = 0
-    for start in range(0, info.images, batch)[rank() :: size()]:
+    for start in range(0, info.images, batch)[rank() :: world_size()]:
         stages = store.stages(slice(start, min(start + batch, info.images)))
         if len(stages[0].maps):
             consume(stages)
             images += len(stages[0].maps)
-    return sum(gathered(images))
+    return sum(all_gather(images))

@@ -13,11 +13,11 @@ import zarr
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from dia_analysis.distributed import gathered, rank, share, wait
+from dia_analysis.distributed import all_gather, barrier, rank, share
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import stream_share
-from dia_analysis.results.output import TakenError, hold_together, is_free, writing
+from dia_analysis.results.output import TakenError, hold_by_first, is_free, writing
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.store.layout import (
     ABSENT,
@@ -91,13 +91,13 @@ def write_store(
     """
     path, provenance = Path(path), provenance or Provenance()
     info = _describe(model, images, points, batch, dtype, provenance)
-    with hold_together(path):
+    with hold_by_first(path):
         begun = _begun(path, info, resume=resume, overwrite=overwrite)
-        wait()  # no process creates the store before all have looked whether there is one
+        barrier()  # no process creates the store before all have looked whether there is one
         writer = _Writer(path, info, images, begun)
         chunks = share(writer.pending(), 1)
         writer.capture(model, batches, chunks, points)
-        wait()
+        barrier()
         return CaptureStore.open(path)
 
 
@@ -230,7 +230,7 @@ class _Writer:
 
     def _open(self, stages: list[StageMaps]) -> None:
         """Open the store, and create it first if need be. All processes do this once, with or without maps."""
-        found = [layers for layers in gathered(_layers(stages)) if layers]
+        found = [layers for layers in all_gather(_layers(stages)) if layers]
         before = self.layout.layers if self.layout else (found or [()])[0]
         if not before:
             raise AnalysisInputError("data", "there are no images to capture: none can be read")
@@ -244,7 +244,7 @@ class _Writer:
                     create(self.path, self.layout, self.images.names, self.images.labels)
         elif rank() == 0:
             _remove_partial(self.path)
-        wait()
+        barrier()
         self.group = zarr.open_group(self.path, mode="r+", use_consolidated=True)
 
     def _put(self, chunk: int, stages: list[StageMaps]) -> None:

@@ -1,6 +1,6 @@
 """Do the heatmaps of several training runs agree?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -11,19 +11,20 @@ from jaxtyping import Float
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.results import GradCAMResult, check_same_images
-from dia_analysis.results.display import axes
+from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.statistics.similarity import spearman, ssim
-from dia_analysis.trust.base import TrustResult, mean, missing
+from dia_analysis.statistics.summary import mean, missing
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 AGREES = 0.5  # a mean rank correlation from which on we say that runs agree
 
 
-@dataclass(frozen=True)
-class AgreementResult(TrustResult):
+@dataclass(frozen=True, repr=False)
+class AgreementResult(Result):
     """How alike the maps of several networks are: `spearman` and `ssim` (pair, image), NaN without a comparison.
 
     Two maps are compared where both explain the same class and neither is constant. `other_images` (pair, image) is
@@ -73,13 +74,18 @@ class AgreementResult(TrustResult):
         means = {"spearman": mean(self.spearman), "other_images": mean(self.other_images)}
         return {"models": list(self.names), **means, "agrees": self.agrees, "pairs": pairs}
 
-    def to_xarray(self) -> xr.Dataset:
+    def datasets(self) -> dict[str, xr.Dataset]:
         """The raw values: spearman, ssim and other_images (pair, image)."""
         dims = ("pair", "image")
-        return xr.Dataset(
+        arrays = xr.Dataset(
             {"spearman": (dims, self.spearman), "ssim": (dims, self.ssim), "other_images": (dims, self.other_images)},
             coords={"pair": [f"{self.names[a]} | {self.names[b]}" for a, b in self.pairs]},
         )
+        return {self.file: arrays}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each pair and image: spearman, ssim and other_images."""
+        return long_form([({}, self.datasets()[self.file])], "spearman", "ssim", "other_images")
 
     def summary(self) -> str:
         """What came out, in words."""
@@ -97,18 +103,20 @@ class AgreementResult(TrustResult):
             f"{found['spearman']:.2f}{other}.{left}"
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The picture."""
+        return [self.draw]
+
+    def draw(self, ax: "Axes") -> None:
         """Draw the matrix of mean rank correlations."""
-        ax = axes(ax)
         image = ax.imshow(self.matrix, vmin=-1, vmax=1, cmap="RdBu_r")
         ticks = range(len(self.names))
         ax.set_xticks(ticks, self.names, rotation=45, ha="right")
         ax.set_yticks(ticks, self.names)
         ax.figure.colorbar(image, ax=ax, label="Rank correlation of the maps")
-        return ax
 
 
-def agreement(results: Sequence[GradCAMResult], provenance: Provenance | None = None) -> AgreementResult:
+def measure_agreement(results: Sequence[GradCAMResult], provenance: Provenance | None = None) -> AgreementResult:
     """Do several training runs of one architecture look at the same things?
 
     Give the results of `gradcam` for the same images (best with one `target` for all). Raises AnalysisInputError for
@@ -131,10 +139,10 @@ def agreement(results: Sequence[GradCAMResult], provenance: Provenance | None = 
 def _compare(a: GradCAMResult, b: GradCAMResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rank correlation, SSIM, and rank correlation with the next image, for each image."""
     same = a.target == b.target
-    rho, alike, other = np.full((3, len(a.images)), np.nan)
+    rho, alike, other = np.full((3, len(a.image_names)), np.nan)
     for i in np.flatnonzero(same):  # one by one: maps at the images' size are large
         mine, theirs = a.take([i]).maps, b.take([i]).maps
         rho[i], alike[i] = spearman(mine, theirs)[0], ssim(mine, theirs)[0]
-        if len(a.images) > 1:
-            other[i] = spearman(mine, b.take([(i + 1) % len(a.images)]).maps)[0]
+        if len(a.image_names) > 1:
+            other[i] = spearman(mine, b.take([(i + 1) % len(a.image_names)]).maps)[0]
     return rho, alike, other

@@ -14,13 +14,14 @@ from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.gradcam import gradcam
 from dia_analysis.explain.results import GradCAMResult
 from dia_analysis.explain.targets import Target
-from dia_analysis.results.display import axes
+from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.statistics.similarity import spearman, ssim
-from dia_analysis.trust.base import TrustResult, error, mean, missing
+from dia_analysis.statistics.summary import error, mean, missing
 from dia_analysis.trust.random_weights import cascade
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 UNCHANGED = 0.5  # a rank correlation with the original map from which on we say that it did not change
@@ -32,8 +33,8 @@ VERDICTS = {
 Explain = Callable[[nn.Module, Tensor, np.ndarray], Float[np.ndarray, "image height width"]]
 
 
-@dataclass(frozen=True)
-class RandomisationResult(TrustResult):
+@dataclass(frozen=True, repr=False)
+class RandomizationResult(Result):
     """How alike maps stay while weights are destroyed: `spearman` and `ssim` (draw, step, image), NaN without a map.
 
     At each step all weights from the output down to `modules[step]` are noise, `shares[step]` of all parameters.
@@ -41,7 +42,7 @@ class RandomisationResult(TrustResult):
     common without being the same.
     """
 
-    file = "randomisation"
+    file = "randomization"
     modules: tuple[str, ...]
     shares: tuple[float, ...]
     spearman: Float[np.ndarray, "draw step image"]
@@ -100,13 +101,18 @@ class RandomisationResult(TrustResult):
             "depends_on_weights": self.depends_on_weights,
         }
 
-    def to_xarray(self) -> xr.Dataset:
+    def datasets(self) -> dict[str, xr.Dataset]:
         """The raw values: spearman and ssim (draw, step, image)."""
         dims = ("draw", "step", "image")
-        return xr.Dataset(
+        arrays = xr.Dataset(
             {"spearman": (dims, self.spearman), "ssim": (dims, self.ssim), "share": ("step", list(self.shares))},
             coords={"step": list(self.modules)},
         )
+        return {self.file: arrays}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each draw, step and image: spearman and ssim."""
+        return long_form([({}, self.datasets()[self.file])], "spearman", "ssim")
 
     def summary(self) -> str:
         """What came out, in words."""
@@ -120,11 +126,14 @@ class RandomisationResult(TrustResult):
         last = self.spearman[:, -1]
         lost = f"; {missing(last)} of {last.size} vanish" if missing(last) and self.final_spearman is not None else ""
         verdict = VERDICTS[self.depends_on_weights]
-        return f"Randomisation: with every weight replaced by noise, {alike}{context}{lost}: {verdict}."
+        return f"Randomization: with every weight replaced by noise, {alike}{context}{lost}: {verdict}."
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The picture."""
+        return [self.draw]
+
+    def draw(self, ax: "Axes") -> None:
         """Draw the similarity to the original map, step by step."""
-        ax = axes(ax)
         for label, values in (("rank correlation", self.spearman), ("SSIM", self.ssim)):
             means = [mean(step) for step in values.swapaxes(0, 1)]
             ax.plot([1.0, *(np.nan if m is None else m for m in means)], "o-", ms=2.5, label=label)
@@ -134,10 +143,9 @@ class RandomisationResult(TrustResult):
         ax.set_xticks(range(len(self.modules) + 1))
         ax.set(ylabel="Similarity to the intact map", ylim=(None, 1.05))
         ax.legend()
-        return ax
 
 
-def randomisation_check(
+def check_randomization(
     model: nn.Module,
     images: Float[Tensor, "image channel height width"],
     *,
@@ -150,8 +158,8 @@ def randomisation_check(
     draws: int = 3,
     seed: int = 0,
     provenance: Provenance | None = None,
-) -> RandomisationResult:
-    """Does the map change when the weights are destroyed? Cascading randomisation (Adebayo et al. 2018).
+) -> RandomizationResult:
+    """Does the map change when the weights are destroyed? Cascading randomization (Adebayo et al. 2018).
 
     From the classifier down, in `steps` steps, parameters become noise of the same mean and spread, in `draws`
     random ways; each time the maps of the same classes are compared with the intact network's. `explain(model,
@@ -174,7 +182,7 @@ def randomisation_check(
             modules.append(step.module)
             shares.append(step.share)
     shape = (draws, -1, len(images))
-    return RandomisationResult(
+    return RandomizationResult(
         modules=tuple(modules[: len(modules) // draws]),
         shares=tuple(shares[: len(shares) // draws]),
         spearman=np.reshape(rho, shape),

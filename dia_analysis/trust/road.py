@@ -1,5 +1,6 @@
 """Does the score depend on what a heatmap marks? ROAD: Remove And Debias (Rong et al. 2022)"""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,26 @@ from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.gradcam import gradcam
-from dia_analysis.explain.results import upsample
 from dia_analysis.explain.targets import Target, as_logits, probabilities
+from dia_analysis.explain.upsample import upsample
 from dia_analysis.probes.modes import autocast_off, evaluating
-from dia_analysis.results.display import axes
+from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
-from dia_analysis.trust.base import TrustResult, error, mean
-from dia_analysis.trust.perturb import curve, removed_mean
+from dia_analysis.statistics.summary import error, mean
+from dia_analysis.trust.impute import NOISE, impute
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 RANDOM_GRID = (7, 7)  # the coarseness of random maps beside maps from elsewhere
+Images = Float[Tensor, "image channel height width"]
+Maps = Float[np.ndarray, "image height width"]
+Scores = Callable[[Images], Float[np.ndarray, "image"]]
 
 
-@dataclass(frozen=True)
-class RoadResult(TrustResult):
+@dataclass(frozen=True, repr=False)
+class RoadResult(Result):
     """The class's probability while the image is removed and imputed, most (`morf`) or least relevant first (`lerf`).
 
     Both (image, step): 0, 1/steps, ... (steps - 1)/steps of the image are removed. `random` (draw, image, step) is the
@@ -102,11 +107,15 @@ class RoadResult(TrustResult):
             "better_than_random": self.better_than_random,
         }
 
-    def to_xarray(self) -> xr.Dataset:
+    def datasets(self) -> dict[str, xr.Dataset]:
         """The raw curves."""
         one = ("image", "removed")
         curves = {"morf": (one, self.morf), "lerf": (one, self.lerf), "random": (("draw", *one), self.random)}
-        return xr.Dataset(curves, coords={"removed": self.removed})
+        return {self.file: xr.Dataset(curves, coords={"removed": self.removed})}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each draw of random maps, image and removed share: the scores `random`, and `morf` and `lerf`."""
+        return long_form([({}, self.datasets()[self.file])], "random", "morf", "lerf")
 
     def summary(self) -> str:
         """What came out, in words."""
@@ -121,22 +130,24 @@ class RoadResult(TrustResult):
             f"{found['images']} images.{left}"
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The picture."""
+        return [self.draw]
+
+    def draw(self, ax: "Axes") -> None:
         """Draw the mean curves against the removed share of the image."""
-        ax = axes(ax)
         curves = (
             ("most relevant first (MoRF)", self.morf, "C0", "-"),
             ("least relevant first (LeRF)", self.lerf, "C1", "-"),
             ("random", self.random.mean(0), "0.4", "--"),
         )
-        for label, values, colour, line in curves:
-            ax.plot(self.removed, _curve(values[~self.left_out]), color=colour, ls=line, label=label)
+        for label, values, color, line in curves:
+            ax.plot(self.removed, _curve(values[~self.left_out]), color=color, ls=line, label=label)
         ax.set(xlabel="Share of the image\nremoved and imputed", ylabel="Score of the class", xlim=(0, 1), ylim=(0, 1))
         ax.legend()
-        return ax
 
 
-def road_check(
+def check_road(
     model: nn.Module,
     images: Float[Tensor, "image channel height width"],
     *,
@@ -152,7 +163,7 @@ def road_check(
 ) -> RoadResult:
     """Does the score fall sooner when the most relevant part is removed than when the least relevant is?
 
-    What is removed is imputed from what is left, with noise (Rong et al. 2022): a blur or a plain colour would show
+    What is removed is imputed from what is left, with noise (Rong et al. 2022): a blur or a plain color would show
     what was removed, which can itself tell the class. `maps` (image, height, width) are the maps to judge, by default
     those of `gradcam` with the options. The network is left as it was. Raises AnalysisInputError as `gradcam` does,
     for maps of another size than the images, and for fewer than 2 steps or 1 draw.
@@ -197,6 +208,31 @@ def _measure(
     with evaluating(model), autocast_off(model), torch.no_grad():
         every = [maps, -maps, *(upsample(one, size) for one in drawn)]
         return np.stack([curve(score, images, one, steps, random) for one in every])
+
+
+def ranks(maps: Maps, random: np.random.Generator) -> Float[np.ndarray, "image height width"]:
+    """Each position's place in the order of falling relevance, from 0 to below 1; equal ones in random order."""
+    flat = maps.reshape(len(maps), -1)
+    order = np.lexsort((random.random(flat.shape), -flat), axis=1)
+    places = np.empty(flat.shape)
+    np.put_along_axis(places, order, np.arange(flat.shape[1]) / flat.shape[1], axis=1)
+    return places.reshape(maps.shape)
+
+
+def curve(
+    score: Scores, images: Images, maps: Maps, steps: int, random: np.random.Generator
+) -> Float[np.ndarray, "image step"]:
+    """The scores while 0/steps, 1/steps, ... (steps - 1)/steps of an image, the highest of the map first, are removed
+    and imputed from the rest (Rong et al. 2022)."""
+    places = torch.from_numpy(ranks(maps, random)).to(images.device)[:, None]
+    noise = torch.Generator().manual_seed(int(random.integers(2**63)))
+    removed = [impute(images, places < step / steps, NOISE, noise) for step in range(1, steps)]
+    return np.stack([score(images), *map(score, removed)], 1)
+
+
+def removed_mean(curve: Float[np.ndarray, "*shape step"]) -> np.ndarray:
+    """The mean score over all steps at which something is removed."""
+    return np.asarray(curve[..., 1:].mean(-1))
 
 
 def _curve(curves: Float[np.ndarray, "image step"]) -> Float[np.ndarray, "step"]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.counted import counted
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.binary_metrics import (
     LABELS,
     RESAMPLES,
@@ -18,6 +18,7 @@ from dia_analysis.statistics.binary_metrics import (
     Diagnosis,
     Labels,
     Scores,
+    best_threshold,
     compare,
     diagnose,
 )
@@ -25,7 +26,7 @@ from dia_analysis.statistics.intervals import Estimate
 from dia_analysis.statistics.significance import holm
 
 HALF = 0.5  # the class with the higher score wins, as for accuracy everywhere else
-NO_PATIENTS = "patients are not known, so every image counts as a patient of its own"
+NO_PATIENTS = "no patient IDs; each image is treated as one patient"
 SPREAD = ("accuracy", "auroc", "balanced_accuracy", "sensitivity", "specificity")
 COMPARED = tuple(name for name in SPREAD if name != "auroc")
 HOW = "95 % intervals are over patients, Wilson's on the number of independent images that theirs are worth."
@@ -41,7 +42,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Readings:
-    """One network's scores for the positive class: of the `classes` (negative, positive) the second.
+    """One network's scores for the positive class: of the `class_names` (negative, positive) the second.
 
     `network` is the same for networks that differ in their training's seed only. `in_training` are the patients
     whose id also occurs in the training images; None where these are not there to look.
@@ -49,8 +50,8 @@ class Readings:
 
     name: str
     network: str
-    classes: tuple[str, str]
-    images: tuple[str, ...]
+    class_names: tuple[str, str]
+    image_names: tuple[str, ...]
     patients: tuple[str, ...]
     labels: Labels
     scores: Scores
@@ -70,13 +71,24 @@ class Readings:
         return self.labels[chosen], self.scores[chosen], [self.patients[i] for i in np.flatnonzero(chosen)]
 
 
+def choose_threshold(labels: Labels, scores: Scores, patients: Sequence[str] = ()) -> Threshold:
+    """The threshold of the highest balanced accuracy on validation images, or 0.5 where that cannot be found."""
+    if labels.all() or not labels.any():
+        return Threshold(HALF, "not chosen, because the validation images are all of one class")
+    if not np.isfinite(scores).all():
+        return Threshold(HALF, "not chosen, because the network's outputs for validation images are not finite")
+    groups = f" of {len(set(patients))} patients" if patients else ""
+    source = f"the highest balanced accuracy on the {len(labels)} validation images{groups} of the network's own run"
+    return Threshold(best_threshold(labels, scores), source)
+
+
 def by_patient(readings: Readings) -> Readings:
     """One score a patient, the mean over the patient's images; a patient with any positive image is positive."""
     names, owner = np.unique(np.asarray(readings.patients), return_inverse=True)
     scores = np.bincount(owner, readings.scores) / np.bincount(owner)
     patients = tuple(names.tolist())
     labels = np.bincount(owner, readings.labels) > 0
-    return replace(readings, images=patients, patients=patients, labels=labels, scores=scores)
+    return replace(readings, image_names=patients, patients=patients, labels=labels, scores=scores)
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ class TwoClassResult:
     def counts(self) -> dict[str, int]:
         """Images of each class."""
         positives = int(self.readings.labels.sum())
-        return dict(zip(self.readings.classes, (len(self.readings.labels) - positives, positives), strict=True))
+        return dict(zip(self.readings.class_names, (len(self.readings.labels) - positives, positives), strict=True))
 
     @property
     def majority_accuracy(self) -> float:
@@ -132,7 +144,7 @@ class TwoClassResult:
         accuracy = half.pop("accuracy")
         left = self.left_out
         return {
-            "positive": self.readings.classes[1],
+            "positive": self.readings.class_names[1],
             "class_images": self.counts,
             "majority_accuracy": self.majority_accuracy,
             "grouping": self.readings.grouping,
@@ -157,8 +169,8 @@ class TwoClassResult:
         readings, everyone = self.readings, self.everyone.half
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         lines = [
-            f"{counted(everyone.images, 'image')} of {counted(everyone.patients, 'patient')}: {counts}; positive is "
-            f"{readings.classes[1]}. "
+            f"{quantity(everyone.images, 'image')} of {quantity(everyone.patients, 'patient')}: {counts}; positive is "
+            f"{readings.class_names[1]}. "
             f"Always naming the more frequent class would be right for {self.majority_accuracy:.1%}.",
             f"Patients: {readings.grouping}.",
             f"Threshold: {readings.threshold.value:.3f}: {readings.threshold.source}.",
@@ -179,7 +191,7 @@ class TwoClassResult:
             return "No patient id of these images occurs in training."
         rest = "that leaves none" if self.unseen is None else _about(self.unseen.half)
         return (
-            f"Without the {counted(images, 'image')} of {counted(patients, 'patient')} whose id also occurs in "
+            f"Without the {quantity(images, 'image')} of {quantity(patients, 'patient')} whose id also occurs in "
             f"training (whether they are the same people is not known): {rest}"
         )
 
@@ -250,7 +262,7 @@ def compare_all(results: Sequence[TwoClassResult]) -> list[PairedTest]:
     """Compare each two networks on the same images. Raises AnalysisInputError if the images or labels differ."""
     for result in results[1:]:
         one, other = results[0].readings, result.readings
-        if one.images != other.images or not np.array_equal(one.labels, other.labels):
+        if one.image_names != other.image_names or not np.array_equal(one.labels, other.labels):
             raise AnalysisInputError("data", f"{one.name} and {other.name} were not given the same images and classes")
     pairs = list(combinations([result.readings for result in results], 2))
     found = [_compared(a, b) for a, b in pairs]
@@ -321,6 +333,33 @@ def _spread(network: str, members: Sequence[TwoClassResult]) -> SeedSpread:
     return SeedSpread(network, names, half, chosen)
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """Several networks on the same images: how they differ, and their spread over training runs."""
+
+    results: tuple[TwoClassResult, ...]
+    comparisons: list[PairedTest]
+    spreads: list[SeedSpread]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        comparisons, networks = ([found.to_dict() for found in part] for part in (self.comparisons, self.spreads))
+        return {"comparisons": comparisons, "networks": networks}
+
+    def summary(self) -> list[str]:
+        """The networks in a table, the tests, and the spreads; nothing of a single network."""
+        if len(self.results) < 2:
+            return []
+        tests = [*(found.summary() for found in self.comparisons), about_tests(self.comparisons)]
+        lines = "\n".join(["Paired tests on the same images", *tests])
+        return [f"Side by side\n{table(self.results)}", lines, *(found.summary() for found in self.spreads)]
+
+
+def side_by_side(results: Sequence[TwoClassResult]) -> SideBySide:
+    """Compare networks. Raises AnalysisInputError if their images or labels differ."""
+    return SideBySide(tuple(results), compare_all(results), over_seeds(results))
+
+
 def table(results: Sequence[TwoClassResult]) -> str:
     """Several networks side by side: a line each, at 0.5 and at the chosen threshold."""
     width = max(len(result.readings.name) for result in results)
@@ -339,7 +378,7 @@ def table(results: Sequence[TwoClassResult]) -> str:
 
 
 def _about(found: Diagnosis) -> str:
-    return f"{counted(found.images, 'image')} of {counted(found.patients, 'patient')}, {found.positives} positive"
+    return f"{quantity(found.images, 'image')} of {quantity(found.patients, 'patient')}, {found.positives} positive"
 
 
 def _signed(found: Estimate) -> str:

@@ -1,9 +1,8 @@
 """Where does a network look? The share of its heatmaps' evidence that lies in masks, or in parts of the picture."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,13 +10,13 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.counted import counted
-from dia_analysis.results.display import Displayed, axes
-from dia_analysis.results.output import new_directory, write_json
+from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import LEAST, Estimate, Patients, runs_and_patients
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 BORDER = 0.1  # of each side
@@ -84,13 +83,13 @@ class NetworkShares:
     """What one network's maps give: `shares` (image, region), NaN for a map that is zero everywhere.
 
     `network` is the same for networks that differ in their training's seed only; `correct` says which images it
-    classified rightly.
+    classified rightly, None if that is not known.
     """
 
     name: str
     network: str
     shares: Float[np.ndarray, "image region"]
-    correct: Bool[np.ndarray, "image"]
+    correct: Bool[np.ndarray, "image"] | None
     provenance: Provenance = field(default_factory=Provenance)
 
     def chosen(self, subset: Subset) -> Bool[np.ndarray, "image"]:
@@ -99,7 +98,10 @@ class NetworkShares:
 
     def of(self, subset: Subset) -> Bool[np.ndarray, "image"]:
         """Which images belong to a subset."""
-        return {"all": np.ones_like(self.correct), "correct": self.correct, "wrong": ~self.correct}[subset]
+        everything = np.ones(len(self.shares), dtype=bool)
+        if subset == "all" or self.correct is None:
+            return everything if subset == "all" else ~everything
+        return self.correct if subset == "correct" else ~self.correct
 
     @property
     def empty(self) -> Bool[np.ndarray, "image"]:
@@ -132,8 +134,8 @@ class Share:
         return f"{self.share.value:.3f}{interval} n={self.share.images} {self.ratio:.2f}x"
 
 
-@dataclass(frozen=True)
-class RegionsResult(Displayed):
+@dataclass(frozen=True, repr=False)
+class RegionsResult(Result):
     """Where networks look: shares of evidence by region, with intervals over patients and training runs.
 
     `areas` (image, region) are the shares of a uniform map. `outlines` (region, height, width) says in what share of
@@ -142,9 +144,10 @@ class RegionsResult(Displayed):
     `dia_analysis.statistics.intervals.runs_and_patients` gives them.
     """
 
+    file = "regions"
     source: Source
     regions: tuple[str, ...]
-    images: tuple[str, ...]
+    image_names: tuple[str, ...]
     patients: tuple[str, ...]
     areas: Float[np.ndarray, "image region"]
     outlines: Float[np.ndarray, "region height width"]
@@ -189,7 +192,7 @@ class RegionsResult(Displayed):
     @property
     def patients_known(self) -> bool:
         """Whether it is known which images are of one patient."""
-        return self.patients != self.images
+        return self.patients != self.image_names
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.regions/1."""
@@ -201,7 +204,7 @@ class RegionsResult(Displayed):
             "approximate": self.source == "prior",
             "about": SOURCES[self.source],
             "regions": list(self.regions),
-            "images": len(self.images),
+            "images": len(self.image_names),
             "patients": len(set(self.patients)),
             "without_mask": list(self.left_out),
             "layer": self.layer,
@@ -222,26 +225,35 @@ class RegionsResult(Displayed):
             "regions": {region: share.to_dict() for region, share in self.shares(name, subset).items()},
         }
 
-    def to_xarray(self) -> xr.Dataset:
-        """The raw values: shares (checkpoint, image, region), correct (checkpoint, image), areas (image, region)."""
-        return xr.Dataset(
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """The raw values: shares (checkpoint, image, region), correct (checkpoint, image), areas (image, region).
+
+        `correct` is 1, 0, or -1 where that is not known.
+        """
+        correct = [np.full(len(m.shares), -1) if m.correct is None else m.correct for m in self.members]
+        arrays = xr.Dataset(
             {
                 "shares": (("checkpoint", "image", "region"), np.stack([m.shares for m in self.members])),
-                "correct": (("checkpoint", "image"), np.stack([m.correct for m in self.members]).astype(np.int8)),
+                "correct": (("checkpoint", "image"), np.stack(correct).astype(np.int8)),
                 "areas": (("image", "region"), self.areas),
                 "patient": ("image", list(self.patients)),
             },
             coords={
                 "checkpoint": [m.name for m in self.members],
-                "image": list(self.images),
+                "image": list(self.image_names),
                 "region": list(self.regions),
             },
         )
+        return {self.file: arrays}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each checkpoint, image and region: share, area, and whether the image is classified rightly."""
+        return long_form([({}, self.datasets()[self.file])], "shares", "areas", "correct")
 
     def summary(self) -> str:
         """A table per network, and what was left out."""
-        images = counted(len(self.images), "image")
-        whose = f" of {counted(len(set(self.patients)), 'patient')}" if self.patients_known else ""
+        images = quantity(len(self.image_names), "image")
+        whose = f" of {quantity(len(set(self.patients)), 'patient')}" if self.patients_known else ""
         head = (
             f"Where the evidence of {images}{whose} lies, at {self.layer or 'the layer explained'}: mean share, 95 % "
             "interval, the number of maps, and how many times the share of a uniform map (area)."
@@ -254,7 +266,7 @@ class RegionsResult(Displayed):
         counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
         runs = f", {len(members)} runs" if len(members) > 1 else ""
         columns = [self.shares(name, subset) for subset in SUBSETS]
-        heads = [f"{s} ({counted(counts[s], 'map')})" for s in SUBSETS]
+        heads = [f"{s} ({quantity(counts[s], 'map')})" for s in SUBSETS]
         cells = [[column[region].text() for region in self.regions] for column in columns]
         widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells, strict=True)]
         lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} {_row(heads, widths)}"]
@@ -266,14 +278,14 @@ class RegionsResult(Displayed):
     def notes(self) -> list[str]:
         """What was left out, in sentences."""
         notes = [
-            f"{member.name}: {int(member.empty.sum())} of {len(self.images)} maps are zero everywhere and left out."
+            f"{member.name}: {member.empty.sum()} of {member.empty.size} maps are zero everywhere and left out."
             for member in self.members
             if member.empty.any()
         ]
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
             verb = "has no mask and is" if len(self.left_out) == 1 else "have no mask and are"
-            notes.append(f"{counted(len(self.left_out), 'image')} {verb} left out ({some}).")
+            notes.append(f"{quantity(len(self.left_out), 'image')} {verb} left out ({some}).")
         return [*notes, *self._about_intervals()]
 
     def _about_intervals(self) -> list[str]:
@@ -286,9 +298,12 @@ class RegionsResult(Displayed):
         few = any(not each.has_interval and not np.isnan(each.value) for each in found)
         return [f"Intervals say what to expect of {over}.", *([NO_INTERVAL] if few else [])]
 
-    def plot(self, ax: "Axes | None" = None, subset: Subset = "all") -> "Axes":
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The shares of all images."""
+        return [self.draw]
+
+    def draw(self, ax: "Axes", subset: Subset = "all") -> None:
         """Draw each network's shares by region, with intervals, and the shares of a uniform map."""
-        ax = axes(ax)
         names = list(self.networks)
         places = np.arange(len(self.regions))
         for number, name in enumerate(names):
@@ -304,22 +319,6 @@ class RegionsResult(Displayed):
         ax.set_xticks(places, [region.replace("_", "\n") for region in self.regions])
         ax.set(ylabel="Share of the map's evidence", ylim=(0, None))
         ax.legend()
-        return ax
-
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write regions.json, regions.nc (every image's shares) and a manifest into a new directory.
-
-        Raises AnalysisInputError if the directory exists and `overwrite` is false, or if it holds no results.
-        """
-        path = Path(directory)
-        with new_directory(path, self.about(), overwrite=overwrite) as folder:
-            self.write(folder)
-        return path
-
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` but for the manifest."""
-        write_json(folder / "regions.json", self.to_dict())
-        self.to_xarray().to_netcdf(folder / "regions.nc", engine="scipy")
 
     def about(self) -> Mapping[str, Any]:
         """What the manifest says: where the result comes from."""

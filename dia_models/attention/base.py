@@ -20,15 +20,9 @@ def precise(features: Features) -> Features:
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
-def recalibrated(
-    branch: Features, gate: Float[Tensor, "batch ..."], shortcut: Features | None, *, overwrite: bool = False
-) -> Features:
-    """`gate * branch`, plus the shortcut if there is one, in one pass over the features.
-
-    With `overwrite`, the result takes the branch's memory.
-    """
-    out = branch if overwrite else None
-    return torch.mul(branch, gate, out=out) if shortcut is None else torch.addcmul(shortcut, branch, gate, out=out)
+def recalibrate(branch: Features, gate: Float[Tensor, "batch ..."], shortcut: Features | None) -> Features:
+    """`gate * branch`, plus the shortcut if there is one, in one pass over the features."""
+    return branch * gate if shortcut is None else torch.addcmul(shortcut, branch, gate)
 
 
 class Attention(nn.Module):
@@ -38,7 +32,7 @@ class Attention(nn.Module):
     one). `state` is whatever the module carries from one of its calls to the next along depth, None at first.
     """
 
-    normalised_branch: ClassVar[bool] = False
+    normalized_branch: ClassVar[bool] = False
     """Whether a branch that does not end with a batch norm must gain one for this module."""
 
     smallest_side: ClassVar[int] = 1
@@ -61,47 +55,35 @@ class Attention(nn.Module):
 
 
 class ChannelAttention(Attention):
-    """Scale each channel of the branch by a gate that is computed from a description of the branch.
+    """Scale each channel of the branch by a gate: extraction, processing, recalibration (Fig. 1 of the paper).
 
-    Subclasses say how the branch is described (its channel means, unless they say otherwise) and how the gate
-    follows. It passes through the probe point `gate`, of shape (batch, channel): a hook there sees exactly what
-    multiplies the features.
+    Subclasses say what is extracted from the branch (its channel means, unless they say otherwise) and how it is
+    processed to the gate. This passes through the probe point `gate`, of shape (batch, channel): a hook there sees
+    exactly what multiplies the features.
     """
 
     positional: ClassVar[bool] = False
-    """Whether the description depends on where in the image a position is."""
+    """Whether what is extracted depends on where in the image a position is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gate = nn.Identity()
 
-    @property
-    def describes_means(self) -> bool:
-        """Whether the gate is computed from the branch's channel means."""
-        return type(self).describe is ChannelAttention.describe
-
-    def describe(self, branch: Features) -> Tensor:
+    def extract(self, branch: Features) -> Tensor:
         """What the gate is computed from."""
         return channel_means(branch)
 
-    def attend(self, described: Tensor, state: Any) -> tuple[Float[Tensor, "batch channel"], Any]:
-        """Give the gate for a described branch, and the state for the next call."""
+    def process(self, extracted: Tensor, state: Any) -> tuple[Float[Tensor, "batch channel"], Any]:
+        """Give the gate for what was extracted, and the state for the next call."""
         raise NotImplementedError
 
     def forward(
-        self,
-        branch: Features,
-        shortcut: Features | None,
-        state: Any = None,
-        *,
-        described: Tensor | None = None,
-        overwrite: bool = False,
+        self, branch: Features, shortcut: Features | None, state: Any = None, *, extracted: Tensor | None = None
     ) -> tuple[Features, Any]:
         """Give `shortcut + gate * branch` and the state for the next call.
 
-        `described` is what `describe` gives, if the caller has it; with `overwrite` the result may take the branch's
-        memory.
+        `extracted` is what `extract` gives, if the caller has it.
         """
-        gate, state = self.attend(self.describe(branch) if described is None else described, state)
+        gate, state = self.process(self.extract(branch) if extracted is None else extracted, state)
         gate = self.gate(gate.to(branch.dtype))
-        return recalibrated(branch, gate[:, :, None, None], shortcut, overwrite=overwrite), state
+        return recalibrate(branch, gate[:, :, None, None], shortcut), state

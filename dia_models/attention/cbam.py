@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.attention.base import Attention, Features, channel_means, recalibrated
+from dia_models.attention.base import Attention, Features, channel_means, recalibrate
 from dia_models.attention.registry import About, check_reduction, register
 
 
@@ -76,7 +76,7 @@ class ConvolutionalBlock(Attention):
         """Give `shortcut + spatial * channel * branch`; the state counts the layers."""
         layer = state or 0
         scaled = branch * self.channel(branch)[:, :, None, None]
-        return recalibrated(scaled, self.spatial(scaled, 0 if self.share_bn else layer), shortcut), layer + 1
+        return recalibrate(scaled, self.spatial(scaled, 0 if self.share_bn else layer), shortcut), layer + 1
 
 
 def _norm() -> nn.BatchNorm2d:

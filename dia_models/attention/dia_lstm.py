@@ -50,19 +50,19 @@ class LSTMCell(nn.Module):
 class StackedLSTM(ChannelAttention):
     """Cells on top of each other; the hidden state of the last one is the gate."""
 
-    normalised_branch = True
+    normalized_branch = True
 
     def __init__(self, cells: list[LSTMCell]):
         super().__init__()
         self.cells = nn.ModuleList(cells)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def attend(
-        self, described: Float[Tensor, "batch channel"], state: list[State] | None
+    def process(
+        self, extracted: Float[Tensor, "batch channel"], state: list[State] | None
     ) -> tuple[Float[Tensor, "batch channel"], list[State]]:
         """Advance every cell by one layer of the stage."""
         states: list[State] = []
-        hidden = described
+        hidden = extracted
         for number, cell in enumerate(self.cells):
             states.append(cell(self.dropout(hidden) if number else hidden, state[number] if state else None))
             hidden = states[-1][0]

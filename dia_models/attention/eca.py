@@ -25,8 +25,8 @@ class EfficientChannel(ChannelAttention):
         k = kernel_size(channels)
         self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
 
-    def attend(
-        self, described: Float[Tensor, "batch channel"], state: Any
+    def process(
+        self, extracted: Float[Tensor, "batch channel"], state: Any
     ) -> tuple[Float[Tensor, "batch channel"], Any]:
         """Convolve the channel means; nothing is carried along depth."""
-        return self.conv(described[:, None, :])[:, 0, :].sigmoid(), state
+        return self.conv(extracted[:, None, :])[:, 0, :].sigmoid(), state

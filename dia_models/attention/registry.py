@@ -73,9 +73,16 @@ def check_options(argument: str, given: Mapping[str, Any], accepted: Mapping[str
 def register(
     name: str, about: About | None = None, *, always_shared: bool = False
 ) -> Callable[[AnyAttention], AnyAttention]:
-    """Make a module known as `name`; it is called with the channel count and its keyword options.
+    """Make an attention module known, so that `create_model` and `attach` accept its name.
 
-    A module that is not `always_shared` is known twice: as `name` (one per layer) and `dia_name` (one per stage).
+    Args:
+        name: Its name: `name` gives every layer a module, `dia_name` every stage one that its layers share.
+        about: What the table of modules says of it.
+        always_shared: Know it once, as `name`, and shared.
+
+    Returns:
+        A decorator for the class, a subclass of `Attention` that is called with the number of channels; keyword-only
+        parameters of its constructor are its options.
     """
 
     def decorate(module: AnyAttention) -> AnyAttention:

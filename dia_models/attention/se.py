@@ -26,8 +26,8 @@ class SqueezeExcitation(ChannelAttention):
             nn.Sigmoid(),
         )
 
-    def attend(
-        self, described: Float[Tensor, "batch channel"], state: Any
+    def process(
+        self, extracted: Float[Tensor, "batch channel"], state: Any
     ) -> tuple[Float[Tensor, "batch channel"], Any]:
         """Excite the channel means; nothing is carried along depth."""
-        return self.excitation(described), state
+        return self.excitation(extracted), state

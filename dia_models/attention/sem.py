@@ -31,11 +31,11 @@ class Switchable(ChannelAttention):
         self.scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.full((channels,), -1.0))
 
-    def attend(
-        self, described: Float[Tensor, "batch channel"], state: Any
+    def process(
+        self, extracted: Float[Tensor, "batch channel"], state: Any
     ) -> tuple[Float[Tensor, "batch channel"], Any]:
         """Mix the three excitations; nothing is carried along depth."""
-        fully, locally, alone = self.decision(described).split(1, dim=1)
-        excited = (fully * self.excitation(described)).sigmoid()
-        excited = excited * (locally * self.conv(described[:, None, :])[:, 0, :]).sigmoid()
-        return excited * (alone * torch.addcmul(self.shift, self.scale, described)).sigmoid(), state
+        fully, locally, alone = self.decision(extracted).split(1, dim=1)
+        excited = (fully * self.excitation(extracted)).sigmoid()
+        excited = excited * (locally * self.conv(extracted[:, None, :])[:, 0, :]).sigmoid()
+        return excited * (alone * torch.addcmul(self.shift, self.scale, extracted)).sigmoid(), state

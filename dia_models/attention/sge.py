@@ -13,12 +13,12 @@ from dia_models.errors import ModelInputError
 
 @register(
     "sge",
-    About("σ(w ⊗ standardised similarity to the mean + b) per group and position", "2G, G = 64", "Li et al. 2019"),
+    About("σ(w ⊗ standardized similarity to the mean + b) per group and position", "2G, G = 64", "Li et al. 2019"),
 )
 class SpatialGroup(Attention):
     """Channels in G groups; each group's gate at a position says how much that position is like the group's mean.
 
-    Similarity = Σ_c x_c · mean(x_c), standardised over positions (unbiased, + 1e-5), then σ(w_g · similarity + b_g);
+    Similarity = Σ_c x_c · mean(x_c), standardized over positions (unbiased, + 1e-5), then σ(w_g · similarity + b_g);
     w = 0 and b = 1 at first. 2G parameters. The probe point `gate` has shape (batch, group, height, width).
     """
 
@@ -41,8 +41,8 @@ class SpatialGroup(Attention):
         deviation, mean = torch.std_mean(precise(similarity), (2, 3), keepdim=True)
         standard = ((similarity - mean) / (deviation + 1e-5)).to(branch.dtype)
         gate = self.gate(self._emphasis(standard))
-        emphasised = (groups * gate[:, :, None]).reshape(branch.shape)
-        return emphasised if shortcut is None else shortcut + emphasised, state
+        emphasized = (groups * gate[:, :, None]).reshape(branch.shape)
+        return emphasized if shortcut is None else shortcut + emphasized, state
 
     def _emphasis(
         self, standard: Float[Tensor, "batch group height width"]

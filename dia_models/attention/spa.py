@@ -30,12 +30,12 @@ class SpatialPyramid(ChannelAttention):
             nn.Sigmoid(),
         )
 
-    def describe(self, branch: Features) -> Float[Tensor, "batch described"]:
+    def extract(self, branch: Features) -> Float[Tensor, "batch extracted"]:
         """The pyramid, coarsest grid first, each grid channel by channel."""
         return torch.cat([F.adaptive_avg_pool2d(branch, grid).flatten(1) for grid in GRIDS], dim=1)
 
-    def attend(
-        self, described: Float[Tensor, "batch described"], state: Any
+    def process(
+        self, extracted: Float[Tensor, "batch extracted"], state: Any
     ) -> tuple[Float[Tensor, "batch channel"], Any]:
         """Excite the pyramid; nothing is carried along depth."""
-        return self.excitation(described), state
+        return self.excitation(extracted), state

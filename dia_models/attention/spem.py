@@ -31,15 +31,15 @@ class MixPooling(ChannelAttention):
         """0.1 times the squared length of q."""
         return PENALTY * self.mix.square().sum()
 
-    def describe(self, branch: Features) -> Float[Tensor, "2 batch channel"]:
+    def extract(self, branch: Features) -> Float[Tensor, "2 batch channel"]:
         """The largest and the smallest value of each channel."""
         return torch.stack([branch.amax((2, 3)), branch.amin((2, 3))])
 
-    def attend(
-        self, described: Float[Tensor, "2 batch channel"], state: Any
+    def process(
+        self, extracted: Float[Tensor, "2 batch channel"], state: Any
     ) -> tuple[Float[Tensor, "batch channel"], Any]:
         """Mix the extremes; nothing is carried along depth."""
-        most, least = torch.addcmul(self.pooled_shift, self.pooled_scale, described)
+        most, least = torch.addcmul(self.pooled_shift, self.pooled_scale, extracted)
         first, second = self.mix.square() / self.mix.square().sum()
         mixed = torch.addcmul(self.mixed_shift, self.mixed_scale, first * most + second * least)
         return (most + least).sigmoid() * mixed.sigmoid(), state

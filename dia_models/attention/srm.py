@@ -33,15 +33,15 @@ class StyleRecalibration(ChannelAttention):
         """The style weights, as published."""
         return [self.weights]
 
-    def describe(self, branch: Features) -> Float[Tensor, "batch channel 2"]:
+    def extract(self, branch: Features) -> Float[Tensor, "batch channel 2"]:
         """Mean and standard deviation of each channel; the variance is the unbiased one, plus 1e-5."""
         variance, mean = torch.var_mean(precise(branch), (2, 3))
         return torch.stack([mean, (variance + 1e-5).sqrt()], dim=2)
 
-    def attend(
-        self, described: Float[Tensor, "batch channel 2"], state: int | None
+    def process(
+        self, extracted: Float[Tensor, "batch channel 2"], state: int | None
     ) -> tuple[Float[Tensor, "batch channel"], int]:
         """Weigh the styles; the state counts the layers."""
         layer = state or 0
         norm = self.norms[0 if self.share_bn else layer]
-        return norm((described * self.weights).sum(2)).sigmoid(), layer + 1
+        return norm((extracted * self.weights).sum(2)).sigmoid(), layer + 1

@@ -12,7 +12,7 @@ from dia_models.factory import Blueprint, blueprint
 from dia_models.spec import ModelSpec
 
 
-class Place(nn.Module):
+class Placeholder(nn.Module):
     """Stands where the attention of some layers would be; its mark is frozen if the stage is."""
 
     def __init__(self, channels: int, layers: int):
@@ -21,12 +21,12 @@ class Place(nn.Module):
         self.mark = nn.Parameter(torch.empty(1))
 
 
-class Places(AttentionPlan):
+class PlaceholderPlan(AttentionPlan):
     """Plans places instead of attention."""
 
     def attention(self, kind: AttentionKind, channels: int, layers: int) -> nn.Module:
         """A place."""
-        return Place(channels, layers)
+        return Placeholder(channels, layers)
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class ParameterCounter:
 
 def _survey(plans: Blueprint) -> Survey:
     with torch.device("meta"):
-        model = plans.build(Places(plans.plan.kind, {}, plans.plan.stages, plans.plan.blocks))
-    places = [module for module in model.modules() if isinstance(module, Place) and module.mark.requires_grad]
+        model = plans.build(PlaceholderPlan(plans.plan.kind, {}, plans.plan.stages, plans.plan.blocks))
+    places = [module for module in model.modules() if isinstance(module, Placeholder) and module.mark.requires_grad]
     return Survey(_trainable(model) - len(places), tuple((place.channels, place.layers) for place in places))
 
 

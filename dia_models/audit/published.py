@@ -1,6 +1,8 @@
 """The paper's parameter counts beside ours (Tables IV, XII to XVI)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dia_models.audit.counting import ParameterCounter
 from dia_models.factory import blueprint
@@ -38,7 +40,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CountCheck:
     """An entry, our exact count, and whether it rounds to what the paper prints."""
 
     entry: Entry
@@ -53,6 +55,38 @@ class Verdict:
     def difference(self) -> int:
         """Ours minus the paper's, in parameters."""
         return self.ours - round(float(self.entry.printed) * 1e6)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        entry = self.entry
+        return {
+            "table": entry.table,
+            "network": entry.network,
+            "model": entry.model,
+            "options": entry.options,
+            "reduction": entry.reduction,
+            "paper_millions": float(entry.printed),
+            "ours": self.ours,
+            "difference": self.difference,
+            "fits": self.fits,
+            "remark": entry.remark,
+        }
+
+    def row(self) -> str:
+        """A line of `audit_table`."""
+        entry = self.entry
+        reduction = "-" if entry.reduction is None else str(entry.reduction)
+        judged = f"{'matches' if self.fits else 'differs'}{f': {entry.remark}' if entry.remark else ''}"
+        counts = f"{entry.printed:>5}M {self.ours:>11,} {self.difference:>+11,}"
+        return f"{entry.table:<6} {entry.network:<38} {reduction:>2} {counts}  {judged}"
+
+
+def audit_table(verdicts: Sequence[CountCheck]) -> str:
+    """Every count of the paper beside ours, and how many match."""
+    head = f"{'table':<6} {'network':<38} {'r':>2} {'paper':>6} {'ours':>11} {'difference':>11}  verdict"
+    fit = sum(verdict.fits for verdict in verdicts)
+    last = f"{fit} of {len(verdicts)} match to the printed digit; the rest are explained. r is our network's reduction."
+    return "\n".join([head, *(verdict.row() for verdict in verdicts), "", last])
 
 
 def _table_4() -> list[Entry]:
@@ -125,7 +159,7 @@ def _table_16() -> list[Entry]:
     ]
 
 
-def audit() -> list[Verdict]:
+def audit() -> list[CountCheck]:
     """Count every network whose size the paper prints."""
     count = ParameterCounter()
-    return [Verdict(entry, count(entry.spec)) for entry in (*_table_4(), *_tables_12_to_15(), *_table_16())]
+    return [CountCheck(entry, count(entry.spec)) for entry in (*_table_4(), *_tables_12_to_15(), *_table_16())]

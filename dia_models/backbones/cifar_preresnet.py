@@ -4,16 +4,9 @@ from functools import partial
 
 from torch import nn
 
-from dia_models.backbones.cifar_resnet import EXPANSION, STAGE_CHANNELS, STEM_CHANNELS
-from dia_models.backbones.folding import FoldingSequential
-from dia_models.backbones.residual import (
-    BlockOptions,
-    ResidualBlock,
-    ResidualNetwork,
-    blocks_per_stage,
-    conv,
-    normal_convolutions,
-)
+from dia_models.backbones.cifar_resnet import STAGE_CHANNELS, STEM_CHANNELS
+from dia_models.backbones.layers import EXPANSION, conv, norm_relu, normal_convolutions
+from dia_models.backbones.residual import BlockOptions, ResidualBlock, ResidualNetwork, blocks_per_stage
 from dia_models.backbones.stage import AttentionPlan
 
 
@@ -26,14 +19,14 @@ class PreActivationBottleneck(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         width = channels // EXPANSION
-        self.branch = FoldingSequential(
+        self.branch = nn.Sequential(
             *norm_relu(in_channels, options.batch_norm),
             conv(in_channels, width, 1),
             *norm_relu(width, options.batch_norm),
             conv(width, width, 3, stride),
             *norm_relu(width, options.batch_norm),
             conv(width, channels, 1),
-            *([nn.BatchNorm2d(channels)] if options.normalised_branch and options.batch_norm else []),
+            *([nn.BatchNorm2d(channels)] if options.normalized_branch and options.batch_norm else []),
         )
         same_shape = stride == 1 and in_channels == channels
         shortcut = nn.Identity() if same_shape else conv(in_channels, channels, 1, stride)
@@ -51,8 +44,3 @@ def cifar_preresnet(
     model = ResidualNetwork(stem, STEM_CHANNELS, STAGE_CHANNELS, blocks, block, tail, plan, num_classes)
     normal_convolutions(model)
     return model
-
-
-def norm_relu(channels: int, batch_norm: bool) -> list[nn.Module]:
-    """Batch norm, if there is to be any, and a ReLU that leaves its input alone: the shortcut still needs it."""
-    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)] if batch_norm else [nn.ReLU()]

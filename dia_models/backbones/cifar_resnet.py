@@ -4,19 +4,10 @@ from functools import partial
 
 from torch import nn
 
-from dia_models.backbones.folding import FoldingSequential
-from dia_models.backbones.residual import (
-    BlockOptions,
-    ResidualBlock,
-    ResidualNetwork,
-    blocks_per_stage,
-    conv,
-    conv_norm,
-    normal_convolutions,
-)
+from dia_models.backbones.layers import EXPANSION, conv, conv_norm, normal_convolutions, shortcut
+from dia_models.backbones.residual import BlockOptions, ResidualBlock, ResidualNetwork, blocks_per_stage
 from dia_models.backbones.stage import AttentionPlan
 
-EXPANSION = 4
 STEM_CHANNELS = 16
 STAGE_CHANNELS = (64, 128, 256)
 
@@ -30,14 +21,14 @@ class Bottleneck(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         width = channels // EXPANSION
-        self.branch = FoldingSequential(
+        self.branch = nn.Sequential(
             *conv_norm(conv(in_channels, width, 1), options.batch_norm),
             nn.ReLU(inplace=True),
             *conv_norm(conv(width, width, 3, stride), options.batch_norm),
             nn.ReLU(inplace=True),
             *conv_norm(conv(width, channels, 1), options.batch_norm),
         )
-        self.shortcut = _shortcut(in_channels, channels, stride) if options.skip else None
+        self.shortcut = shortcut(in_channels, channels, stride) if options.skip else None
         self.output = nn.ReLU(inplace=True)
 
 
@@ -45,14 +36,9 @@ def cifar_resnet(
     plan: AttentionPlan, options: BlockOptions, num_classes: int, in_channels: int, *, depth: int
 ) -> ResidualNetwork:
     """Stem of 16 channels, three stages of (depth - 2) / 9 blocks with 64, 128 and 256 channels."""
-    stem = FoldingSequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
+    stem = nn.Sequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
     blocks = blocks_per_stage("cifar_resnet", depth, 9, 2)
     block = partial(Bottleneck, options)
     model = ResidualNetwork(stem, STEM_CHANNELS, STAGE_CHANNELS, blocks, block, nn.Identity(), plan, num_classes)
     normal_convolutions(model)
     return model
-
-
-def _shortcut(in_channels: int, channels: int, stride: int) -> nn.Module:
-    same_shape = stride == 1 and in_channels == channels
-    return nn.Identity() if same_shape else conv_norm(conv(in_channels, channels, 1, stride))

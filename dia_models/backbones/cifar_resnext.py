@@ -4,9 +4,8 @@ from functools import partial
 
 from torch import nn
 
-from dia_models.backbones.cifar_wrn import zero_linear_biases
-from dia_models.backbones.folding import FoldingSequential
-from dia_models.backbones.residual import BlockOptions, ResidualBlock, ResidualNetwork, conv, conv_norm
+from dia_models.backbones.layers import conv, conv_norm, shortcut, zero_linear_biases
+from dia_models.backbones.residual import BlockOptions, ResidualBlock, ResidualNetwork
 from dia_models.backbones.stage import AttentionPlan
 
 STEM_CHANNELS = 32
@@ -21,16 +20,14 @@ class GroupedBottleneck(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         width = 2 * channels
-        self.branch = FoldingSequential(
+        self.branch = nn.Sequential(
             *conv_norm(conv(in_channels, width, 1), options.batch_norm),
             nn.ReLU(inplace=True),
             *conv_norm(conv(width, width, 3, stride, GROUPS), options.batch_norm),
             nn.ReLU(inplace=True),
             *conv_norm(conv(width, channels, 1), options.batch_norm),
         )
-        same_shape = stride == 1 and in_channels == channels
-        shortcut = nn.Identity() if same_shape else conv_norm(conv(in_channels, channels, 1, stride))
-        self.shortcut = shortcut if options.skip else None
+        self.shortcut = shortcut(in_channels, channels, stride) if options.skip else None
         self.output = nn.ReLU(inplace=True)
 
 
@@ -38,7 +35,7 @@ def cifar_resnext101_8x32(
     plan: AttentionPlan, options: BlockOptions, num_classes: int, in_channels: int
 ) -> ResidualNetwork:
     """Three stages of 11 blocks with 128, 256 and 512 channels, 8 groups."""
-    stem = FoldingSequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
+    stem = nn.Sequential(*conv_norm(conv(in_channels, STEM_CHANNELS, 3), options.batch_norm), nn.ReLU(inplace=True))
     block = partial(GroupedBottleneck, options)
     model = ResidualNetwork(stem, STEM_CHANNELS, STAGE_CHANNELS, BLOCKS, block, nn.Identity(), plan, num_classes)
     for module in model.modules():

@@ -2,19 +2,10 @@
 
 from functools import partial
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from dia_models.backbones.cifar_preresnet import norm_relu
-from dia_models.backbones.folding import FoldingSequential, Output
-from dia_models.backbones.residual import (
-    BlockOptions,
-    ResidualBlock,
-    ResidualNetwork,
-    blocks_per_stage,
-    conv,
-    normal_convolutions,
-)
+from dia_models.backbones.layers import conv, norm_relu, normal_convolutions, zero_linear_biases
+from dia_models.backbones.residual import BlockOptions, Features, ResidualBlock, ResidualNetwork, blocks_per_stage
 from dia_models.backbones.stage import AttentionPlan
 
 STEM_CHANNELS = 16
@@ -30,23 +21,23 @@ class WideBasic(ResidualBlock):
     def __init__(self, options: BlockOptions, in_channels: int, channels: int, stride: int):
         super().__init__()
         self.prepare = nn.Sequential(*norm_relu(in_channels, options.batch_norm))
-        self.branch = FoldingSequential(
+        self.branch = nn.Sequential(
             conv(in_channels, channels, 3, stride),
             *norm_relu(channels, options.batch_norm),
             nn.Dropout(DROPOUT),
             conv(channels, channels, 3),
-            *([nn.BatchNorm2d(channels)] if options.normalised_branch and options.batch_norm else []),
+            *([nn.BatchNorm2d(channels)] if options.normalized_branch and options.batch_norm else []),
         )
         self.projects = in_channels != channels
         shortcut = conv(in_channels, channels, 1, stride) if self.projects else nn.Identity()
         self.shortcut = shortcut if options.skip else None
         self.output = nn.Identity()
 
-    def paths(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Output, Tensor | None]:
+    def paths(self, x: Features) -> tuple[Features, Features | None]:
         """The branch's and the shortcut's result."""
         prepared = self.prepare(x)
         shortcut = None if self.shortcut is None else self.shortcut(prepared if self.projects else x)
-        return self.branch.run(prepared), shortcut
+        return self.branch(prepared), shortcut
 
 
 def cifar_wrn(
@@ -61,10 +52,3 @@ def cifar_wrn(
     normal_convolutions(model)
     zero_linear_biases(model)
     return model
-
-
-def zero_linear_biases(model: nn.Module) -> None:
-    """Start the biases of all linear layers, also those of attention modules, at zero."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -81,7 +81,7 @@ def fasterrcnn(
     plan: AttentionPlan, num_classes: int, in_channels: int, *, depth: int, from_scratch: bool, **sizes: int
 ) -> FasterRCNNDetector:
     """Faster R-CNN. `from_scratch` also trains the stem, stage 1 and the batch norms."""
-    scaled = _checked(in_channels, sizes)
+    scaled = _check_inputs(in_channels, sizes)
     pyramid = _pyramid(plan, depth, from_scratch, (1, 2, 3, 4), LastLevelMaxPool())
     anchors = _anchors([(side,) for side in ANCHOR_SIDES])
     detector = FasterRCNNDetector(pyramid, num_classes, scaled.min_size, scaled.max_size, rpn_anchor_generator=anchors)
@@ -93,7 +93,7 @@ def retinanet(
     plan: AttentionPlan, num_classes: int, in_channels: int, *, depth: int, from_scratch: bool, **sizes: int
 ) -> RetinaNetDetector:
     """RetinaNet, likewise."""
-    scaled = _checked(in_channels, sizes)
+    scaled = _check_inputs(in_channels, sizes)
     pyramid = _pyramid(plan, depth, from_scratch, (2, 3, 4), LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
     anchors = _anchors([tuple(int(side * 2 ** (third / 3)) for third in range(3)) for side in ANCHOR_SIDES])
     detector = RetinaNetDetector(pyramid, num_classes, scaled.min_size, scaled.max_size, anchor_generator=anchors)
@@ -105,7 +105,7 @@ def _pyramid(
     plan: AttentionPlan, depth: int, from_scratch: bool, stages: Sequence[int], top: ExtraFPNBlock
 ) -> BackboneWithFPN:
     norm = nn.BatchNorm2d if from_scratch else FrozenBatchNorm2d
-    body = ImageNetResNet(depth, plan, BlockOptions(), 1, 3, norm)
+    body = ImageNetResNet(plan, BlockOptions(), 1, 3, depth=depth, norm=norm)
     for name, parameter in body.named_parameters():
         if name.startswith(FROZEN) and not from_scratch:
             parameter.requires_grad_(False)
@@ -119,7 +119,7 @@ def _anchors(sides: list[tuple[int, ...]]) -> AnchorGenerator:
         return AnchorGenerator(tuple(sides), (ASPECT_RATIOS,) * len(sides))
 
 
-def _checked(in_channels: int, sizes: dict[str, int]) -> Sizes:
+def _check_inputs(in_channels: int, sizes: dict[str, int]) -> Sizes:
     if in_channels != 3:
         raise ModelInputError("in_channels", f"{in_channels} given; a detector takes images of 3 channels")
     return Sizes(**sizes)

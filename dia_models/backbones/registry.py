@@ -14,7 +14,7 @@ from dia_models.backbones.cifar_wrn import cifar_wrn
 from dia_models.backbones.residual import BlockOptions
 from dia_models.backbones.stage import AttentionPlan
 from dia_models.backbones.tokens import suits_tokens
-from dia_models.backbones.uvit import SMALL, TINY, uvit
+from dia_models.backbones.uvit import SMALL, TINY, UViT
 from dia_models.spec import Network, Option
 
 Task = Literal["classification", "detection", "noise prediction"]
@@ -49,23 +49,23 @@ class Backbone:
 def of_torchvision(module: str, name: str) -> Callable[..., Network]:
     """A builder whose module is imported when it is used: it needs torchvision, which takes as long as torch."""
 
-    def built(*args: Any, **options: Any) -> Network:
+    def build_with(*args: Any, **options: Any) -> Network:
         network: Network = getattr(import_module(f"dia_models.backbones.{module}"), name)(*args, **options)
         return network
 
-    return built
+    return build_with
 
 
 def residual(build: Callable[..., Network]) -> Callable[..., Network]:
     """A builder that takes the block options one by one."""
 
-    def built(
+    def build_with(
         plan: AttentionPlan, num_classes: int, in_channels: int, *, skip: bool, batch_norm: bool, **parts: int
     ) -> Network:
-        options = BlockOptions(skip, batch_norm, plan.normalised_branch)
+        options = BlockOptions(skip, batch_norm, plan.normalized_branch)
         return build(plan, options, num_classes, in_channels, **parts)
 
-    return built
+    return build_with
 
 
 BLOCK_OPTIONS: dict[str, Option] = {"skip": True, "batch_norm": True}
@@ -84,16 +84,22 @@ BACKBONES = (
     Backbone("cifar_resnext101_8x32", residual(cifar_resnext101_8x32), ("cifar_resnext101_8x32",), BLOCK_OPTIONS),
     Backbone(
         r"resnet(?P<depth>18|34|50|101)",
-        residual(of_torchvision("resnet", "imagenet_resnet")),
+        residual(of_torchvision("resnet", "ImageNetResNet")),
         ("resnet18", "resnet34", "resnet50", "resnet101"),
         BLOCK_OPTIONS,
     ),
     *(
-        Backbone(name, partial(of_torchvision("vit", "vit"), width=width), (name,), {"image_size": 224}, suits_tokens)
+        Backbone(
+            name,
+            partial(of_torchvision("vit", "VisionTransformer"), width=width),
+            (name,),
+            {"image_size": 224},
+            suits_tokens,
+        )
         for name, width in (("vit_small_patch16", 384), ("vit_base_patch16", 768))
     ),
     *(
-        Backbone(name, partial(uvit, size=size), (name,), {"image_size": side}, suits_tokens, "noise prediction")
+        Backbone(name, partial(UViT, size=size), (name,), {"image_size": side}, suits_tokens, "noise prediction")
         for name, size, side in (("uvit_small", SMALL, 32), ("uvit_tiny", TINY, 8))
     ),
     *(

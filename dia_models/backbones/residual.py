@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.attention import ChannelAttention
-from dia_models.backbones.folding import FoldingSequential, Output, hooked
 from dia_models.backbones.stage import AttentionPlan
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
 
 SMALLEST_IMAGE = 8
+
+Features = Float[Tensor, "batch _ _ _"]
 
 
 @dataclass(frozen=True)
@@ -24,47 +23,31 @@ class BlockOptions:
 
     skip: bool = True
     batch_norm: bool = True
-    normalised_branch: bool = False
-
-
-def conv(in_channels: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the size, up to its stride."""
-    return nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-
-
-def conv_norm(conv: nn.Conv2d, batch_norm: bool = True) -> FoldingSequential:
-    """A convolution, then batch norm if there is to be any."""
-    return FoldingSequential(conv, *([nn.BatchNorm2d(conv.out_channels)] if batch_norm else []))
+    normalized_branch: bool = False
 
 
 class ResidualBlock(nn.Module):
-    """x + attention(branch(x)), then `output`; a hook on the submodule `output` sees the block's output.
+    """x + attention(f(x)) ⊗ f(x), with f the branch, then `output`; a hook on that submodule sees the block's output.
 
     Subclasses set `branch`, `shortcut` (None without skip connection) and `output`, or say what the two `paths` are.
     """
 
-    branch: FoldingSequential
+    branch: nn.Module
     shortcut: nn.Module | None
     output: nn.Module
 
-    def forward(
-        self, x: Float[Tensor, "batch channel height width"], attention: nn.Module | None = None, state: Any = None
-    ) -> tuple[Float[Tensor, "batch out h w"], Any]:
+    def forward(self, x: Features, attention: nn.Module | None = None, state: Any = None) -> tuple[Features, Any]:
         """Give the block's output and the attention's new state."""
         branch, shortcut = self.paths(x)
-        if isinstance(attention, ChannelAttention):
-            described = branch.means if attention.describes_means else None
-            overwrite = branch.fresh and not hooked(attention)
-            total, state = attention(branch.features, shortcut, state, described=described, overwrite=overwrite)
-        elif attention is not None:
-            total, state = attention(branch.features, shortcut, state)
+        if attention is not None:
+            x, state = attention(branch, shortcut, state)  # shortcut + gate ⊗ branch, equation 2 of the paper
         else:
-            total = _sum(branch, shortcut)
-        return self.output(total), state
+            x = branch if shortcut is None else shortcut + branch
+        return self.output(x), state
 
-    def paths(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Output, Tensor | None]:
+    def paths(self, x: Features) -> tuple[Features, Features | None]:
         """The branch's and the shortcut's result."""
-        return self.branch.run(x), None if self.shortcut is None else self.shortcut(x)
+        return self.branch(x), None if self.shortcut is None else self.shortcut(x)
 
 
 class ResidualNetwork(Network):
@@ -108,12 +91,6 @@ class ResidualNetwork(Network):
         return logits
 
 
-def _sum(branch: Output, shortcut: Tensor | None) -> Tensor:
-    if shortcut is None:
-        return branch.features
-    return branch.features.add_(shortcut) if branch.fresh else branch.features + shortcut
-
-
 def blocks_per_stage(backbone: str, depth: int, step: int, rest: int, deepest: int = 1_999) -> int:
     """(depth - rest) / step. Raises ModelInputError, naming the nearest valid depths, if that is no whole number."""
     blocks, remainder = divmod(depth - rest, step)
@@ -126,11 +103,3 @@ def blocks_per_stage(backbone: str, depth: int, step: int, rest: int, deepest: i
         f"{backbone}{depth}: the depth must be {step}n + {rest}, from {step + rest} to {deepest}; "
         f"nearest: {' or '.join(f'{backbone}{d}' for d in nearest)}",
     )
-
-
-def normal_convolutions(model: nn.Module) -> None:
-    """Start convolutions as N(0, 2 / (k² · out)), as in the public CIFAR code."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # slow there, and to no end
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-            nn.init.normal_(module.weight, 0.0, sqrt(2.0 / fan_out))

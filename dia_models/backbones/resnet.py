@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from dia_models.backbones.folding import Output
-from dia_models.backbones.residual import BlockOptions, ResidualBlock, conv
+from dia_models.backbones.layers import conv
+from dia_models.backbones.residual import BlockOptions, Features, ResidualBlock
 from dia_models.backbones.stage import AttentionPlan
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
@@ -44,12 +44,12 @@ class TorchvisionBlock(ResidualBlock):
                 setattr(self, name, nn.Identity())
         self.output = nn.ReLU(inplace=True)
 
-    def paths(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Output, Tensor | None]:
+    def paths(self, x: Features) -> tuple[Features, Features | None]:
         """The branch's and the shortcut's result."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        return Output(self.residual(x)), shortcut if self.skip else None
+        return self.residual(x), shortcut if self.skip else None
 
-    def residual(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch out h w"]:
+    def residual(self, x: Features) -> Features:
         """The branch's result."""
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class BasicBlock(TorchvisionBlock, resnet.BasicBlock):  # type: ignore[misc]  # 
 
     norms = ("bn1", "bn2")
 
-    def residual(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch out h w"]:
+    def residual(self, x: Features) -> Features:
         """The branch's result."""
         x = self.relu(self.bn1(self.conv1(x)))
         normed: Tensor = self.bn2(self.conv2(x))
@@ -73,7 +73,7 @@ class Bottleneck(TorchvisionBlock, resnet.Bottleneck):  # type: ignore[misc]
     conv3: nn.Module
     bn3: nn.Module
 
-    def residual(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch out h w"]:
+    def residual(self, x: Features) -> Features:
         """The branch's result."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
@@ -84,16 +84,18 @@ class Bottleneck(TorchvisionBlock, resnet.Bottleneck):  # type: ignore[misc]
 class ImageNetResNet(resnet.ResNet, Network):  # type: ignore[misc]
     """Takes images (batch, in_channels, height, width) of any size, gives logits (batch, num_classes).
 
-    The last stage sees 1/32 of the image's height and width, rounded up.
+    Four stages of 64, 128, 256 and 512 channels, from depth 50 on four times as many; the last one sees 1/32 of the
+    image's height and width, rounded up.
     """
 
     def __init__(
         self,
-        depth: int,
         plan: AttentionPlan,
         options: BlockOptions,
         num_classes: int,
         in_channels: int,
+        *,
+        depth: int,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ):
         plan.check(BLOCKS[depth])
@@ -125,13 +127,6 @@ class ImageNetResNet(resnet.ResNet, Network):  # type: ignore[misc]
             )
         logits: Tensor = super().forward(images)
         return logits
-
-
-def imagenet_resnet(
-    plan: AttentionPlan, options: BlockOptions, num_classes: int, in_channels: int, *, depth: int
-) -> ImageNetResNet:
-    """Four stages of 64, 128, 256 and 512 channels, from depth 50 on four times as many."""
-    return ImageNetResNet(depth, plan, options, num_classes, in_channels)
 
 
 def _smallest_image(plan: AttentionPlan) -> int:

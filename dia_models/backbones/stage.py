@@ -77,9 +77,9 @@ class AttentionPlan:
     blocks: tuple[int, ...] = ()
 
     @property
-    def normalised_branch(self) -> bool:
+    def normalized_branch(self) -> bool:
         """Whether the blocks' branches must end with a batch norm."""
-        return self.kind is not None and bool(self.kind.build.normalised_branch)
+        return self.kind is not None and bool(self.kind.build.normalized_branch)
 
     def check(self, blocks: Sequence[int]) -> None:
         """Raise ModelInputError for a stage or block that a network of so many blocks per stage does not have."""

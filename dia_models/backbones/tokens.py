@@ -30,8 +30,8 @@ def scale_tokens(attention: ChannelAttention, tokens: Tokens, state: Any) -> tup
     over the square grid of patches.
     """
     features = tokens.transpose(1, 2)
-    described = attention.describe(patch_grid(tokens)) if attention.positional else None
-    scaled, state = attention(features.unsqueeze(3), None, state, described=described)
+    extracted = attention.extract(patch_grid(tokens)) if attention.positional else None
+    scaled, state = attention(features.unsqueeze(3), None, state, extracted=extracted)
     return scaled.squeeze(3).transpose(1, 2), state
 
 

@@ -20,7 +20,7 @@ LONGEST_PERIOD = 10_000
 
 
 @dataclass(frozen=True)
-class Size:
+class UViTSize:
     """How wide the tokens are, into how many heads self-attention is divided, and the blocks before the middle one.
 
     The standard deviations are those that the weights and the positions' embeddings start with.
@@ -33,8 +33,8 @@ class Size:
     position_std: float = 0.02
 
 
-SMALL = Size(512, 8, 6)  # U-ViT-S/2
-TINY = Size(128, 4, 1, 0.06, 0.5)  # ours, for images of 8 to 16 pixels; it starts further from doing nothing
+SMALL = UViTSize(512, 8, 6)  # U-ViT-S/2
+TINY = UViTSize(128, 4, 1, 0.06, 0.5)  # ours, for images of 8 to 16 pixels; it starts further from doing nothing
 
 
 class SelfAttention(nn.Module):
@@ -73,7 +73,7 @@ class UViTBlock(nn.Module):
     A block with a long skip first reduces x and the skipped tokens, side by side, to one width.
     """
 
-    def __init__(self, size: Size, long_skip: bool = False):
+    def __init__(self, size: UViTSize, long_skip: bool = False):
         super().__init__()
         self.norm1 = nn.LayerNorm(size.width)
         self.attn = SelfAttention(size.width, size.heads)
@@ -116,11 +116,12 @@ class PatchEmbedding(nn.Module):
 class UViT(Network):
     """Takes noisy images (batch, in_channels, image_size, image_size) and times (batch), gives the predicted noise.
 
-    The parts are called as in the published code, so that its weights load as they are (`load_backbone`). All
-    blocks have one width and are one stage: `attention` serves them in order, the long skips change nothing of that.
+    Patches have 2x2 pixels. The parts are called as in the published code, so that its weights load as they are
+    (`load_backbone`). All blocks have one width and are one stage: `attention` serves them in order, whatever the long
+    skips do.
     """
 
-    def __init__(self, plan: AttentionPlan, size: Size, in_channels: int, image_size: int):
+    def __init__(self, plan: AttentionPlan, num_classes: None, in_channels: int, *, size: UViTSize, image_size: int):
         super().__init__()
         width, blocks = size.width, 2 * size.half + 1
         plan.check([blocks])
@@ -136,7 +137,7 @@ class UViT(Network):
         self._start(size)
         self.attention, self.connected = plan.layers(1, blocks, width)
 
-    def _start(self, size: Size) -> None:
+    def _start(self, size: UViTSize) -> None:
         nn.init.trunc_normal_(self.pos_embed, std=size.position_std)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -174,11 +175,6 @@ def time_embedding(times: Float[Tensor, "batch"], width: int) -> Float[Tensor, "
     steps = torch.arange(width // 2, dtype=torch.float32, device=times.device) / (width // 2)
     angles = times[:, None].float() * torch.exp(-log(LONGEST_PERIOD) * steps)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def uvit(plan: AttentionPlan, num_classes: None, in_channels: int, *, size: Size, image_size: int) -> UViT:
-    """U-ViT on patches of 2x2 pixels."""
-    return UViT(plan, size, in_channels, image_size)
 
 
 def _picture(

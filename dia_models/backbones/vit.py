@@ -60,10 +60,11 @@ class Encoder(nn.Module):
 class VisionTransformer(Network):
     """Takes images (batch, in_channels, image_size, image_size), gives logits (batch, num_classes).
 
+    Twelve blocks on patches of 16x16 pixels: `width` 384 with 6 heads (small), 768 with 12 (base).
     The classifier starts at zero, as torchvision's does: the first training step changes it alone.
     """
 
-    def __init__(self, width: int, plan: AttentionPlan, num_classes: int, in_channels: int, image_size: int):
+    def __init__(self, plan: AttentionPlan, num_classes: int, in_channels: int, *, width: int, image_size: int):
         super().__init__()
         plan.check([LAYERS])
         tokens = check_image_size(image_size, PATCH)
@@ -86,11 +87,6 @@ class VisionTransformer(Network):
         return logits
 
 
-def vit(plan: AttentionPlan, num_classes: int, in_channels: int, *, width: int, image_size: int) -> VisionTransformer:
-    """Twelve blocks on patches of 16x16 pixels: `width` 384 with 6 heads (small), 768 with 12 (base)."""
-    return VisionTransformer(width, plan, num_classes, in_channels, image_size)
-
-
 _TIMM = {
     "cls_token": "class_token",
     "pos_embed": "encoder.pos_embedding",
@@ -108,10 +104,10 @@ _TIMM = {
 
 def from_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of timm's `vit_small_patch16_*` or `vit_base_patch16_*` under the names they have here."""
-    return {_renamed(name): tensor for name, tensor in weights.items()}
+    return {_rename(name): tensor for name, tensor in weights.items()}
 
 
-def _renamed(name: str) -> str:
+def _rename(name: str) -> str:
     place = ""
     if name.startswith("blocks."):
         _, number, name = name.split(".", 2)

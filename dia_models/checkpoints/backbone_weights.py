@@ -15,8 +15,14 @@ def load_backbone(model: nn.Module, weights: Mapping[str, Tensor], *, leave_out:
     """Load weights by name into a network, or a part of one; attention that they do not have keeps its own.
 
     Made for torchvision's weights of the networks that are built of its blocks, and for the published U-ViT's.
-    `leave_out` names modules that are not loaded, such as `fc`, the classifier of a network of other classes.
-    Raises ModelInputError, naming the first of them, unless all other tensors have the same names and shapes.
+
+    Args:
+        model: What is loaded into, in place.
+        weights: Tensors by their names in the model's state dict.
+        leave_out: Modules that are not loaded, such as `fc`, the classifier of a network of other classes.
+
+    Raises:
+        ModelInputError: Unless all other tensors have the same names and shapes; it names the first that has not.
     """
     prefixes = tuple(f"{name}." for name in leave_out)
     given = {name: tensor for name, tensor in weights.items() if not name.startswith(prefixes)}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dia_models.checkpoints.files import locate_checkpoint
 from dia_models.data import Preprocessing
-from dia_models.errors import ModelInputError
+from dia_models.errors import ModelInputError, first_problem
 from dia_models.factory import build_model
 from dia_models.files import write_atomically
 from dia_models.spec import ModelSpec, Network
@@ -70,10 +70,13 @@ class Checkpoint:
 
     @classmethod
     def read(cls, source: str | Path) -> "Checkpoint":
-        """Read a checkpoint from a path, or a bundled one by name (`list_checkpoints`).
+        """Read a checkpoint; nothing in the file is executed.
 
-        Nothing in the file is executed. Raises ModelInputError if there is no such file or bundled name, or if
-        the file is damaged or is no checkpoint of this library.
+        Args:
+            source: A path, or the name of a bundled checkpoint (`list_checkpoints`).
+
+        Raises:
+            ModelInputError: If there is no such file or name, or if the file is damaged or no checkpoint of ours.
         """
         try:
             path = locate_checkpoint(source)
@@ -83,7 +86,11 @@ class Checkpoint:
         return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest(), path)
 
     def build(self) -> Network:
-        """Build the network, in evaluation mode. Raises ModelInputError if the weights do not fit it."""
+        """Build the network with the checkpoint's weights, in evaluation mode.
+
+        Raises:
+            ModelInputError: If the weights do not fit it.
+        """
         spec = self.info.model
         try:
             with torch.device("meta"):  # takes no memory and draws no random number before the shapes are known to fit
@@ -103,12 +110,31 @@ class Checkpoint:
 
 
 def load(source: str | Path) -> Network:
-    """Rebuild a trained network from a checkpoint's path or bundled name, in evaluation mode."""
+    """Rebuild a trained network.
+
+    Args:
+        source: A checkpoint's path, or the name of a bundled one (`list_checkpoints`).
+
+    Returns:
+        The network, in evaluation mode on the CPU.
+
+    Raises:
+        ModelInputError: As `Checkpoint.read`, and if the weights do not fit the network.
+    """
     return Checkpoint.read(source).build()
 
 
 def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
-    """Write a network's weights and description to one file, at once or not at all."""
+    """Write a network's weights and description to one file, at once or not at all.
+
+    Args:
+        path: The file, replaced if it exists; `.safetensors` by custom.
+        model: The network; its spec should be `info.model`.
+        info: What the header is to say.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     description = info.model_dump_json()
     metadata = {_INFO_KEY: description, _DIGEST_KEY: _digest(description, weights)}
@@ -126,8 +152,8 @@ def _parse(path: Path, content: bytes) -> tuple[CheckpointInfo, dict[str, Tensor
     if content.startswith(_PICKLE_STARTS):
         raise ModelInputError(
             "ckpt",
-            f"{path} is a pickled PyTorch file, which can run code when it is opened, so it is not; "
-            "a checkpoint is a .safetensors file, as dia-train fit writes it",
+            f"{path} is a pickled PyTorch file, which could run code when opened; "
+            "give a .safetensors file, as dia-train fit writes it",
         )
     metadata = _metadata(path, content)
     if _INFO_KEY not in metadata:
@@ -140,13 +166,12 @@ def _parse(path: Path, content: bytes) -> tuple[CheckpointInfo, dict[str, Tensor
         weights = load_tensors(content)
         info = CheckpointInfo.model_validate_json(metadata[_INFO_KEY])
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _damaged(path, f"in its header, {where or 'the description'}: {first['msg']}") from error
+        place, _, reason = first_problem(error, "the description")
+        raise _damaged_error(path, f"in its header, {place}: {reason}") from error
     except (SafetensorError, KeyError, RuntimeError, TypeError, OverflowError) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+        raise _damaged_error(path, str(error).splitlines()[0]) from error
     if metadata.get(_DIGEST_KEY) != _digest(metadata[_INFO_KEY], weights):
-        raise _damaged(path, "its content does not have the checksum in its header")
+        raise _damaged_error(path, "its content does not have the checksum in its header")
     return info, weights
 
 
@@ -154,13 +179,13 @@ def _metadata(path: Path, content: bytes) -> dict[str, str]:
     """The header's metadata: a safetensors file starts with the header's length, then the header as JSON."""
     length = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else LARGEST_HEADER + 1
     if length > min(LARGEST_HEADER, len(content) - 8):
-        raise _damaged(path, "it is no safetensors file, or was cut off")
+        raise _damaged_error(path, "it is no safetensors file, or was cut off")
     try:
         header = json.loads(content[8 : 8 + length])
         metadata: Any = header.get("__metadata__", {})
         return {str(key): str(value) for key, value in metadata.items()}
     except (ValueError, AttributeError, RecursionError) as error:
-        raise _damaged(path, "its header cannot be read") from error
+        raise _damaged_error(path, "its header cannot be read") from error
 
 
 def _in_fixed_order(content: bytes) -> bytes:
@@ -173,7 +198,7 @@ def _in_fixed_order(content: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
 
-def _damaged(path: Path, reason: str) -> ModelInputError:
+def _damaged_error(path: Path, reason: str) -> ModelInputError:
     return ModelInputError("ckpt", f"{path} is damaged or no checkpoint: {reason}")
 
 

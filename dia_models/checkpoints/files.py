@@ -10,7 +10,9 @@ SUFFIX = ".safetensors"
 
 def list_checkpoints() -> list[str]:
     """The names of the checkpoints that come with the package."""
-    return sorted(entry.name.removesuffix(SUFFIX) for entry in _bundled().iterdir() if entry.name.endswith(SUFFIX))
+    return sorted(
+        entry.name.removesuffix(SUFFIX) for entry in _bundled_folder().iterdir() if entry.name.endswith(SUFFIX)
+    )
 
 
 def locate_checkpoint(source: str | Path) -> Path:
@@ -31,7 +33,7 @@ def _locate(source: str | Path) -> Path:
     if path.is_file():
         return path
     if str(source) in list_checkpoints():
-        return _bundled() / f"{source}{SUFFIX}"
+        return _bundled_folder() / f"{source}{SUFFIX}"
     if path.exists():
         raise ModelInputError("ckpt", f"{source} is no file; a checkpoint is one {SUFFIX} file")
     if path.suffix or len(path.parts) > 1:
@@ -45,5 +47,5 @@ def _locate(source: str | Path) -> Path:
     )
 
 
-def _bundled() -> Path:
+def _bundled_folder() -> Path:
     return Path(str(files("dia_models") / "bundled"))

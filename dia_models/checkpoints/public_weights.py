@@ -141,13 +141,13 @@ FAMILIES = {
 }
 
 
-def build_outside(name: str, state: dict[str, Tensor]) -> Network:
+def build_public(name: str, state: dict[str, Tensor]) -> Network:
     """One of our networks by name, with a public state dict's weights and as many classes as these have.
 
-    Raises ModelInputError as `load_outside` does.
+    Raises ModelInputError as `load_public` does.
     """
     require_classifier(name, "model")
-    ours = _translated(name, state)
+    ours = _translate(name, state)
     if "classifier.weight" not in ours:
         raise ModelInputError("source", f"the weights have no classifier; found: {some(state)}")
     model = create_model(name, num_classes=len(ours["classifier.weight"]))
@@ -155,7 +155,7 @@ def build_outside(name: str, state: dict[str, Tensor]) -> Network:
     return model
 
 
-def load_outside(model: Network, state: dict[str, Tensor]) -> None:
+def load_public(model: Network, state: dict[str, Tensor]) -> None:
     """Load a public state dict into one of our networks, renaming its keys.
 
     Known are those of gbup-group/DIANet (ResNet, PreResNet, WRN, ResNeXt, with or without DIA), of the code it is
@@ -163,7 +163,7 @@ def load_outside(model: Network, state: dict[str, Tensor]) -> None:
     names, such as `module.`, `model.` or `_orig_mod.`, is found; what is under other names is left out, with a warning.
     Raises ModelInputError if a name is unknown, or if the tensors are not those of the network.
     """
-    _load(model, _translated(model.spec.name, state))
+    _load(model, _translate(model.spec.name, state))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -179,7 +179,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelInputError(
-            "source", f"{path} is not read, since it {_found(error)}; save its state_dict alone, and give that"
+            "source",
+            f"{path} is not read, since it {_refused_content(error)}; save its state_dict alone, and give that",
         ) from error
     except ModelInputError:
         raise
@@ -188,7 +189,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return _tensors(path, content)
 
 
-def _found(error: pickle.UnpicklingError) -> str:
+def _refused_content(error: pickle.UnpicklingError) -> str:
     """What the restricted unpickler does not take."""
     reason = str(error).rpartition("WeightsUnpickler error:")[2]
     if "Unsupported operand" in reason:
@@ -209,7 +210,7 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
     return found
 
 
-def _translated(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _translate(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under our names."""
     backbone = next((b for b in FAMILIES if name.startswith(b)), None)
     if backbone is None:
@@ -229,7 +230,7 @@ def _translated(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
             f"left out: {some(others)}",
             stacklevel=3,
         )
-    return _renamed(state, {theirs: ours for theirs, ours in inside.items() if ours is not None})
+    return _rename(state, {theirs: ours for theirs, ours in inside.items() if ours is not None})
 
 
 def _prefix(family: Family, state: dict[str, Tensor]) -> tuple[Family, str, int]:
@@ -244,7 +245,7 @@ def _prefix(family: Family, state: dict[str, Tensor]) -> tuple[Family, str, int]
     return family, prefix, count
 
 
-def _renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+def _rename(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for theirs, ours in names.items():
         if ours in renamed and not torch.equal(renamed[ours], state[theirs]):

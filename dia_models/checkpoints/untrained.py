@@ -34,11 +34,11 @@ def untrained_network(checkpoint: Checkpoint) -> UntrainedNetwork:
     Raises ModelInputError for a damaged epoch 0.
     """
     info = checkpoint.info
-    kept = _kept(checkpoint.path.with_name(EPOCH_FILE.format(0)), info)
+    kept = _kept_epoch_0(checkpoint.path.with_name(EPOCH_FILE.format(0)), info)
     if kept is not None:
         other = ", with the weights of the checkpoint that it started from" if "start_from" in info.recipe else ""
         return UntrainedNetwork(kept.build(), f"epoch 0 of the run, kept in {kept.path.name}{other}", True)
-    model = _built(info)
+    model = _build_again(info)
     if "start_from" in info.recipe:
         return UntrainedNetwork(
             model, f"random, seed {info.seed}; the run itself started from another checkpoint, which is not here", False
@@ -53,7 +53,7 @@ def has_statistics(model: nn.Module) -> bool:
     return any(isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules())
 
 
-def _kept(path: Path, info: CheckpointInfo) -> Checkpoint | None:
+def _kept_epoch_0(path: Path, info: CheckpointInfo) -> Checkpoint | None:
     """The epoch 0 of the run that a checkpoint is of, if it was kept."""
     if not path.is_file():
         return None
@@ -63,7 +63,7 @@ def _kept(path: Path, info: CheckpointInfo) -> Checkpoint | None:
     return kept if same else None
 
 
-def _built(info: CheckpointInfo) -> Network:
+def _build_again(info: CheckpointInfo) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(info.seed)
         return build_model(info.model).eval()

@@ -37,7 +37,7 @@ def start_from(checkpoint: Checkpoint, model: Network) -> None:
 
 
 def _fit_input(model: Detector, seen: Preprocessing) -> None:
-    """Make the first layer take colours as the detector normalises them instead of as the classifier's training did.
+    """Make the first layer take colors as the detector normalizes them instead of as the classifier's training did.
 
     Exact but at the border, where both see zeros.
     """

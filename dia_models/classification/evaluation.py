@@ -1,56 +1,17 @@
-"""How well a network classifies images, and the scores of other networks."""
+"""How well a network classifies images."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from math import nan
-from typing import Any
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from dia_models.checkpoints.checkpoint import CheckpointInfo
 from dia_models.data import Batch, MemoryImages, Preprocessing, hold_out
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracies are fractions of 1, None for a class without images; `loss` is the mean cross-entropy.
-
-    Of a network whose outputs for some images are not finite (`nonfinite` counts these) there are none: all are nan.
-    """
-
-    images: int
-    accuracy: float
-    per_class_accuracy: tuple[float | None, ...]
-    loss: float
-    nonfinite: int = 0
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """What a run's result calls them."""
-        return {"test_accuracy": self.accuracy, "test_loss": self.loss}
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What was measured of a network that is no classifier, by names that begin with `test_`; nan if undefined.
-
-    `details` say what the scores depend on, for the result's document.
-    """
-
-    images: int
-    scores: dict[str, float]
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-Measured = Evaluation | Scores
-
-
-def undefined(images: int, classes: int, nonfinite: int = 0) -> Evaluation:
-    """The scores of a classifier that computes no numbers for some of the images."""
-    return Evaluation(images, nan, (None,) * classes, nan, nonfinite)
+from dia_models.training.scores import Evaluation
 
 
 @dataclass(frozen=True)
@@ -66,6 +27,16 @@ class Predictions:
         return self.logits.double().softmax(1)
 
     @property
+    def positive(self) -> Bool[np.ndarray, "image"]:
+        """Which images are of the second of two classes."""
+        return np.asarray(self.labels == 1)
+
+    @property
+    def scores(self) -> Float[np.ndarray, "image"]:
+        """The second class's probabilities."""
+        return np.asarray(self.probabilities()[:, 1])
+
+    @property
     def nonfinite(self) -> int:
         """For how many images the network's outputs are not all finite."""
         return int((~self.logits.isfinite().all(1)).sum())
@@ -74,7 +45,7 @@ class Predictions:
         """The scores of all images together; undefined if the network diverged."""
         images = len(self.names)
         if self.nonfinite:
-            return undefined(images, classes, self.nonfinite)
+            return Evaluation.undefined(images, classes, self.nonfinite)
         total = torch.bincount(self.labels, minlength=classes)
         right = torch.bincount(self.labels[self.logits.argmax(1) == self.labels], minlength=classes)
         per_class = tuple(r / t if t else None for r, t in zip(right.tolist(), total.tolist(), strict=True))
@@ -116,7 +87,7 @@ def evaluate(
     return predict(model, batches, preprocessing, device).evaluation(classes)
 
 
-def held_out(info: CheckpointInfo, train: Callable[[], MemoryImages]) -> MemoryImages | None:
+def validation_images(info: CheckpointInfo, train: Callable[[], MemoryImages]) -> MemoryImages | None:
     """The images that a checkpoint's training run held out of its training images for validation, if any.
 
     The split is made again from the run's seed and its recipe's fraction; `train` gives the training images, as the

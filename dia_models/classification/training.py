@@ -2,35 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from dia_models.classification.evaluation import Evaluation, evaluate, undefined
-from dia_models.data import Batch, MemoryImages, Preprocessing, StreamedImages, evenly_spaced, hold_out, suited
-from dia_models.data.splits import Images as Some
-from dia_models.data.subset import balanced_subset
+from dia_models.classification.evaluation import evaluate
+from dia_models.data import Batch, MemoryImages, Preprocessing, StreamedImages, default_preprocessing, evenly_spaced
 from dia_models.factory import create_model
 from dia_models.spec import Network
+from dia_models.training.batches import Labels, Pixels, TrainingData
 from dia_models.training.config import RunConfig
-from dia_models.training.distributed import size, summed
-from dia_models.training.module import Batches, Labels, Pixels, StreamedBatches, Training, epoch_seed
-from dia_models.training.read_images import Images, Parts
+from dia_models.training.distributed import all_reduce, world_size
+from dia_models.training.module import Training
+from dia_models.training.read_images import Images, Parts, split_validation
 from dia_models.training.recipe import Recipe
+from dia_models.training.scores import Evaluation
 
 MEASURED_IMAGES = 2048  # of a set that does not lie in memory, for its mean and deviation
-
-
-def divided(config: RunConfig, train: Some) -> tuple[Some, Some | None]:
-    """The images to train on and, if the recipe has any, those to validate on."""
-    kept, validation = hold_out(train, config.recipe.validation, config.seed)
-    if config.recipe.training_images is not None:
-        kept = balanced_subset(kept, config.recipe.training_images, config.seed)
-    return kept, validation
 
 
 @dataclass(frozen=True)
@@ -47,8 +37,8 @@ class Classification:
     def plan(cls, config: RunConfig, parts: Parts) -> "Classification":
         """Divide the images as the recipe says."""
         train, test = parts
-        kept, validation = divided(config, train)
-        return cls(config, kept, validation, test, suited(config.data, _some_pixels(kept)))
+        kept, validation = split_validation(config, train)
+        return cls(config, kept, validation, test, default_preprocessing(config.data, _some_pixels(kept)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,9 +69,9 @@ class Classification:
         batches = _batches(test, range(len(test)), self.config.recipe.batch_size)
         return evaluate(model, batches, self.preprocessing, len(test.classes), device)
 
-    def undefined(self) -> Evaluation:
+    def undefined_scores(self) -> Evaluation:
         """The scores of a network that computes no numbers."""
-        return undefined(len(self.held_for_test), len(self.held_for_test.classes))
+        return Evaluation.undefined(len(self.held_for_test), len(self.held_for_test.classes))
 
 
 def _some_pixels(images: Images) -> UInt8[Tensor, "image height width channel"]:
@@ -98,39 +88,10 @@ def _batches(images: Images, indices: Sequence[int], batch_size: int) -> Iterato
     return images.batches(indices, batch_size, None, images.channels)
 
 
-class TrainingData(L.LightningDataModule):
-    """Training batches that depend on nothing but the seed and the epoch; validation batches in fixed order."""
-
-    def __init__(self, train: Images, validation: Images | None, recipe: Recipe, seed: int):
-        super().__init__()
-        self.train, self.validation, self.recipe, self.seed = train, validation, recipe, seed
-
-    def setup(self, stage: str) -> None:
-        """Move the images to the device."""
-        assert self.trainer is not None
-        device = self.trainer.strategy.root_device
-        self.train = self.train.to(device)
-        self.validation = None if self.validation is None else self.validation.to(device)
-
-    def train_dataloader(self) -> Batches | StreamedBatches:
-        """This epoch's batches."""
-        assert self.trainer is not None
-        seed = epoch_seed(self.seed, self.trainer.current_epoch)
-        if isinstance(self.train, StreamedImages):
-            return StreamedBatches(self.train, self.recipe.batch_size, seed)
-        return Batches(self.train, self.recipe.batch_size, seed, self.recipe.augment, self.recipe.padding)
-
-    def val_dataloader(self) -> Batches | StreamedBatches | list[Any]:
-        """The images held out from training."""
-        if isinstance(self.validation, StreamedImages):
-            return StreamedBatches(self.validation, self.recipe.batch_size)
-        return [] if self.validation is None else Batches(self.validation, self.recipe.batch_size)
-
-
 class ClassifierTraining(Training):
     """Cross-entropy, as a recipe says; attention modules may add to the loss."""
 
-    measured = ("loss", "accuracy")
+    metrics = ("loss", "accuracy")
 
     def __init__(self, model: nn.Module, recipe: Recipe, preprocessing: Preprocessing, images: int, seed: int):
         super().__init__(model, recipe, images, seed)
@@ -139,23 +100,23 @@ class ClassifierTraining(Training):
     def training_step(self, batch: tuple[Pixels, Labels]) -> Float[Tensor, ""]:
         """The loss of one batch. Raises NotFiniteError."""
         pixels, labels = batch
-        entropy, seen = _seen(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
+        entropy, seen = _measure(self.run_model(self.preprocessing(pixels)), labels, self.recipe.label_smoothing)
         penalty = self.penalty()
         seen[0] += seen[2] * penalty.detach()
         self.count(seen)
-        return entropy * size() / seen[2] + penalty  # the gradient is the processes' mean
+        return entropy * world_size() / seen[2] + penalty  # the gradient is the processes' mean
 
     def validation_step(self, batch: tuple[Pixels, Labels]) -> None:
         """Measure one batch."""
         pixels, labels = batch
-        self.tally = self.tally + _seen(self.network(self.preprocessing(pixels)), labels)[1]
+        self.tally = self.tally + _measure(self.network(self.preprocessing(pixels)), labels)[1]
 
 
-def _seen(
+def _measure(
     logits: Float[Tensor, "shown class"], labels: Labels, smoothing: float = 0.0
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
     """This process' summed cross-entropy; and over all processes the summed cross-entropy, hits and images."""
     logits = logits[: len(labels)].float()
     entropy = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
     hits = (logits.detach().argmax(1) == labels).sum()
-    return entropy, summed(torch.stack([entropy.detach(), hits.float(), hits.new_tensor(len(labels)).float()]))
+    return entropy, all_reduce(torch.stack([entropy.detach(), hits.float(), hits.new_tensor(len(labels)).float()]))

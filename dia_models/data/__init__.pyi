@@ -1,6 +1,13 @@
 from .files import open_files
-from .images import UNLABELLED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
-from .preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing, measured, shift_and_mirror, suited
+from .images import UNLABELED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
+from .preprocessing import (
+    CIFAR_MEAN,
+    CIFAR_STD,
+    Preprocessing,
+    channel_statistics,
+    default_preprocessing,
+    shift_and_mirror,
+)
 from .request import data_root
 from .sets import data_names, open_data
 from .splits import hold_out
@@ -9,20 +16,20 @@ from .streaming import StreamedImages
 __all__ = [
     "CIFAR_MEAN",
     "CIFAR_STD",
-    "UNLABELLED",
+    "UNLABELED",
     "Batch",
     "FileImages",
     "ImageSource",
     "MemoryImages",
     "Preprocessing",
     "StreamedImages",
+    "channel_statistics",
     "data_names",
     "data_root",
+    "default_preprocessing",
     "evenly_spaced",
     "hold_out",
-    "measured",
     "open_data",
     "open_files",
     "shift_and_mirror",
-    "suited",
 ]

@@ -13,13 +13,13 @@ import torch
 from dia_models.data import chest_xray
 from dia_models.data.folder import image_folder
 from dia_models.data.images import FileImages, ImageSource, MemoryImages
-from dia_models.data.request import Request, register
+from dia_models.data.request import Request, register_data_set
 from dia_models.errors import ModelInputError
 
 DIGITS_TRAIN = 1_437  # of 1,797, in scikit-learn's order; the other 360 are the test part
 
 
-@register("digits")
+@register_data_set("digits")
 def _digits(request: Request) -> MemoryImages:
     from sklearn.datasets import load_digits
 
@@ -33,12 +33,12 @@ def _digits(request: Request) -> MemoryImages:
     )
 
 
-@register("cifar10")
+@register_data_set("cifar10")
 def _cifar10(request: Request) -> ImageSource:
     return _cifar("cifar10", "CIFAR10", "cifar-10-batches-py", request)
 
 
-@register("cifar100")
+@register_data_set("cifar100")
 def _cifar100(request: Request) -> ImageSource:
     return _cifar("cifar100", "CIFAR100", "cifar-100-python", request)
 
@@ -53,7 +53,7 @@ def _cifar(name: str, original: str, folder: str, request: Request) -> ImageSour
     return MemoryImages(torch.from_numpy(found.data), torch.tensor(found.targets), tuple(found.classes))
 
 
-@register("stl10")
+@register_data_set("stl10")
 def _stl10(request: Request) -> ImageSource:
     if (images := _as_folder(request, "stl10", request.part)) is not None:
         return images
@@ -65,7 +65,7 @@ def _stl10(request: Request) -> ImageSource:
     return MemoryImages(pixels, torch.from_numpy(found.labels.astype(np.int64)), tuple(found.classes))
 
 
-@register("mini-imagenet")
+@register_data_set("mini-imagenet")
 def _mini_imagenet(request: Request) -> ImageSource:
     images = _as_folder(request, "mini-imagenet", request.part)
     if images is None:
@@ -73,7 +73,7 @@ def _mini_imagenet(request: Request) -> ImageSource:
     return images
 
 
-@register("imagenet")
+@register_data_set("imagenet")
 def _imagenet(request: Request) -> ImageSource:
     images = _as_folder(request, "imagenet", "train" if request.part == "train" else "val")
     if images is None:
@@ -81,7 +81,7 @@ def _imagenet(request: Request) -> ImageSource:
     return images
 
 
-@register("chest-xray")
+@register_data_set("chest-xray")
 def _chest_xray(request: Request) -> FileImages:
     images = _as_folder(request, "chest_xray", request.part)
     if images is None:
@@ -102,7 +102,7 @@ def _check_classes(images: FileImages) -> None:
     )
 
 
-@register("pneumoniamnist")
+@register_data_set("pneumoniamnist")
 def _pneumoniamnist(request: Request) -> MemoryImages:
     path = request.root / "pneumoniamnist.npz"
     if request.download and not path.is_file():

@@ -1,7 +1,10 @@
-"""The chest X-rays of Kermany et al. 2018: which images are of one patient, and what the paper finds on them."""
+"""The chest X-rays of Kermany et al. 2018 and which of them are of one patient."""
 
 import re
 from collections.abc import Callable, Iterable
+
+import numpy as np
+from jaxtyping import Float, UInt8
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 PATIENT = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+")
@@ -9,12 +12,7 @@ GROUPING = (
     "images whose file names begin with the same personN, IM-N or NORMAL2-IM-N are of one patient; a file named "
     "otherwise is a patient of its own"
 )
-TABLE_XI = {  # accuracy in percent by the kind of attention: pneumonia, normal, all
-    "": (97.8, 52.5, 81.4),
-    "se": (99.2, 60.8, 85.3),
-    "dia_lstm": (99.4, 71.1, 89.2),
-    "dia_lstm_light": (99.4, 63.7, 86.6),
-}
+COLORED = 8.0  # levels; a gray picture stored as a color JPEG stays below 2
 
 
 def patient(name: str) -> str:
@@ -35,3 +33,8 @@ def in_both(some: Iterable[str], others: Iterable[str], group_of: Callable[[str]
     children or the parts were numbered separately is not known, so results are given with and without them.
     """
     return frozenset(map(group_of, some)) & frozenset(map(group_of, others))
+
+
+def colorfulness(pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image"]:
+    """By how many of 255 levels the largest and the smallest of red, green and blue differ, mean over the pixels."""
+    return np.asarray(np.ptp(pixels, axis=3).mean((1, 2), dtype=np.float64))

@@ -44,16 +44,16 @@ class UnreadableImageError(ValueError):
 def read_image(
     path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None, *, as_stored: bool = False
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """Decode an image file to (height, width, channels) bytes; `channels` is 1 (grey) or 3 (RGB).
+    """Decode an image file to (height, width, channels) bytes; `channels` is 1 (gray) or 3 (RGB).
 
     16-bit images keep their upper 8 bits, with a warning if those are nearly empty; transparency is laid on white; the
     camera's orientation is applied, unless the pixels are wanted `as_stored`; of several frames the first is read, with
     a warning. DICOM files are seen through their window (`dicom.read_dicom`).
     With `size` (height, width) an image of another size is scaled until it covers that size, then cropped to
-    its centre, unless `fit` brings it to that size. Raises UnreadableImageError, naming the reason.
+    its center, unless `fit` brings it to that size. Raises UnreadableImageError, naming the reason.
     """
     try:
-        image = _opened(path, as_stored)
+        image = _open(path, as_stored)
         return fit_image(image, size, channels) if fit is None else fit(image)
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
@@ -63,7 +63,7 @@ def read_image(
         raise UnreadableImageError(error) from error
 
 
-def _opened(path: Path, as_stored: bool) -> Image.Image:
+def _open(path: Path, as_stored: bool) -> Image.Image:
     if path.stat().st_size == 0:
         raise UnreadableImageError("the file is empty")
     if dicom.is_dicom(path):
@@ -109,7 +109,7 @@ def fit_mask(image: Image.Image, size: tuple[int, int]) -> Bool[np.ndarray, "hei
 def fit_image(
     image: Image.Image, size: tuple[int, int] | None, channels: int
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """An 8-bit image as an array, grey (1 channel) or RGB (3), scaled to cover `size` and cropped to its centre."""
+    """An 8-bit image as an array, gray (1 channel) or RGB (3), scaled to cover `size` and cropped to its center."""
     image = image.convert("L" if channels == 1 else "RGB")
     if size is not None and image.size != (size[1], size[0]):
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
@@ -129,7 +129,7 @@ def _eight_bit(image: Image.Image, bits: int, name: str) -> Image.Image:
         return Image.fromarray(_upper_byte(image, bits, name))
     if image.mode == "F":
         raise UnreadableImageError("floating-point values have no known range; save the image with 8 or 16 bits")
-    if bits == 16:  # of colours, the upper 8 bits have been read
+    if bits == 16:  # of colors, the upper 8 bits have been read
         ranges = zip(image.getbands(), np.reshape(image.getextrema(), (-1, 2)), strict=True)
         _warn_if_dark(max(int(high) for band, (_, high) in ranges if band != "A") << 8, name)
     if image.has_transparency_data:

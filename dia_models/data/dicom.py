@@ -1,4 +1,4 @@
-"""DICOM files: one frame, seen through the window that the file asks for, as 8-bit grey or colour."""
+"""DICOM files: one frame, seen through the window that the file asks for, as 8-bit gray or color."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ SUFFIXES = frozenset({".dcm", ".dicom"})
 DIRECTORY = "dicomdir"  # the index of a disk: it has the letters of a DICOM file, and no image
 PREAMBLE, MAGIC = 128, b"DICM"
 LARGEST_BYTES = 2**29
-GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-Grey = UInt8[np.ndarray, "height width"]
+GRAY, COLOR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+Gray = UInt8[np.ndarray, "height width"]
 Values = Shaped[np.ndarray, "height width"]
 
 
@@ -37,10 +37,10 @@ def dicom_size(path: Path) -> tuple[int, int]:
     return _size(_open(path, pixels=False))
 
 
-def read_dicom(path: Path, largest_pixels: int) -> Grey | UInt8[np.ndarray, "height width 3"]:
+def read_dicom(path: Path, largest_pixels: int) -> Gray | UInt8[np.ndarray, "height width 3"]:
     """Read a file of one frame as bytes.
 
-    Grey values go through the file's modality transform (rescale slope or table), then through its first VOI window
+    Gray values go through the file's modality transform (rescale slope or table), then through its first VOI window
     or table, whose range becomes 0 to 255; MONOCHROME1, where small values are bright, is inverted after that. Without
     window or table, values of at most 8 bits keep their range, and others are scaled from the smallest to the largest.
     Padding (PixelPaddingValue, to PixelPaddingRangeLimit) counts for neither and is black.
@@ -54,18 +54,18 @@ def read_dicom(path: Path, largest_pixels: int) -> Grey | UInt8[np.ndarray, "hei
     if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
         raise DicomError(f"a DICOM file of {frames} frames; one is accepted")
     kind = str(dataset.get("PhotometricInterpretation", "none"))
-    if kind not in GREY + COLOUR:
-        raise DicomError(f"DICOM values of the kind {kind}; accepted: {', '.join(GREY + COLOUR)}")
+    if kind not in GRAY + COLOR:
+        raise DicomError(f"DICOM values of the kind {kind}; accepted: {', '.join(GRAY + COLOR)}")
     stored = _pixels(dataset)
     if dataset.get("HighBit") not in (None, dataset.BitsStored - 1):
         raise DicomError(f"values of {dataset.BitsStored} bits up to bit {dataset.HighBit}; the lowest are accepted")
-    if kind in COLOUR:
-        return _colour(stored)
+    if kind in COLOR:
+        return _color(stored)
     if stored.ndim != 2:
-        raise DicomError(f"grey values of shape {stored.shape}; one value a pixel is accepted")
+        raise DicomError(f"gray values of shape {stored.shape}; one value a pixel is accepted")
     padding = _padding(stored, dataset)
-    grey = _windowed(stored, padding, dataset)
-    return np.where(padding, np.uint8(0), 255 - grey if kind == "MONOCHROME1" else grey)
+    gray = _apply_window(stored, padding, dataset)
+    return np.where(padding, np.uint8(0), 255 - gray if kind == "MONOCHROME1" else gray)
 
 
 def _open(path: Path, *, pixels: bool) -> Any:
@@ -100,7 +100,7 @@ def _size(dataset: Any) -> tuple[int, int]:
 
 
 def _pixels(dataset: Any, **options: Any) -> np.ndarray:
-    """The stored values, colours as RGB."""
+    """The stored values, colors as RGB."""
     from pydicom.pixels.utils import pixel_array
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -114,10 +114,10 @@ def _pixels(dataset: Any, **options: Any) -> np.ndarray:
         raise DicomError(f"its pixel data are damaged: {error}") from error
 
 
-def _colour(stored: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
+def _color(stored: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
     if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3:
         raise DicomError(
-            f"colours of {stored.dtype} and shape {stored.shape}; 8 bits of red, green and blue are accepted"
+            f"colors of {stored.dtype} and shape {stored.shape}; 8 bits of red, green and blue are accepted"
         )
     return stored
 
@@ -138,7 +138,7 @@ def _padding(stored: Values, dataset: Any) -> Bool[np.ndarray, "height width"]:
     return np.asarray(padding)
 
 
-def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Grey:
+def _apply_window(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Gray:
     """The values through the file's transforms, from 0 to 255."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
@@ -161,7 +161,7 @@ def _windowed(stored: Values, padding: Bool[np.ndarray, "height width"], dataset
         ends = apply_modality_lut(np.array([0, 2**dataset.BitsStored - 1]), dataset)
     else:
         ends = values[~padding]
-    return _scaled(values, float(ends.min()), float(ends.max()))
+    return _rescale(values, float(ends.min()), float(ends.max()))
 
 
 def _table(dataset: Any, sequence: str) -> range | None:
@@ -205,7 +205,7 @@ def _check_finite(what: str, values: list[Any]) -> None:
         raise DicomError(f"its {what} is not a finite number")
 
 
-def _scaled(values: Values, low: float, high: float) -> Grey:
+def _rescale(values: Values, low: float, high: float) -> Gray:
     """Values from `low` (0) to `high` (255); a constant is black."""
     shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.asarray(np.rint(255 * np.clip(shares, 0, 1)), dtype=np.uint8)

@@ -6,28 +6,38 @@ from pathlib import Path
 
 from dia_models.data.decode import SUFFIXES
 from dia_models.data.image_paths import image_paths
-from dia_models.data.images import UNLABELLED, FileImages
+from dia_models.data.images import UNLABELED, FileImages
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError
 
 
 def open_files(paths: Sequence[str | Path], *, workers: int = 2, strict: bool = False) -> FileImages:
-    """Image files, and all images in and below folders, in the order given (in a folder by name); without labels.
+    """Open image files and folders that are named one by one.
 
     Hidden files in folders are passed over. A file that is named twice is taken once, with a warning.
-    Raises ModelInputError for a path that does not exist, a folder without images, and for no paths at all.
+
+    Args:
+        paths: Files, and folders, of which all images in and below are taken, by name.
+        workers: Threads that decode them.
+        strict: Whether a file that cannot be read is an error.
+
+    Returns:
+        The images in the order given, without labels.
+
+    Raises:
+        ModelInputError: For a path that does not exist, a folder without images, and for no paths at all.
     """
-    found = [file for path in paths for file in _expanded(Path(path).expanduser())]
+    found = [file for path in paths for file in _expand(Path(path).expanduser())]
     if not found:
-        raise ModelInputError("paths", "no image was named")
+        raise ModelInputError("paths", "no image given")
     absolute = tuple(dict.fromkeys(path.absolute() for path in found))
     if twice := len(found) - len(absolute):
         warn_once(f"{twice} of the {len(found)} images are named a second time; each is read once")
     root = Path(os.path.commonpath([path.parent for path in absolute]))
-    return FileImages(root, absolute, (UNLABELLED,) * len(absolute), (), workers, strict)
+    return FileImages(root, absolute, (UNLABELED,) * len(absolute), (), workers, strict)
 
 
-def _expanded(path: Path) -> Iterator[Path]:
+def _expand(path: Path) -> Iterator[Path]:
     try:
         if path.is_file():
             yield path

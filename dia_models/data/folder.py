@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dia_models.data.decode import SUFFIXES, is_image
 from dia_models.data.image_paths import image_paths, is_own
-from dia_models.data.images import UNLABELLED, FileImages
+from dia_models.data.images import UNLABELED, FileImages
 from dia_models.data.request import Request
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, some
@@ -78,7 +78,7 @@ def image_folder(folder: Path, request: Request) -> FileImages:
         _check_classes(folder, classes, {label for _, label in found})
         _say_where(folder, [path for path, _ in found], len(loose))
     else:
-        classes, found = (), [(path, UNLABELLED) for path in loose]
+        classes, found = (), [(path, UNLABELED) for path in loose]
     if not found:
         raise ModelInputError("data", f"{folder}: no images found; looked for {', '.join(sorted(SUFFIXES))}")
     paths, labels = zip(*found, strict=True)

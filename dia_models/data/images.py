@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from dia_models.data.decode import Fit, UnreadableImageError, fit_image, read_im
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, one_line, some
 
-UNLABELLED = -1
+UNLABELED = -1
 LARGEST_SET_BYTES = 16 * 2**30
 
 
@@ -28,10 +30,10 @@ class Batch:
     names: tuple[str, ...]
 
 
-def fitted(
+def resize_crop(
     pixels: UInt8[Tensor, "image height width channel"], size: tuple[int, int] | None, channels: int
 ) -> UInt8[Tensor, "image h w c"]:
-    """Images scaled to cover `size` and cropped to its centre, grey or in colour; untouched if they are so already."""
+    """Images scaled to cover `size` and cropped to its center, gray or in color; untouched if they are so already."""
     if (size is None or tuple(pixels.shape[1:3]) == size) and pixels.shape[3] == channels:
         return pixels
     arrays = pixels.cpu().numpy()
@@ -43,6 +45,8 @@ def fitted(
 class MemoryImages:
     """Images held as one tensor of bytes. Images of one of the `groups`, such as a patient, belong together."""
 
+    unreadable: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    grouping: ClassVar[str | None] = None
     pixels: UInt8[Tensor, "image height width channel"]
     labels: Int64[Tensor, "image"]
     classes: tuple[str, ...]
@@ -60,6 +64,13 @@ class MemoryImages:
     def name(self, index: int) -> str:
         """The file's name, or `#index`."""
         return f"#{index}" if self.names is None else self.names[index]
+
+    @property
+    def group_of(self) -> Callable[[str], str] | None:
+        """The group that an image belongs to, by its name."""
+        if self.groups is None:
+            return None
+        return dict(zip(map(self.name, range(len(self))), self.groups, strict=True)).__getitem__
 
     def take(self, indices: Int64[Tensor, "chosen"]) -> "MemoryImages":
         """The images at these indices, in that order."""
@@ -79,7 +90,7 @@ class MemoryImages:
         for start in range(0, len(indices), batch_size):
             chosen = torch.as_tensor(indices[start : start + batch_size])
             names = tuple(self.name(i) for i in chosen.tolist())
-            yield Batch(fitted(self.pixels[chosen], size, channels), self.labels[chosen], names)
+            yield Batch(resize_crop(self.pixels[chosen], size, channels), self.labels[chosen], names)
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,7 @@ def _check_one_size(shapes: Iterable[Sequence[int]]) -> None:
     sizes = sorted({f"{height}x{width}" for height, width, _ in shapes})
     if len(sizes) > 1:
         some = ", ".join(sizes[:5]) + (", ..." if len(sizes) > 5 else "")
-        raise ModelInputError("image_size", f"the images have several sizes ({some}); say which to resize to")
+        raise ModelInputError("image_size", f"the images have several sizes ({some}); choose one with image_size")
 
 
 ImageSource = MemoryImages | FileImages
@@ -190,5 +201,13 @@ def warn_of_unreadable(unreadable: Mapping[str, str]) -> None:
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:
-    """`count` of the indices 0 to total - 1 at equal distances, so that a set sorted by class gives all classes."""
+    """Indices at equal distances, so that a part of a set that is sorted by class has all classes.
+
+    Args:
+        count: How many.
+        total: How many there are to choose from.
+
+    Returns:
+        `count` whole numbers from 0 to total - 1, rising.
+    """
     return [i * total // count for i in range(count)]

@@ -1,5 +1,6 @@
 """Masks of lungs or anything else: PNG files named as the images they belong to, cut as the network sees these."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,28 @@ from jaxtyping import Bool
 from PIL import Image
 
 from dia_models.data.decode import UnreadableImageError, fit_mask, image_size
-from dia_models.data.images import FileImages
+from dia_models.data.images import FileImages, ImageSource
 from dia_models.errors import ModelInputError
 
 
-def find_mask(folder: Path, images: FileImages, index: int) -> Path | None:
-    """The mask of an image: of the same name but .png, in the same sub-folder or in none; None if there is none."""
-    name = Path(images.name(index)).with_suffix(".png")
-    return next((path for path in (folder / name, folder / name.name) if path.is_file()), None)
+def find_masks(folder: Path, images: ImageSource, indices: Sequence[int]) -> dict[int, tuple[Path, Path]]:
+    """The masks of the images that have one, and these images' files, by the image's index.
+
+    A mask has its image's name but .png, in the same sub-folder or in none. Raises ModelInputError if none is found.
+    """
+    if not folder.is_dir():
+        raise ModelInputError("masks", f"{folder} is not a folder; it takes a folder of PNG files named as the images")
+    if not isinstance(images, FileImages):
+        raise ModelInputError("masks", "the images of this data set are not files, so no mask can be named as they are")
+    named = {i: Path(images.name(i)).with_suffix(".png") for i in indices}
+    places = {i: (folder / name, folder / name.name) for i, name in named.items()}
+    found = {
+        i: (path, images.paths[i]) for i in indices if (path := next(filter(Path.is_file, places[i]), None)) is not None
+    }
+    if not found:
+        first = folder / named[indices[0]]
+        raise ModelInputError("masks", f"{folder} has a mask of no image; that of the first would be {first}")
+    return found
 
 
 def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:

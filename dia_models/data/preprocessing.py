@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from torch import Tensor
 
-SMALLEST_STD = 1 / 255  # one grey level: images of one colour are not blown up
+SMALLEST_STD = 1 / 255  # one gray level
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -35,27 +35,42 @@ class Preprocessing(BaseModel):
     def __call__(
         self, pixels: UInt8[Tensor, "batch height width channel"]
     ) -> Float[Tensor, "batch channel height width"]:
-        """Normalise; the result is laid out channels-last in memory."""
+        """Normalize; the result is laid out channels-last in memory."""
         scale = pixels.new_tensor([1 / (255 * s) for s in self.std], dtype=torch.float32)
         offset = pixels.new_tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
         return (pixels * scale - offset).permute(0, 3, 1, 2)
 
 
-def measured(pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
-    """The preprocessing that gives these images mean 0 and variance 1 in each channel."""
+def channel_statistics(
+    pixels: UInt8[Tensor, "image height width channel"],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and standard deviation of each channel.
+
+    A deviation is at least one gray level, so that images of one color are not blown up.
+
+    Args:
+        pixels: Images of bytes; they are taken as values from 0 to 1.
+
+    Returns:
+        Means and deviations over all pixels of all images, rounded to four decimals.
+    """
     values = pixels.flatten(0, 2)
     sums = torch.stack([_moments(values[i : i + 2**22]) for i in range(0, len(values), 2**22)]).sum(0)
     mean, square = sums / len(values) / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
-    std = (square - mean**2).clamp(min=SMALLEST_STD**2).sqrt()
-    height, width = pixels.shape[1:3]
-    return Preprocessing(height=height, width=width, mean=_rounded(mean), std=_rounded(std))
+    return _round(mean), _round((square - mean**2).clamp(min=SMALLEST_STD**2).sqrt())
 
 
-def suited(data: str, pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
-    """The preprocessing for a data set: CIFAR's usual mean and std, else what is `measured` on these images."""
+def default_preprocessing(data: str, pixels: UInt8[Tensor, "image height width channel"]) -> Preprocessing:
+    """The preprocessing for a data set: CIFAR's usual mean and std, else the `channel_statistics` of its images.
+
+    Args:
+        data: The data set's name.
+        pixels: Some or all of its training images, of the size that the network is to see.
+    """
     if data.startswith("cifar"):
         return Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
-    return measured(pixels)
+    mean, std = channel_statistics(pixels)
+    return Preprocessing(height=pixels.shape[1], width=pixels.shape[2], mean=mean, std=std)
 
 
 def shift_and_mirror(
@@ -64,7 +79,17 @@ def shift_and_mirror(
     mirror: bool,
     generator: torch.Generator,
 ) -> UInt8[Tensor, "batch height width channel"]:
-    """Shift each image by up to `padding` pixels (black moves in) and, if asked, mirror half of them, at random."""
+    """Shift each image at random, black moving in, and mirror half of them if asked.
+
+    Args:
+        pixels: Images of bytes.
+        padding: The longest shift in either direction, in pixels.
+        mirror: Whether each image is mirrored, left and right, with probability 1/2.
+        generator: The source of randomness, on the device of the images.
+
+    Returns:
+        New images of the same shape.
+    """
     batch, height, width, _ = pixels.shape
     device = pixels.device
     shifts = torch.randint(-padding, padding + 1, (batch, 2), generator=generator, device=device)
@@ -84,5 +109,5 @@ def _moments(chunk: UInt8[Tensor, "pixel channel"]) -> Float[Tensor, "2 channel"
     return torch.stack([values.sum(0), values.square().sum(0)])
 
 
-def _rounded(values: Float[Tensor, "channel"]) -> tuple[float, ...]:
+def _round(values: Float[Tensor, "channel"]) -> tuple[float, ...]:
     return tuple(round(v, 4) for v in values.tolist())

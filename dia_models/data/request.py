@@ -38,7 +38,7 @@ class Request:
 SETS: dict[str, Callable[[Request], ImageSource]] = {}
 
 
-def register(name: str) -> Callable[[Callable[[Request], ImageSource]], Callable[[Request], ImageSource]]:
+def register_data_set(name: str) -> Callable[[Callable[[Request], ImageSource]], Callable[[Request], ImageSource]]:
     """Make a data set known by name."""
 
     def decorate(opener: Callable[[Request], ImageSource]) -> Callable[[Request], ImageSource]:
@@ -49,5 +49,9 @@ def register(name: str) -> Callable[[Callable[[Request], ImageSource]], Callable
 
 
 def data_root(given: str | Path | None = None) -> Path:
-    """Where data sets are looked for: the folder given, else $DIA_DATA_DIR, else the user's cache folder."""
+    """Where data sets are looked for.
+
+    Args:
+        given: A folder; None for `$DIA_DATA_DIR`, or else the user's cache folder.
+    """
     return Path(given or os.environ.get("DIA_DATA_DIR") or user_cache_dir("dia"))

@@ -11,7 +11,7 @@ from dia_models.errors import ModelInputError, unknown
 
 
 def data_names() -> list[str]:
-    """The data sets known by name."""
+    """The names of the data sets, without `folder:PATH`."""
     return list(SETS)
 
 
@@ -24,13 +24,23 @@ def open_data(
     strict: bool = False,
     download: bool = False,
 ) -> ImageSource:
-    """Open the `train` or `test` part of a data set by name, or of `folder:PATH`.
+    """Open a part of a data set.
 
-    A folder holds `train/` and `test/` (or `val/`), or one folder per class, or loose images. Without `train/`,
-    every fifth image of a class is its test part and the rest its train part. The split `any` is for images that
-    are only looked at: the test part of a set that comes in parts, else everything.
-    Raises ModelInputError if the name is unknown or the files are not there, saying what to put where.
-    `download` fetches a set that is missing, where its source allows it.
+    Args:
+        name: A data set (`data_names`), or `folder:PATH`. A folder holds `train/` and `test/` (or `val/`), or one
+            folder per class, or loose images; without `train/`, every fifth image of a class is its test part.
+        split: `train`, `test`, or `any`, for images that are only looked at: the test part of a set that comes in
+            parts, else everything.
+        root: Where data sets are; by default `$DIA_DATA_DIR`, else the user's cache folder.
+        workers: Threads that decode files.
+        strict: Whether a file that cannot be read is an error; else it is left out and remembered.
+        download: Fetch a set that is missing, where its source allows it.
+
+    Returns:
+        The images: in memory, or as files that are decoded when they are needed.
+
+    Raises:
+        ModelInputError: If the name is unknown or the files are not there; it says what to put where.
     """
     if split not in (*SPLITS, "any"):
         raise unknown("split", split, [*SPLITS, "any"])

@@ -1,4 +1,4 @@
-"""Hold images out for validation: at random, or whole groups of images, such as all of one patient."""
+"""Hold images out for validation, at random or by whole groups such as patients; train on fewer images."""
 
 from collections import defaultdict
 from typing import Protocol, TypeVar, runtime_checkable
@@ -7,12 +7,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from dia_models.errors import ModelInputError
+
 Taken = TypeVar("Taken")
 
 
 @runtime_checkable
-class Divisible(Protocol):
-    """Labelled images of which one can take some. Those of one of the `groups`, such as a patient, belong together."""
+class Splittable(Protocol):
+    """Labeled images of which one can take some. Those of one of the `groups`, such as a patient, belong together."""
 
     def __len__(self) -> int: ...
 
@@ -25,14 +27,20 @@ class Divisible(Protocol):
     def take(self: Taken, indices: Int64[Tensor, "chosen"]) -> Taken: ...  # noqa: D102
 
 
-Images = TypeVar("Images", bound=Divisible)
+AnyImages = TypeVar("AnyImages", bound=Splittable)
 
 
-def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images | None]:
-    """Split into images to train on and, unless `fraction` rounds to none, images to validate on.
+def hold_out(images: AnyImages, fraction: float, seed: int) -> tuple[AnyImages, AnyImages | None]:
+    """Split images into those to train on and those to validate on.
 
-    Images of one group (`images.groups`) stay together; then each class gives up about its share of images.
-    The same seed gives the same split.
+    Args:
+        images: The images. Those of one group (`images.groups`), such as a patient, stay together; then each class
+            gives up about its share.
+        fraction: Which part of them to hold out, from 0 to 1.
+        seed: The same seed gives the same split.
+
+    Returns:
+        The images to train on, and those held out, None if `fraction` rounds to none.
     """
     generator = torch.Generator().manual_seed(seed)
     if images.groups is None:
@@ -67,3 +75,26 @@ def _whole_groups(
             held += members[names[position]]
             taken += len(members[names[position]])
     return torch.tensor(sorted(held), dtype=torch.int64)
+
+
+def balanced_subset(images: AnyImages, count: int, seed: int) -> AnyImages:
+    """`count` images drawn at random, as many of each class as of every other where there are enough.
+
+    The same seed draws the same images, and more of them with a larger `count`. Raises ModelInputError if there are
+    fewer.
+    """
+    if count > len(images):
+        raise ModelInputError("set", f"training_images={count}: there are {len(images)} images to train on")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    turns = _turns(images.labels[order])
+    chosen = order[turns.argsort(stable=True)[:count]]
+    return images.take(chosen.sort().values)
+
+
+def _turns(labels: Int64[Tensor, "image"]) -> Int64[Tensor, "image"]:
+    """How many images of the same class come before each."""
+    turns = torch.zeros_like(labels)
+    for label in sorted(set(labels.tolist())):
+        of_class = labels == label
+        turns[of_class] = torch.arange(int(of_class.sum()))
+    return turns

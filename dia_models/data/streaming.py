@@ -59,7 +59,7 @@ class StreamedImages:
         """Give the images at these indices."""
         return self.files.batches(indices, batch_size, self.size, self.channels)
 
-    def decoded(
+    def decode(
         self, batches: Sequence[Sequence[int]], seed: int | None
     ) -> Iterator[tuple[UInt8[Tensor, "shown height width channel"], Int64[Tensor, "batch"]]]:
         """Give pixels and labels of the images at each batch's indices, decoded ahead on the files' `workers` threads.

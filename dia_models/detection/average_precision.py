@@ -85,7 +85,7 @@ def average_precision(detected: Sequence[Detected], objects: Sequence[Objects], 
     if not detected:
         raise ModelInputError("data", "there is no image that can be read to score a detector on")
     require_scoring()
-    precisions = _evaluated(detected, objects, classes)[..., MOST]
+    precisions = _evaluate(detected, objects, classes)[..., MOST]
     whole = precisions[..., ALL]
     return DetectionScores(
         images=len(detected),
@@ -99,7 +99,7 @@ def average_precision(detected: Sequence[Detected], objects: Sequence[Objects], 
     )
 
 
-def _evaluated(detected: Sequence[Detected], objects: Sequence[Objects], classes: int) -> Precisions:
+def _evaluate(detected: Sequence[Detected], objects: Sequence[Objects], classes: int) -> Precisions:
     """The precision at each overlap, recall, class, range of area and limit of detections; -1 without an object.
 
     Everything goes to COCO's evaluation in float64: its thresholds are such numbers, and a recall of 6 / 10 reaches
@@ -107,8 +107,8 @@ def _evaluated(detected: Sequence[Detected], objects: Sequence[Objects], classes
     """
     from pycocotools.cocoeval import COCOeval
 
-    truth = [box for each in detected for box in _objects(each.index, objects[each.index])]
-    found = [box for each in detected for box in _found(each)]
+    truth = [box for each in detected for box in _boxes_there(each.index, objects[each.index])]
+    found = [box for each in detected for box in _boxes_found(each)]
     with redirect_stdout(io.StringIO()):  # it tells what it does
         images = [each.index for each in detected]
         evaluation = COCOeval(_coco(images, truth, classes), _coco(images, found, classes), "bbox")
@@ -131,7 +131,7 @@ def _coco(images: Sequence[int], boxes: Boxes, classes: int) -> Any:
     return data
 
 
-def _objects(index: int, objects: Objects) -> Boxes:
+def _boxes_there(index: int, objects: Objects) -> Boxes:
     of_each = zip(_corner_and_size(objects.boxes), objects.labels.tolist(), objects.areas.double().tolist(),
                   objects.crowd.tolist(), strict=True)  # fmt: skip
     return [
@@ -140,7 +140,7 @@ def _objects(index: int, objects: Objects) -> Boxes:
     ]
 
 
-def _found(detected: Detected) -> Boxes:
+def _boxes_found(detected: Detected) -> Boxes:
     labels, scores = detected.found["labels"].tolist(), detected.found["scores"].double().tolist()
     return [
         {

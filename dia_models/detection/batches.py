@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dia_models.data.detection.scenes import Objects, Pixels, Scenes
-from dia_models.training.distributed import rank, size
+from dia_models.training.distributed import rank, world_size
 
 THREADS = 4
 AHEAD = 2  # batches that are read before they are asked for
@@ -42,10 +42,10 @@ class SceneBatches:
         order = torch.randperm(len(self.scenes), generator=generator).tolist()
         turned = (torch.rand(len(self.scenes), generator=generator) < 0.5).tolist()
         whole = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        mine = [batch[rank() :: size()] for batch in whole]
+        mine = [batch[rank() :: world_size()] for batch in whole]
         for batch, read in zip(whole, read_ahead(self.scenes, mine), strict=True):
-            shown = [_shown(pixels, self.scenes.objects[i], self.mirror and turned[i]) for i, pixels in read]
-            yield _together(shown, len(batch))
+            shown = [_scene(pixels, self.scenes.objects[i], self.mirror and turned[i]) for i, pixels in read]
+            yield _collate(shown, len(batch))
 
 
 def read_ahead(scenes: Scenes, batches: Sequence[list[int]]) -> Iterator[list[tuple[int, Pixels]]]:
@@ -68,13 +68,13 @@ def _read(indices: list[int], futures: list[Future[Pixels | None]]) -> list[tupl
     return [(index, pixels) for index, pixels in images if pixels is not None]
 
 
-def _shown(pixels: Pixels, objects: Objects, turned: bool) -> tuple[Pixels, Target]:
+def _scene(pixels: Pixels, objects: Objects, turned: bool) -> tuple[Pixels, Target]:
     if turned:
-        pixels, objects = pixels.flip(2), objects.mirrored(pixels.shape[2])
+        pixels, objects = pixels.flip(2), objects.mirror(pixels.shape[2])
     return pixels, {"boxes": objects.boxes.float(), "labels": objects.labels}
 
 
-def _together(shown: Sequence[tuple[Pixels, Target]], whole: int) -> SceneBatch:
+def _collate(shown: Sequence[tuple[Pixels, Target]], whole: int) -> SceneBatch:
     if not shown:
         nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
         return [torch.zeros(SMALL, dtype=torch.uint8)], [nothing], 0.0

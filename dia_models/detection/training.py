@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.classification.evaluation import Scores
 from dia_models.data import Preprocessing
 from dia_models.data.detection.scenes import Scenes
 from dia_models.data.images import warn_of_unreadable
@@ -17,10 +16,12 @@ from dia_models.detection.read_scenes import Parts
 from dia_models.errors import ModelInputError
 from dia_models.factory import create_model
 from dia_models.spec import Network
+from dia_models.training.batches import epoch_seed
 from dia_models.training.config import RunConfig
-from dia_models.training.distributed import size, summed
-from dia_models.training.module import Training, epoch_seed
+from dia_models.training.distributed import all_reduce, world_size
+from dia_models.training.module import Training
 from dia_models.training.recipe import Recipe
+from dia_models.training.scores import Scores
 
 PREPROCESSING = Preprocessing(height=1, width=1, mean=(0.0,) * 3, std=(1.0,) * 3)
 """A detector takes values from 0 to 1 and does the rest by itself."""
@@ -82,7 +83,7 @@ class Detection:
         found = average_precision(detected, self.held_for_test.objects, len(self.classes))
         return Scores(found.images, {f"test_{name}": value for name, value in found.scores.items()})
 
-    def undefined(self) -> Scores:
+    def undefined_scores(self) -> Scores:
         """The scores of a network that computes no numbers."""
         nothing = undefined_scores(len(self.held_for_test), len(self.classes))
         return Scores(nothing.images, {f"test_{name}": value for name, value in nothing.scores.items()})
@@ -126,5 +127,5 @@ class DetectorTraining(Training):
         loss, penalty = torch.stack(list(losses.values())).sum(), self.penalty()
         total = (loss + penalty).detach()
         seen = total.new_tensor(len(images) if part else 0)
-        self.count(summed(torch.stack([total * seen, seen])))
-        return loss * part * size() + penalty
+        self.count(all_reduce(torch.stack([total * seen, seen])))
+        return loss * part * world_size() + penalty

@@ -29,7 +29,7 @@ def sigma(times: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return torch.sqrt(-torch.expm1(2 * log_alpha(times)))
 
 
-def noised(images: Images, noise: Images, times: Times) -> Images:
+def add_noise(images: Images, noise: Images, times: Times) -> Images:
     """Images as they are at their times."""
     weights = [factor[:, None, None, None] for factor in (log_alpha(times).exp(), sigma(times))]
     return weights[0] * images + weights[1] * noise

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.data import MemoryImages
-from dia_models.data.images import fitted
+from dia_models.data.images import resize_crop
 from dia_models.errors import ModelInputError
 from dia_models.factory import require_classifier
 
@@ -64,7 +64,7 @@ def feature_network(name: str) -> FeatureNetwork:
         seen: list[Tensor] = []
         hook = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         try:
-            model.to(device)(checkpoint.info.preprocessing(fitted(pixels, size, channels).to(device)))
+            model.to(device)(checkpoint.info.preprocessing(resize_crop(pixels, size, channels).to(device)))
         finally:
             hook.remove()
         return seen[0]
@@ -80,17 +80,17 @@ def _inception() -> FeatureNetwork:
             "features", "inception needs torch-fidelity, which is not installed; pip install 'dia-analysis[generation]'"
         ) from error
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-    digest = _checked(path)
+    digest = _verify_sha256(path)
     model: Any = FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
 
     def describe(pixels: Pixels, device: torch.device) -> Float[Tensor, "image feature"]:
-        found: Tensor = model.to(device)(fitted(pixels, None, 3).permute(0, 3, 1, 2).to(device))[0]
+        found: Tensor = model.to(device)(resize_crop(pixels, None, 3).permute(0, 3, 1, 2).to(device))[0]
         return found
 
     return FeatureNetwork(INCEPTION, digest, describe)
 
 
-def _checked(path: Path) -> str:
+def _verify_sha256(path: Path) -> str:
     """The weights' SHA-256, which begins as their file's name ends: they are a pickle, and no other one is opened."""
     if not path.is_file():
         raise ModelInputError("features", f"inception needs {path}; download it from {INCEPTION_URL}")

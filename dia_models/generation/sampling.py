@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dia_models.generation.diffusion import TIME_FACTOR, Images, Times, denoise
-from dia_models.training.module import epoch_seed
+from dia_models.training.batches import epoch_seed
 
 STEPS = 50  # as U-ViT's authors take to choose among networks
 Pixels = UInt8[Tensor, "image height width channel"]
@@ -59,7 +59,7 @@ def to_pixels(images: Images) -> Pixels:
 
 
 def picture(pixels: UInt8[Tensor, "height width channel"]) -> Image.Image:
-    """One image, grey or in colour."""
+    """One image, gray or in color."""
     array = pixels.numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 

@@ -10,20 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.classification.evaluation import Scores
-from dia_models.classification.training import TrainingData, divided
 from dia_models.data import MemoryImages, Preprocessing
 from dia_models.errors import ModelInputError
 from dia_models.factory import create_model
-from dia_models.generation.diffusion import TIME_FACTOR, noised
+from dia_models.generation.diffusion import TIME_FACTOR, add_noise
 from dia_models.generation.features import BATCH, feature_network
-from dia_models.generation.image_score import score_images
+from dia_models.generation.frechet import score_images
 from dia_models.generation.sampling import STEPS, NotFiniteImagesError, generate
 from dia_models.spec import Network
+from dia_models.training.batches import Batches, Pixels, TrainingData, share
 from dia_models.training.config import RunConfig
-from dia_models.training.distributed import rank, size, summed
-from dia_models.training.module import Batches, Pixels, Training, share
+from dia_models.training.distributed import all_reduce, rank, world_size
+from dia_models.training.module import Training
+from dia_models.training.read_images import split_validation
 from dia_models.training.recipe import Recipe
+from dia_models.training.scores import Scores
 
 Times = Float[Tensor, "batch"]
 Noise = Float[Tensor, "shown channel height width"]
@@ -47,7 +48,7 @@ class NoisyBatches:
             images, height, width, channels = pixels.shape
             times = torch.rand(images, generator=generator, device=device)
             noise = torch.randn(images, channels, height, width, generator=generator, device=device)
-            yield share(pixels), times[rank() :: size()], share(noise)
+            yield share(pixels), times[rank() :: world_size()], share(noise)
 
 
 class NoisyData(TrainingData):
@@ -76,28 +77,28 @@ class NoiseTraining(Training):
 
     def training_step(self, batch: NoisyBatch) -> Float[Tensor, ""]:
         """The loss of one batch. Raises NotFiniteError."""
-        error, seen = self._seen(self.run_model, batch)
+        error, seen = self._measure(self.run_model, batch)
         penalty = self.penalty()
         seen[0] += seen[1] * penalty.detach()
         self.count(seen)
-        return error * size() / seen[1] + penalty
+        return error * world_size() / seen[1] + penalty
 
     def validation_step(self, batch: NoisyBatch) -> None:
         """Measure one batch."""
-        self.tally = self.tally + self._seen(self.network, batch)[1]
+        self.tally = self.tally + self._measure(self.network, batch)[1]
 
-    def _seen(self, model: Model, batch: NoisyBatch) -> tuple[Float[Tensor, ""], Float[Tensor, "2"]]:
+    def _measure(self, model: Model, batch: NoisyBatch) -> tuple[Float[Tensor, ""], Float[Tensor, "2"]]:
         """This process' summed error; and over all processes the summed error and the number of images."""
         pixels, times, noise = batch
         errors = noise_errors(model, self.preprocessing(pixels), times, noise)
         error = errors[: len(times)].sum()
-        return error, summed(torch.stack([error.detach(), error.new_tensor(len(times))]))
+        return error, all_reduce(torch.stack([error.detach(), error.new_tensor(len(times))]))
 
 
 def noise_errors(model: Model, images: Noise, times: Times, noise: Noise) -> Float[Tensor, "shown"]:
     """The mean squared error for each image; one without a time is at 0.5."""
     at = torch.cat([times, times.new_full((len(images) - len(times),), 0.5)])
-    predicted = model(noised(images, noise, at), TIME_FACTOR * at)
+    predicted = model(add_noise(images, noise, at), TIME_FACTOR * at)
     errors: Tensor = (predicted.float() - noise).square().flatten(1).mean(1)
     return errors
 
@@ -119,7 +120,7 @@ class NoisePrediction:
     def plan(cls, config: RunConfig, parts: tuple[MemoryImages, MemoryImages]) -> "NoisePrediction":
         """Divide the images as the recipe says. Raises ModelInputError for a feature network that is not there."""
         real, test = parts
-        job = cls(config, *divided(config, real), real, test)
+        job = cls(config, *split_validation(config, real), real, test)
         if config.recipe.frechet_features is not None:
             try:
                 feature_network(config.recipe.frechet_features)  # rather now than after hours of training
@@ -182,7 +183,7 @@ class NoisePrediction:
         details = {**found.to_dict(), "steps": STEPS, "of_test_images": floor.distance}
         return Scores(len(self.held_for_test), {**scores, "test_frechet": found.distance}, {"frechet": details})
 
-    def undefined(self) -> Scores:
+    def undefined_scores(self) -> Scores:
         """No number."""
         names = ["test_loss"] + ["test_frechet"] * (self.config.recipe.frechet_features is not None)
         return Scores(len(self.held_for_test), dict.fromkeys(names, nan))

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 
-from dia_models.classification.evaluation import Evaluation, Measured, Scores
 from dia_models.training.config import RunConfig
 from dia_models.training.files import RESULT, save
-from dia_models.training.machine import Machine
+from dia_models.training.machine import Machine, in_words
+from dia_models.training.scores import Evaluation, Measured, Scores
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,21 @@ class RunResult:
             "versions": versions(),
         }
 
+    def summary(self) -> str:
+        """The scores of the last network and the best one, and how long it took; or why it stopped."""
+        config = self.config
+        if self.outcome == "nan":
+            return (
+                f"{config.model} on {config.data}: training stopped in epoch {self.nan_epoch}: the loss is NaN or "
+                "infinite. A lower learning rate or clipping (clip=1) may help."
+            )
+        lines = [f"{config.model} on {self.last.images} test images of {config.data}"]
+        lines.append(f"  after the last epoch:      {_in_words(self.last)}")
+        if self.best is not None:
+            lines.append(f"  best on validation images: {_in_words(self.best)}")
+        time = "" if self.training_seconds is None else f", {self.training_seconds:.0f} s"
+        return "\n".join([*lines, f"  precision in training: {in_words(self.machine)}{time}"])
+
     def save(self) -> None:
         """Write result.json. Raises NotWrittenError."""
         save(self.directory / RESULT, json.dumps(self.to_dict(), indent=2, allow_nan=False).encode())
@@ -71,12 +86,19 @@ class RunResult:
         return cls(
             directory,
             config,
-            _measured(images, document["last"]),
-            None if best is None else _measured(images, best),
+            _parse_scores(images, document["last"]),
+            None if best is None else _parse_scores(images, best),
             document.get("nan_epoch"),
             None if machine is None else Machine.model_validate(machine),
             document.get("training_seconds"),
         )
+
+
+def _in_words(measured: Measured) -> str:
+    """The scores; accuracies are percentages."""
+    forms = {"test_accuracy": ".2%"}
+    scores = measured.scores.items()
+    return ", ".join(f"{name.removeprefix('test_')} {value:{forms.get(name, '.3f')}}" for name, value in scores)
 
 
 def _document(measured: Measured) -> dict[str, Any]:
@@ -86,7 +108,7 @@ def _document(measured: Measured) -> dict[str, Any]:
     return document | measured.details
 
 
-def _measured(images: int, document: dict[str, Any]) -> Measured:
+def _parse_scores(images: int, document: dict[str, Any]) -> Measured:
     scores = {name: nan if score is None else score for name, score in document.items() if name.startswith("test_")}
     if "test_accuracy" not in scores:
         return Scores(images, scores, {name: value for name, value in document.items() if name not in scores})

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dia_models.errors import ModelInputError
-from dia_models.runs.result import RunResult, versions
+from dia_models.runs.result import RunResult
 from dia_models.runs.tasks import task_for
 from dia_models.training.config import RunConfig
-from dia_models.training.distributed import first_first, joined
-from dia_models.training.files import BEST_MODEL, EPOCH_FILE, LOCK, MODEL, alone, leftover
+from dia_models.training.distributed import process_group, rank_zero_first
+from dia_models.training.files import EPOCH_FILE, LOCK, leftover, lock_directory
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
-
-__all__ = ["BEST_MODEL", "MODEL", "RunConfig", "RunResult", "fit", "kept_epochs", "versions"]
 
 
 def fit(
@@ -32,30 +30,38 @@ def fit(
     callbacks: "Iterable[Callback]" = (),
     parts: Any = None,
 ) -> RunResult:
-    """Train a network, test it once, and leave its checkpoints in `directory`; `dia_models.runs.tasks` says for what.
-
-    A new run needs a directory that does not exist or is empty; `resume` continues one at the last epoch that
-    was completed, to the same weights as without the interruption on the same machine, and gives the result again of
-    one that is finished. An image that cannot be read is left out with a warning, or an error if `strict`; `download`
-    fetches data that are missing. `config.start_from` names a checkpoint whose weights to start from. With
-    `config.keep_every` the network is also kept before training and after every so many epochs (`kept_epochs`). `parts`
-    are the data if the task's `read` has read them already. `callbacks` are Lightning's,
-    looked at when the data are there.
+    """Train a network, test it once, and leave its checkpoints in a directory.
 
     A loss that becomes infinite or not a number ends the run with the outcome "nan". Under `torchrun` the processes
     share each batch; the first one writes.
 
-    Raises ModelInputError for a directory in use or being written by another process, for a run of another
-    configuration, and for a checkpoint of another network; NotWrittenError if the disk is full.
+    Args:
+        config: The network, the data and the recipe; `load_recipe` reads one by name.
+        directory: A directory that does not exist or is empty, or with `resume` that of the run.
+        device: Where to compute.
+        data_dir: Where data sets are; by default `$DIA_DATA_DIR`, else the user's cache folder.
+        download: Fetch data that are missing.
+        strict: Whether an image that cannot be read is an error; else it is left out with a warning.
+        resume: Continue a run at the last completed epoch, on the same machine to the same weights as without the
+            interruption; of one that is finished, give the result again.
+        callbacks: Lightning's, looked at when the data are there.
+        parts: The data, if the task's `read` has read them already.
+
+    Returns:
+        The test scores of the last network and of the best one on the validation images, as in `result.json`.
+
+    Raises:
+        ModelInputError: For a directory in use, a run of another configuration, and a checkpoint of another network.
+        NotWrittenError: If the disk is full, or the directory cannot be written.
     """
     task = task_for(config.model)
-    with joined(device) as where, ExitStack() as held:
+    with process_group(device) as where, ExitStack() as held:
         _check(directory, config, resume)
         if resume and (finished := RunResult.read(directory, config)):
             return finished
-        held.enter_context(alone(directory))
+        held.enter_context(lock_directory(directory))
         _check(directory, config, resume)  # once more, now that no other process writes there
-        with first_first():  # none writes before all have looked into the directory
+        with rank_zero_first():  # none writes before all have looked into the directory
             parts = parts or task.read(
                 config.data,
                 config.image_size,
@@ -95,6 +101,4 @@ def kept_epochs(directory: Path) -> list[Path]:
     paths = directory.glob(EPOCH_FILE.replace("{:04d}", "*"))
     if kept := sorted(paths, key=lambda path: (len(path.name), path.name)):
         return kept
-    raise ModelInputError(
-        "run", f"{directory} keeps no epochs; train with dia-train fit --keep-every 1 --out {directory}"
-    )
+    raise ModelInputError("run", f"{directory} keeps no epochs; train with keep_every=1 to keep them")

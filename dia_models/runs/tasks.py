@@ -18,8 +18,8 @@ from dia_models.training.read_images import find_images, read_classes, read_imag
 if TYPE_CHECKING:  # Lightning takes seconds to import, and data that are not there shall be told before
     import lightning as L
 
-    from dia_models.classification.evaluation import Measured
     from dia_models.training.module import Training
+    from dia_models.training.scores import Measured
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ class Job(Protocol):
     """One run's data and what is made of them.
 
     `classes` and `preprocessing` go into the checkpoints' header. `best_by` is the metric that tells the best epoch
-    (see `dia_models.training.module.BestEpoch`), None if nothing is held out for validation.
+    (see `dia_models.training.callbacks.BestEpoch`), None if nothing is held out for validation.
     """
 
     @property
@@ -49,7 +49,7 @@ class Job(Protocol):
     def test(self, model: nn.Module, device: torch.device) -> "Measured":
         """What is measured at the end, by the best network and the last one."""
 
-    def undefined(self) -> "Measured":
+    def undefined_scores(self) -> "Measured":
         """The same of a network whose loss was not finite."""
 
 

@@ -14,13 +14,14 @@ from dia_models.checkpoints.warm_start import start_from
 from dia_models.runs.result import RunResult, versions
 from dia_models.runs.tasks import Job
 from dia_models.spec import Network
-from dia_models.training.allocator import keep_freed_memory
+from dia_models.training.callbacks import BestEpoch, KeptEpochs, training_seconds
 from dia_models.training.config import RunConfig
-from dia_models.training.distributed import rank, wait
+from dia_models.training.device import keep_freed_memory
+from dia_models.training.distributed import barrier, rank
 from dia_models.training.files import BEST_MODEL, CONFIG, EPOCH_FILE, LAST, METRICS, MODEL, leftover, save, writing
 from dia_models.training.machine import Machine
-from dia_models.training.metrics_file import seconds
-from dia_models.training.module import BestEpoch, KeptEpochs, NotFiniteError, Training, make_trainer
+from dia_models.training.module import NotFiniteError, Training
+from dia_models.training.trainer import make_trainer
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,18 @@ class TrainingRun:
 
     def finish(self, model: nn.Module, nan_epoch: int | None) -> RunResult:
         """Test the last network and the best one."""
-        last = self.job.undefined() if nan_epoch else self.job.test(model, self.device)
+        last = self.job.undefined_scores() if nan_epoch else self.job.test(model, self.device)
         self._save(MODEL, model, {} if nan_epoch else last.scores)
         best = None
         if (self.directory / BEST_MODEL).exists():
             model.load_state_dict(Checkpoint.read(self.directory / BEST_MODEL).weights)
             best = self.job.test(model, self.device)
             self._save(BEST_MODEL, model, best.scores)
-        spent = seconds(self.directory / METRICS)
+        spent = training_seconds(self.directory / METRICS)
         result = RunResult(self.directory, self.config, last, best, nan_epoch, self._machine(), spent)
         if rank() == 0:
             result.save()
-        wait()
+        barrier()
         return result
 
     def _open(self) -> None:

@@ -28,21 +28,29 @@ def attach(
     in_addition: bool = False,
     **options: Any,
 ) -> AnyModule:
-    """Put attention on a residual network, in place, and give the network.
+    """Put attention on a residual network, in place.
 
-    `name` and `options` are those of `create_model`: `se` gives every block a module of its own, `dia_se` or
-    `dia_lstm` one to each stage. The gate multiplies the residual branch, after its last norm and before the
-    shortcut is added (section III of the paper); no norm is added where a branch ends without one.
+    The gate multiplies the residual branch, after its last norm and before the shortcut is added (section III of the
+    paper); no norm is added where a branch ends without one. The modules become the child `attention` of the network:
+    all names in its state dict stay, `attention.*` is new.
 
-    Blocks and stages are found in one forward pass of `images` (batch, channel, height, width), by default one black
-    image of 64x64: a stage is a run of residual blocks with one feature size. `stages` names them instead, one
-    module or a list of modules for each stage; a module stands for the residual blocks in it, or, where it holds
-    none, for itself as the end of a branch.
+    Args:
+        model: A network of any library.
+        name: An attention as in `create_model`: `se` gives every block a module of its own, `dia_se` or `dia_lstm` one
+            to each stage.
+        stages: One module name or a list of them for each stage; a module stands for the residual blocks in it, or,
+            where it holds none, for itself as the end of a branch. By default blocks and stages are found in one
+            forward pass: a stage is a run of residual blocks with one feature size.
+        images: What that pass is given (batch, channel, height, width), by default one black image of 64x64.
+        in_addition: Allow it on a network that has attention.
+        **options: Those of the attention.
 
-    The modules become the child `attention` of the network. All names in its state dict stay; `attention.*` is new.
+    Returns:
+        The network.
 
-    Raises ModelInputError for an unknown name or option, for a network whose branches cannot be told, that already
-    has attention (allow it with `in_addition`) or that cannot hold a child, and changes nothing then.
+    Raises:
+        ModelInputError: For an unknown name or option, and for a network whose branches are not found, that already has
+            attention, or that cannot hold a child. Nothing is changed then.
     """
     kind = attention_kind(name)
     check_options("options", options, kind.options())
@@ -101,7 +109,7 @@ class AttachedAttention(nn.ModuleList):
 
     def __init__(self, stages: Iterable[nn.Module]):
         super().__init__(stages)
-        self.key = object()  # the same for the replicas that DataParallel makes, another one for a deep copy
+        self.key = _Key()  # the same for the replicas that DataParallel makes, another one for a deep copy
         self.ends: tuple[tuple[str, ...], ...] = ()
         self.handles: list[RemovableHandle] = []  # pickled with us, so that later hooks get other numbers than ours
 
@@ -120,6 +128,10 @@ class AttachedAttention(nn.ModuleList):
         raise ModelInputError(
             "model", "the network runs its children one after the other; attach to a network inside it, or wrap it"
         )
+
+
+class _Key:
+    """What tells one attached attention from another. Not a plain object(), by which torch.compile can find nothing."""
 
 
 class _Pass:
@@ -165,11 +177,11 @@ class _Pass:
 _local = threading.local()
 
 
-def _passes() -> dict[object, _Pass]:
+def _passes() -> dict[_Key, _Pass]:
     """The running passes of this thread, by the attached attention's key."""
     if not hasattr(_local, "passes"):
         _local.passes = {}
-    passes: dict[object, _Pass] = _local.passes
+    passes: dict[_Key, _Pass] = _local.passes
     return passes
 
 

@@ -2,21 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import groupby
 
 from torch import nn
 
-from dia_models.errors import ModelInputError
-from dia_models.surgery.tracing import Size, Sum, Trace
+from dia_models.errors import ModelInputError, did_you_mean
+from dia_models.surgery.tracing import FeatureSize, Sum, Trace
 
-SUPPORTED = (
-    "Found by themselves are blocks that add one convolutional branch to one shortcut, as in torchvision's and timm's "
-    "ResNet, ResNeXt, Wide ResNet, SE-ResNet, RegNet, ConvNeXt, MobileNet, EfficientNet, and in timm's ResNetV2, "
-    "Res2Net, ResNeSt, DarkNet; "
-)
 NAME_THEM = (
-    "else name the modules whose outputs the gate shall multiply, such as "
+    "Name the modules whose outputs the gate is to multiply: "
     "stages=[['layer1.0.bn2', 'layer1.1.bn2'], ['layer2.0.bn2']]"
 )
 
@@ -26,13 +20,13 @@ class Branch:
     """A residual branch: `end` names the module that puts it out, `size` is its (channels, height, width)."""
 
     end: str
-    size: Size
+    size: FeatureSize
 
 
 def find_branches(model: nn.Module, stages: Sequence[str | Sequence[str]] | None, seen: Trace) -> list[list[Branch]]:
     """The branches of each stage in forward order, of those the user named or of all that a pass has `seen`.
 
-    Raises ModelInputError where there is none or its end cannot be told, and for a stage of unequal sizes.
+    Raises ModelInputError where there is none or its end is not found, and for a stage of unequal sizes.
     """
     if stages is None:
         return _runs(model, seen)
@@ -48,7 +42,9 @@ def find_branches(model: nn.Module, stages: Sequence[str | Sequence[str]] | None
 
 def _runs(model: nn.Module, seen: Trace) -> list[list[Branch]]:
     if not seen.sums:
-        raise ModelInputError("model", f"{type(model).__name__} has no residual block. {SUPPORTED}{NAME_THEM}")
+        raise ModelInputError(
+            "model", f"{type(model).__name__} has no residual block that adds one branch to a shortcut. {NAME_THEM}"
+        )
     branches = [_branch(seen, found) for found in seen.sums]
     return [list(run) for _, run in groupby(branches, key=lambda branch: branch.size)]
 
@@ -59,7 +55,7 @@ def _named_stage(model: nn.Module, seen: Trace, names: Sequence[str]) -> list[Br
     if len(sizes) != 1:
         shown = " and ".join("x".join(map(str, size)) for size in sorted(sizes)) or "none"
         raise ModelInputError(
-            "stages", f"the branches in {', '.join(names) or 'an empty stage'} have not one size, but {shown}"
+            "stages", f"the branches in {', '.join(names) or 'an empty stage'} need one size; given: {shown}"
         )
     order = [call.module for call in seen.calls]
     return sorted(branches, key=lambda branch: order.index(branch.end))
@@ -69,9 +65,8 @@ def _within(model: nn.Module, seen: Trace, name: str) -> list[Branch]:
     """The branches of the residual blocks in a module, or the module itself as the end of one."""
     known = [known for known, _ in model.named_modules() if known]
     if name not in known:
-        near = get_close_matches(name, known, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ModelInputError("stages", f"{type(model).__name__} has no module {name!r}{hint}")
+        hint = did_you_mean(name, known) or "model.named_modules() lists them"
+        raise ModelInputError("stages", f"{type(model).__name__} has no module {name!r}; {hint.strip()}")
     sums = [found for found in seen.sums if found.block == name or found.block.startswith(f"{name}.")]
     if sums:
         return [_branch(seen, found) for found in sums]
@@ -89,7 +84,7 @@ def _branch(seen: Trace, found: Sum) -> Branch:
         trouble = found.trouble or f"{', '.join(found.ends)} runs more than once"
         where = found.block or "the network itself"
         raise ModelInputError(
-            "stages", f"the end of the residual branch of {where} cannot be told: {trouble}. {SUPPORTED}{NAME_THEM}"
+            "stages", f"the end of the residual branch of {where} is not found: {trouble}. {NAME_THEM}"
         )
     return Branch(ends[0], found.size)
 

@@ -17,7 +17,7 @@ from dia_models.errors import ModelInputError
 from dia_models.spec import Network
 from dia_models.surgery.attach import AttachedAttention
 from dia_models.surgery.find_attention import existing_attention, matching_modules
-from dia_models.surgery.tracing import Size, trace
+from dia_models.surgery.tracing import FeatureSize, trace
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SharedStage:
     def row(self) -> tuple[str, ...]:
         """The stage as `SharingReport.summary` prints it."""
         counts = (self.parameters_before, self.parameters_after, self.saved)
-        return str(len(self.modules)), *map(_grouped, counts), f"{self.deviation:.2f}", self.modules[0]
+        return str(len(self.modules)), *map(_with_commas, counts), f"{self.deviation:.2f}", self.modules[0]
 
 
 @dataclass(frozen=True)
@@ -64,24 +64,33 @@ class SharingReport:
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in (heads, *rows)]
         share = self.saved / self.parameters_before
-        before, after = _grouped(self.parameters_before), _grouped(self.parameters_after)
+        before, after = _with_commas(self.parameters_before), _with_commas(self.parameters_after)
         return "\n".join([*lines, f"network: {before} parameters, now {after} ({share:.1%} saved)"])
 
 
 def share(model: nn.Module, *, modules: str | None = None, images: Tensor | None = None) -> SharingReport:
-    """Replace the individual attention modules of a network by one per stage, in place, and say what it saved.
+    """Replace the individual attention modules of a network by one per stage, in place.
 
     The shared module starts from the mean of the modules' weights; what layers must not share (the batch norms
     inside our `srm` and `cbam`) it keeps for each. It is the same object in every place. The network needs
     fine-tuning after; make the optimizer after too.
 
-    A network of ours becomes the one of the `dia_` name: its `spec` says so, and it saves as such. In others a stage
-    is a run of modules of one kind that are called one after the other with the same weights' shapes and the same
-    size of features, seen in one pass of `images` as in `attach`. Found are the modules of `attach`, torchvision's
-    SqueezeExcitation and timm's; others are named by a shell pattern, `modules="layer*.se"`.
+    A network of ours becomes the one of the `dia_` name: its `spec` says so, and it saves as such. In others a stage is
+    a run of modules of one kind that are called one after the other with the same weights' shapes and the same size of
+    features, seen in one forward pass.
 
-    Raises ModelInputError, and changes nothing, if there is nothing to share or a module holds a batch norm, whose
-    sharing fails (Fig. 15 of the paper).
+    Args:
+        model: A network of this or any library.
+        modules: A shell pattern for the modules to share, such as `layer*.se`; by default those of `attach`,
+            torchvision's SqueezeExcitation and timm's.
+        images: What the pass is given (batch, channel, height, width), by default one black image of 64x64.
+
+    Returns:
+        The modules and parameters of each stage before and after.
+
+    Raises:
+        ModelInputError: If there is nothing to share, or a module holds a batch norm, whose sharing fails (Fig. 15 of
+            the paper). Nothing is changed then.
     """
     before = _count([model])
     ours = list(_our_groups(model)) if modules is None else []
@@ -111,14 +120,14 @@ def _our_groups(model: nn.Module) -> Iterator[_Group]:
     """The stages of our networks and of `attach` that have one module per block."""
     for place, holder in model.named_modules():
         if isinstance(holder, Stage) and isinstance(holder.attention, nn.ModuleList):
-            yield _held(holder, "attention", f"{place}.attention", holder.attention)
+            yield _group_in(holder, "attention", f"{place}.attention", holder.attention)
         if isinstance(holder, AttachedAttention):
             for number, stage in holder.named_children():
                 if isinstance(stage, nn.ModuleList):
-                    yield _held(holder, number, f"{place}.{number}", stage)
+                    yield _group_in(holder, number, f"{place}.{number}", stage)
 
 
-def _held(holder: nn.Module, child: str, name: str, modules: nn.ModuleList) -> _Group:
+def _group_in(holder: nn.Module, child: str, name: str, modules: nn.ModuleList) -> _Group:
     named = {f"{name}.{layer}": module for layer, module in enumerate(modules)}
     return _Group(named, partial(setattr, holder, child))
 
@@ -143,7 +152,7 @@ def _outside_groups(model: nn.Module, pattern: str | None, images: Tensor | None
                 yield _Group(named, partial(_replace, model, named))
 
 
-def _likeness(module: nn.Module, size: Size | None) -> Any:
+def _likeness(module: nn.Module, size: FeatureSize | None) -> Any:
     """What modules that can be one have in common: their structure with all settings, their weights, the features."""
     return repr(module), [tensor.shape for tensor in module.state_dict().values()], size
 
@@ -230,5 +239,5 @@ def _count(modules: Sequence[nn.Module]) -> int:
     return sum(parameter.numel() for parameter in nn.ModuleList(modules).parameters())
 
 
-def _grouped(number: int) -> str:
+def _with_commas(number: int) -> str:
     return f"{number:,}"

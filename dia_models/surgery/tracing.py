@@ -31,16 +31,16 @@ KEEPING = (
     ),
     *(ATEN.div, ATEN.div_, ATEN.mul, ATEN.mul_, ATEN.squeeze, ATEN.alias),
 )
-Size = tuple[int, int, int]
+FeatureSize = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """One call of a module: the (channels, height, width) of the first features it took and gave, if it did."""
 
     module: str
-    taken: Size | None
-    given: Size | None
+    taken: FeatureSize | None
+    given: FeatureSize | None
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Sum:
     """A sum of two equally large features, made by the forward of `block`, and the residual branch among them.
 
     `ends` are the modules that put out the branch, first the one that made it. It is empty, and `trouble` says
-    why, where the branch cannot be told.
+    why, where the branch is not found.
     """
 
     block: str
-    size: Size
+    size: FeatureSize
     ends: tuple[str, ...]
     trouble: str = ""
 
@@ -61,7 +61,7 @@ class Sum:
 class Trace:
     """What was seen, in forward order."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[ModuleCall, ...]
     sums: tuple[Sum, ...]
     gated: tuple[str, ...]  # the modules whose own forward multiplies features by a gate
 
@@ -109,8 +109,8 @@ class _Running:
     """A call that has not returned, and the sums that its own forward made: the size, the ends, the trouble."""
 
     module: str
-    taken: Size | None
-    sums: list[tuple[Size, tuple[str, ...], str]] = field(default_factory=list)
+    taken: FeatureSize | None
+    sums: list[tuple[FeatureSize, tuple[str, ...], str]] = field(default_factory=list)
 
 
 @dataclass
@@ -135,7 +135,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[Call] = []
+        self.calls: list[ModuleCall] = []
         self.sums: list[Sum] = []
         self.gated: dict[str, None] = {}
         self.running: list[_Running] = []
@@ -159,7 +159,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _leave(self, _: nn.Module, __: Any, output: Any) -> None:
         call, given = self.running.pop(), _size(output)
-        self.calls.append(Call(call.module, call.taken, given))
+        self.calls.append(ModuleCall(call.module, call.taken, given))
         for tensor in _tensors(output):
             if id(tensor) in self.values:
                 self.values[id(tensor)].givers.append(call.module)
@@ -174,7 +174,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note_sum(inputs)
         if packet in (torch.ops.aten.mul, torch.ops.aten.mul_) and self._is_gating(inputs):
             self.gated[self.running[-1].module if self.running else ""] = None
-        squashed = packet in SQUASHING or (packet in KEEPING and self._squashed(inputs[0]))
+        squashed = packet in SQUASHING or (packet in KEEPING and self._is_squashed(inputs[0]))
         behind = max((self._convolutions(tensor) for tensor in inputs), default=0)
         output = func(*args, **kwargs)
         for tensor in _tensors(output):
@@ -200,10 +200,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(factors) != 2:
             return False
         return any(
-            _is_gate_of(gate, features) and self._squashed(gate) for gate, features in (factors, reversed(factors))
+            _is_gate_of(gate, features) and self._is_squashed(gate) for gate, features in (factors, reversed(factors))
         )
 
-    def _squashed(self, tensor: Tensor) -> bool:
+    def _is_squashed(self, tensor: Tensor) -> bool:
         value = self.values.get(id(tensor))
         return value is not None and value.squashed
 
@@ -228,10 +228,10 @@ def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-def _size(values: Any) -> Size | None:
+def _size(values: Any) -> FeatureSize | None:
     return next((_shape(tensor) for tensor in _tensors(values) if tensor.ndim == 4), None)
 
 
-def _shape(features: Tensor) -> Size:
+def _shape(features: Tensor) -> FeatureSize:
     _, channels, height, width = features.shape
     return channels, height, width

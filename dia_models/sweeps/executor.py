@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from dia_models.errors import ModelInputError
-from dia_models.runs.run import RunConfig, fit
+from dia_models.runs.run import fit
 from dia_models.runs.tasks import TaskKind, task_for
+from dia_models.training.config import RunConfig
 from dia_models.training.device import usable_cores
 
 LOST_IN_A_ROW = 3  # workers that may be lost before any run is finished
@@ -30,7 +31,7 @@ def _parts(task: TaskKind, data: str, image_size: int | None, channels: int, **w
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerPlace:
     """Where a worker trains: a device, and the cores that are its own (empty: any)."""
 
     device: str
@@ -38,7 +39,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Task:
+class QueuedRun:
     """A run to train or to continue: its directory holds its configuration."""
 
     directory: Path
@@ -58,7 +59,7 @@ class Task:
         return None
 
 
-def places(device: torch.device, jobs: int | None = None) -> list[Place]:
+def places(device: torch.device, jobs: int | None = None) -> list[WorkerPlace]:
     """Share the machine fairly among `jobs` workers: by default one per GPU, or one per core.
 
     Raises ModelInputError for more workers than there are cores.
@@ -66,16 +67,18 @@ def places(device: torch.device, jobs: int | None = None) -> list[Place]:
     if device.type != "cpu":
         count = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
         names = [f"cuda:{i}" for i in range(count)] if count > 1 else [str(device)]
-        return [Place(names[i % len(names)]) for i in range(jobs or len(names))]
+        return [WorkerPlace(names[i % len(names)]) for i in range(jobs or len(names))]
     cores = usable_cores()
     jobs = jobs or len(cores)
     if jobs > len(cores):
         raise ModelInputError("jobs", f"{jobs} given, but there are {len(cores)} cores; accepted: 1 to {len(cores)}")
-    return [Place("cpu", tuple(cores[i::jobs])) for i in range(jobs)]
+    return [WorkerPlace("cpu", tuple(cores[i::jobs])) for i in range(jobs)]
 
 
 def train_locally(
-    tasks: Iterable[Task], where: Sequence[Place], tick: Callable[[dict[Path, str]], None] = lambda failed: None
+    tasks: Iterable[QueuedRun],
+    where: Sequence[WorkerPlace],
+    tick: Callable[[dict[Path, str]], None] = lambda failed: None,
 ) -> dict[Path, str]:
     """Train every run; gives the directories of those that failed, with the reason.
 
@@ -90,21 +93,24 @@ def train_locally(
         losses = losses + 1 if len(waiting) == before else 1
         if waiting and losses >= LOST_IN_A_ROW:
             raise RuntimeError(
-                f"{losses} workers in a row were killed, perhaps for want of memory; what is trained is kept: run the "
-                "same command again, with fewer jobs"
+                f"{losses} workers in a row were killed, perhaps because memory ran out; finished epochs are kept: "
+                "run the same command again with fewer jobs"
             )
     return failed
 
 
 def _one_pool(
-    tasks: list[Task], where: Sequence[Place], failed: dict[Path, str], tick: Callable[[dict[Path, str]], None]
-) -> list[Task]:
+    tasks: list[QueuedRun],
+    where: Sequence[WorkerPlace],
+    failed: dict[Path, str],
+    tick: Callable[[dict[Path, str]], None],
+) -> list[QueuedRun]:
     """Train until all runs have ended or a worker is lost; gives the runs that have not ended."""
     context = multiprocessing.get_context("spawn")
-    free: SimpleQueue[Place] = context.SimpleQueue()
+    free: SimpleQueue[WorkerPlace] = context.SimpleQueue()
     for place in where:
         free.put(place)
-    lost: list[Task] = []
+    lost: list[QueuedRun] = []
     with ProcessPoolExecutor(min(len(where), len(tasks)), context, _settle, (free,)) as pool:
         try:
             running = {pool.submit(_train, task): task for task in tasks}
@@ -120,7 +126,7 @@ def _one_pool(
     return lost
 
 
-def _note_end(future: Future[str | None], task: Task, failed: dict[Path, str], lost: list[Task]) -> None:
+def _note_end(future: Future[str | None], task: QueuedRun, failed: dict[Path, str], lost: list[QueuedRun]) -> None:
     try:
         reason = future.result()
     except BrokenProcessPool:
@@ -130,10 +136,10 @@ def _note_end(future: Future[str | None], task: Task, failed: dict[Path, str], l
             failed[task.directory] = reason
 
 
-_place = Place("cpu")
+_place = WorkerPlace("cpu")
 
 
-def _settle(free: "SimpleQueue[Place]") -> None:
+def _settle(free: "SimpleQueue[WorkerPlace]") -> None:
     """Take a free place; in each new worker."""
     global _place
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -153,5 +159,5 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _train(task: Task) -> str | None:
+def _train(task: QueuedRun) -> str | None:
     return task.attempt(_place.device)

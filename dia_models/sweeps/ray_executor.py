@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from dia_models.errors import ModelInputError
-from dia_models.sweeps.executor import POLL_SECONDS, Task
+from dia_models.sweeps.executor import POLL_SECONDS, QueuedRun
 
 RETRIES = 5  # of a run whose worker or node was lost
 
 
 def train_on_ray(
-    tasks: Sequence[Task], *, gpus: bool, tick: Callable[[dict[Path, str]], None] = lambda failed: None
+    tasks: Sequence[QueuedRun], *, gpus: bool, tick: Callable[[dict[Path, str]], None] = lambda failed: None
 ) -> dict[Path, str]:
     """As `train_locally`, on the Ray cluster that this machine belongs to: one core, or one GPU if `gpus`, for a run.
 
@@ -51,7 +51,7 @@ def _cluster() -> Any:  # the package ray, which is optional
     return ray
 
 
-def _everywhere(task: Task) -> Task:
+def _everywhere(task: QueuedRun) -> QueuedRun:
     data_dir = None if task.data_dir is None else task.data_dir.absolute()
     return replace(task, directory=task.directory.absolute(), data_dir=data_dir)
 
@@ -64,6 +64,6 @@ def _reason(ray: Any, reference: Any) -> str | None:
     return reason
 
 
-def _train(task: Task, device: str) -> str | None:
+def _train(task: QueuedRun, device: str) -> str | None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     return task.attempt(device)

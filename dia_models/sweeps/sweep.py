@@ -61,7 +61,7 @@ class Scale(_Table):
     hours: dict[str, float] = {}
 
 
-class Metric(_Table):
+class SweepMetric(_Table):
     """What runs are compared by: `test_<key>` of their results, its name in words, and which way is better."""
 
     key: str = "accuracy"
@@ -78,7 +78,7 @@ class Sweep(_Table):
     source: str
     question: str
     reference: str | None = None
-    metric: Metric = Metric()
+    metric: SweepMetric = SweepMetric()
     variants: dict[str, Variant] = Field(min_length=1)
     scales: dict[ScaleName, Scale] = Field(min_length=1)
 
@@ -112,13 +112,13 @@ class Sweep(_Table):
         """Every run, seed by seed, so that a sweep which is interrupted has compared all variants.
 
         `changes` are fields of the recipe that override everything. Raises ModelInputError for what cannot be run.
-        Where the scale `needs_start`, the runs are to be `started`.
+        Where the scale `needs_start`, the runs are to be given to `start_from_checkpoints`.
         """
         size = self.scale(scale)
         cells = list(product(size.data, size.backbones, self.variants_at(scale)))
         return [self._run(scale, *cell, seed, changes or {}) for seed in seeds for cell in cells]
 
-    def started(self, scale: str, runs: list["PlannedRun"], folder: Path | None) -> list["PlannedRun"]:
+    def start_from_checkpoints(self, scale: str, runs: list["PlannedRun"], folder: Path | None) -> list["PlannedRun"]:
         """The runs, each starting from the checkpoint in `folder` that is named for its network or its classifier.
 
         Raises ModelInputError if one is missing, and if there is no folder where the scale needs one.
@@ -130,7 +130,7 @@ class Sweep(_Table):
         paths = {run.config.model: folder.expanduser().absolute() / f"{run.start}{SUFFIX}" for run in runs}
         if missing := sorted({path.name for path in paths.values() if not path.is_file()}):
             raise ModelInputError("from", f"{folder} lacks {', '.join(missing)}")
-        return [run.starting_from(paths[run.config.model]) for run in runs]
+        return [run.start_from(paths[run.config.model]) for run in runs]
 
     def _run(self, scale: str, data: str, backbone: str, name: str, seed: int, changes: dict[str, Any]) -> "PlannedRun":
         size, variant = self.scale(scale), self.variants_at(scale)[name]
@@ -163,7 +163,7 @@ class PlannedRun:
         """The name of the network whose weights it can start from: itself or, for a detector, its classifier."""
         return classifier_of(ModelSpec(name=self.config.model)).name
 
-    def starting_from(self, checkpoint: Path) -> "PlannedRun":
+    def start_from(self, checkpoint: Path) -> "PlannedRun":
         """The same run from the weights of a checkpoint."""
         return replace(self, config=self.config.model_copy(update={"start_from": str(checkpoint)}))
 
@@ -232,7 +232,7 @@ def _keys(parents: list[str]) -> Iterable[str]:
     if "variants" in parents:
         return Variant.model_fields
     if "metric" in parents:
-        return Metric.model_fields
+        return SweepMetric.model_fields
     return Scale.model_fields if parents else Sweep.model_fields
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dia_models.errors import ModelInputError
+from dia_models.errors import ModelInputError, first_problem
 from dia_models.spec import Option
 from dia_models.training.files import CONFIG
 from dia_models.training.recipe import Recipe
@@ -30,9 +30,13 @@ class RunConfig(BaseModel):
 
     @classmethod
     def read(cls, directory: Path) -> "RunConfig":
-        """The configuration of a run that was started; fields that are younger than the run have their defaults.
+        """Read the configuration of a run; fields that are younger than the run have their defaults.
 
-        Raises ModelInputError if there is none, or one that this version does not understand.
+        Args:
+            directory: The run's directory.
+
+        Raises:
+            ModelInputError: If there is none, or one that this version does not understand.
         """
         path = directory / CONFIG
         try:
@@ -40,10 +44,9 @@ class RunConfig(BaseModel):
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ModelInputError("resume", f"{directory} holds no run: it has no {CONFIG}") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            where, _, reason = first_problem(error)
             raise ModelInputError(
                 "resume",
-                f"{path} cannot be read: {where}: {first['msg']}; if another version of dia-analysis wrote it, "
+                f"{path} cannot be read: {where}: {reason}; if another version of dia-analysis wrote it, "
                 "resume with that one",
             ) from error

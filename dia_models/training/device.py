@@ -1,10 +1,14 @@
-"""Which device to compute on, and in which precision."""
+"""Which device to compute on, in which precision, on how many cores, and how freed memory is kept."""
 
+import ctypes
 import os
+import sys
 
 import torch
 
 from dia_models.errors import ModelInputError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,3 +42,15 @@ def _cpu_has_bfloat16() -> bool:
 def usable_cores() -> list[int]:
     """The numbers of the cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc not to give large blocks back to the system; True if it listens.
+
+    Training on a CPU frees and takes the same large blocks at every step. Each page given back must be cleared by the
+    kernel before it can be used again, a quarter of the time of a training step of a small network.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))

@@ -14,7 +14,7 @@ PATIENCE = timedelta(days=1)  # the first process may have to download the data,
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[torch.device]:
+def process_group(device: torch.device) -> Iterator[torch.device]:
     """Inside, the processes that torchrun started know of each other; gives the device of this one.
 
     Processes can be joined only once. To train several networks, join them around all of it.
@@ -40,29 +40,29 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def summed(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def all_reduce(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The sum over the processes, in place. All must call it."""
-    if size() > 1:
+    if world_size() > 1:
         dist.all_reduce(values)
     return values
 
 
 @contextmanager
-def first_first() -> Iterator[None]:
+def rank_zero_first() -> Iterator[None]:
     """The first process goes through the body before the others do: it may download what they then find."""
     if rank() > 0:
         dist.barrier()
     yield
-    if size() > 1 and rank() == 0:
+    if world_size() > 1 and rank() == 0:
         dist.barrier()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all processes have come here."""
-    if size() > 1:
+    if world_size() > 1:
         dist.barrier()

@@ -29,7 +29,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         started = (path.parent / CONFIG).exists()
-        then = f"what was saved before stays; to continue: dia-train fit --resume --out {path.parent}"
+        then = f"what was saved before stays; resume the run in {path.parent} to continue"
         kept = then if started else "nothing was trained yet"
         raise NotWrittenError(f"{path.name} could not be written: {error.strerror or error}; {kept}") from error
 
@@ -41,7 +41,7 @@ def save(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def lock_directory(directory: Path) -> Iterator[None]:
     """Keep other processes from training in a directory; one that was killed keeps nobody out.
 
     The directory is made, and removed again if nothing came into it. Of several processes, the first one does this.
@@ -52,7 +52,7 @@ def alone(directory: Path) -> Iterator[None]:
         return
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     with writing(directory / CONFIG):
-        lock = _locked(directory)
+        lock = _acquire_lock(directory)
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ def alone(directory: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _locked(directory: Path) -> FileLock:
+def _acquire_lock(directory: Path) -> FileLock:
     while True:
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / LOCK, timeout=0)

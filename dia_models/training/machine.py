@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from dia_models.training.device import choose_precision
-from dia_models.training.distributed import size
+from dia_models.training.distributed import world_size
 
 NOT_RECORDED = "not recorded"
 
@@ -36,7 +36,7 @@ class Machine(BaseModel):
                 "device": device.type,
                 "processor": processor(device),
                 "threads": torch.get_num_threads(),
-                "processes": size(),
+                "processes": world_size(),
             }
         )
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dia_models.data import ImageSource, MemoryImages, StreamedImages, open_data
-from dia_models.data.images import fitted, warn_of_unreadable
+from dia_models.data import ImageSource, MemoryImages, StreamedImages, hold_out, open_data
+from dia_models.data.images import resize_crop, warn_of_unreadable
+from dia_models.data.splits import AnyImages, balanced_subset
 from dia_models.errors import ModelInputError
+from dia_models.training.config import RunConfig
 from dia_models.training.device import usable_cores
 from dia_models.training.recipe import refuse_streaming
 
@@ -62,9 +64,17 @@ def read_classes(
     """
     if stream:
         found = (open_data(data, part, data_dir, workers=len(usable_cores()), **how) for part in ("train", "test"))
-        train, test = (_streamed(data, source, image_size, channels) for source in found)
+        train, test = (_stream(data, source, image_size, channels) for source in found)
         return _with_classes(data, train, test)
     return _with_classes(data, *read_images(data, image_size, channels, data_dir=data_dir, **how))
+
+
+def split_validation(config: RunConfig, train: AnyImages) -> tuple[AnyImages, AnyImages | None]:
+    """The images to train on and, if the recipe holds any out, those to validate on."""
+    kept, validation = hold_out(train, config.recipe.validation, config.seed)
+    if config.recipe.training_images is not None:
+        kept = balanced_subset(kept, config.recipe.training_images, config.seed)
+    return kept, validation
 
 
 def _with_classes(data: str, train: Images, test: Images) -> Parts:
@@ -78,13 +88,13 @@ def _with_classes(data: str, train: Images, test: Images) -> Parts:
 def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> MemoryImages:
     size = None if image_size is None else (image_size, image_size)
     if isinstance(source, MemoryImages):
-        return replace(source, pixels=fitted(source.pixels, size, source.pixels.shape[3]))
+        return replace(source, pixels=resize_crop(source.pixels, size, source.pixels.shape[3]))
     images = source.load(size, channels)
     warn_of_unreadable(source.unreadable)
     return images
 
 
-def _streamed(data: str, source: ImageSource, image_size: int | None, channels: int) -> StreamedImages:
+def _stream(data: str, source: ImageSource, image_size: int | None, channels: int) -> StreamedImages:
     if isinstance(source, MemoryImages):
         raise ModelInputError(
             "set", f"augment=resized_crop_flip cuts parts out of image files, and {data} has none; accepted: crop_flip"

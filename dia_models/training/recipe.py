@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dia_models.errors import ModelInputError, unknown
+from dia_models.errors import ModelInputError, first_problem, unknown
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -84,9 +84,17 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name: str, **changes: Any) -> Recipe:
-    """Read a recipe by name and change some of its fields.
+    """Read a recipe by name.
 
-    Raises ModelInputError for an unknown recipe or field, and for a value that a field cannot have.
+    Args:
+        name: A recipe that comes with the package (`list_recipes`).
+        **changes: Fields to change, such as `epochs=10`.
+
+    Returns:
+        The recipe; docs/training.md says what its fields do.
+
+    Raises:
+        ModelInputError: For an unknown recipe or field, and for a value that a field cannot have.
     """
     if name not in list_recipes():
         raise unknown("recipe", name, list_recipes(), listed_by="dia-train recipes")
@@ -97,10 +105,9 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     try:
         return Recipe(**{**fields, **changes})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [0.5, 0.75]")
-        raise ModelInputError("set", f"{field}={first['input']!r}: {reason}") from error
+        field, given, reason = first_problem(error)
+        reason = reason.replace("a valid tuple", "a list, such as [0.5, 0.75]")
+        raise ModelInputError("set", f"{field}={given!r}: {reason}") from error
 
 
 def _folder() -> Path:

@@ -4,6 +4,7 @@ from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -11,7 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from figures.style import STYLE
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.results.output import draft_of, writing
+from dia_analysis.results.style import STYLE
 
 MIME = {"svg": "image/svg+xml", "png": "image/png"}
 PNG_DPI = 200
@@ -45,6 +48,24 @@ def page(template: str, *, style: str = "", script: str = "", **content: Any) ->
     style = source("base.css") + style
     own = {"style": Markup(style), "script": Markup(script), "policy": Markup(_policy(style, script))}
     return environment.get_template(template).render(**own, **content)
+
+
+def save_page(path: Path, html: str, *, overwrite: bool = False) -> Path:
+    """Write a page, whole or not at all; what a name in it holds that is no character becomes an escape.
+
+    Raises AnalysisInputError if there is a file and `overwrite` is false, and if it cannot be written.
+    """
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise AnalysisInputError("out", f"{path} exists; choose another file, or overwrite it")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = draft_of(path.resolve())
+        try:
+            draft.write_bytes(html.encode("utf-8", "backslashreplace"))
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path
 
 
 def source(name: str) -> str:

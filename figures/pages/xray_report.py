@@ -102,7 +102,7 @@ def xray_report(content: XrayPage) -> str:
         "xray_report.html",
         page=content,
         first=first,
-        positive=first.readings.classes[1],
+        positive=first.readings.class_names[1],
         percent=percent,
         how=HOW,
         about_tests=about_tests(content.comparisons) if content.comparisons else "",

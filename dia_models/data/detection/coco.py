@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from dia_models.data.decode import LARGEST_PIXELS, UnreadableImageError, read_image
 from dia_models.data.detection.scenes import BACKGROUND, Objects, Pixels, Scenes
 from dia_models.data.request import Request
-from dia_models.errors import ModelInputError
+from dia_models.errors import ModelInputError, first_problem
 
 LARGEST_FILE = 2 * 2**30
 PARTS = {"train": "train2017", "test": "val2017"}  # the labels of test2017 are not public
@@ -86,9 +86,8 @@ def _read(path: Path) -> _File:
     except OSError as error:
         raise ModelInputError("data", f"{path} cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ModelInputError("data", f"{path} holds no COCO annotations: {where}: {first['msg']}") from error
+        place, _, reason = first_problem(error)
+        raise ModelInputError("data", f"{path} holds no COCO annotations: {place}: {reason}") from error
 
 
 def _check_images(path: Path, images: Sequence[_Image]) -> None:

@@ -45,7 +45,7 @@ def _scene(
     wanted = int(random.integers(1, MOST_DIGITS + 1))
     for _ in range(ATTEMPTS):
         index = int(random.choice(drawn))
-        digit = _scaled(pixels[index], int(random.integers(SMALLEST_DIGIT, LARGEST_DIGIT + 1)))
+        digit = _rescale(pixels[index], int(random.integers(SMALLEST_DIGIT, LARGEST_DIGIT + 1)))
         height, width = digit.shape
         x, y = (int(random.integers(SIDE - side + 1)) for side in (width, height))
         box = (x, y, x + width, y + height)
@@ -58,7 +58,7 @@ def _scene(
     return canvas, Objects(corners, torch.tensor(labels), areas, torch.zeros(len(labels), dtype=torch.bool))
 
 
-def _scaled(digit: UInt8[np.ndarray, "8 8"], side: int) -> UInt8[np.ndarray, "height width"]:
+def _rescale(digit: UInt8[np.ndarray, "8 8"], side: int) -> UInt8[np.ndarray, "height width"]:
     """The digit at another size, without the empty rows and columns around it."""
     large = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BILINEAR))
     rows, columns = (np.flatnonzero((large >= INK).any(axis)) for axis in (1, 0))

@@ -34,7 +34,7 @@ class Objects:
         kept = ~self.crowd
         return Objects(self.boxes[kept], self.labels[kept], self.areas[kept], self.crowd[kept])
 
-    def mirrored(self, width: int) -> "Objects":
+    def mirror(self, width: int) -> "Objects":
         """Left and right exchanged, in an image of this width."""
         x1, y1, x2, y2 = self.boxes.unbind(1)
         return replace(self, boxes=torch.stack([width - x2, y1, width - x1, y2], 1))

@@ -1,0 +1,88 @@
+"""Commands: groups of options as one parameter, examples below the options, flags without a kind of value."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+Function = Callable[..., None]
+KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
+
+
+def program(name: str, about: str) -> typer.Typer:
+    """A program without commands, which are added by `command`."""
+    return typer.Typer(cls=Group, name=name, help=about, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callable[[Function], Function]:
+    """Make a function a command; `examples` are command lines that can be typed as they are."""
+    head = f"Example{'' if len(examples) == 1 else 's'}:"
+    epilog = "\n".join([head, *(f"  {example}" for example in examples)])
+
+    def register(function: Function) -> Function:
+        return app.command(name, cls=Command, epilog=epilog)(collected(function))
+
+    return register
+
+
+def collected(function: Function) -> Function:
+    """The function with each parameter that is a group (a dataclass of options) replaced by the group's options.
+
+    The parameter's default is a group, whose values are the options' defaults. A field that is no option keeps its own.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    given = inspect.signature(function).parameters
+    options = {name: list(_options(kind, given[name].default)) for name, kind in groups.items()}
+
+    @wraps(function)
+    def call(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{option.name: values.pop(option.name) for option in options[name]})
+        function(**values)
+
+    parameters = [each for name, own in given.items() for each in options.get(name, [own.replace(kind=KEYWORD_ONLY)])]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+def _options(kind: Any, default: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        if get_origin(hints[field.name]) is Annotated:
+            value = getattr(
+                kind if default is inspect.Parameter.empty else default, field.name, inspect.Parameter.empty
+            )
+            yield inspect.Parameter(field.name, KEYWORD_ONLY, default=value, annotation=hints[field.name])
+
+
+class Command(TyperCommand):
+    """A command whose flags are shown as they are typed."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters, `--help` among them."""
+        return _plain_flags(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The commands of a program, whose own flags are shown as they are typed."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters, `--help` among them."""
+        return _plain_flags(super().get_params(ctx))
+
+
+def _plain_flags(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.display_type_rich = _no_type
+    return parameters
+
+
+def _no_type(ctx: Any) -> None:
+    """No kind of value."""

@@ -1,0 +1,198 @@
+"""What `measure_correlation` gives: numbers by stage, their matrices, and what they say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int64
+
+from dia_analysis.results.base import Concise, Result, long_form
+from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.text_table import text_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LABELED = 4  # layers up to which the matrix has its numbers in the cells
+SAVED_BINS = 2**11
+UNFIT = "not finite (NaN or infinite)"
+
+
+@dataclass(frozen=True, repr=False)
+class StageCorrelation(Concise):
+    """One stage. The statistics are over all (image, layer pair) values of r; None if there is none.
+
+    `pairs` counts those values, of which `undefined` do not exist because a map was constant or not finite;
+    `constant` and `not_finite` count the images on which each layer's map was.
+    `matrix` (layer, layer) is the mean over images, NaN where never defined. `std_r` divides by the count.
+    `histogram` counts r in equal bins from -1 to 1. `examples` (image, layer, element) are the first images' maps.
+    """
+
+    stage: int
+    kind: str
+    layers: tuple[tuple[str, int], ...]
+    channels: int
+    mean_r: float | None
+    std_r: float | None
+    median_r: float | None
+    share_above_0_8: float | None
+    pairs: int
+    undefined: int
+    constant: Int64[np.ndarray, "layer"]
+    not_finite: Int64[np.ndarray, "layer"]
+    matrix: Float[np.ndarray, "layer layer"]
+    histogram: np.ndarray
+    examples: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stage as the JSON schema dia.correlation/1 has it."""
+        return {
+            "stage": self.stage,
+            "layers": len(self.layers),
+            "channels": self.channels,
+            "mean_r": self.mean_r,
+            "std_r": self.std_r,
+            "median_r": self.median_r,
+            "share_above_0_8": self.share_above_0_8,
+            "pairs": self.pairs,
+            "undefined": self.undefined,
+            "constant": self.constant.tolist(),
+            "not_finite": self.not_finite.tolist(),
+            "matrix": [[None if np.isnan(r) else float(r) for r in row] for row in self.matrix],
+            "kind": self.kind,
+            "points": [{"module": module, "call": call} for module, call in self.layers],
+        }
+
+    def to_xarray(self) -> xr.Dataset:
+        """The arrays with names: matrix (layer, other), histogram (r), examples (image, layer, element)."""
+        edges = np.linspace(-1, 1, SAVED_BINS + 1)
+        counts = self.histogram.reshape(SAVED_BINS, -1).sum(1).astype(np.float64)
+        names = [f"{module}#{call}" for module, call in self.layers]
+        return xr.Dataset(
+            {
+                "matrix": (("layer", "other"), self.matrix),
+                "histogram": ("r", counts),
+                "examples": (("image", "layer", "element"), self.examples),
+                "call": ("layer", [call for _, call in self.layers]),
+            },
+            coords={"layer": names, "other": names, "r": (edges[:-1] + edges[1:]) / 2},
+            attrs={"stage": self.stage, "kind": self.kind},
+        )
+
+    def draw(self, ax: "Axes") -> None:
+        """Draw the matrix, with its numbers if it is small; layers are numbered from 1 in forward order."""
+        from matplotlib.ticker import MaxNLocator
+
+        edge = len(self.layers) + 0.5
+        ax.imshow(self.matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
+        ax.set(title=f"Stage {self.stage}\nmean r = {r_text(self.mean_r)}", xlabel="Layer", ylabel="Layer")
+        ax.spines[["top", "right"]].set_visible(True)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        for (row, column), r in np.ndenumerate(self.matrix) if len(self.layers) <= LABELED else ():
+            color = "white" if abs(r) > 0.6 else "black"
+            ax.text(column + 1, row + 1, r_text(r), ha="center", va="center", fontsize=6, color=color)
+
+
+@dataclass(frozen=True, repr=False)
+class CorrelationResult(Result):
+    """What `measure_correlation` found. `mean_r` is over all defined (image, layer pair) values of all stages."""
+
+    file = "correlation"
+    stages: tuple[StageCorrelation, ...]
+    num_images: int
+    mean_r: float | None
+    provenance: Provenance
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document dia.correlation/1."""
+        return {
+            "schema": "dia.correlation/1",
+            **self.provenance.to_dict(),
+            "images": self.num_images,
+            "mean_r": self.mean_r,
+            "stages": [stage.to_dict() for stage in self.stages],
+        }
+
+    def summary(self) -> str:
+        """A table of the stages, and a sentence on each stage that has no number."""
+        heads = ("stage", "layers", "channels", "mean r", "std", "median", "r > 0.8", "pairs", "undefined")
+        table = text_table([heads, *map(_row, self.stages)])
+        return "\n".join([table, *(note for stage in self.stages for note in _notes(stage, self.num_images))])
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The mean r over the images by stage, layer and other layer."""
+        frame = long_form([({"stage": stage.stage}, stage.to_xarray()) for stage in self.stages], "matrix")
+        return frame.rename(columns={"matrix": "r"})
+
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """By stage: matrix, histogram and examples, as `StageCorrelation.to_xarray` has them."""
+        return {f"stage{stage.stage}": stage.to_xarray() for stage in self.stages}
+
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The matrix of each stage that has two layers."""
+        return [stage.draw for stage in self.stages if len(stage.layers) > 1]
+
+    def complete(self, axes: "Sequence[Axes]") -> None:
+        """One color bar for all matrices."""
+        if axes:
+            axes[0].figure.colorbar(axes[0].images[0], ax=list(axes), label="Pearson r")
+
+
+def r_text(r: float | None) -> str:
+    """Two digits, or a dash."""
+    return "–" if r is None or np.isnan(r) else f"{r:.2f}"
+
+
+def _row(stage: StageCorrelation) -> tuple[str, ...]:
+    numbers = (stage.mean_r, stage.std_r, stage.median_r)
+    share = "-" if stage.share_above_0_8 is None else f"{stage.share_above_0_8:.1%}"
+    name = str(stage.stage) if stage.kind == "channel" else f"{stage.stage} ({stage.kind})"
+    counts = (name, str(len(stage.layers)), str(stage.channels))
+    return (
+        *counts,
+        *("-" if n is None else f"{n:.3f}" for n in numbers),
+        share,
+        str(stage.pairs),
+        str(stage.undefined),
+    )
+
+
+def _notes(stage: StageCorrelation, images: int) -> list[str]:
+    if len(stage.layers) == 1:
+        return [
+            f"Stage {stage.stage} has one attention layer ({stage.layers[0][0]}), so there is no pair to correlate."
+        ]
+    if not stage.undefined:
+        return []
+    share = stage.undefined / stage.pairs
+    reasons = [*_counted(stage, stage.constant, "constant", images), *_counted(stage, stage.not_finite, UNFIT, images)]
+    return [
+        f"Stage {stage.stage}: {stage.undefined} of {stage.pairs} pairs ({share:.1%}) have no r: {'; '.join(reasons)}."
+    ]
+
+
+def _counted(stage: StageCorrelation, counts: Int64[np.ndarray, "layer"], what: str, images: int) -> list[str]:
+    """How often each layer's map was unfit, those alike together."""
+    layers: dict[int, list[int]] = {}
+    for layer, count in enumerate(counts.tolist(), 1):
+        layers.setdefault(count, []).append(layer)
+    return [
+        f"the map of {_layers(stage, some)} is {what} on {count} of {images} images"
+        for count, some in layers.items()
+        if count
+    ]
+
+
+def _layers(stage: StageCorrelation, numbers: Sequence[int]) -> str:
+    """Layers by number, the first of them by name too."""
+    module, call = stage.layers[numbers[0] - 1]
+    name = f"{module}, call {call + 1}" if any(call for _, call in stage.layers) else module
+    if len(numbers) == 1:
+        return f"layer {numbers[0]} ({name})"
+    in_a_row = len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1
+    listed = f"{numbers[0]} to {numbers[-1]}" if in_a_row else ", ".join(map(str, numbers))
+    return f"each of layers {listed} (the first is {name})"
