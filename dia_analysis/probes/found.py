@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from dia_analysis.probes.axes import Dims
+from dia_analysis.probes.axes import Axis, Dim, Dims
 from dia_analysis.probes.gates import VIEWS, Gate, find_gates, plain
 from dia_analysis.probes.graph import Graph, Node, Place, watch
 from dia_analysis.probes.modes import autocast_off, observing
@@ -26,7 +27,8 @@ class FoundAttention:
     `:attention` and a number behind; `call` counts the calls of that module, from 0. `axes` are those of the tensor
     that is taken, `shape` its sizes without the images. `place` is the product, `operand` the map's place among its
     arguments (-1 for fused attention); `output` says that the map is the module's output itself. `reason` says why it
-    cannot be used, and is empty if it can. `feature_size` are the sizes along the positions of what it multiplies.
+    cannot be used, and is empty if it can. `feature_size` are the sizes along the positions of what it multiplies. Self-attention has
+    `rows`, the axes of the queries, and `columns`, those of what is added up.
     """
 
     name: str
@@ -39,6 +41,8 @@ class FoundAttention:
     output: bool
     reason: str = ""
     feature_size: tuple[int, ...] = ()
+    rows: Dim = ()
+    columns: Dim = ()
 
     @property
     def usable(self) -> bool:
@@ -70,15 +74,16 @@ def _of_gate(graph: Graph, gate: Gate, numbers: Counter[str]) -> FoundAttention:
     name, call = giver or _numbered(gate.product.place, "gate", numbers)
     size = tuple(axis.size for dim in gate.features.axes for axis in dim if axis.kind in ("position", "other"))
     where = gate.product.place, gate.operand, giver is not None, gate.reason, size
-    return FoundAttention(name, call, gate.kind, _without_images(gate.gate), gate.gate.axes, *where)
+    return FoundAttention(name, call, gate.kind, _without_images(gate.gate.axes), gate.gate.axes, *where)
 
 
 def _of_sum(one: WeightedSum, numbers: Counter[str]) -> FoundAttention:
     assert one.product.place is not None
     name, call = _numbered(one.product.place, "attention", numbers)
     size = tuple(axis.size for axis in one.columns)
-    where = one.product.place, one.operand, False, one.reason, size
-    return FoundAttention(name, call, "self-attention", _without_images(one.weights), one.weights.axes, *where)
+    axes = (*one.weights.axes[:-2], one.rows, one.columns) if one.operand < 0 else one.weights.axes
+    where = one.product.place, one.operand, False, one.reason, size, one.rows, one.columns
+    return FoundAttention(name, call, "self-attention", _without_images(axes), axes, *where)
 
 
 def _giver(graph: Graph, node: Node) -> tuple[str, int] | None:
@@ -99,7 +104,11 @@ def _numbered(place: Place, what: str, numbers: Counter[str]) -> tuple[str, int]
     return f"{place.module}:{what}{number}", place.call
 
 
-def _without_images(node: Node) -> tuple[int, ...]:
-    return tuple(
-        size for size, dim in zip(node.shape, node.axes, strict=True) if not any(axis.kind == "batch" for axis in dim)
-    )
+def _without_images(axes: Dims) -> tuple[int, ...]:
+    """The sizes of what is left of each dimension without the images, along which the map varies."""
+    kept = [[axis for axis in dim if axis.varies] for dim in axes]
+    return tuple(prod(axis.size for axis in dim if axis.kind != "batch") for dim in kept if not _only_images(dim))
+
+
+def _only_images(dim: list[Axis]) -> bool:
+    return bool(dim) and all(axis.kind == "batch" for axis in dim)

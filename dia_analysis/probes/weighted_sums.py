@@ -30,7 +30,7 @@ class Weights:
 class WeightedSum:
     """A product in which `weights` add up `values`. `operand` is the weights' place among the operation's arguments.
 
-    It is -1 for fused attention, which holds no weights. `rows` and `columns` are the dimensions of the weights: one
+    It is -1 for fused attention, which holds no weights: `weights` are its queries then. `rows` and `columns` are the dimensions of the weights: one
     row is a query, one column what is added up.
     """
 
@@ -56,7 +56,8 @@ def _found(node: Node) -> WeightedSum | None:
         query, key, value = node.parents[:3]
         if query is None or key is None or value is None or not value.sources:
             return None
-        return WeightedSum(node, query, -1, query.axes[-2], key.axes[-2])
+        columns = tuple(Axis(axis.size, axis.kind) for axis in key.axes[-2])  # of the same tokens, but not the queries
+        return WeightedSum(node, query, -1, query.axes[-2], columns)
     if node.name in MATRICES:
         left, right = (node.parents[place] for place in MATRICES[node.name])
         if left is None or right is None or not left.sources or not right.sources:

@@ -1,0 +1,56 @@
+"""Take the maps that no module puts out, at the products in which they are used."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dia_analysis.probes.graph import FUSED, is_counted
+
+Take = Callable[[Tensor], object]
+
+
+class Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, the operands of some products are handed on.
+
+    `wanted` says, by the number of the operation among the counted ones, which argument is taken (-1: the weights of
+    fused attention) and what takes it.
+    """
+
+    def __init__(self, wanted: dict[int, list[tuple[int, Take]]]):
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.wanted = wanted
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if is_counted(name):
+            for operand, take in self.wanted.get(self.number, ()):
+                take(fused_weights(func, args, kwargs) if operand < 0 else args[operand])
+            self.number += 1
+        return func(*args, **kwargs)
+
+
+def fused_weights(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The weights (..., query, key) that a call of fused attention adds up its values with, in the type of the query.
+
+    Computed as `scaled_dot_product_attention` is documented: softmax of query x key, scaled, with the mask or bias.
+    """
+    assert func.overloadpacket.__name__.startswith(FUSED)
+    given = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
+    given |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    query, key = given["query"], given["key"]
+    if key.shape[-3] != query.shape[-3]:  # several heads of queries share one of keys
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+    scale = given.get("scale") or query.shape[-1] ** -0.5
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if given.get("is_causal"):
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
+    mask = given.get("attn_mask", given.get("attn_bias"))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype is torch.bool else scores + mask
+    return scores.softmax(-1)
