@@ -254,7 +254,16 @@ def squashed_parameter(self, x):
     return x * torch.sigmoid(self.scale)
 
 
-NONE = [swish, swish_of_one_position, hard_swish, mish_and_gelu, swish_of_a_norm, layer_scale, stochastic_depth, dropout]
+NONE = [
+    swish,
+    swish_of_one_position,
+    hard_swish,
+    mish_and_gelu,
+    swish_of_a_norm,
+    layer_scale,
+    stochastic_depth,
+    dropout,
+]
 NONE += [gated_linear_unit, halves_multiplied, response_norm, instance_norm, root_mean_square, unit_length, mask]
 NONE += [statistics_of_the_batch, squashed_parameter, star]
 

@@ -21,7 +21,10 @@ def by_image(value: Tensor, found: FoundAttention) -> Tensor:
     order = [images, *(axis for axis in axes if axis is not images)]
     parts = parts.permute([axes.index(axis) for axis in order])
     if found.kind != "self-attention":
-        return parts.reshape(count, *(prod(a.size for a in _kept(dim) if a is not images) for dim in found.axes if not _only(dim, images)))
+        return parts.reshape(
+            count,
+            *(prod(a.size for a in _kept(dim) if a is not images) for dim in found.axes if not _only(dim, images)),
+        )
     return _weights(parts, order, found, count)
 
 

@@ -58,9 +58,16 @@ class Follower:
     def follow(self, name: str, args: Sequence[Any], axes: Callable[[Tensor], Dims], output: Tensor) -> Dims:
         """The axes of one output of the operation `name`, such as "view". `axes` gives those of a tensor."""
         dims = self._dims(name, args, axes, output)
-        if dims is None or len(dims) != output.ndim or any(_size(dim) not in (1, n) for dim, n in zip(dims, output.shape, strict=True)):
+        if (
+            dims is None
+            or len(dims) != output.ndim
+            or any(_size(dim) not in (1, n) for dim, n in zip(dims, output.shape, strict=True))
+        ):
             dims = self._unknown(args, axes, output)
-        return tuple(dim if size > 1 or _is_image(dim) else _kept_single(dim) for dim, size in zip(dims, output.shape, strict=True))
+        return tuple(
+            dim if size > 1 or _is_image(dim) else _kept_single(dim)
+            for dim, size in zip(dims, output.shape, strict=True)
+        )
 
     def _dims(self, name: str, args: Sequence[Any], axes: Callable[[Tensor], Dims], output: Tensor) -> Dims | None:
         tensors = [a for a in _flat(args) if isinstance(a, Tensor)]
@@ -176,7 +183,11 @@ def _resized(dims: Dims, old: Sequence[int], new: Sequence[int]) -> Dims | None:
     if len(old) != len(new):
         return None
     return tuple(
-        dim if before == after else () if after == 1 else fresh(after, _kind_of(dim) if _kind_of(dim) != "other" else "position")
+        dim
+        if before == after
+        else ()
+        if after == 1
+        else fresh(after, _kind_of(dim) if _kind_of(dim) != "other" else "position")
         for dim, before, after in zip(dims, old, new, strict=True)
     )
 
@@ -280,7 +291,11 @@ def _cut(_: Follower, args: Sequence[Any], axes: Callable[[Tensor], Dims], outpu
 def _cat(_: Follower, args: Sequence[Any], axes: Callable[[Tensor], Dims], output: Tensor) -> Dims | None:
     tensors = [t for t in args[0] if t.ndim == output.ndim]
     along = _place(args[1] if len(args) > 1 else 0, output.ndim)
-    dims = _broadcast([axes(t) for t in tensors], [(*t.shape[:along], output.shape[along], *t.shape[along + 1 :]) for t in tensors], tuple(output.shape))
+    dims = _broadcast(
+        [axes(t) for t in tensors],
+        [(*t.shape[:along], output.shape[along], *t.shape[along + 1 :]) for t in tensors],
+        tuple(output.shape),
+    )
     if dims is None:
         return None
     kinds = [_kind_of(axes(t)[along]) for t in tensors]
@@ -329,12 +344,29 @@ RULES: dict[str, Callable[..., Dims | None]] = {
     **dict.fromkeys(("squeeze", "squeeze_"), _squeeze),
     "expand": _expand,
     **dict.fromkeys(("select", "unbind"), _select),
-    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "chunk", "slice", "narrow", "tensor_split"), _cut),
+    **dict.fromkeys(
+        (
+            "split",
+            "split_with_sizes",
+            "unsafe_split",
+            "unsafe_split_with_sizes",
+            "unsafe_chunk",
+            "chunk",
+            "slice",
+            "narrow",
+            "tensor_split",
+        ),
+        _cut,
+    ),
     "cat": _cat,
     "stack": _stack,
     "repeat": _repeat,
-    **dict.fromkeys(("roll", "flip", "native_layer_norm", "native_group_norm", "native_batch_norm", "native_dropout"), _same),
-    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "cudnn_batch_norm", "_native_batch_norm_legit_no_training"), _same),
+    **dict.fromkeys(
+        ("roll", "flip", "native_layer_norm", "native_group_norm", "native_batch_norm", "native_dropout"), _same
+    ),
+    **dict.fromkeys(
+        ("_softmax", "_log_softmax", "_safe_softmax", "cudnn_batch_norm", "_native_batch_norm_legit_no_training"), _same
+    ),
     "embedding": _embedded,
     **dict.fromkeys(
         (

@@ -12,7 +12,7 @@ from torch import nn
 
 from dia_analysis.probes.axes import Axis, Dim, Dims
 from dia_analysis.probes.gates import VIEWS, Gate, find_gates, plain
-from dia_analysis.probes.graph import Graph, Node, Place, watch
+from dia_analysis.probes.graph import Giver, Graph, Node, Place, watch
 from dia_analysis.probes.modes import autocast_off, observing
 from dia_analysis.probes.weighted_sums import WeightedSum, find_weighted_sums
 
@@ -26,7 +26,7 @@ class FoundAttention:
     `name` is the module whose output the map is, or else the module in whose forward it multiplies, with `:gate` or
     `:attention` and a number behind; `call` counts the calls of that module, from 0. `axes` are those of the tensor
     that is taken, `shape` its sizes without the images. `place` is the product, `operand` the map's place among its
-    arguments (-1 for fused attention); `output` says that the map is the module's output itself. `reason` says why it
+    arguments (-1 for fused attention); `output` says which tensor of the module's output the map is, None if it is none. `reason` says why it
     cannot be used, and is empty if it can. `feature_size` are the sizes along the positions of what it multiplies. Self-attention has
     `rows`, the axes of the queries, and `columns`, those of what is added up.
     """
@@ -38,7 +38,7 @@ class FoundAttention:
     axes: Dims
     place: Place
     operand: int
-    output: bool
+    output: int | None
     reason: str = ""
     feature_size: tuple[int, ...] = ()
     rows: Dim = ()
@@ -71,9 +71,9 @@ def attention_in(graph: Graph) -> list[FoundAttention]:
 def _of_gate(graph: Graph, gate: Gate, numbers: Counter[str]) -> FoundAttention:
     assert gate.product.place is not None
     giver = _giver(graph, gate.gate)
-    name, call = giver or _numbered(gate.product.place, "gate", numbers)
+    name, call = (giver.module, giver.call) if giver else _numbered(gate.product.place, "gate", numbers)
     size = tuple(axis.size for dim in gate.features.axes for axis in dim if axis.kind in ("position", "other"))
-    where = gate.product.place, gate.operand, giver is not None, gate.reason, size
+    where = gate.product.place, gate.operand, giver.leaf if giver else None, gate.reason, size
     return FoundAttention(name, call, gate.kind, _without_images(gate.gate.axes), gate.gate.axes, *where)
 
 
@@ -82,14 +82,14 @@ def _of_sum(one: WeightedSum, numbers: Counter[str]) -> FoundAttention:
     name, call = _numbered(one.product.place, "attention", numbers)
     size = tuple(axis.size for axis in one.columns)
     axes = (*one.weights.axes[:-2], one.rows, one.columns) if one.operand < 0 else one.weights.axes
-    where = one.product.place, one.operand, False, one.reason, size, one.rows, one.columns
+    where = one.product.place, one.operand, None, one.reason, size, one.rows, one.columns
     return FoundAttention(name, call, "self-attention", _without_images(axes), axes, *where)
 
 
-def _giver(graph: Graph, node: Node) -> tuple[str, int] | None:
+def _giver(graph: Graph, node: Node) -> Giver | None:
     """The call of the module whose output a value is, reshaped perhaps: the last without children, else the last."""
     while True:
-        leaves = [giver for giver in node.givers if giver[0] in graph.leaf_modules]
+        leaves = [giver for giver in node.givers if giver.module in graph.leaf_modules]
         if node.givers:
             return (leaves or node.givers)[-1]
         if plain(node.name) not in VIEWS or len(node.made) != 1:

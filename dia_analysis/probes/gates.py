@@ -11,27 +11,24 @@ from dia_analysis.probes.graph import Graph, Node
 GateKind = Literal["channel", "spatial", "directional", "branch", "map"]
 
 VIEWS = frozenset(
-    ("view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand")
-    + ("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "copy")
+    """view _unsafe_view reshape _reshape_alias permute transpose t unsqueeze squeeze expand
+    clone alias detach _to_copy lift_fresh contiguous copy""".split()
 )
-ARITHMETIC = frozenset(("add", "sub", "rsub", "mul", "div", "neg", "pow", "sqrt", "minimum", "maximum"))
-ELEMENTWISE = (
-    VIEWS
-    | ARITHMETIC
-    | frozenset(
-        ("sigmoid", "hardsigmoid", "tanh", "hardtanh", "clamp", "clamp_min", "clamp_max", "relu", "gelu", "silu", "mish")
-        + ("hardswish", "softplus", "leaky_relu", "elu", "exp", "log", "log1p", "erf", "abs", "square", "rsqrt", "where")
-        + ("reciprocal", "sin", "cos", "threshold", "_prelu_kernel", "prelu", "native_dropout", "log_sigmoid_forward")
-        + ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "expm1", "softsign", "sign")
-    )
+ARITHMETIC = frozenset("add sub rsub mul div neg pow sqrt minimum maximum".split())
+FUNCTIONS = frozenset(
+    """sigmoid hardsigmoid tanh hardtanh clamp clamp_min clamp_max relu gelu silu mish hardswish softplus leaky_relu elu
+    exp expm1 log log1p log_sigmoid_forward erf abs sign square rsqrt reciprocal sin cos where threshold softsign prelu
+    _prelu_kernel native_dropout native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm""".split()
 )
-SQUASHING = frozenset(("sigmoid", "hardsigmoid", "tanh", "hardtanh", "_softmax", "_safe_softmax"))
-PASSING = VIEWS | ARITHMETIC | frozenset(
-    ("repeat", "cat", "stack", "split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "chunk", "slice", "select", "unbind", "native_dropout")
-    + ("upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d", "avg_pool2d", "_upsample_bilinear2d_aa", "index")
+ELEMENTWISE = VIEWS | ARITHMETIC | FUNCTIONS
+SQUASHING = frozenset("sigmoid hardsigmoid tanh hardtanh _softmax _safe_softmax".split())
+PARTS = frozenset("split split_with_sizes unsafe_split unsafe_chunk chunk slice select unbind".split())
+RESIZING = frozenset(
+    "upsample_bilinear2d upsample_nearest2d upsample_bicubic2d _upsample_bilinear2d_aa avg_pool2d".split()
 )
-CUTTING = frozenset(("split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "chunk", "slice", "select", "unbind", "native_layer_norm"))
-POOLING = ("mean", "sum", "amax", "amin", "max", "var", "std", "var_mean", "avg_pool", "max_pool", "logsumexp", "norm")
+PASSING = VIEWS | ARITHMETIC | PARTS | RESIZING | frozenset("repeat cat stack native_dropout index".split())
+CUTTING = PARTS | {"native_layer_norm"}
+POOLING = tuple("mean sum amax amin max var std var_mean avg_pool max_pool logsumexp norm".split())
 PRODUCTS = {"mul": (0, 1), "div": (0, 1), "addcmul": (1, 2), "lerp": (1, 2)}
 
 

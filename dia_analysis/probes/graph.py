@@ -17,11 +17,41 @@ COUNTED = frozenset(
     ("mul", "mul_", "div", "div_", "addcmul", "addcmul_", "lerp", "lerp_", "mm", "bmm", "baddbmm", "addmm", "sum")
 )
 LEARNED = frozenset(
-    ("convolution", "mm", "addmm", "bmm", "baddbmm", "mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell")
+    (
+        "convolution",
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "mkldnn_rnn_layer",
+        "_cudnn_rnn",
+        "_thnn_fused_lstm_cell",
+        "_thnn_fused_gru_cell",
+    )
 )
 FUSED = "_scaled_dot_product"
-RANDOM = ("bernoulli", "bernoulli_", "rand_like", "randn_like", "uniform_", "normal_", "exponential_", "rrelu_with_noise")
-EMPTY = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty", "fill_", "zero_")
+RANDOM = (
+    "bernoulli",
+    "bernoulli_",
+    "rand_like",
+    "randn_like",
+    "uniform_",
+    "normal_",
+    "exponential_",
+    "rrelu_with_noise",
+)
+EMPTY = (
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "fill_",
+    "zero_",
+)
 
 
 def is_counted(name: str) -> bool:
@@ -31,11 +61,20 @@ def is_counted(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an operation happened: the `number`-th counted one (from 0) in one call of a module, submodules included."""
+    """Where an operation happened: the `number`-th counted one (from 0) in a call of a module, submodules included."""
 
     module: str
     call: int
     number: int
+
+
+@dataclass(frozen=True)
+class Giver:
+    """A call of a module that put a value out, as the `leaf`-th tensor (from 0) of its output."""
+
+    module: str
+    call: int
+    leaf: int
 
 
 @dataclass(eq=False)
@@ -57,7 +96,7 @@ class Node:
     learned: bool = False
     args: tuple[Any, ...] = ()
     place: Place | None = None
-    givers: list[tuple[str, int]] = field(default_factory=list)
+    givers: list[Giver] = field(default_factory=list)
     dtype: torch.dtype = torch.float32
     ancestors: int = 0  # a bit for each value that it depends on
 
@@ -73,7 +112,11 @@ class Node:
 
 @dataclass
 class Graph:
-    """What a pass did. `leaf_modules` are the names of modules without children; `hidden` operations cannot be seen into."""
+    """What a pass did.
+
+    `leaf_modules` are the names of modules without children; `hidden` are operations that cannot be seen into, with the
+    modules in which they ran.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     leaf_modules: frozenset[str] = frozenset()
@@ -134,9 +177,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _leave(self, _: nn.Module, __: Any, output: Any) -> None:
         call = self.running.pop()
-        for tensor in _tensors(output):
+        for leaf, tensor in enumerate(tensors_in(output)):
             if (known := self.values.get(id(tensor))) is not None:
-                known[1].givers.append((call.module, call.call))
+                known[1].givers.append(Giver(call.module, call.call, leaf))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -145,14 +188,22 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **kwargs)
         given = [*args, *kwargs.values()]
         if func.namespace not in ("aten", "prims", "torchvision", "prim"):
-            self.graph.hidden[func.overloadpacket.__module__ + "." + name] = self.running[-1].module if self.running else ""
-        tensors = _tensors(given)
+            self.graph.hidden[func.overloadpacket.__module__ + "." + name] = (
+                self.running[-1].module if self.running else ""
+            )
+        tensors = tensors_in(given)
         before = [self._node(t) for t in tensors]
         made_of = () if name in RANDOM or name in EMPTY else before
         sources = frozenset().union(*(n.sources for n in made_of if n)) if made_of else frozenset()
-        learned = name in LEARNED and bool(sources) and any(t.ndim > 1 and (n is None or not n.sources) for t, n in zip(tensors, before, strict=True))
-        positional = tuple(None if isinstance(a, Tensor) else a for a in args if not isinstance(a, list) or not _tensors(a))
-        for result in _tensors(output):
+        learned = (
+            name in LEARNED
+            and bool(sources)
+            and any(t.ndim > 1 and (n is None or not n.sources) for t, n in zip(tensors, before, strict=True))
+        )
+        positional = tuple(
+            None if isinstance(a, Tensor) else a for a in args if not isinstance(a, list) or not tensors_in(a)
+        )
+        for result in tensors_in(output):
             axes = self.follower.follow(name, given, self._axes, result) if sources else constant_axes(result.shape)
             number = result.dtype.is_floating_point or result.dtype.is_complex
             node = Node(
@@ -198,7 +249,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 continue
             parents = (old, node)
             new = Node(
-                len(self.graph.nodes), "written", parents, old.shape, old.axes, old.sources | node.sources, dtype=old.dtype
+                len(self.graph.nodes),
+                "written",
+                parents,
+                old.shape,
+                old.axes,
+                old.sources | node.sources,
+                dtype=old.dtype,
             )
             for parent in new.made:
                 new.ancestors |= parent.ancestors | 1 << parent.index
@@ -251,5 +308,6 @@ def watch(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any] | None =
     return seen.graph
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def tensors_in(values: Any) -> list[Tensor]:
+    """The tensors in lists, tuples and dicts of whatever depth, in order."""
     return [leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, Tensor)]

@@ -1,6 +1,5 @@
 """Which products of a pass are self-attention: a normalised matrix of the input that adds up values of the input."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -9,7 +8,9 @@ from dia_analysis.probes.gates import ELEMENTWISE, PASSING, VIEWS, Gate, plain
 from dia_analysis.probes.graph import FUSED, Graph, Node
 
 SOFTMAX = frozenset(("_softmax", "_safe_softmax"))
-ALONE = frozenset(("sigmoid", "relu", "hardtanh", "square", "pow", "div"))  # what weights pass through without a softmax
+ALONE = frozenset(
+    ("sigmoid", "relu", "hardtanh", "square", "pow", "div")
+)  # what weights pass through without a softmax
 REMIXING = frozenset(("convolution", "addmm", "mm", "bmm", "native_layer_norm"))  # heads are mixed again, or normed
 MATRICES = {"bmm": (0, 1), "mm": (0, 1), "baddbmm": (1, 2)}
 
@@ -65,7 +66,14 @@ def _found(node: Node) -> WeightedSum | None:
         for weights, place, rows, columns in ((left, 0, -2, -1), (right, 1, -1, -2)):
             known = weights_of(weights)
             if known is not None and known.summed & set(weights.axes[columns]):
-                return WeightedSum(node, weights, MATRICES[node.name][place], weights.axes[rows], weights.axes[columns], _why_not(known, weights, rows))
+                return WeightedSum(
+                    node,
+                    weights,
+                    MATRICES[node.name][place],
+                    weights.axes[rows],
+                    weights.axes[columns],
+                    _why_not(known, weights, rows),
+                )
     if node.name == "sum":
         return _of_sum(node)
     return None
@@ -85,7 +93,9 @@ def _of_sum(node: Node) -> WeightedSum | None:
         if known is None or not known.summed & gone or {axis.kind for axis in known.summed} & {"channel", "branch"}:
             continue
         columns = tuple(known.summed & _axes(weights))
-        rows = tuple(axis for dim in weights.axes for axis in dim if axis.kind in ("position", "other") and axis not in columns)
+        rows = tuple(
+            axis for dim in weights.axes for axis in dim if axis.kind in ("position", "other") and axis not in columns
+        )
         return WeightedSum(product, weights, place, rows, columns)
     return None
 
@@ -127,7 +137,9 @@ def weights_of(node: Node) -> Weights | None:
         return Weights(node, frozenset(node.axes[dim]), _is_score(node.made[0]))
     if name == "div" and (divided := _divided_by_own_sum(node)) is not None:
         return divided
-    if name in PASSING | REMIXING | frozenset(("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")):
+    if name in PASSING | REMIXING | frozenset(
+        ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+    ):
         found = [weights for parent in node.made if (weights := weights_of(parent)) is not None]
         if found and (name in VIEWS or len(node.made) == len(found)):
             return found[0] if found[0].summed & _axes(node) else None
@@ -161,7 +173,13 @@ def _score(node: Node) -> Node | None:
     if plain(node.name) not in ELEMENTWISE | PASSING | REMIXING:
         return None
     found = [score for parent in node.made if (score := _score(parent)) is not None]
-    return found[0] if found and len(found) == len(node.made) else found[0] if found and plain(node.name) in VIEWS | {"add"} else None
+    return (
+        found[0]
+        if found and len(found) == len(node.made)
+        else found[0]
+        if found and plain(node.name) in VIEWS | {"add"}
+        else None
+    )
 
 
 def _weights_among(node: Node) -> Weights | None:
@@ -185,5 +203,3 @@ def _axes(node: Node) -> set[Axis]:
 
 def _varies(dim: Dim) -> bool:
     return any(axis.varies and axis.size > 1 for axis in dim)
-
-
