@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.probes.points import find_points, match_points
+from dia_analysis.probes.attending import attending
+from dia_analysis.probes.found import FoundAttention
+from dia_analysis.probes.points import match_points
 from dia_analysis.probes.self_attention import HeadWeights, shows_self_attention, unfused
 
 SHOWN = 3  # names in an error
@@ -31,6 +33,7 @@ class Record:
     feature_size: tuple[int, int] | None
     self_attention: bool = False
     over_channels: bool = False
+    kind: str = ""
 
 
 class Records(Mapping[tuple[str, int], Tensor]):
@@ -85,6 +88,15 @@ class Records(Mapping[tuple[str, int], Tensor]):
         over_channels = self_attention and _over_channels(value, given.tokens)
         self._records[name, call] = Record(name, call, value, given.size, self_attention, over_channels)
 
+    def _attend(self, one: FoundAttention, map_: Tensor) -> None:
+        if self._model_ran and self._depth == 0:
+            return
+        size = (one.feature_size[0], one.feature_size[1]) if len(one.feature_size) == 2 else None
+        of_tokens = one.kind == "self-attention"
+        over_channels = of_tokens and any(axis.kind == "channel" for axis in one.rows)
+        value = map_.detach().clone()
+        self._records[one.name, one.call] = Record(one.name, one.call, value, size, of_tokens, over_channels, one.kind)
+
     def _check_all_ran(self, names: Sequence[str]) -> None:
         silent = [name for name in names if name not in self._fired]
         if not silent:
@@ -113,18 +125,34 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
     for points that never ran.
     """
     model = getattr(model, "_orig_mod", model)
-    refuse_scripted(model)
-    names = find_points(model) if points is None else match_points(model, points)
-    modules = dict(model.named_modules())
     records = Records()
+    with (
+        _passes_of(model, records),
+        attending(model, records._attend) if points is None else _put_out(model, records, points),
+    ):
+        yield records
+
+
+@contextmanager
+def _passes_of(model: nn.Module, records: Records) -> Iterator[None]:
     with ExitStack() as hooks:
         hooks.enter_context(torch.compiler.set_stance("force_eager"))
+        hooks.callback(model.register_forward_pre_hook(records._enter_model).remove)
+        hooks.callback(model.register_forward_hook(records._leave_model, always_call=True).remove)
+        yield
+
+
+@contextmanager
+def _put_out(model: nn.Module, records: Records, points: str | Iterable[str]) -> Iterator[None]:
+    """Record what the modules put out that match `points`."""
+    refuse_scripted(model)
+    names = match_points(model, points)
+    modules = dict(model.named_modules())
+    with ExitStack() as hooks:
 
         def undo_later(handle: Any) -> None:
             hooks.callback(handle.remove)
 
-        undo_later(model.register_forward_pre_hook(records._enter_model))
-        undo_later(model.register_forward_hook(records._leave_model, always_call=True))
         hooks.enter_context(unfused(model, names))
         for name in names:
             module = modules[name]
@@ -138,7 +166,7 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
                 undo_later(module.register_forward_hook(_after(record)))
             for holder in _holders(modules, name):
                 undo_later(holder.register_forward_pre_hook(given.see, with_kwargs=True))
-        yield records
+        yield
     records._check_all_ran(names)
 
 

@@ -8,14 +8,15 @@ from math import prod
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dia_analysis.probes.axes import Axis, Dim, Dims
 from dia_analysis.probes.gates import VIEWS, Gate, find_gates, plain
 from dia_analysis.probes.graph import Giver, Graph, Node, Place, watch
-from dia_analysis.probes.modes import autocast_off, observing
+from dia_analysis.probes.modes import autocast_off, undisturbed
 from dia_analysis.probes.weighted_sums import WeightedSum, find_weighted_sums
 
+IMAGES = 2
 Kind = Literal["channel", "spatial", "directional", "branch", "map", "self-attention", "conditioning", "hidden"]
 
 
@@ -53,10 +54,16 @@ class FoundAttention:
 def find_attention(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> list[FoundAttention]:
     """The attention of a network, in forward order, as one pass on `args` uses it; the network is left as it was."""
     with ExitStack() as stack:
-        stack.enter_context(observing(model, 0))
+        stack.enter_context(undisturbed(model, 0))
         stack.enter_context(autocast_off(model))
         stack.enter_context(torch.no_grad())
-        return attention_in(watch(model, args, kwargs))
+        return attention_in(watch(model, _some(args), kwargs))
+
+
+def _some(args: Sequence[Any]) -> Sequence[Any]:
+    """Two of the images, where the network is given nothing else: they show as much as all of them."""
+    alone = len(args) == 1 and isinstance(args[0], Tensor) and args[0].ndim > 2
+    return [args[0][:IMAGES]] if alone else args
 
 
 def attention_in(graph: Graph) -> list[FoundAttention]:

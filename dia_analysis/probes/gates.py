@@ -11,24 +11,79 @@ from dia_analysis.probes.graph import Graph, Node
 GateKind = Literal["channel", "spatial", "directional", "branch", "map"]
 
 VIEWS = frozenset(
-    """view _unsafe_view reshape _reshape_alias permute transpose t unsqueeze squeeze expand
-    clone alias detach _to_copy lift_fresh contiguous copy""".split()
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "_reshape_alias",
+        "permute",
+        "transpose",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "clone",
+        "alias",
+        "detach",
+        "_to_copy",
+        "lift_fresh",
+        "contiguous",
+        "copy",
+    ]
 )
-ARITHMETIC = frozenset("add sub rsub mul div neg pow sqrt minimum maximum".split())
+ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div", "neg", "pow", "sqrt", "minimum", "maximum"])
 FUNCTIONS = frozenset(
-    """sigmoid hardsigmoid tanh hardtanh clamp clamp_min clamp_max relu gelu silu mish hardswish softplus leaky_relu elu
-    exp expm1 log log1p log_sigmoid_forward erf abs sign square rsqrt reciprocal sin cos where threshold softsign prelu
-    _prelu_kernel native_dropout native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm""".split()
+    [
+        "sigmoid",
+        "hardsigmoid",
+        "tanh",
+        "hardtanh",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+        "relu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "softplus",
+        "leaky_relu",
+        "elu",
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "log_sigmoid_forward",
+        "erf",
+        "abs",
+        "sign",
+        "square",
+        "rsqrt",
+        "reciprocal",
+        "sin",
+        "cos",
+        "where",
+        "threshold",
+        "softsign",
+        "prelu",
+        "_prelu_kernel",
+        "native_dropout",
+        "native_batch_norm",
+        "_native_batch_norm_legit_no_training",
+        "cudnn_batch_norm",
+    ]
 )
 ELEMENTWISE = VIEWS | ARITHMETIC | FUNCTIONS
-SQUASHING = frozenset("sigmoid hardsigmoid tanh hardtanh _softmax _safe_softmax".split())
-PARTS = frozenset("split split_with_sizes unsafe_split unsafe_chunk chunk slice select unbind".split())
+SQUASHING = frozenset(["sigmoid", "hardsigmoid", "tanh", "hardtanh", "_softmax", "_safe_softmax"])
+PARTS = frozenset(["split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "chunk", "slice", "select", "unbind"])
 RESIZING = frozenset(
-    "upsample_bilinear2d upsample_nearest2d upsample_bicubic2d _upsample_bilinear2d_aa avg_pool2d".split()
+    ["upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "avg_pool2d"]
 )
-PASSING = VIEWS | ARITHMETIC | PARTS | RESIZING | frozenset("repeat cat stack native_dropout index".split())
+PASSING = VIEWS | ARITHMETIC | PARTS | RESIZING | frozenset(["repeat", "cat", "stack", "native_dropout", "index"])
 CUTTING = PARTS | {"native_layer_norm"}
-POOLING = tuple("mean sum amax amin max var std var_mean avg_pool max_pool logsumexp norm".split())
+POOLING = tuple(
+    ["mean", "sum", "amax", "amin", "max", "var", "std", "var_mean", "avg_pool", "max_pool", "logsumexp", "norm"]
+)
 PRODUCTS = {"mul": (0, 1), "div": (0, 1), "addcmul": (1, 2), "lerp": (1, 2)}
 
 

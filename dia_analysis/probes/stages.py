@@ -42,7 +42,7 @@ def group_stages(records: Iterable[Record]) -> list[StageMaps]:
     families: dict[Any, list[tuple[Any, Record]]] = {}
     for record in records:
         kind = _kind(record)
-        family = (kind, record.module.rpartition(".")[2].rstrip(digits))
+        family = (kind, record.module.rpartition(":" if ":" in record.module else ".")[2].rstrip(digits))
         size = (record.value[0].numel(), record.feature_size)
         families.setdefault(family, []).append((size, record))
     return [
@@ -59,8 +59,10 @@ def _stage(kind: str, records: list[Record]) -> StageMaps:
 
 
 def _kind(record: Record) -> str:
-    if record.self_attention and record.value.ndim == 4:
+    if record.self_attention and record.value.ndim in (4, 5):
         return "cross-covariance" if record.over_channels else "self-attention"
+    if record.kind:
+        return record.kind
     match record.value.shape[1:]:
         case (_,) | (_, 1, 1) | (1, _):
             return "channel"
