@@ -27,9 +27,9 @@ class FoundAttention:
     `name` is the module whose output the map is, or else the module in whose forward it multiplies, with `:gate` or
     `:attention` and a number behind; `call` counts the calls of that module, from 0. `axes` are those of the tensor
     that is taken, `shape` its sizes without the images. `place` is the product, `operand` the map's place among its
-    arguments (-1 for fused attention); `output` says which tensor of the module's output the map is, None if it is none. `reason` says why it
-    cannot be used, and is empty if it can. `feature_size` are the sizes along the positions of what it multiplies. Self-attention has
-    `rows`, the axes of the queries, and `columns`, those of what is added up.
+    arguments (-1 for fused attention); `output` says which tensor of the module's output the map is, None if it is
+    none. `reason` says why it cannot be used, and is empty if it can. `feature_size` are the sizes along the positions
+    of what it multiplies. Self-attention has `rows`, the axes of the queries, and `columns`, those of what is added up.
     """
 
     name: str

@@ -81,9 +81,7 @@ RESIZING = frozenset(
 )
 PASSING = VIEWS | ARITHMETIC | PARTS | RESIZING | frozenset(["repeat", "cat", "stack", "native_dropout", "index"])
 CUTTING = PARTS | {"native_layer_norm"}
-POOLING = tuple(
-    ["mean", "sum", "amax", "amin", "max", "var", "std", "var_mean", "avg_pool", "max_pool", "logsumexp", "norm"]
-)
+POOLING = ("mean", "sum", "amax", "amin", "max", "var", "std", "var_mean", "avg_pool", "max_pool", "logsumexp", "norm")
 PRODUCTS = {"mul": (0, 1), "div": (0, 1), "addcmul": (1, 2), "lerp": (1, 2)}
 
 

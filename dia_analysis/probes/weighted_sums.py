@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from dia_analysis.probes.axes import Axis, Dim
-from dia_analysis.probes.gates import ELEMENTWISE, PASSING, VIEWS, Gate, plain
+from dia_analysis.probes.gates import ELEMENTWISE, PARTS, PASSING, VIEWS, Gate, plain
 from dia_analysis.probes.graph import FUSED, Graph, Node
 
 SOFTMAX = frozenset(("_softmax", "_safe_softmax"))
@@ -31,8 +31,8 @@ class Weights:
 class WeightedSum:
     """A product in which `weights` add up `values`. `operand` is the weights' place among the operation's arguments.
 
-    It is -1 for fused attention, which holds no weights: `weights` are its queries then. `rows` and `columns` are the dimensions of the weights: one
-    row is a query, one column what is added up.
+    It is -1 for fused attention, which holds no weights: `weights` are its queries then. `rows` and `columns` are the
+    dimensions of the weights: one row is a query, one column what is added up.
     """
 
     product: Node
@@ -101,7 +101,7 @@ def _of_sum(node: Node) -> WeightedSum | None:
 
 
 def _why_not(known: Weights, weights: Node, rows: int) -> str:
-    """Keys that were normalised alone, before any query met them, are linear attention if the sum meets queries later."""
+    """Keys that were normalized alone, before a query met them, are linear attention if the sum meets queries later."""
     return "" if known.of_scores or not _varies(weights.axes[rows]) else LINEAR
 
 
@@ -137,6 +137,8 @@ def weights_of(node: Node) -> Weights | None:
         return Weights(node, frozenset(node.axes[dim]), _is_score(node.made[0]))
     if name == "div" and (divided := _divided_by_own_sum(node)) is not None:
         return divided
+    if name in PARTS and len(node.made) == 1 and (whole := weights_of(node.made[0])) is not None:
+        return _part(node, whole)
     if name in PASSING | REMIXING | frozenset(
         ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
     ):
@@ -146,6 +148,17 @@ def weights_of(node: Node) -> Weights | None:
     if name in ALONE and (score := _score(node)) is not None:
         return Weights(node, frozenset(score.axes[-1]) & frozenset(_axes(node)), True)
     return None
+
+
+def _part(node: Node, whole: Weights) -> Weights | None:
+    """Weights of which a part was taken: as in criss-cross attention, which normalizes over two directions at once."""
+    parent = node.made[0]
+    if len(parent.axes) != len(node.axes):
+        return whole if whole.summed & _axes(node) else None
+    summed = {
+        axis for before, now in zip(parent.axes, node.axes, strict=True) if whole.summed & set(before) for axis in now
+    }
+    return Weights(whole.node, frozenset(summed), whole.of_scores) if summed else None
 
 
 def _divided_by_own_sum(node: Node) -> Weights | None:
