@@ -63,6 +63,7 @@ FUNCTIONS = frozenset(
         "sin",
         "cos",
         "where",
+        "masked_fill",
         "threshold",
         "softsign",
         "prelu",
