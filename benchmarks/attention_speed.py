@@ -97,6 +97,9 @@ def main() -> None:
     ratio("DIA-LSTM / straightforward", t["DIA-LSTM"], t["straightforward"], 0.9)
     ratio("fused plain / plain", t["fused plain"], t["plain"], None)
     ratio("fused DIA-LSTM / DIA-LSTM", t["fused DIA-LSTM"], t["DIA-LSTM"], None)
+    ratio("fused DIA-LSTM / fused plain", t["fused DIA-LSTM"], t["fused plain"], None)
+    ratio("fused DIA-LSTM / straightforward", t["fused DIA-LSTM"], t["straightforward"], 0.9)
+    ratio("plain / plain, written straightforwardly", t["plain"], t["straightforward plain"], None)
     share("of which the gates multiply the features", t["constant gates"] - t["plain"], t["plain"])
     share("of which the LSTM computes the gates", t["DIA-LSTM"] - t["constant gates"], t["plain"])
     trained = {name: models[name] for name in ("plain", "DIA-LSTM", "straightforward")}

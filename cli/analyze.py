@@ -56,9 +56,9 @@ def correlation(
         from cli.analyses import correlation  # late: it draws
 
         if capture is not None:
-            correlation.report_store(capture, out, batch_size=data.batch_size, as_json=out.as_json)
+            correlation.report_store(capture, out, batch_size=data.batch_size)
         else:
-            correlation.report(everyone[0], points, out, as_json=out.as_json)
+            correlation.report(everyone[0], points, out)
 
 
 @command(app, "dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
@@ -85,7 +85,7 @@ def capture(
         [inputs] = open_networks([ckpt], data)
         from cli.analyses.capture import capture_to_store  # late: it loads Zarr
 
-        capture_to_store(inputs, points, Out(out, overwrite), dtype=dtype, resume=resume, as_json=as_json)
+        capture_to_store(inputs, points, Out(out, overwrite, as_json), dtype=dtype, resume=resume)
 
 
 @command(
@@ -116,7 +116,7 @@ def gradcam(
     everyone = open_networks(ckpts, data, EXPLAINED, paths or [])
     from cli.analyses import gradcam  # late: it draws
 
-    gradcam.report(everyone, explanation, trust=trust, out=out, as_json=out.as_json)
+    gradcam.report(everyone, explanation, trust=trust, out=out)
 
 
 @command(
@@ -165,7 +165,7 @@ def gini(
 
     sources = [gini.of_network(each, gini.hidden_points(each, points) if hidden else points) for each in everyone]
     sources += map(gini.of_store, captures or ())
-    gini.report(sources, out, rows=rows, seed=data.seed, as_json=out.as_json)
+    gini.report(sources, out, rows=rows, seed=data.seed)
 
 
 @command(
@@ -202,7 +202,7 @@ def gradients(
     from cli.analyses import gradients  # late: it draws
 
     measure = gradients.Measurement(points, per_block, mode, draws, fresh)
-    gradients.report(compared, images, measure, out, as_json=out.as_json)
+    gradients.report(compared, images, measure, out)
 
 
 @command(app, "dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
@@ -224,7 +224,7 @@ def cost(
     from cli.analyses import cost  # late: it draws
 
     how = {"classes": classes, "image_size": image_size, "batch_size": batch_size, "rounds": rounds}
-    cost.report(compared, out, **how, device=device, seed=seed, as_json=out.as_json)
+    cost.report(compared, out, **how, device=device, seed=seed)
 
 
 @command(app, "dia-analyze tables --runs runs")
@@ -237,7 +237,7 @@ def tables(
     """Which of the paper's claims hold in your own runs? Tables III to XVII beside the paper's numbers."""
     from cli.analyses.tables import print_tables
 
-    print_tables(runs, Out(out, overwrite), as_json=as_json)
+    print_tables(runs, Out(out, overwrite, as_json))
 
 
 @command(app, "dia-analyze figures --runs runs", name="figures")

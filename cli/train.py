@@ -113,7 +113,7 @@ def models(
     if bundled:
         print_bundled(as_json=as_json)
     elif attention:
-        print_attention()
+        print_attention(as_json=as_json)
     elif audit:
         print_audit(as_json=as_json)
     else:

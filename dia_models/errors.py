@@ -45,8 +45,13 @@ def unknown(
 
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """`did you mean 'this' or 'that'? ` with the nearest of many names; empty if none is near."""
-    nearest = get_close_matches(given, list(names), n=NEAREST)
+    """`did you mean 'this' or 'that'? ` with the nearest of many names; empty if none is near.
+
+    Initials are near: `lr` is `learning_rate`.
+    """
+    known = list(names)
+    spelled_out = [name for name in known if given == "".join(word[:1] for word in name.split("_"))]
+    nearest = spelled_out or get_close_matches(given, known, n=NEAREST)
     return f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
 
 

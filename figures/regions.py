@@ -10,6 +10,7 @@ from matplotlib.patheffects import withStroke
 
 from dia_analysis import RegionsResult
 from dia_analysis.results.style import COLORS, styled
+from dia_analysis.results.words import quantity
 from dia_analysis.xray.regions import SUBSETS
 
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
@@ -27,14 +28,15 @@ def region_shares(result: RegionsResult, picture: UInt8[np.ndarray, "height widt
     for ax, subset in zip(panels, SUBSETS, strict=True):
         result.draw(ax, subset)
         maps = sum(int(member.chosen(subset).sum()) for member in result.members)
-        ax.set_title(f"{SUBTITLES[subset]} ({maps} {'map' if maps == 1 else 'maps'})")
+        ax.set_title(f"{SUBTITLES[subset]} ({quantity(maps, 'map')})")
         ax.get_legend().remove()
         if ax is not panels[0]:
             ax.set_ylabel("")
     top = max(ax.get_ylim()[1] for ax in panels)
     for ax in panels:
         ax.set_ylim(0, top)
-        ax.tick_params(axis="x", labelsize=5)
+        for label in ax.get_xticklabels():  # side by side they would run together
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=len(labels))
     return figure

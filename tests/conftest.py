@@ -18,6 +18,11 @@ if (forced := os.environ.get("DIA_TEST_BFLOAT16")) is not None:  # as on a machi
     device._cpu_has_bfloat16 = lambda: forced == "1"
 
 
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: many tests wait for processes that they start."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -312,9 +312,9 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     ("text", "said"),
     [
         (None, "no sweep.json is there"),
-        ("{", "sweep.json is no JSON"),
+        ("{", "sweep.json is not JSON; give a sweep's folder, or its sweep.json"),
         ("{}", "no result of a sweep: 'schema'"),
-        ("[]", "sweep.json is no result of a sweep"),
+        ("[]", "sweep.json is not the result of a sweep"),
         ('{"schema": "dia.sweep/1", "runs": [{}]}', "runs.0.data: Field required"),
         ('{"schema": "dia.cost/1"}', "accepted: dia.sweep/1"),
     ],

@@ -32,6 +32,7 @@ def test_a_configuration_has_what_suits_the_data_and_what_was_set():
     ("given", "message"),
     [
         ({"settings": {"epoch": 3}}, "unknown option 'epoch'; did you mean 'epochs'"),
+        ({"settings": {"lr": 3}}, "unknown option 'lr'; did you mean 'learning_rate'"),
         ({"channels": 2}, "2 given; accepted: 1 or 3"),
         ({"recipe": "one_cycel"}, "unknown recipe .one_cycel.; did you mean .one_cycle."),
     ],

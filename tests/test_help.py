@@ -42,6 +42,14 @@ def test_flags_are_shown_without_a_kind_of_value(run, capsys):
     assert re.search("<int|INTEGER", text)  # other options keep theirs, which older versions of typer write in capitals
 
 
+def test_the_attention_modules_are_one_json_document_too(capsys):
+    assert train("models", "--attention", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    modules = {module["name"]: module for module in document["modules"]}
+    assert document["schema"] == "dia.attention-modules/1"
+    assert (modules["se"]["parameters"], modules["se"]["options"]["reduction"]) == (2 * 256**2 // 16 + 256 + 16, 16)
+
+
 def test_the_bundled_checkpoints_are_listed_with_data_and_accuracy(capsys):
     print_bundled(as_json=True)
     document = json.loads(capsys.readouterr().out)

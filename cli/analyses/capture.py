@@ -17,7 +17,6 @@ def capture_to_store(
     *,
     dtype: Literal["float16", "float32"],
     resume: bool,
-    as_json: bool,
 ) -> None:
     """Capture, and print what is in the store."""
 
@@ -48,7 +47,7 @@ def capture_to_store(
     name = default_name("capture", [inputs.checkpoint.name], inputs.images.data)
     store = first_free(out.paths(name, ".zarr", continued=resume), write)
     inputs.images.report_unreadable()
-    if as_json:
+    if out.as_json:
         say_json(store.to_dict())
     else:
         say(f"{inputs.checkpoint.name} on {inputs.images.data}: the attention maps of its layers\n\n{store.summary()}")

@@ -25,30 +25,26 @@ def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
     )
 
 
-def report(inputs: Inputs, points: list[str] | None, out: Out, *, as_json: bool) -> None:
+def report(inputs: Inputs, points: list[str] | None, out: Out) -> None:
     """Measure, print the tables or the JSON document, and write everything."""
     with out.folder("correlation", [inputs.checkpoint.name], inputs.images.data) as taken:
         outcome = measure(inputs, points)
         inputs.images.report_unreadable()
-        found(outcome, inputs.images.names()).publish(taken, as_json=as_json)
+        out.publish(found(outcome, inputs.images.names()), taken)
 
 
-def report_store(path: Path, out: Out, *, batch_size: int, as_json: bool) -> None:
+def report_store(path: Path, out: Out, *, batch_size: int) -> None:
     """The same from a capture store, which holds nothing from before training."""
     store = CaptureStore.open(path)
     origin = store.provenance
     with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
         outcome = BesideUntrained(measure_correlation(store, batch_size=batch_size))
-        found(outcome, store.names).publish(taken, as_json=as_json)
+        out.publish(found(outcome, store.names), taken)
 
 
 def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
     """What to print and to write."""
-
-    def write(folder: Path) -> None:
-        outcome.write(folder, draw(outcome), images)
-
-    return Found(outcome.about(), outcome.to_dict(), outcome.summary(), write)
+    return Found.of(outcome, lambda: draw(outcome), lambda: images)
 
 
 def draw(outcome: BesideUntrained) -> dict[str, Figure]:

@@ -28,7 +28,6 @@ def report(
     rounds: int,
     device: str,
     seed: int,
-    as_json: bool,
 ) -> None:
     """Measure, print the table or the JSON document, and write everything."""
     with out.folder("cost", [candidate.name for candidate in candidates]) as taken:
@@ -41,7 +40,7 @@ def report(
             device=device,
             seed=seed,
         )
-        found(result).publish(taken, as_json=as_json)
+        out.publish(found(result), taken)
 
 
 def found(result: CostResult) -> Found:

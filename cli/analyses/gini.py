@@ -71,23 +71,18 @@ def of_store(path: Path) -> Maps:
     return Maps(name, path.stem, store.names, store.provenance, partial(stream_store, store))
 
 
-def report(sources: list[Maps], out: Out, *, rows: Rows, seed: int, as_json: bool) -> None:
+def report(sources: list[Maps], out: Out, *, rows: Rows, seed: int) -> None:
     """Measure every network, print the tables and what came out or the JSON document, and write everything."""
     names = labels(sources)
     with out.folder("gini", names, sources[0].provenance.data) as taken:
         named = zip(names, sources, strict=True)
         results = {name: measure(source, name, rows=rows, seed=seed) for name, source in named}
-        found(results, sources).publish(taken, as_json=as_json)
+        out.publish(found(results, sources), taken)
 
 
 def found(results: Mapping[str, GiniReadings], sources: list[Maps]) -> Found:
     """What to print and to write."""
-    outcome = compare(results, sources)
-
-    def write(folder: Path) -> None:
-        outcome.write(folder, draw(results), sources[0].images)
-
-    return Found(outcome.about(), outcome.to_dict(), outcome.summary(), write)
+    return Found.of(compare(results, sources), lambda: draw(results), lambda: sources[0].images)
 
 
 def compare(results: Mapping[str, GiniReadings], sources: Sequence[Maps]) -> ImportanceComparison:

@@ -24,12 +24,12 @@ from figures.gradcam import ROWS
 LARGEST_MAPS = 2 * 2**30
 
 
-def report(everyone: Sequence[Inputs], explanation: Explanation, *, trust: bool, out: Out, as_json: bool) -> None:
+def report(everyone: Sequence[Inputs], explanation: Explanation, *, trust: bool, out: Out) -> None:
     """Explain the images with every checkpoint, print the table or the JSON document, and write everything."""
     data, names = everyone[0].images.data, [each.name for each in everyone]
     check_size(everyone)
     with out.folder("gradcam", names, data) as taken:
-        found(explain_all(everyone, explanation, trust), everyone[0].images).publish(taken, as_json=as_json)
+        out.publish(found(explain_all(everyone, explanation, trust), everyone[0].images), taken)
 
 
 def check_size(everyone: Sequence[Inputs]) -> None:

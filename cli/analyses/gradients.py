@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,14 +85,12 @@ def report(
     images: SelectedImages,
     measure: Measurement,
     out: Out,
-    *,
-    as_json: bool,
 ) -> None:
     """Measure, print the table or the JSON document, and write everything."""
     with out.folder("gradients", list(dict.fromkeys(c.name for c in candidates)), images.data) as taken:
         result = measure(candidates, images)
         images.report_unreadable()
-        found(result, images).publish(taken, as_json=as_json)
+        out.publish(found(result, images), taken)
 
 
 def beside_plain(result: GradientResult) -> BesidePlain:
@@ -108,12 +105,7 @@ def _plain(made_from: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def found(result: GradientResult, images: SelectedImages) -> Found:
     """What to print and to write."""
-    outcome = beside_plain(result)
-
-    def write(folder: Path) -> None:
-        outcome.write(folder, draw(result), images.names())
-
-    return Found(outcome.about(), outcome.to_dict(), outcome.summary(), write)
+    return Found.of(beside_plain(result), lambda: draw(result), images.names)
 
 
 def draw(result: GradientResult) -> dict[str, Figure]:

@@ -52,7 +52,7 @@ def report_regions(
 ) -> None:
     """Measure, print the tables or the JSON document, and write everything."""
     with out.folder("regions", [each.name for each in everyone], everyone[0].images.data) as taken:
-        look(everyone, masks, explanation, trust=trust).found().publish(taken, as_json=out.as_json)
+        out.publish(look(everyone, masks, explanation, trust=trust).found(), taken)
 
 
 def look(everyone: Sequence[Inputs], masks: Path | None, explanation: Explanation, *, trust: bool) -> Looked:

@@ -16,6 +16,7 @@ from dia_analysis.results.style import save_figure
 from figures import sweeps, tables
 
 SUMMARY = "sweep.json"
+ACCEPTED = f"give a sweep's folder, or its {SUMMARY}"
 LARGEST_BYTES = 64 * 2**20
 DRAWN: dict[str, Callable[[SweepResult], Figure]] = {
     "figure08": sweeps.by_batch_size,
@@ -32,14 +33,13 @@ OF_NETWORKS = {
 }
 
 
-def print_tables(runs: list[Path], out: Out, *, as_json: bool) -> None:
+def print_tables(runs: list[Path], out: Out) -> None:
     """Print the tables of all sweeps, and write each as Markdown, CSV and LaTeX if there is a folder for them."""
     with out.if_given() as taken:
         results = read_sweeps(runs)
         document = {"schema": "dia.tables/1", "tables": [_document(result) for result in results]}
         text = "\n".join(map(_readable, results))
-        found = Found(_about(results), document, text, lambda folder: _write(results, folder))
-        found.publish(taken, as_json=as_json)
+        out.publish(Found(_about(results), document, text, lambda folder: _write(results, folder)), taken)
 
 
 def _readable(result: SweepResult) -> str:
@@ -99,9 +99,9 @@ def _read(path: Path) -> SweepResult:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise AnalysisInputError("runs", f"{path} is no JSON: {error}") from error
+        raise AnalysisInputError("runs", f"{path} is not JSON; {ACCEPTED}") from error
     if not isinstance(document, dict):
-        raise AnalysisInputError("runs", f"{path} is no result of a sweep")
+        raise AnalysisInputError("runs", f"{path} is not the result of a sweep; {ACCEPTED}")
     return SweepResult.from_dict(document)
 
 

@@ -1,8 +1,8 @@
 """What attention a checkpoint's network has, and whether it is known to be trained."""
 
 from cli.common.inputs import Inputs
-from dia_analysis import AnalysisInputError, find_points
 from dia_analysis.paper.findings import Attention
+from dia_analysis.probes.points import has_attention
 from dia_models.factory import blueprint
 
 
@@ -10,18 +10,10 @@ def attention_of(inputs: Inputs) -> Attention:
     """What attention a network has, in the words of the paper's claims."""
     kind = blueprint(inputs.checkpoint.info.model).plan.kind
     if kind is None:
-        return "self-attention" if has_attention(inputs) else "none"
+        return "self-attention" if has_attention(inputs.model) else "none"
     if kind.name.startswith("dia_lstm"):
         return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
     return "shared" if kind.shared else "one module per layer"
-
-
-def has_attention(inputs: Inputs) -> bool:
-    """Whether there are attention maps to capture."""
-    try:
-        return bool(find_points(inputs.model))
-    except AnalysisInputError:
-        return False
 
 
 def known_trained(inputs: Inputs) -> bool:

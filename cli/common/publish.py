@@ -13,6 +13,9 @@ from cli.common.console import note, say, say_json
 from dia_analysis.errors import AnalysisInputError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dia_analysis import Result
     from dia_analysis.results.output import Taken
     from dia_models import Checkpoint
 
@@ -29,25 +32,20 @@ class Found:
     text: str
     write: Callable[[Path], None]
 
-    def publish(self, taken: "Taken | None", *, as_json: bool) -> None:
-        """Print it, then write it; of several processes, the first does.
-
-        What cannot be written is printed all the same, and what cannot be printed is written.
-        """
-        from dia_analysis.distributed import rank
-
-        if rank():
-            return
-        try:
-            if as_json:
-                say_json(self.document)
-            else:
-                say(self.text)
-        finally:
-            if taken is not None:
-                with taken.filled(self.about) as folder:
-                    self.write(folder)
-                note(f"written to {taken.path}/")
+    @classmethod
+    def of(
+        cls,
+        result: "Result",
+        figures: "Callable[[], Mapping[str, Figure]]",
+        image_names: "Callable[[], Iterable[str]]" = tuple,
+    ) -> "Found":
+        """What an analysis found; the figures that it writes besides its own are drawn when it is written."""
+        return cls(
+            result.about(),
+            result.to_dict(),
+            result.summary(),
+            lambda folder: result.write(folder, figures(), image_names()),
+        )
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,26 @@ class Out:
             except KeyboardInterrupt as interrupt:
                 kept = f"nothing was written to {taken.path}" if taken.draft.exists() else f"{taken.path} is complete"
                 raise KeyboardInterrupt(kept) from interrupt
+
+    def publish(self, found: Found, taken: "Taken | None") -> None:
+        """Print what was found, then write it; of several processes, the first does.
+
+        What cannot be written is printed all the same, and what cannot be printed is written.
+        """
+        from dia_analysis.distributed import rank
+
+        if rank():
+            return
+        try:
+            if self.as_json:
+                say_json(found.document)
+            else:
+                say(found.text)
+        finally:
+            if taken is not None:
+                with taken.filled(found.about) as folder:
+                    found.write(folder)
+                note(f"written to {taken.path}/")
 
     @contextmanager
     def if_given(self) -> "Iterator[Taken | None]":

@@ -69,9 +69,7 @@ def evaluate_checkpoints(ckpts: Sequence[str], options: DataOptions, out: Out) -
         tested = test_all(ckpts, options)
         document, text = _document(tested), _text(tested)
         about = about_checkpoints([each.checkpoint for each in tested], tested[0].data)
-        Found(about, document, text, lambda folder: _write(tested, document, folder)).publish(
-            taken, as_json=out.as_json
-        )
+        out.publish(Found(about, document, text, lambda folder: _write(tested, document, folder)), taken)
     if diverged := [said for each in tested if (said := each.diverged()) is not None]:
         more = f" (as did {len(diverged) - 1} more)" if len(diverged) > 1 else ""
         raise ModelInputError("ckpt", f"{diverged[0]}{more}. Take a network from before that, or train it again")

@@ -46,7 +46,7 @@ def evaluate_detectors(ckpts: Sequence[str], options: DataOptions, out: Out) -> 
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerows([HEADS, *(row for each in found for row in each.rows(scenes.names))])
 
-        Found(about_checkpoints(checkpoints, data), document, text, write).publish(taken, as_json=out.as_json)
+        out.publish(Found(about_checkpoints(checkpoints, data), document, text, write), taken)
 
 
 def _document(found: Sequence[EvaluatedDetector]) -> dict[str, Any]:

@@ -46,4 +46,4 @@ def write_images(ckpt: str, given: GenerateOptions, out: Out) -> None:
             write_json(folder / "generate.json", made.to_dict())
 
         about = {**about_checkpoints([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
-        Found(about, made.to_dict(), made.summary(), write).publish(taken, as_json=out.as_json)
+        out.publish(Found(about, made.to_dict(), made.summary(), write), taken)

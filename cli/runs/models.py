@@ -4,7 +4,7 @@ from typing import Any
 
 from cli.common.console import say, say_json
 from dia_models import Checkpoint, ModelInputError, ModelSpec, list_checkpoints, list_models
-from dia_models.attention import attention_table
+from dia_models.attention import attention_rows, attention_table
 from dia_models.audit.counting import ParameterCounter
 from dia_models.audit.published import audit, audit_table
 from dia_models.factory import task_of
@@ -50,9 +50,12 @@ def print_bundled(*, as_json: bool) -> None:
     _print_columns([("name", "network", "data", "test accuracy", "seed"), *rows])
 
 
-def print_attention() -> None:
+def print_attention(*, as_json: bool) -> None:
     """Print the attention modules as a Markdown table."""
-    say(attention_table(WIDTH))
+    if as_json:
+        say_json({"schema": "dia.attention-modules/1", "channels": WIDTH, "modules": attention_rows(WIDTH)})
+    else:
+        say(attention_table(WIDTH))
 
 
 def print_audit(*, as_json: bool) -> None:

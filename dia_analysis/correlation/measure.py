@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,6 @@ from dia_analysis.probes.stages import StageMaps
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.statistics.pearson import PearsonBetweenLayers
 from dia_analysis.store.source import Source, open_source
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLES = 4
 

@@ -1,7 +1,7 @@
 """Which earlier layers' attention maps tell what a layer's will be? (section V-A and Fig. 11 of the paper)"""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -14,9 +14,6 @@ from dia_analysis.importance.sample import ImageSample
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.store.source import Source, open_source
-
-if TYPE_CHECKING:
-    pass
 
 ROWS = 2**14  # (image, element) pairs of a stage, at most
 ELEMENTS = 64  # of an image, at most, as rows: other images tell more than other elements of the same

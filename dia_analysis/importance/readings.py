@@ -19,7 +19,7 @@ from dia_analysis.importance.results import (
 from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
-from dia_analysis.results.base import Result
+from dia_analysis.results.base import Result, by_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
 
@@ -91,12 +91,9 @@ class GiniReadings(Result):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The Gini importance by network (trained, untrained), kind of rows, stage, target layer and source layer."""
-        import pandas as pd
-
         networks = {"trained": self.trained, "untrained": self.untrained or {}}
-        keys = ["network", "rows"]
         frames = {(name, rows): r.to_dataframe() for name, by_rows in networks.items() for rows, r in by_rows.items()}
-        return pd.concat(frames, names=keys).reset_index(keys).reset_index(drop=True)
+        return by_name(frames, "network", "rows")
 
     def datasets(self) -> dict[str, xr.Dataset]:
         """The trained network's, by kind of rows and stage."""

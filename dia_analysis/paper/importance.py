@@ -9,7 +9,7 @@ import xarray as xr
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.importance.results import share_text
 from dia_analysis.paper.findings import Attention, Finding, gini_finding
-from dia_analysis.results.base import Result
+from dia_analysis.results.base import Result, by_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
 from dia_analysis.results.words import quantity
@@ -62,10 +62,7 @@ class ImportanceComparison(Result):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """As `GiniReadings.to_dataframe`, by the networks' names."""
-        import pandas as pd
-
-        frames = {name: readings.to_dataframe() for name, readings in self.networks.items()}
-        return pd.concat(frames, names=["name"]).reset_index("name").reset_index(drop=True)
+        return by_name({name: readings.to_dataframe() for name, readings in self.networks.items()}, "name")
 
     def datasets(self) -> dict[str, xr.Dataset]:
         """Those of each network, with its number in front where there are several."""

@@ -9,7 +9,7 @@ import xarray as xr
 from dia_analysis.correlation.results import UNFIT, CorrelationResult, StageCorrelation
 from dia_analysis.paper.findings import Finding
 from dia_analysis.paper.numbers import MEAN_R
-from dia_analysis.results.base import Result
+from dia_analysis.results.base import Result, by_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import NORMAL, wilson
@@ -165,10 +165,7 @@ class BesideUntrained(Result):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The mean r by network (trained, before training, ...), stage, layer and other layer."""
-        import pandas as pd
-
-        frames = {name: result.to_dataframe() for name, result in self.results().items()}
-        return pd.concat(frames, names=["network"]).reset_index("network").reset_index(drop=True)
+        return by_name({name: result.to_dataframe() for name, result in self.results().items()}, "network")
 
     def datasets(self) -> dict[str, xr.Dataset]:
         """Those of the trained network, and with a prefix those of the others."""

@@ -32,6 +32,14 @@ def find_points(model: nn.Module) -> tuple[str, ...]:
     return found
 
 
+def has_attention(model: nn.Module) -> bool:
+    """Whether `find_points` finds attention maps to capture."""
+    try:
+        return bool(find_points(model))
+    except AnalysisInputError:
+        return False
+
+
 def match_points(model: nn.Module, patterns: str | Iterable[str]) -> tuple[str, ...]:
     """The names of the modules that match shell patterns such as `layer*.se.gate`; `*` also matches dots.
 

@@ -154,6 +154,13 @@ def long_form(parts: Sequence[tuple[Mapping[str, Any], xr.Dataset]], *variables:
     return pd.concat(frames, ignore_index=True)
 
 
+def by_name(frames: "Mapping[Any, pd.DataFrame]", *names: str) -> "pd.DataFrame":
+    """Tables below one another, with the keys of each (one, or as many as `names`) as first columns."""
+    import pandas as pd
+
+    return pd.concat(frames, names=list(names)).reset_index(list(names)).reset_index(drop=True)
+
+
 def _brief(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"

@@ -8,7 +8,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from dia_analysis.explain.results import GradCAMResult
-from dia_analysis.results.base import Result
+from dia_analysis.results.base import Result, by_name
 from dia_analysis.results.output import file_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.words import quantity
@@ -79,10 +79,7 @@ class TrustChecks(Result):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The rows of both checks, with the name of the check."""
-        import pandas as pd
-
-        checks = {check.file: check.to_dataframe() for check in (self.randomization, self.road)}
-        return pd.concat(checks, names=["check"]).reset_index("check").reset_index(drop=True)
+        return by_name({check.file: check.to_dataframe() for check in (self.randomization, self.road)}, "check")
 
     def datasets(self) -> dict[str, xr.Dataset]:
         """The raw values of both checks."""
@@ -136,10 +133,7 @@ class TrustReport(Result):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The rows of every network's checks, with its name."""
-        import pandas as pd
-
-        checks = {check.name: check.to_dataframe() for check in self.checks}
-        return pd.concat(checks, names=["network"]).reset_index("network").reset_index(drop=True)
+        return by_name({check.name: check.to_dataframe() for check in self.checks}, "network")
 
     def datasets(self) -> dict[str, xr.Dataset]:
         """The raw values of every check, with the network's name, and of every group of runs."""

@@ -9,6 +9,7 @@ from dia_models.attention.registry import (
     AttentionKind,
     attention_kind,
     attention_names,
+    attention_rows,
     attention_table,
     register,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Switchable",
     "attention_kind",
     "attention_names",
+    "attention_rows",
     "attention_table",
     "register",
 ]

@@ -113,14 +113,37 @@ def attention_kind(name: str) -> AttentionKind:
 def attention_table(channels: int) -> str:
     """A Markdown table of the registered modules; the parameters at `channels` channels are counted, not calculated."""
     head = f"| name | gate | parameters | at N = {channels} | options | what sharing layers keep | source |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|", *(_table_row(name, channels) for name in _MODULES)])
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *(_table_row(row) for row in attention_rows(channels))])
 
 
-def _table_row(name: str, channels: int) -> str:
-    about, kind = _ABOUT[name], attention_kind(name)
-    count = sum(p.numel() for p in kind.build(channels).parameters())
-    options = ", ".join(f"`{option}={value}`" for option, value in kind.options().items())
-    return f"| `{name}` | {about.gate} | {about.parameters} | {count:,} | {options} | {about.kept} | {about.source} |"
+def attention_rows(channels: int) -> list[dict[str, Any]]:
+    """What `attention_table` says, a dict for each registered module."""
+    return [
+        {
+            "name": name,
+            "gate": _ABOUT[name].gate,
+            "formula": _ABOUT[name].parameters,
+            "parameters": sum(p.numel() for p in attention_kind(name).build(channels).parameters()),
+            "options": attention_kind(name).options(),
+            "kept": _ABOUT[name].kept,
+            "source": _ABOUT[name].source,
+        }
+        for name in _MODULES
+    ]
+
+
+def _table_row(row: dict[str, Any]) -> str:
+    options = ", ".join(f"`{option}={value}`" for option, value in row["options"].items())
+    cells = (
+        f"`{row['name']}`",
+        row["gate"],
+        row["formula"],
+        f"{row['parameters']:,}",
+        options,
+        row["kept"],
+        row["source"],
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def check_reduction(reduction: int, channels: int) -> int:

@@ -85,6 +85,17 @@ class Checkpoint:
             raise ModelInputError("ckpt", f"{source} cannot be read: {error}") from error
         return cls(path.stem, *_parse(path, content), hashlib.sha256(content).hexdigest(), path)
 
+    def origin(self) -> dict[str, Any]:
+        """Which network it is and how it was trained, as the document dia.eval/1 has it."""
+        info = self.info
+        return {
+            "checkpoint": self.name,
+            "checkpoint_sha256": self.sha256,
+            "network": info.model.name,
+            "training_seed": info.seed,
+            "machine": None if info.machine is None else info.machine.model_dump(),
+        }
+
     def build(self) -> Network:
         """Build the network with the checkpoint's weights, in evaluation mode.
 

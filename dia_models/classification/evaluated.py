@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import isnan
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from dia_models.data.labels import class_numbers
 from dia_models.surgery.fuse import fuse_for_inference
 from dia_models.training.machine import in_words
 from dia_models.training.scores import Evaluation
+from dia_models.words import defined, quantity
 
 Watch = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 
@@ -32,26 +33,22 @@ class EvaluatedClassifier:
         """The network's classes."""
         return self.checkpoint.info.classes
 
-    @property
+    @cached_property
     def evaluation(self) -> Evaluation:
         """Accuracies and loss."""
         return self.predictions.evaluation(len(self.classes))
 
     def to_dict(self) -> dict[str, Any]:
         """The document dia.eval/1, but for its schema."""
-        found, info = self.evaluation, self.checkpoint.info
+        found = self.evaluation
         return {
-            "checkpoint": self.checkpoint.name,
-            "checkpoint_sha256": self.checkpoint.sha256,
-            "network": info.model.name,
-            "training_seed": info.seed,
-            "machine": None if info.machine is None else info.machine.model_dump(),
+            **self.checkpoint.origin(),
             "data": self.data,
             "images": found.images,
             "nonfinite": found.nonfinite,
-            "accuracy": _plain(found.accuracy),
+            "accuracy": defined(found.accuracy),
             "per_class_accuracy": dict(zip(self.classes, found.per_class_accuracy, strict=True)),
-            "loss": _plain(found.loss),
+            "loss": defined(found.loss),
         }
 
     def diverged(self) -> str | None:
@@ -69,7 +66,7 @@ class EvaluatedClassifier:
         if (diverged := self.diverged()) is not None:
             return f"{diverged}, so it has no accuracy"
         found = self.evaluation
-        images = f"{found.images} image{'' if found.images == 1 else 's'}"
+        images = quantity(found.images, "image")
         lines = [
             f"{self.checkpoint.name} on {images} of {self.data}: accuracy {found.accuracy:.2%}, loss {found.loss:.3f}",
             f"  precision in training: {in_words(self.checkpoint.info.machine)}",
@@ -109,7 +106,3 @@ def evaluate_checkpoint(
     return EvaluatedClassifier(
         checkpoint, data, predictions, tuple(map(group_of, predictions.names)) if group_of else ()
     )
-
-
-def _plain(number: float) -> float | None:
-    return None if isnan(number) else number

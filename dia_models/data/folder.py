@@ -10,6 +10,7 @@ from dia_models.data.images import UNLABELED, FileImages
 from dia_models.data.request import Request
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, some
+from dia_models.words import quantity
 
 SPLITS = ("train", "test")
 TRAIN_NAMES = ("train", "training")
@@ -113,12 +114,8 @@ def _check_classes(folder: Path, classes: Sequence[str], with_images: set[int]) 
 def _say_where(folder: Path, paths: Sequence[Path], loose: int) -> None:
     """Warn of images that lie elsewhere than in the class folders."""
     if loose:
-        warn_once(f"{folder}: {_images(loose)} beside the class folders left out")
+        warn_once(f"{folder}: {quantity(loose, 'image')} beside the class folders left out")
     deeper = [path.parent.relative_to(folder) for path in paths if path.parent.parent != folder]
     if deeper:
         places = some(dict.fromkeys(place.as_posix() for place in deeper))
-        warn_once(f"{folder}: {_images(len(deeper))} in {places} counted for the class they are in")
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
+        warn_once(f"{folder}: {quantity(len(deeper), 'image')} in {places} counted for the class they are in")

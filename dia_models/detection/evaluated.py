@@ -12,6 +12,7 @@ from dia_models.data.detection.scenes import Scenes
 from dia_models.detection.average_precision import Detected, DetectionScores, average_precision, detect
 from dia_models.errors import ModelInputError, some
 from dia_models.training.machine import in_words
+from dia_models.words import defined, quantity
 
 LARGEST_BATCH = 16  # images of a detector take much memory
 TITLES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "AP_S", "ap_medium": "AP_M", "ap_large": "AP_L"}
@@ -29,28 +30,27 @@ class EvaluatedDetector:
 
     def to_dict(self) -> dict[str, Any]:
         """The document dia.eval/1, but for its schema; null where there is no object to find."""
-        info = self.checkpoint.info
         return {
-            "checkpoint": self.checkpoint.name,
-            "checkpoint_sha256": self.checkpoint.sha256,
-            "network": info.model.name,
-            "training_seed": info.seed,
-            "machine": None if info.machine is None else info.machine.model_dump(),
+            **self.checkpoint.origin(),
             "data": self.data,
             "images": self.scores.images,
-            **{name: _number(value) for name, value in self.scores.scores.items()},
-            "per_class_ap": dict(zip(info.classes[1:], map(_number, self.scores.per_class_ap), strict=True)),
+            **{name: defined(value) for name, value in self.scores.scores.items()},
+            "per_class_ap": dict(zip(self._objects(), map(defined, self.scores.per_class_ap), strict=True)),
         }
 
     def summary(self) -> str:
         """The six numbers in percent, and AP by class."""
         numbers = ", ".join(f"{TITLES[name]} {_percent(value)}" for name, value in self.scores.scores.items())
-        images = f"{self.scores.images} image{'' if self.scores.images == 1 else 's'}"
+        images = quantity(self.scores.images, "image")
         lines = [f"{self.checkpoint.name} on {images} of {self.data}, in percent: {numbers}"]
         lines.append(f"  precision in training: {in_words(self.checkpoint.info.machine)}")
-        for name, value in zip(self.checkpoint.info.classes[1:], self.scores.per_class_ap, strict=True):
+        for name, value in zip(self._objects(), self.scores.per_class_ap, strict=True):
             lines.append(f"  {name:<20} {_percent(value)}")
         return "\n".join(lines)
+
+    def _objects(self) -> tuple[str, ...]:
+        """The classes without the background."""
+        return self.checkpoint.info.classes[1:]
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """A row per box: checkpoint, the image's name, class, score, x1, y1, x2, y2 in pixels."""
@@ -83,10 +83,6 @@ def evaluate_detector(
     batches = detect(checkpoint.build().to(device), scenes, size, device)
     detected = [one for batch in watch(batches, -(-len(scenes) // size), checkpoint.name) for one in batch]
     return EvaluatedDetector(checkpoint, data, detected, average_precision(detected, scenes.objects, len(classes)))
-
-
-def _number(value: float) -> float | None:
-    return None if isnan(value) else value
 
 
 def _percent(value: float) -> str:

@@ -14,6 +14,7 @@ from dia_models.generation.features import INCEPTION, feature_network
 from dia_models.generation.frechet import ImageScore, score_images
 from dia_models.generation.sampling import STEPS, Pixels, generate, grid, save_pictures
 from dia_models.training.read_images import read_images
+from dia_models.words import quantity
 
 GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 512
 Watch = Callable[[Iterable[Pixels], int, str], Iterable[Pixels]]
@@ -43,8 +44,7 @@ class GeneratedImages:
 
     def summary(self) -> str:
         """How many, and the distance if it was measured."""
-        images = f"{len(self.pixels)} image{'' if len(self.pixels) == 1 else 's'}"
-        text = f"{images} of {self.checkpoint.name}, {self.steps} steps each"
+        text = f"{quantity(len(self.pixels), 'image')} of {self.checkpoint.name}, {self.steps} steps each"
         if self.score is None:
             return text
         name = "FID" if self.score.features == INCEPTION else "Fréchet distance"

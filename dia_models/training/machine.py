@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dia_models.training.device import choose_precision
 from dia_models.training.distributed import world_size
+from dia_models.words import quantity
 
 NOT_RECORDED = "not recorded"
 
@@ -41,7 +42,7 @@ class Machine(BaseModel):
         )
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        threads = quantity(self.threads, "thread")
         each = "" if self.processes == 1 else f" in each of {self.processes} processes"
         return f"{self.precision} on {self.processor}, {threads}{each}"
 

@@ -16,7 +16,6 @@ from dia_analysis import (
     GradientResult,
     Provenance,
     TrustChecks,
-    find_points,
     gradcam,
     measure_cost,
     network_gradients,
@@ -28,6 +27,7 @@ from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.paper.findings import Attention, Finding, cam_finding, cost_findings, gini_finding
 from dia_analysis.paper.measure_untrained import Untrained, measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
+from dia_analysis.probes.points import has_attention
 from dia_analysis.probes.stream import stream_stages
 from dia_analysis.results.words import quantity
 from dia_analysis.trust.checks import agreements, check_maps
@@ -180,14 +180,6 @@ def _with_attention(networks: Sequence[Network]) -> tuple[list[int], list[str]]:
     places = [i for i, network in enumerate(networks) if has_attention(network.model)]
     others = [network.name for i, network in enumerate(networks) if i not in places]
     return places, [f"{name} has no attention, so there are no attention maps to look at." for name in others]
-
-
-def has_attention(model: nn.Module) -> bool:
-    """Whether there are attention maps to capture."""
-    try:
-        return bool(find_points(model))
-    except AnalysisInputError:
-        return False
 
 
 def gradients(networks: Sequence[Network], again: Again, judge: Judge) -> Section[GradientResult]:
