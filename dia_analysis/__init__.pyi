@@ -18,8 +18,9 @@ from .gradients.measure import measure_gradients, network_gradients
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
 from .importance.measure import GiniCollector, measure_importance
 from .importance.results import GiniResult, StageGini
-from .probes.capture import Record, Records, capture
-from .probes.points import find_points, match_points
+from .probes.capture import Records, capture
+from .probes.points import find_points, has_attention
+from .probes.records import Record
 from .probes.stages import StageMaps, group_stages
 from .probes.stream import stream_stages
 from .results.base import Result
@@ -84,7 +85,7 @@ __all__ = [
     "flop_count",
     "gradcam",
     "group_stages",
-    "match_points",
+    "has_attention",
     "measure_agreement",
     "measure_correlation",
     "measure_cost",

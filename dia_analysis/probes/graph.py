@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,10 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 from dia_analysis.probes.axes import Axis, Dims, Follower, input_axes
 
 COUNTED = frozenset(
-    ("mul", "mul_", "div", "div_", "addcmul", "addcmul_", "lerp", "lerp_", "mm", "bmm", "baddbmm", "addmm", "sum")
+    [
+        *("mul", "mul_", "div", "div_", "addcmul", "addcmul_", "lerp", "lerp_", "sum", "native_dropout"),
+        *("mm", "bmm", "baddbmm", "addmm"),
+    ]
 )
 LEARNED = frozenset(
     (
@@ -29,6 +32,7 @@ LEARNED = frozenset(
         "_thnn_fused_gru_cell",
     )
 )
+SEEN_INTO = ("aten", "prims", "torchvision", "prim")
 FUSED = "_scaled_dot_product"
 RANDOM = (
     "bernoulli",
@@ -66,6 +70,7 @@ class Place:
     module: str
     call: int
     number: int
+    operation: str
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,10 @@ class Node:
 
     `parents` are the values that it was made of, in the order of the operation's arguments (None for a number, or a
     tensor that was there before the pass), `sources` the inputs of the network on which it depends. `learned` says that
-    the operation took a weight of two dimensions or more that does not depend on the input. `givers` are the calls of
-    modules that put the value out, in order.
+    the operation took a weight of two dimensions or more that does not depend on the input. `weights` are the names of
+    the parameters that the operation took, or that went into constants that it took. `drawn` says that it is made of
+    random numbers alone. `givers` are the calls of modules that put the value out, in order, `within` the names of the
+    modules that were running, outermost first.
     """
 
     index: int
@@ -98,6 +105,9 @@ class Node:
     place: Place | None = None
     givers: list[Giver] = field(default_factory=list)
     dtype: torch.dtype = torch.float32
+    weights: frozenset[str] = frozenset()
+    drawn: bool = False
+    within: tuple[str, ...] = ()
     ancestors: int = 0  # a bit for each value that it depends on
 
     @property
@@ -121,6 +131,15 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     leaf_modules: frozenset[str] = frozenset()
     hidden: dict[str, str] = field(default_factory=dict)
+
+    def behind(self, node: Node) -> Iterator[Node]:
+        """The values that `node` is made of, itself first, the latest before the earlier."""
+        yield node
+        bits = node.ancestors
+        while bits:
+            last = bits.bit_length() - 1
+            yield self.nodes[last]
+            bits ^= 1 << last
 
     def private(self, node: Node, other: Node) -> Iterator[Node]:
         """The values that `node` is made of, itself included, that `other` is not made of."""
@@ -149,12 +168,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: Counter[str] = Counter()
         self.values: dict[int, tuple[Tensor, Node]] = {}  # tensors are held, so that no other gets the same id
         self.storages: dict[int, list[int]] = {}
+        self.parameters: dict[int, str] = {}
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """See every module's calls and every operation inside the block."""
         names = [(name, m) for name, m in model.named_modules() if can_be_hooked(m)]
         self.graph.leaf_modules = frozenset(name for name, m in names if not list(m.children()))
+        self.parameters = {id(parameter): name for name, parameter in model.named_parameters()}
         with ExitStack() as hooks:
             for name, module in names:
                 hooks.callback(module.register_forward_pre_hook(self._entering(name)).remove)
@@ -186,51 +207,65 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         place = self._placed(name)
         output = func(*args, **kwargs)
+        if func.namespace not in SEEN_INTO:
+            self.graph.hidden[f"{func.namespace}.{name}"] = self.running[-1].module if self.running else ""
         given = [*args, *kwargs.values()]
-        if func.namespace not in ("aten", "prims", "torchvision", "prim"):
-            self.graph.hidden[func.overloadpacket.__module__ + "." + name] = (
-                self.running[-1].module if self.running else ""
-            )
         tensors = tensors_in(given)
-        before = [self._node(t) for t in tensors]
-        made_of = () if name in RANDOM or name in EMPTY else before
-        sources = frozenset().union(*(n.sources for n in made_of if n)) if made_of else frozenset()
-        learned = (
-            name in LEARNED
-            and bool(sources)
-            and any(t.ndim > 1 and (n is None or not n.sources) for t, n in zip(tensors, before, strict=True))
-        )
-        positional = tuple(
-            None if isinstance(a, Tensor) else a for a in args if not isinstance(a, list) or not tensors_in(a)
-        )
+        made = self._operation(name, args, tensors, place)
         for result in tensors_in(output):
-            axes = self.follower.follow(name, given, self._axes, result) if sources else constant_axes(result.shape)
-            number = result.dtype.is_floating_point or result.dtype.is_complex
-            node = Node(
-                len(self.graph.nodes),
-                name,
-                tuple(made_of),
-                tuple(result.shape),
-                axes,
-                sources if number else frozenset(),
-                learned,
-                positional,
-                place,
-                dtype=result.dtype,
-            )
-            for parent in node.made:
-                node.ancestors |= parent.ancestors | 1 << parent.index
-            changed = func._schema.is_mutable and any(result is t for t in tensors)
-            self._add(result, node)
-            if changed:
-                self._spread(result, node)
+            axes = constant_axes(result.shape)
+            if made.sources:
+                axes = self.follower.follow(name, given, self._axes, result)
+            self._note(result, made, axes, changed=func._schema.is_mutable and any(result is t for t in tensors))
         return output
+
+    def _operation(self, name: str, args: Any, tensors: list[Tensor], place: Place | None) -> Node:
+        """What all results of an operation have in common."""
+        before = [self._node(t) for t in tensors]
+        made_of = () if name in RANDOM or name in EMPTY else tuple(before)
+        sources = frozenset[int]().union(*(n.sources for n in made_of if n))
+        constants = [n for n in made_of if n and not n.sources]
+        named = (self.parameters[id(t)] for t in tensors if id(t) in self.parameters)
+        learned = bool(sources) and any(
+            t.ndim > 1 and (n is None or not n.sources) for t, n in zip(tensors, before, strict=True)
+        )
+        return Node(
+            -1,
+            name,
+            made_of,
+            (),
+            (),
+            sources,
+            learned and name in LEARNED,
+            tuple(None if isinstance(a, Tensor) else a for a in args if not isinstance(a, list) or not tensors_in(a)),
+            place,
+            weights=frozenset(named).union(*(n.weights for n in constants)),
+            drawn=name in RANDOM or (not sources and any(n.drawn for n in constants)),
+            within=tuple(call.module for call in self.running),
+        )
+
+    def _note(self, result: Tensor, made: Node, axes: Dims, changed: bool) -> None:
+        is_number = result.dtype.is_floating_point or result.dtype.is_complex
+        node = replace(
+            made,
+            index=len(self.graph.nodes),
+            shape=tuple(result.shape),
+            axes=axes,
+            sources=made.sources if is_number else frozenset(),
+            givers=[],
+            dtype=result.dtype,
+        )
+        for parent in node.made:
+            node.ancestors |= parent.ancestors | 1 << parent.index
+        self._add(result, node)
+        if changed:
+            self._spread(result, node)
 
     def _placed(self, name: str) -> Place | None:
         if not is_counted(name) or not self.running:
             return None
         call = self.running[-1]
-        place = Place(call.module, call.call, call.counted)
+        place = Place(call.module, call.call, call.counted, name)
         for outer in self.running:
             outer.counted += 1
         return place

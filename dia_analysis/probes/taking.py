@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from dia_analysis.probes.graph import FUSED, is_counted
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.graph import is_counted
 
 Take = Callable[[Tensor], object]
 
@@ -15,11 +16,11 @@ Take = Callable[[Tensor], object]
 class Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, the operands of some products are handed on.
 
-    `wanted` says, by the number of the operation among the counted ones, which argument is taken (-1: the weights of
-    fused attention) and what takes it.
+    `wanted` says, by the number and the name of the operation among the counted ones, which argument is taken (-1: the
+    weights of fused attention) and what takes it. Raises AnalysisInputError, from the pass, where another operation is.
     """
 
-    def __init__(self, wanted: dict[int, list[tuple[int, Take]]]):
+    def __init__(self, wanted: dict[int, list[tuple[str, int, Take]]]):
         super().__init__()  # type: ignore[no-untyped-call]
         self.wanted = wanted
         self.number = 0
@@ -28,8 +29,14 @@ class Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         if is_counted(name):
-            for operand, take in self.wanted.get(self.number, ()):
-                take(fused_weights(func, args, kwargs) if operand < 0 else args[operand])
+            for operation, operand, take in self.wanted.get(self.number, ()):
+                if operation != name:
+                    raise AnalysisInputError(
+                        "model",
+                        f"the network runs {name} where it ran {operation}: it does not do the same in every pass",
+                    )
+                with _disable_current_modes():  # another capture's, which would count what is computed here
+                    take(fused_weights(func, args, kwargs) if operand < 0 else args[operand])
             self.number += 1
         return func(*args, **kwargs)
 
@@ -39,7 +46,6 @@ def fused_weights(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
 
     Computed as `scaled_dot_product_attention` is documented: softmax of query x key, scaled, with the mask or bias.
     """
-    assert func.overloadpacket.__name__.startswith(FUSED)
     given = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
     given |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
     query, key = given["query"], given["key"]

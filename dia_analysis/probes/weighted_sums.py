@@ -145,7 +145,7 @@ def weights_of(node: Node) -> Weights | None:
         found = [weights for parent in node.made if (weights := weights_of(parent)) is not None]
         if found and (name in VIEWS or len(node.made) == len(found)):
             return found[0] if found[0].summed & _axes(node) else None
-    if name in ALONE and (score := _score(node)) is not None:
+    if name in ALONE and (score := score_of(node)) is not None:
         return Weights(node, frozenset(score.axes[-1]) & frozenset(_axes(node)), True)
     return None
 
@@ -175,17 +175,17 @@ def _divided_by_own_sum(node: Node) -> Weights | None:
 
 
 def _is_score(node: Node) -> bool:
-    return _score(node) is not None
+    return score_of(node) is not None
 
 
 @cache
-def _score(node: Node) -> Node | None:
+def score_of(node: Node) -> Node | None:
     """The product of queries and keys that a value is a function of, element by element."""
     if node.name in MATRICES and not node.learned:
         return node if len(node.made) == 2 and _weights_among(node) is None else None
     if plain(node.name) not in ELEMENTWISE | PASSING | REMIXING:
         return None
-    found = [score for parent in node.made if (score := _score(parent)) is not None]
+    found = [score for parent in node.made if (score := score_of(parent)) is not None]
     return (
         found[0]
         if found and len(found) == len(node.made)
