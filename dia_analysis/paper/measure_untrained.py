@@ -12,6 +12,7 @@ from dia_analysis.correlation.measure import measure_correlation
 from dia_analysis.correlation.results import CorrelationResult
 from dia_analysis.distributed import all_gather
 from dia_analysis.paper.untrained import Baseline, BesideUntrained, Training
+from dia_analysis.probes.graph import is_watched
 from dia_analysis.results.provenance import Provenance
 
 Labelled = tuple[Tensor, Tensor]
@@ -100,6 +101,8 @@ class Tally:
         return Training(self.recorded, right, images, max(all_gather(self.classes)))
 
     def _count(self, _: nn.Module, __: Any, output: Tensor) -> None:
+        if is_watched():  # the pass by which the attention is found, on some of the images
+            return
         known, self.classes = self.labels >= 0, output.shape[1]
         wanted, scores = self.labels[known], output.cpu()[known]
         right = (scores.argmax(1) == wanted) & scores.isfinite().all(1)  # of a network that diverged, none is

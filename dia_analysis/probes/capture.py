@@ -73,8 +73,9 @@ class Records(Mapping[tuple[str, int], Tensor]):
 def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iterator[Records]:
     """Record the attention maps of a network while it runs inside the `with` block.
 
-    The network's first pass in the block is watched, on two of its images, to find what it multiplies its features or
-    values by (`find_points`); from then on the maps are taken where they are used. Nothing of the network changes, and
+    Before the first pass in the block, and before one on inputs of another size, two of the images go through the
+    network to find what it multiplies its features or values by (`find_points`); hooks of the network run then, too.
+    From then on the maps are taken where they are used. Nothing of the network changes, and
     nothing of the capture stays behind, whatever happens inside. A compiled network runs uncompiled meanwhile, and
     torch's fast path for transformers is off: its outputs may then differ in float32's last digits. Self-attention's
     maps take batch x heads x tokens² numbers of memory; where attention is fused they are computed beside it.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_flatten, tree_leaves
 
 from dia_analysis.probes.axes import Axis, Dims, Follower, input_axes
@@ -306,6 +306,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if node is not None:
             return node.axes
         return constant_axes(tensor.shape)
+
+
+def is_watched() -> bool:
+    """Whether the code that asks runs inside a watched pass: hooks that count images leave it out."""
+    return any(isinstance(mode, Watch) for mode in _get_current_dispatch_mode_stack())
 
 
 def constant_axes(shape: Sequence[int]) -> Dims:
