@@ -149,12 +149,12 @@ class Finder:
             )
             self.running.append(taking)
             if taking is not None:
-                taking.__enter__()
+                taking.__enter__()  # type: ignore[no-untyped-call]
 
         def after(_: nn.Module, __: Any, output: Any) -> None:
             taking = self.running.pop()
             if taking is not None:
-                taking.__exit__(None, None, None)
+                taking.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             call = self.calls[name]
             self.calls[name] += 1
             for leaf, tensor in enumerate(tensors_in(output)):

@@ -79,7 +79,7 @@ class Follower:
         if name.rstrip("_") in REDUCTIONS:
             return _reduced(first, args, output)
         if any(word in name for word in SPATIAL):
-            return _resized(first, tensors[0].shape, output.shape)
+            return _resized(first, tensors[0].shape, output.shape, "adaptive" in name)
         if name in ("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution"):
             return _convolved(first, tensors[0].shape, output.shape, bool(args[6]) if len(args) > 6 else False)
         if name in PLAIN_MATRICES:
@@ -168,7 +168,7 @@ def _place(dim: int, ndim: int) -> int:
 
 
 def _reduced(dims: Dims, args: Sequence[Any], output: Tensor) -> Dims | None:
-    over = next((a for a in args[1:] if isinstance(a, list | tuple)), None)
+    over: Sequence[int] | None = next((a for a in args[1:] if isinstance(a, list | tuple)), None)
     if over is None:
         numbers = [a for a in args[1:] if isinstance(a, int) and not isinstance(a, bool)]
         over = numbers[:1] if numbers and output.ndim else range(len(dims))
@@ -178,13 +178,16 @@ def _reduced(dims: Dims, args: Sequence[Any], output: Tensor) -> Dims | None:
     return tuple(dim for place, dim in enumerate(dims) if place not in places)
 
 
-def _resized(dims: Dims, old: Sequence[int], new: Sequence[int]) -> Dims | None:
-    """Pooled, enlarged or padded: a dimension that keeps its size keeps its axes; one that becomes 1 loses them."""
+def _resized(dims: Dims, old: Sequence[int], new: Sequence[int], to_size: bool) -> Dims | None:
+    """Pooled, enlarged or padded: a dimension that keeps its size keeps its axes; one that becomes 1 loses them.
+
+    `to_size` says that the operation was asked for the new size, as for one number a channel.
+    """
     if len(old) != len(new):
         return None
     return tuple(
         dim
-        if before == after
+        if before == after and not (to_size and after == 1)
         else ()
         if after == 1
         else fresh(after, _kind_of(dim) if _kind_of(dim) != "other" else "position")
@@ -196,7 +199,7 @@ def _convolved(dims: Dims, old: Sequence[int], new: Sequence[int], transposed: b
     if len(old) != len(new):
         return None
     positions = tuple(
-        dim if before == after else fresh(after, "position")
+        dim if before == after else (Axis(after, "position"),)  # a single position is one, too
         for dim, before, after in zip(dims[2:], old[2:], new[2:], strict=True)
     )
     return (dims[0], fresh(new[1], "channel"), *positions)
@@ -299,7 +302,7 @@ def _cat(_: Follower, args: Sequence[Any], axes: Callable[[Tensor], Dims], outpu
     if dims is None:
         return None
     kinds = [_kind_of(axes(t)[along]) for t in tensors]
-    kind = next((k for k in kinds if k != "other"), "other")
+    kind: AxisKind = next((k for k in kinds if k != "other"), "other")
     return tuple(fresh(output.shape[along], kind) if place == along else dim for place, dim in enumerate(dims))
 
 

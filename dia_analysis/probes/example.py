@@ -1,7 +1,6 @@
 """Images for a pass that only has to show what a network does: random, of the network's own size."""
 
 from collections.abc import Iterator
-from functools import reduce
 from itertools import chain
 from typing import Any
 
@@ -44,12 +43,15 @@ def _said(model: nn.Module) -> Iterator[Any]:
 
 
 def _attribute(model: nn.Module, path: str) -> Any:
-    return reduce(lambda holder, name: getattr(holder, name, None), path.split("."), model)
+    holder: Any = model
+    for name in path.split("."):
+        holder = getattr(holder, name, None)
+    return holder
 
 
 def _pair(size: Any) -> tuple[int, int] | None:
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size, size
     if isinstance(size, tuple | list) and len(size) in (2, 3) and all(isinstance(part, int) for part in size):
-        return tuple(size[-2:])  # type: ignore[return-value]
+        return tuple(size[-2:])
     return None

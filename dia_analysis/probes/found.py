@@ -85,11 +85,9 @@ def attention_in(graph: Graph) -> list[FoundAttention]:
     """The attention in a pass, in forward order; last what cannot be seen into."""
     gates = find_gates(graph)
     sums = find_weighted_sums(graph, gates)
-    ordered = sorted([*gates, *sums], key=lambda one: one.product.index)
+    uses: list[Gate | WeightedSum] = sorted([*gates, *sums], key=lambda one: one.product.index)
     numbers: Counter[str] = Counter()
-    found = [
-        _of_gate(graph, one, numbers) if isinstance(one, Gate) else _of_sum(graph, one, numbers) for one in ordered
-    ]
+    found = [_of_gate(graph, u, numbers) if isinstance(u, Gate) else _of_sum(graph, u, numbers) for u in uses]
     return _once(found) + [
         FoundAttention(module, 0, "hidden", (), reason=f"{operation} cannot be seen into")
         for operation, module in graph.hidden.items()

@@ -90,8 +90,8 @@ class Node:
     tensor that was there before the pass), `sources` the inputs of the network on which it depends. `learned` says that
     the operation took a weight of two dimensions or more that does not depend on the input. `weights` are the names of
     the parameters that the operation took, or that went into constants that it took. `drawn` says that it is made of
-    random numbers alone. `givers` are the calls of modules that put the value out, in order, `within` the names of the
-    modules that were running, outermost first.
+    random numbers alone. `givers` are the calls of modules that put the value out, in order, `within` the calls
+    (module, number) that were running, outermost first.
     """
 
     index: int
@@ -107,7 +107,7 @@ class Node:
     dtype: torch.dtype = torch.float32
     weights: frozenset[str] = frozenset()
     drawn: bool = False
-    within: tuple[str, ...] = ()
+    within: tuple[tuple[str, int], ...] = ()
     ancestors: int = 0  # a bit for each value that it depends on
 
     @property
@@ -120,15 +120,28 @@ class Node:
         return bool(self.ancestors >> other.index & 1)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call of a module, the `number`-th (from 0), and the shapes of the first images or features (batch, channel,
+    height, width) that it took and gave; None where it did not.
+    """
+
+    module: str
+    number: int
+    taken: tuple[int, ...] | None
+    given: tuple[int, ...] | None
+
+
 @dataclass
 class Graph:
-    """What a pass did.
+    """What a pass did. `calls` are those of modules, in the order in which they ended.
 
     `leaf_modules` are the names of modules without children; `hidden` are operations that cannot be seen into, with the
     modules in which they ran.
     """
 
     nodes: list[Node] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     leaf_modules: frozenset[str] = frozenset()
     hidden: dict[str, str] = field(default_factory=dict)
 
@@ -151,9 +164,10 @@ class Graph:
 
 
 @dataclass
-class _Call:
+class _Running:
     module: str
     call: int
+    taken: tuple[int, ...] | None
     counted: int = 0
 
 
@@ -164,7 +178,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self.follower = Follower()
-        self.running: list[_Call] = []
+        self.running: list[_Running] = []
         self.calls: Counter[str] = Counter()
         self.values: dict[int, tuple[Tensor, Node]] = {}  # tensors are held, so that no other gets the same id
         self.storages: dict[int, list[int]] = {}
@@ -178,7 +192,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.parameters = {id(parameter): name for name, parameter in model.named_parameters()}
         with ExitStack() as hooks:
             for name, module in names:
-                hooks.callback(module.register_forward_pre_hook(self._entering(name)).remove)
+                hooks.callback(module.register_forward_pre_hook(self._entering(name), with_kwargs=True).remove)
                 hooks.callback(module.register_forward_hook(self._leave, always_call=True).remove)
             with self:
                 yield
@@ -190,14 +204,15 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add(tensor, Node(len(self.graph.nodes), "input", (), tuple(tensor.shape), axes, frozenset({number})))
 
     def _entering(self, name: str) -> Any:
-        def enter(_: nn.Module, __: Any) -> None:
-            self.running.append(_Call(name, self.calls[name]))
+        def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
+            self.running.append(_Running(name, self.calls[name], _first_features((args, kwargs))))
             self.calls[name] += 1
 
         return enter
 
     def _leave(self, _: nn.Module, __: Any, output: Any) -> None:
         call = self.running.pop()
+        self.graph.calls.append(Call(call.module, call.call, call.taken, _first_features(output)))
         for leaf, tensor in enumerate(tensors_in(output)):
             if (known := self.values.get(id(tensor))) is not None:
                 known[1].givers.append(Giver(call.module, call.call, leaf))
@@ -241,7 +256,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             place,
             weights=frozenset(named).union(*(n.weights for n in constants)),
             drawn=name in RANDOM or (not sources and any(n.drawn for n in constants)),
-            within=tuple(call.module for call in self.running),
+            within=tuple((call.module, call.call) for call in self.running),
         )
 
     def _note(self, result: Tensor, made: Node, axes: Dims, changed: bool) -> None:
@@ -323,7 +338,7 @@ def _are_apart(one: Tensor, other: Tensor) -> bool:
     if one.stride() != other.stride() or one.shape != other.shape:
         return False
     rest = abs(one.storage_offset() - other.storage_offset())
-    for stride, size in sorted(zip(one.stride(), one.shape, strict=True), reverse=True):
+    for stride, size in sorted(zip(map(int, one.stride()), map(int, one.shape), strict=True), reverse=True):
         steps = min(rest // stride, size - 1) if stride else 0
         rest -= steps * stride
     return rest > 0
@@ -346,6 +361,10 @@ def watch(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any] | None =
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return seen.graph
+
+
+def _first_features(values: Any) -> tuple[int, ...] | None:
+    return next((tuple(tensor.shape) for tensor in tensors_in(values) if tensor.ndim == 4), None)
 
 
 def tensors_in(values: Any) -> list[Tensor]:

@@ -53,6 +53,7 @@ def maker(model: nn.Module, weights: Iterable[str]) -> str:
     """The outermost module all of whose parameters are among these; "" if there is none."""
     wanted = set(weights)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    name: str
     for name, module in model.named_modules():
         own = {names[id(parameter)] for parameter in module.parameters()}
         if own and own <= wanted:

@@ -59,4 +59,5 @@ def fused_weights(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     mask = given.get("attn_mask", given.get("attn_bias"))
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype is torch.bool else scores + mask
-    return scores.softmax(-1)
+    weights: Tensor = scores.softmax(-1)
+    return weights

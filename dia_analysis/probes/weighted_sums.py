@@ -63,17 +63,11 @@ def _found(node: Node) -> WeightedSum | None:
         left, right = (node.parents[place] for place in MATRICES[node.name])
         if left is None or right is None or not left.sources or not right.sources:
             return None
-        for weights, place, rows, columns in ((left, 0, -2, -1), (right, 1, -1, -2)):
+        for weights, place, row, column in ((left, 0, -2, -1), (right, 1, -1, -2)):
             known = weights_of(weights)
-            if known is not None and known.summed & set(weights.axes[columns]):
-                return WeightedSum(
-                    node,
-                    weights,
-                    MATRICES[node.name][place],
-                    weights.axes[rows],
-                    weights.axes[columns],
-                    _why_not(known, weights, rows),
-                )
+            if known is not None and known.summed & set(weights.axes[column]):
+                operand, reason = MATRICES[node.name][place], _why_not(known, weights, row)
+                return WeightedSum(node, weights, operand, weights.axes[row], weights.axes[column], reason)
     if node.name == "sum":
         return _of_sum(node)
     return None
