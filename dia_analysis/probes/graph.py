@@ -337,10 +337,11 @@ def _are_apart(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors that share memory are parts of one tensor side by side, as `chunk` gives them."""
     if one.stride() != other.stride() or one.shape != other.shape:
         return False
-    rest = abs(one.storage_offset() - other.storage_offset())
-    for stride, size in sorted(zip(map(int, one.stride()), map(int, one.shape), strict=True), reverse=True):
-        steps = min(rest // stride, size - 1) if stride else 0
-        rest -= steps * stride
+    rest = abs(int(one.storage_offset()) - int(other.storage_offset()))
+    strides: list[int] = list(one.stride())
+    for dim in sorted(range(one.ndim), key=strides.__getitem__, reverse=True):
+        if strides[dim]:
+            rest -= strides[dim] * min(rest // strides[dim], one.shape[dim] - 1)
     return rest > 0
 
 
