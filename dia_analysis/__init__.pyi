@@ -1,3 +1,7 @@
+from .attention.layer import LayerAttention
+from .attention.measure import measure_attention
+from .attention.results import AttentionResult
+from .attention.rollout import rollout
 from .correlation.measure import measure_correlation
 from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import FlopCount, count_flops, flop_count
@@ -41,6 +45,7 @@ from .xray.regions import NetworkShares, RegionsResult
 __all__ = [
     "AgreementResult",
     "AnalysisInputError",
+    "AttentionResult",
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
@@ -52,6 +57,7 @@ __all__ = [
     "GradientResult",
     "HeatmapComparison",
     "ImageList",
+    "LayerAttention",
     "MagnitudeStatistics",
     "Magnitudes",
     "NetworkCost",
@@ -87,6 +93,7 @@ __all__ = [
     "group_stages",
     "has_attention",
     "measure_agreement",
+    "measure_attention",
     "measure_correlation",
     "measure_cost",
     "measure_gradients",
@@ -95,6 +102,7 @@ __all__ = [
     "method_names",
     "network_gradients",
     "pearson",
+    "rollout",
     "stream_gradcam",
     "stream_stages",
     "stream_store",
