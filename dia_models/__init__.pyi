@@ -8,6 +8,8 @@ from .detection.evaluated import EvaluatedDetector, evaluate_detector
 from .errors import ModelInputError
 from .factory import build_model, create_model, list_models
 from .generation.generated import GeneratedImages, generate_images
+from .networks.open_network import open_network
+from .networks.opened import OpenedNetwork
 from .runs.configure import configure
 from .runs.run import fit
 from .spec import ModelSpec, Network
@@ -29,6 +31,7 @@ __all__ = [
     "ModelInputError",
     "ModelSpec",
     "Network",
+    "OpenedNetwork",
     "RunConfig",
     "SharedStage",
     "SharingReport",
@@ -49,6 +52,7 @@ __all__ = [
     "load_backbone",
     "load_recipe",
     "open_data",
+    "open_network",
     "register",
     "save_checkpoint",
     "share",
