@@ -47,7 +47,7 @@ class UserCode:
         """What the name stands for. Raises ModelInputError if it cannot be imported or is not there."""
         if self.file is not None and not self.file.is_file():
             raise self.error(f"there is no file {self.module}; give {FORM}")
-        with self._running("cannot be imported"):
+        with seeded(0), self._running("cannot be imported"):  # so that what it draws changes no random weights
             module = importlib.import_module(self.module) if self.file is None else _import_file(self.file)
         try:
             return getattr(module, self.attribute)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -33,6 +33,7 @@ class Record:
     synsets: tuple[str, ...] | None = None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Makes one network, again and again; random weights are drawn from the global random generators."""
 

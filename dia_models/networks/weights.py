@@ -130,7 +130,7 @@ def _best_prefixes(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     theirs = _prefixes(given, lambda rest: rest in expected)
     ours = _prefixes(expected, lambda rest: rest in given)
     most, nearest = max(theirs.values(), default=0), max(ours.values(), default=0)
-    if nearest > most:
+    if nearest > most and 2 * nearest > len(expected):
         return "", min((p for p, count in ours.items() if count == nearest), key=_rank)
     best = sorted((p for p, count in theirs.items() if count == most), key=_rank)
     if len(best) > 1 and most and _rank(best[0]) == _rank(best[1]):
