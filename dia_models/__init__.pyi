@@ -2,7 +2,7 @@ from .attention.registry import register
 from .checkpoints.backbone_weights import load_backbone
 from .checkpoints.checkpoint import Checkpoint, CheckpointInfo, load, save_checkpoint
 from .checkpoints.files import list_checkpoints
-from .classification.evaluated import EvaluatedClassifier, evaluate_checkpoint
+from .classification.evaluated import EvaluatedClassifier, evaluate_classifier
 from .data.sets import open_data
 from .detection.evaluated import EvaluatedDetector, evaluate_detector
 from .errors import ModelInputError
@@ -41,7 +41,7 @@ __all__ = [
     "build_model",
     "configure",
     "create_model",
-    "evaluate_checkpoint",
+    "evaluate_classifier",
     "evaluate_detector",
     "fit",
     "fuse_for_inference",

@@ -23,10 +23,21 @@ _brought: dict[str, Path] = {}
 
 
 def is_user_code(name: str) -> bool:
-    """Whether a name has the form of something in the user's own code."""
-    module, colon, attribute = name.rpartition(":")
-    dotted = all(part.isidentifier() for part in module.split("."))
-    return bool(colon) and attribute.isidentifier() and (module.endswith(".py") or dotted)
+    """Whether a name has the form of something in the user's own code; a module of one word must also be there."""
+    module, _, attribute = name.rpartition(":")
+    if not attribute.isidentifier() or module.endswith(".py"):
+        return attribute.isidentifier()
+    if not all(part.isidentifier() for part in module.split(".")):
+        return False
+    here = Path.cwd() / module
+    return "." in module or here.is_dir() or here.with_suffix(".py").is_file() or _is_installed(module)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # of a module that runs as a script
+        return True
 
 
 class UserCode:
@@ -47,7 +58,7 @@ class UserCode:
         """What the name stands for. Raises ModelInputError if it cannot be imported or is not there."""
         if self.file is not None and not self.file.is_file():
             raise self.error(f"there is no file {self.module}; give {FORM}")
-        with seeded(0), self._running("cannot be imported"):  # so that what it draws changes no random weights
+        with seeded(0), self.running("cannot be imported"):  # so that what it draws changes no random weights
             module = importlib.import_module(self.module) if self.file is None else _import_file(self.file)
         try:
             return getattr(module, self.attribute)
@@ -66,7 +77,7 @@ class UserCode:
         if not callable(function):
             raise self.error(f"{self.name} is a {type(function).__name__}; name something that can be called")
         self._check(function, options)
-        with self._running("raised an error"):
+        with self.running("raised an error"):
             return function(**options)
 
     def takes(self, option: str) -> bool:
@@ -92,8 +103,8 @@ class UserCode:
             )
 
     @contextmanager
-    def _running(self, what: str) -> Iterator[None]:
-        """Run the user's code inside; what it raises becomes one line."""
+    def running(self, what: str) -> Iterator[None]:
+        """Run the user's code inside; what it raises becomes one line that says `what` it was about."""
         try:
             with redirect_stdout(sys.stderr), _findable(self.folder):
                 yield

@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.checkpoints.untrained import UntrainedNetwork, untrained_network
+from dia_models.data.labels import Outputs
 from dia_models.data.preprocessing import Preprocessing
+from dia_models.errors import ModelInputError
 from dia_models.networks.preprocessing import ASSUMED
 from dia_models.spec import ModelSpec, Network
 
@@ -61,9 +63,28 @@ class OpenedNetwork:
         return self.model.spec if isinstance(self.model, Network) else None
 
     @property
+    def outputs(self) -> Outputs:
+        """What its outputs stand for. Raises ModelInputError if it gives no class scores."""
+        if self.num_classes is None:
+            raise ModelInputError("model", f"{self.name} gives no class scores (image, class), which are needed here")
+        return Outputs(self.num_classes, self.classes, self.synsets)
+
+    @property
     def data(self) -> str | None:
         """The data that it was trained on, if its checkpoint says so."""
         return self.checkpoint.info.data if self.checkpoint else None
+
+    def origin(self) -> dict[str, Any]:
+        """Which network it is and how it was trained, as the document dia.eval/1 has it."""
+        if self.checkpoint is not None:
+            return {**self.checkpoint.origin(), "checkpoint": self.name}
+        return {
+            "checkpoint": self.name,
+            "checkpoint_sha256": self.sha256,
+            "network": self.source,
+            "training_seed": None,
+            "machine": None,
+        }
 
     def untrained(self) -> UntrainedNetwork | None:
         """The same network without its training; None if its own weights are random."""
