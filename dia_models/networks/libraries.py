@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD
+from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.data.synsets import imagenet_synsets
 from dia_models.errors import ModelInputError, did_you_mean, one_line, some, unknown
 from dia_models.factory import accepted_options, create_model, require_classifier
@@ -21,6 +21,7 @@ from dia_models.networks.request import Record, Request
 from dia_models.spec import Network
 
 IMAGENET_CLASSES = 1000
+CIFAR = Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD)
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ class OwnSource:
         return True
 
     def record(self, model: nn.Module) -> Record:
-        """The channels; of networks for small images their size, and CIFAR's mean and std."""
+        """The channels, and a transformer's size; CIFAR's size, mean and std are the usual ones of small networks."""
         assert isinstance(model, Network)
-        options, channels = model.spec.options, model.spec.in_channels
-        size = options.get("image_size")
-        if isinstance(size, int):
-            return Record("the network's options", (size, size), channels=channels)
-        if self.name.startswith("cifar_") and channels == len(CIFAR_MEAN):
-            return Record("the usual ones of CIFAR", (32, 32), CIFAR_MEAN, CIFAR_STD, channels)
-        return Record("the network's options", channels=channels)
+        size = model.spec.options.get("image_size")
+        return Record(
+            "the network's options",
+            (size, size) if isinstance(size, int) else None,
+            channels=model.spec.in_channels,
+            usual=CIFAR if self.name.startswith("cifar_") else None,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Open anyone's network by name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,29 @@ from dia_models.errors import ModelInputError
 from dia_models.factory import require_classifier
 from dia_models.networks.checks import Trial, plain, refuse_empty, refuse_opaque
 from dia_models.networks.class_names import Classes, name_classes
+from dia_models.networks.libraries import OwnSource
 from dia_models.networks.opened import OpenedNetwork
 from dia_models.networks.preprocessing import Asked, Chosen, Values, choose
 from dia_models.networks.request import Record, Request, Source
 from dia_models.networks.sources import find_source
 from dia_models.networks.weights import Fit, fit
 from dia_models.user_code import seeded
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of the images that a network will see: their size, mean and std, and their classes."""
+
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+
+    def suit(self, source: Source, request: Request) -> Request:
+        """The request for a network with random weights: as many outputs as classes, one of ours with the channels."""
+        if self.classes and request.num_classes is None and "num_classes" not in request.options:
+            request = replace(request, num_classes=len(self.classes)) if source.takes_classes() else request
+        if self.preprocessing is not None and request.channels is None and isinstance(source, OwnSource):
+            request = replace(request, channels=len(self.preprocessing.mean))
+        return request
 
 
 def open_network(
@@ -36,7 +53,7 @@ def open_network(
     std: Values | None = None,
     channels: int | None = None,
     classes: Classes | None = None,
-    otherwise: Preprocessing | None = None,
+    data: DataFacts | None = None,
     seed: int = 0,
 ) -> OpenedNetwork:
     """Open a network of this library, of timm, of torchvision, of the Hugging Face hub, or of your own code.
@@ -55,7 +72,8 @@ def open_network(
         std: By which they are divided, likewise.
         channels: 1, 3 or what the network takes.
         classes: The names of its outputs in their order, or a file with one a line.
-        otherwise: The size, mean and std where nothing says them; by default 224 pixels and ImageNet's.
+        data: What the images are that it will see: the size, mean and std where nothing says them (else 224 pixels and
+            ImageNet's), and the classes for which a network with random weights is made.
         seed: Random weights are drawn from it.
 
     Returns:
@@ -75,9 +93,14 @@ def open_network(
         return open_checkpoint(Checkpoint.read(name), asked, classes)
     if weights is not None and pretrained:
         raise ModelInputError("pretrained", f"weights are given too ({weights}); give one or the other")
-    request = Request(dict(options or {}), num_classes, channels, asked.image_size)
-    maker = _Maker(str(name), find_source(str(name)), request, pretrained, seed)
-    return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, otherwise)
+    source, request = find_source(str(name)), Request(dict(options or {}), num_classes, channels, asked.image_size)
+    data = data or DataFacts()
+    if weights is None and not pretrained:
+        request = data.suit(source, request)
+        if classes is None and request.num_classes == len(data.classes):
+            classes = data.classes
+    maker = _Maker(str(name), source, request, pretrained, seed)
+    return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, data.preprocessing)
 
 
 def open_checkpoint(

@@ -56,13 +56,13 @@ class Chosen:
 
 
 def choose(asked: Asked, record: Record, otherwise: Preprocessing | None, model: nn.Module) -> Chosen:
-    """Decide on each: as asked, as recorded, as `otherwise`, or as for ImageNet.
+    """Decide on each: as asked, as recorded, as `otherwise`, or as is usual for such networks.
 
     Raises ModelInputError for values that cannot be, and for other numbers of means or deviations than channels.
     """
     channels, of_channels = _channels(asked, record, model)
-    last = otherwise or IMAGENET
-    of_last = f"{ASSUMED}: {'those of the data' if otherwise else 'the usual ones of ImageNet'}"
+    last = otherwise or record.usual or IMAGENET
+    of_last = f"{ASSUMED}: {'as in the data' if otherwise else 'as for CIFAR' if record.usual else 'as for ImageNet'}"
     values, origins = {}, {"channels": of_channels}
     for name in ("mean", "std"):
         given, known, usual = (getattr(each, name) for each in (asked, record, last))

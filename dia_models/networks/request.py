@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
+from dia_models.data.preprocessing import Preprocessing
+
 
 @dataclass(frozen=True)
 class Request:
@@ -21,7 +23,8 @@ class Request:
 class Record:
     """What is known of the images and the classes that a network expects; `origin` says in words from where.
 
-    None is what is not known. `synsets` are ImageNet's names of the classes, such as n01440764.
+    None is what is not known. `synsets` are ImageNet's names of the classes, such as n01440764. `usual` is what is
+    assumed where nothing else is known.
     """
 
     origin: str
@@ -31,6 +34,7 @@ class Record:
     channels: int | None = None
     classes: tuple[str, ...] | None = None
     synsets: tuple[str, ...] | None = None
+    usual: Preprocessing | None = None
 
 
 @runtime_checkable

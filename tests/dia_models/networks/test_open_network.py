@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from dia_models import ModelInputError, create_model, open_network
+from dia_models.data import Preprocessing
+from dia_models.networks.open_network import DataFacts
 
 NET = """
 import torch
@@ -293,6 +295,16 @@ def test_a_network_of_ours_by_name_takes_the_size_of_cifar():
     assert opened.preprocessing.size == (32, 32)
     assert opened.spec == create_model("cifar_resnet11_se", reduction=8, num_classes=3).spec
     assert open_network("vit_small_patch16", image_size=16).preprocessing.size == (16, 16)
+
+
+def test_a_network_with_random_weights_is_made_for_the_data():
+    digits = DataFacts(Preprocessing(height=8, width=8, mean=(0.3,), std=(0.4,)), ("a", "b", "c"))
+    ours = open_network("cifar_resnet11", data=digits)
+    assert (ours.preprocessing, ours.classes, ours.spec.in_channels) == (digits.preprocessing, ("a", "b", "c"), 1)
+    assert "image_size 8x8 (as in the data)" in ours.assumptions()
+    theirs = open_network("timm:test_resnet", data=digits)
+    assert (theirs.preprocessing.size, theirs.classes) == ((160, 160), ("a", "b", "c"))
+    assert open_network("timm:test_resnet", data=digits, num_classes=4, image_size=32).classes is None
 
 
 def test_timm_says_what_its_networks_expect():
