@@ -1,5 +1,6 @@
 """How a layer's output lies over the image: as a feature map, with the channels last, or as tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ class Layout:
         if self.kind == "tokens":
             rows, columns = self.grid
             inside = features[:, self.before : self.before + rows * columns]
-            return inside.unflatten(1, self.grid).permute(0, 3, 1, 2)
+            return inside.reshape(len(inside), rows, columns, -1).permute(0, 3, 1, 2)
         return features
 
 
@@ -76,6 +77,6 @@ def _grid(positions: int, image: Size) -> Size | None:
     return (rows, columns) if rows * columns == positions and rows * image[1] == columns * image[0] else None
 
 
-def in_proportion(map_size: torch.Size, image: Size) -> bool:
+def in_proportion(map_size: Sequence[int], image: Size) -> bool:
     """Whether a map of this size has the image's proportions, up to one row or column."""
     return abs(map_size[0] * image[1] - map_size[1] * image[0]) <= max(image)

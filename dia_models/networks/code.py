@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from dia_models.networks.records import carried_record
 from dia_models.networks.request import Record, Request
 from dia_models.user_code import UserCode
 
@@ -50,8 +51,8 @@ class CodeSource:
         return self.code.takes("num_classes")
 
     def record(self, model: nn.Module) -> Record:
-        """Nothing is known."""
-        return Record("")
+        """What the network carries with it: timm's record, a configuration of transformers."""
+        return carried_record(model)
 
     def _no_network(self, made: Any) -> str:
         kind = type(made).__name__

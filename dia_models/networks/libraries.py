@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +16,7 @@ from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.data.synsets import imagenet_synsets
 from dia_models.errors import ModelInputError, did_you_mean, one_line, some, unknown
 from dia_models.factory import accepted_options, create_model, require_classifier
+from dia_models.networks.records import timm_record
 from dia_models.networks.request import Record, Request
 from dia_models.spec import Network
 
@@ -96,35 +96,13 @@ class TimmSource:
 
     def record(self, model: nn.Module) -> Record:
         """What timm says of the published weights of this name."""
-        found: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-        channels, *size = getattr(model, "img_size", None) or found.get("input_size", (3, 224, 224))
-        classes, synsets = self._classes(model)
-        return Record(
-            "timm's record",
-            (size[0], size[1]),
-            found.get("mean") and tuple(found["mean"]),
-            found.get("std") and tuple(found["std"]),
-            channels,
-            classes,
-            synsets,
-        )
+        return timm_record(model) or Record("timm's record")
 
     def _has_fixed_size(self) -> bool:
         from timm.models import get_pretrained_cfg
 
         found = None if self.given.startswith("hf-hub:") else get_pretrained_cfg(self.given)
         return bool(found and found.fixed_input_size)
-
-    def _classes(self, model: nn.Module) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-        listing: Any = import_module("timm.data")
-        listed = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-        if listed:
-            return tuple(map(str, listed)), None
-        if not (subset := listing.infer_imagenet_subset(model)):
-            return None, None
-        info = listing.ImageNetInfo(subset)
-        names = tuple(info.index_to_description(i) for i in range(info.num_classes()))
-        return names, tuple(info.label_names())
 
 
 @dataclass(frozen=True)

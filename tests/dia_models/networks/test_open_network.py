@@ -11,6 +11,8 @@ from dia_models.data import Preprocessing
 from dia_models.networks.open_network import DataFacts
 
 NET = """
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 from helper import CHANNELS
@@ -91,6 +93,18 @@ def lazy():
 
 def features():
     return nn.Sequential(nn.Conv2d(1, 2, 3))
+
+
+def of_timm():
+    import timm
+
+    return timm.create_model("test_resnet", num_classes=2)
+
+
+class Configured(Net):
+    def __init__(self):  # as transformers makes networks
+        super().__init__(num_classes=2)
+        self.config = SimpleNamespace(id2label={0: "cat", 1: "dog"}, image_size=28, num_channels=1)
 
 
 class Dictionary(Net):
@@ -227,7 +241,7 @@ def test_the_class_scores_may_stand_in_a_dict_and_need_not_be_there(net):
         ("net.py:Two", {}, "its forward takes image, text; analyses show it images alone"),
         ("net.py:scripted", {}, "its part 1 is scripted or traced"),
         ("net.py:quantized", {}, "is quantized"),
-        ("net.py:nets", {}, "net.py has no nets; did you mean 'needs'? it defines Dictionary, MADE, Net, Two, "),
+        ("net.py:nets", {}, "net.py has no nets; did you mean 'needs'? it defines Configured, Dictionary, MADE, Net, "),
         ("net.py", {}, "model: net.py is a file; accepted: "),
         ("nowhere.py:Net", {}, "there is no file nowhere.py"),
         ("nowhere.net:Net", {}, "cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
@@ -322,6 +336,13 @@ def test_torchvision_says_what_its_networks_expect():
     assert (opened.classes[0], opened.synsets[0]) == ("tench", "n01440764")
     assert opened.origins["image_size"] == "as given"
     assert opened.origins["mean"] == "torchvision's record"
+
+
+def test_what_a_network_of_ones_own_carries_with_it_is_used(net):
+    assert open_network(f"{net}:of_timm").preprocessing.size == (160, 160)
+    configured = open_network(f"{net}:Configured")
+    assert (configured.preprocessing.size, configured.classes) == ((28, 28), ("cat", "dog"))
+    assert configured.origins["image_size"] == "the network's config"
 
 
 def test_pretrained_weights_are_those_of_timm(tmp_path, monkeypatch):
