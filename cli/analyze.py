@@ -8,24 +8,25 @@ import typer
 from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
-from cli.common.options import DataOptions, ExplainedImages, Explanation, MeasuredImages, NetworkOptions
+from cli.common.options import (
+    CostOptions,
+    DataOptions,
+    ExplainedImages,
+    Explanation,
+    GradientOptions,
+    MeasuredImages,
+    NetworkOptions,
+    option,
+)
 from cli.common.publish import Out
 
 app = program(
     "dia-analyze", "Look inside attention networks. Try: dia-analyze demo. Add --debug to any command for a traceback."
 )
 FEWER_AT_ONCE = DataOptions(batch_size=32)
-Runs = Annotated[
-    list[Path], o.option("--runs", "A folder that dia-train sweep wrote to; several times.", check=o.existing("runs"))
-]
-Masks = Annotated[
-    Path | None,
-    o.option(
-        "--masks",
-        "Masks: PNG files named as the images; by default fixed parts of chest X-rays.",
-        check=o.existing("masks"),
-    ),
-]
+Runs = Annotated[list[Path], option("A folder that dia-train sweep wrote to; several times.", check=o.existing)]
+MASKS = "Masks: PNG files named as the images; by default fixed parts of chest X-rays."
+LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed regions."
 
 
 @app.callback()
@@ -66,13 +67,13 @@ def capture(
     ckpt: o.Ckpt,
     points: o.Points = None,
     dtype: Annotated[
-        Literal["float16", "float32"], o.option("--dtype", "float16 halves the store and rounds the maps.")
+        Literal["float16", "float32"], option("float16 halves the store and rounds the maps.")
     ] = "float32",
-    resume: Annotated[bool, o.option("--resume", "Go on with the store after an interruption.")] = False,
+    resume: Annotated[bool, option("Go on with the store after an interruption.")] = False,
     *,
     data: DataOptions,
-    out: Annotated[Path | None, o.option("--out", "The store; by default a new one in dia-out/.")] = None,
-    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing store.")] = False,
+    out: Annotated[Path | None, option("The store; by default a new one in dia-out/.")] = None,
+    overwrite: Annotated[bool, option("Replace an existing store.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
@@ -96,12 +97,7 @@ def capture(
 def gradcam(
     ckpts: o.CkptsNeeded,
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[IMAGES]...",
-            help="Image files, and folders of them.",
-            callback=o.each_checked(o.existing("IMAGES")),
-        ),
+        list[Path] | None, o.argument("Image files, and folders of them.", metavar="[IMAGES]...", check=o.existing)
     ] = None,
     *,
     explanation: Explanation,
@@ -126,7 +122,7 @@ def gradcam(
 )
 def regions(
     ckpts: o.CkptsNeeded,
-    masks: Masks = None,
+    masks: Annotated[Path | None, option(MASKS, check=o.existing)] = None,
     layer: o.Layer = None,
     trust: o.Trust = False,
     data: DataOptions = FEWER_AT_ONCE,
@@ -137,9 +133,9 @@ def regions(
     from cli.common.inputs import open_networks
 
     everyone = open_networks(ckpts, data)
-    from cli.analyses.regions import report_regions  # late: it draws
+    from cli.analyses import regions  # late: it draws
 
-    report_regions(everyone, masks, Explanation(layer=layer), out, trust=trust)
+    regions.report(everyone, masks, layer, out, trust=trust)
 
 
 @command(app, "dia-analyze gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")
@@ -147,10 +143,10 @@ def gini(
     ckpts: o.Ckpts = None,
     captures: o.Captures = None,
     points: o.Points = None,
-    hidden: Annotated[bool, o.option("--hidden", "Capture DIA-LSTM's hidden state h (its gate).")] = False,
+    hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False,
     rows: Annotated[
         Literal["centred", "raw", "vector"],
-        o.option("--rows", "Channels minus their means, raw channels, or one vector an image."),
+        option("Channels minus their means, raw channels, or one vector an image."),
     ] = "centred",
     *,
     data: DataOptions,
@@ -163,9 +159,8 @@ def gini(
     everyone = open_each(ckpts or [], data)
     from cli.analyses import gini  # late: it draws
 
-    sources = [gini.of_network(each, gini.hidden_points(each, points) if hidden else points) for each in everyone]
-    sources += map(gini.of_store, captures or ())
-    gini.report(sources, out, rows=rows, seed=data.seed)
+    sources = [gini.of_network(each, points, hidden=hidden) for each in everyone]
+    gini.report([*sources, *map(gini.of_store, captures or ())], out, rows=rows, seed=data.seed)
 
 
 @command(
@@ -173,64 +168,33 @@ def gini(
     "dia-analyze gradients --ckpt digits-resnet56-se --images 256",
     "dia-analyze gradients --model cifar_resnet56 --set skip=false --data digits",
 )
-def gradients(
-    networks: NetworkOptions,
-    runs: Annotated[
-        list[Path] | None,
-        o.option("--run", "The folder of a dia-train fit run; several times.", check=o.existing("run")),
-    ] = None,
-    every_epoch: Annotated[
-        bool, o.option("--every-epoch", "All epochs that the runs kept (dia-train fit --keep-every).")
-    ] = False,
-    points: Annotated[list[str] | None, o.option("--points", "Modules that count as stages, such as 'layer*'.")] = None,
-    per_block: Annotated[bool, o.option("--per-block", "Also at the output of every block.")] = False,
-    mode: Annotated[
-        Literal["training", "evaluation"],
-        o.option("--mode", "Batch norm with the batch's statistics, or with its stored ones."),
-    ] = "training",
-    draws: Annotated[int, o.option("--draws", "Seeds of random weights for --model, from --seed on.", min=1)] = 5,
-    *,
-    data: MeasuredImages,
-    out: Out,
-) -> None:
+def gradients(networks: NetworkOptions, given: GradientOptions, *, data: MeasuredImages, out: Out) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
     from cli.common.images import select_labelled
     from cli.common.networks import candidates, run_files
 
-    compared = candidates(networks, run_files(runs or [], every_epoch))
+    compared = candidates(networks, run_files(given.runs or [], given.every_epoch))
     images, fresh = select_labelled(data, compared[0].read(), data.image_size)
     from cli.analyses import gradients  # late: it draws
 
-    measure = gradients.Measurement(points, per_block, mode, draws, fresh)
-    gradients.report(compared, images, measure, out)
+    gradients.report(compared, images, fresh, given, out)
 
 
 @command(app, "dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
-def cost(
-    networks: NetworkOptions,
-    classes: Annotated[int, o.option("--classes", "Classes of the networks of --model.", min=1)] = 100,
-    image_size: Annotated[int, o.option("--image-size", "Pixels, for the networks of --model.", min=8)] = 32,
-    rounds: Annotated[int, o.option("--rounds", "How many times each network is timed; 6 or more.", min=6)] = 20,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 32,
-    *,
-    out: Out,
-) -> None:
+def cost(networks: NetworkOptions, given: CostOptions, *, out: Out) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
     from cli.common.networks import candidates
 
     compared = candidates(networks, tasks=("classification", "detection"))
     from cli.analyses import cost  # late: it draws
 
-    how = {"classes": classes, "image_size": image_size, "batch_size": batch_size, "rounds": rounds}
-    cost.report(compared, out, **how, device=device, seed=seed)
+    cost.report(compared, given, out)
 
 
 @command(app, "dia-analyze tables --runs runs")
 def tables(
     runs: Runs,
-    out: Annotated[Path | None, o.option("--out", "Folder for the tables as files; by default none.")] = None,
+    out: Annotated[Path | None, option("Folder for the tables as files; by default none.")] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
@@ -255,18 +219,11 @@ def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False
 )
 def report(
     ckpts: o.CkptsNeeded,
-    xray: Annotated[bool, o.option("--xray", "Instead, the page on chest X-ray networks.")] = False,
-    masks: Annotated[
-        Path | None,
-        o.option(
-            "--masks",
-            "Lung masks for --xray: PNG files named as the images; else fixed regions.",
-            check=o.existing("masks"),
-        ),
-    ] = None,
+    xray: Annotated[bool, option("Instead, the page on chest X-ray networks.")] = False,
+    masks: Annotated[Path | None, option(LUNGS, check=o.existing)] = None,
     data: DataOptions = FEWER_AT_ONCE,
-    out: Annotated[Path | None, o.option("--out", "The page to write; by default one in dia-out/.")] = None,
-    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing page.")] = False,
+    out: Annotated[Path | None, option("The page to write; by default one in dia-out/.")] = None,
+    overwrite: Annotated[bool, option("Replace an existing page.")] = False,
 ) -> None:
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:

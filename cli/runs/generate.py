@@ -5,23 +5,22 @@ from pathlib import Path
 from typing import Annotated
 
 from cli.common import options as o
+from cli.common.options import option
 from cli.common.publish import Found, Out, about_checkpoints
+
+FEATURES = (
+    "Also give the Fréchet distance to the training images in the features of a classifier (a path or a bundled name), "
+    "or of inception: the FID."
+)
 
 
 @dataclass(frozen=True)
 class GenerateOptions:
     """Which images to make, and how."""
 
-    images: Annotated[int, o.option("--images", "How many.", min=1)] = 64
-    steps: Annotated[int, o.option("--steps", "Sampling steps per image.", min=2)] = 50
-    features: Annotated[
-        str | None,
-        o.option(
-            "--features",
-            "Also give the Fréchet distance to the training images in the features of a classifier (a path or a "
-            "bundled name), or of inception: the FID.",
-        ),
-    ] = None
+    images: Annotated[int, o.how_many("")] = 64
+    steps: Annotated[int, option("Sampling steps per image.", min=2)] = 50
+    features: Annotated[str | None, option(FEATURES)] = None
     data_dir: o.DataDir = None
     device: o.Device = "auto"
     batch_size: o.BatchSize = 256
