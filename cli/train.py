@@ -38,7 +38,7 @@ def fit(given: FitOptions) -> None:
     "dia-train eval --ckpt xray-plain --ckpt xray-se --data chest-xray --out tested",
     name="eval",
 )
-def evaluate(
+def eval_(
     ckpts: o.CkptsNeeded,
     data: AllImages,
     out: Annotated[Path | None, option("Folder for the predictions and the numbers; by default none.")] = None,
@@ -46,11 +46,9 @@ def evaluate(
     as_json: o.Json = False,
 ) -> None:
     """How well do networks classify the test images of a data set, or find the objects in them?"""
-    from cli.runs.evaluate import evaluate_checkpoints
-    from cli.runs.evaluate_detectors import are_detectors, evaluate_detectors
+    from cli.runs import evaluate  # late: it loads what scores
 
-    score = evaluate_detectors if are_detectors(ckpts) else evaluate_checkpoints
-    score(ckpts, data, Out(out, overwrite, as_json))
+    evaluate.evaluate(ckpts, data, Out(out, overwrite, as_json))
 
 
 @command(app, "dia-train generate --ckpt run/model.safetensors --images 16 --out made")

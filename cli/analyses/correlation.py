@@ -27,7 +27,7 @@ def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
 
 def report(inputs: Inputs, points: list[str] | None, out: Out) -> None:
     """Measure, print the tables or the JSON document, and write everything."""
-    with out.folder("correlation", [inputs.checkpoint.name], inputs.images.data) as taken:
+    with out.folder("correlation", [inputs.name], inputs.images.data) as taken:
         outcome = measure(inputs, points)
         inputs.images.report_unreadable()
         out.publish(found(outcome, inputs.images.names()), taken)

@@ -1,7 +1,7 @@
 """The images that a command shows to networks: named one by one, or some of a data set."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -87,6 +87,11 @@ class SelectedImages:
         """The chosen images' names: paths below the data's folder, or `#number` for data without file names."""
         return [self.source.name(i) for i in self.chosen]
 
+    def of(self, names: Iterable[str]) -> "SelectedImages":
+        """The images of these names in the same data."""
+        index = {self.source.name(i): i for i in range(len(self.source))}
+        return replace(self, chosen=[index[name] for name in names])
+
     def paths(self) -> tuple[str, ...]:
         """The readable images' names: the path where images were named, else as the data set calls them."""
         root = getattr(self.source, "root", Path()) if self.named else Path()
@@ -126,6 +131,10 @@ class SelectedImages:
         chosen, selection = spread_out(count, self.source, self.seed), _selection(count, self.source)
         size = in_even_batches(count, self.batch_size)
         return replace(self, chosen=chosen, selection=selection, named=False, batch_size=size)
+
+    def first(self, count: int) -> "SelectedImages":
+        """The first ones that can be read, at most so many."""
+        return replace(self, chosen=self.readable()[:count])
 
     def preprocessing(self, size: int | None) -> Preprocessing:
         """What suits the chosen images, for networks with random weights; a data set in files is read once for it."""

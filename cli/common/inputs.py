@@ -12,13 +12,18 @@ from cli.common.grey import warn_of_colour
 from cli.common.images import ANALYSED, SelectedImages, select_images
 from cli.common.naming import read_named
 from cli.common.options import DataOptions
-from dia_analysis import Provenance
-from dia_models import Checkpoint, ModelInputError
+from dia_analysis import AnalysisInputError, Provenance
+from dia_analysis.probes.points import has_attention
+from dia_analysis.results.words import quantity
+from dia_models import Checkpoint, CheckpointInfo, ModelInputError, Network
 from dia_models.checkpoints.untrained import has_statistics, untrained_network
-from dia_models.data import evenly_spaced
-from dia_models.factory import require_classifier
+from dia_models.data import Preprocessing, evenly_spaced
+from dia_models.factory import blueprint, require_classifier, without_attention
+from dia_models.training.machine import in_words
 
 if TYPE_CHECKING:
+    from dia_analysis.networks import Known
+    from dia_analysis.paper.findings import Attention
     from dia_analysis.paper.measure_untrained import Untrained
 
 STATISTICS_IMAGES = 1024
@@ -26,32 +31,52 @@ STATISTICS_IMAGES = 1024
 
 @dataclass(frozen=True)
 class Inputs:
-    """A checkpoint's network on a device, and the images that it is to see, prepared as it expects them."""
+    """A network on a device, and the images that it is to see, prepared as it expects them.
 
-    checkpoint: Checkpoint
-    model: nn.Module
+    `checkpoint` is where it was read from, None for one with random weights, which were made from `weights_seed`.
+    """
+
+    name: str
+    model: Network
     images: SelectedImages
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name."""
-        return self.checkpoint.name
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The network's classes."""
-        return self.checkpoint.info.classes
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    checkpoint: Checkpoint | None = None
+    weights_seed: int = 0
 
     @property
     def architecture(self) -> Hashable:
         """What runs of one network have in common: all but the seed."""
-        return self.checkpoint.info.model.model_dump_json(), self.classes
+        return self.model.spec.model_dump_json(), self.classes
+
+    @property
+    def info(self) -> CheckpointInfo | None:
+        """What the checkpoint says of itself."""
+        return None if self.checkpoint is None else self.checkpoint.info
 
     @property
     def recorded(self) -> bool:
         """Whether the checkpoint records a training, and is not of a run's beginning."""
-        info = self.checkpoint.info
-        return "epochs" in info.recipe and info.epoch != 0
+        return self.info is not None and "epochs" in self.info.recipe and self.info.epoch != 0
+
+    @property
+    def known(self) -> "Known":
+        """What is known of the network."""
+        from dia_analysis.networks import Known  # late: it loads the analyses
+
+        spec, info = self.model.spec, self.info
+        plain = without_attention(spec).model_dump(mode="json") if "_dia_lstm" in spec.name else None
+        return Known(
+            facts=facts(self.checkpoint, self.model, attention_of(self.model)) if self.checkpoint else {},
+            architecture=self.architecture,
+            attention=attention_of(self.model),
+            recorded=self.recorded,
+            known_trained=info is not None and bool(info.recipe) and info.epoch != 0,
+            made_from=spec.model_dump(mode="json"),
+            plain_from=plain,
+            weights_seed=self.weights_seed if info is None else info.seed,
+            epoch=None if info is None else info.epoch,
+        )
 
     def of(self, images: SelectedImages) -> Self:
         """The network with other images."""
@@ -66,11 +91,11 @@ class Inputs:
 
         Of several processes, each gets its share.
         """
-        return (pixels for pixels, _ in self.images.shown(self.checkpoint.info.preprocessing, label))
+        return (pixels for pixels, _ in self.images.shown(self.preprocessing, label))
 
     def labelled(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
         """The same with the numbers of their classes. Raises ModelInputError for classes that it does not know."""
-        return self.images.labelled(self.checkpoint.info.preprocessing, self.classes, label)
+        return self.images.labelled(self.preprocessing, self.classes, label)
 
     def answered(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
         """The same, with -1 for images of unknown classes."""
@@ -83,13 +108,14 @@ class Inputs:
         """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
         indices = [self.images.chosen[row] for row in rows]
         position = {self.images.source.name(index): row for index, row in zip(indices, rows, strict=True)}
-        for pixels, batch in self.images.shown(self.checkpoint.info.preprocessing, label, indices):
+        for pixels, batch in self.images.shown(self.preprocessing, label, indices):
             yield pixels, [position[name] for name in batch.names]
 
     def before_training(self) -> "Untrained":
         """The network before its training, batch-norm statistics as they were then, and where its weights come from."""
         from dia_analysis.paper.measure_untrained import Untrained  # late: it loads what measures
 
+        assert self.checkpoint is not None
         found = untrained_network(self.checkpoint)
         found.model.to(self.images.device).to(memory_format=torch.channels_last)
         return Untrained(found.model, found.weights, found.exact, self.reestimate)
@@ -100,13 +126,17 @@ class Inputs:
             return 0
         chosen = self.images.chosen
         some = evenly_spaced(min(STATISTICS_IMAGES, len(chosen)), len(chosen))
-        preprocessing = self.checkpoint.info.preprocessing
+        preprocessing = self.preprocessing
         with torch.random.fork_rng():
             torch.manual_seed(self.images.seed)  # of dropout
             shown = self.images.shown(preprocessing, "statistics", [chosen[i] for i in some])
             torch.optim.swa_utils.update_bn((pixels for pixels, _ in shown), model)
         model.eval()
         return len(some)
+
+    def blamed(self, error: AnalysisInputError) -> AnalysisInputError:
+        """An error of an analysis, naming the network."""
+        return AnalysisInputError("ckpt" if error.argument == "model" else error.argument, f"{self.name}: {error}")
 
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""
@@ -138,6 +168,50 @@ def read_classifiers(ckpts: Sequence[str]) -> list[Checkpoint]:
 
 def make_inputs(checkpoint: Checkpoint, images: SelectedImages) -> Inputs:
     """Build a checkpoint's network on the images' device."""
-    model = checkpoint.build()
+    model, info = checkpoint.build(), checkpoint.info
     model.to(images.device).to(memory_format=torch.channels_last)
-    return Inputs(checkpoint, model, images)
+    return Inputs(checkpoint.name, model, images, info.preprocessing, info.classes, checkpoint)
+
+
+def attention_of(model: Network) -> "Attention":
+    """What attention a network has, in the words of the paper's claims."""
+    kind = blueprint(model.spec).plan.kind
+    if kind is None:
+        return "self-attention" if has_attention(model) else "none"
+    if kind.name.startswith("dia_lstm"):
+        return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
+    return "shared" if kind.shared else "one module per layer"
+
+
+def facts(checkpoint: Checkpoint, model: Network, attention: str) -> dict[str, str]:
+    """What a checkpoint says of itself, by the names of the facts."""
+    from dia_analysis import count_parameters  # late: it loads what measures
+
+    info = checkpoint.info
+    options = ", ".join(f"{key}={value}" for key, value in sorted(info.model.options.items()))
+    epochs = [quantity(int(info.recipe["epochs"]), "epoch")] if "epochs" in info.recipe else []
+    kept = [] if info.epoch is None else [f"kept after epoch {info.epoch}"]
+    training = [f"recipe {info.recipe.get('name', 'not known')}", *epochs, *kept, f"seed {info.seed}"]
+    metrics = (
+        f"{name.replace('_', ' ')} {f'{100 * value:.2f} %' if 'accuracy' in name else f'{value:.3f}'}"
+        for name, value in info.metrics.items()
+    )
+    return {
+        "network": info.model.name,
+        "options": options or "the defaults",
+        "attention": attention,
+        "parameters": f"{count_parameters(model):,}",
+        "input": input_text(info),
+        "classes": str(len(info.classes)),
+        "trained on": info.data,
+        "training": ", ".join(training),
+        "precision in training": in_words(info.machine),
+        "accuracy in the checkpoint": ", ".join(metrics) or "none",
+        "SHA-256 of the file": checkpoint.sha256,
+    }
+
+
+def input_text(info: CheckpointInfo) -> str:
+    """What images a network takes."""
+    size = info.preprocessing
+    return f"{size.height}x{size.width}, {quantity(info.model.in_channels, 'channel')}"

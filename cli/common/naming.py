@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dia_analysis.results.output import file_name
-from dia_models import Checkpoint
+from dia_models import Checkpoint, ModelSpec
 from dia_models.checkpoints.files import SUFFIX
 
 RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
@@ -52,8 +52,7 @@ def default_name(command: str, networks: Sequence[str], data: str | None) -> str
     return "-".join(file_name(part) for part in parts if part)
 
 
-def network_name(checkpoint: Checkpoint) -> str:
+def network_name(spec: ModelSpec) -> str:
     """The network's name and options: the same for training runs that differ in their seed only."""
-    spec = checkpoint.info.model
     changed = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
     return f"{spec.name} ({changed})" if changed else spec.name

@@ -47,6 +47,20 @@ class Found:
             lambda folder: result.write(folder, figures(), image_names()),
         )
 
+    def beside(
+        self,
+        write: Callable[[Path], None] = lambda folder: None,
+        document: Mapping[str, Any] | None = None,
+        text: str = "",
+    ) -> "Found":
+        """The same and more: what also writes files, what else the document holds, and what follows the text."""
+
+        def both(folder: Path) -> None:
+            self.write(folder)
+            write(folder)
+
+        return Found(self.about, {**self.document, **(document or {})}, self.text + text, both)
+
 
 @dataclass(frozen=True)
 class Out:

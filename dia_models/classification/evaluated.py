@@ -33,6 +33,11 @@ class EvaluatedClassifier:
     groups: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self.checkpoint.name
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The network's classes; their numbers if they have no names."""
         return self.network.outputs.words
