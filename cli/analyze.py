@@ -40,7 +40,7 @@ def _commands(version: o.Version = False) -> None:
     "dia-analyze correlation --capture store.zarr",
 )
 def correlation(
-    ckpt: Annotated[str | None, o.CKPT] = None,
+    networks: NetworkOptions,
     capture: o.Capture = None,
     points: o.Points = None,
     *,
@@ -48,23 +48,23 @@ def correlation(
     out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(ckpt, capture, data, {"--points": points})
+    o.check_source(networks, capture, data, {"--points": points})
     from cli.common.inputs import open_networks
     from dia_analysis.distributed import process_group
 
     with process_group():
-        everyone = open_networks([ckpt], data) if ckpt else []
+        everyone = [] if capture else open_networks(networks, data)
         from cli.analyses import correlation  # late: it draws
 
         if capture is not None:
             correlation.report_store(capture, out, batch_size=data.batch_size)
         else:
-            correlation.report(everyone[0], points, out)
+            correlation.report(everyone, points, out)
 
 
 @command(app, "dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
 def capture(
-    ckpt: o.Ckpt,
+    networks: NetworkOptions,
     points: o.Points = None,
     dtype: Annotated[
         Literal["float16", "float32"], option("float16 halves the store and rounds the maps.")
@@ -79,11 +79,11 @@ def capture(
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
     if resume and overwrite:
         raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
-    from cli.common.inputs import open_networks
+    from cli.common.inputs import open_one
     from dia_analysis.distributed import process_group
 
     with process_group():
-        [inputs] = open_networks([ckpt], data)
+        inputs = open_one(networks, data, "capture")
         from cli.analyses.capture import capture_to_store  # late: it loads Zarr
 
         capture_to_store(inputs, points, Out(out, overwrite, as_json), dtype=dtype, resume=resume)
@@ -95,7 +95,7 @@ def capture(
     "dia-analyze gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
 )
 def gradcam(
-    ckpts: o.CkptsNeeded,
+    networks: NetworkOptions,
     paths: Annotated[
         list[Path] | None, o.argument("Image files, and folders of them.", metavar="[IMAGES]...", check=o.existing)
     ] = None,
@@ -109,7 +109,7 @@ def gradcam(
     from cli.common.images import EXPLAINED
     from cli.common.inputs import open_networks
 
-    everyone = open_networks(ckpts, data, EXPLAINED, paths or [])
+    everyone = open_networks(networks, data, EXPLAINED, paths or [])
     from cli.analyses import gradcam  # late: it draws
 
     gradcam.report(everyone, explanation, trust=trust, out=out)
@@ -121,7 +121,7 @@ def gradcam(
     "dia-analyze regions --ckpt xray-se --data folder:scans --masks lungs",
 )
 def regions(
-    ckpts: o.CkptsNeeded,
+    networks: NetworkOptions,
     masks: Annotated[Path | None, option(MASKS, check=o.existing)] = None,
     layer: o.Layer = None,
     trust: o.Trust = False,
@@ -132,7 +132,7 @@ def regions(
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
     from cli.common.inputs import open_networks
 
-    everyone = open_networks(ckpts, data)
+    everyone = open_networks(networks, data)
     from cli.analyses import regions  # late: it draws
 
     regions.report(everyone, masks, layer, out, trust=trust)
@@ -140,7 +140,7 @@ def regions(
 
 @command(app, "dia-analyze gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")
 def gini(
-    ckpts: o.Ckpts = None,
+    networks: NetworkOptions,
     captures: o.Captures = None,
     points: o.Points = None,
     hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False,
@@ -153,10 +153,10 @@ def gini(
     out: Out,
 ) -> None:
     """Which earlier layers predict a layer's attention? (Fig. 11)"""
-    o.check_source(ckpts, captures, data, {"--points": points, "--hidden": hidden or None})
+    o.check_source(networks, captures, data, {"--points": points, "--hidden": hidden or None})
     from cli.common.inputs import open_each
 
-    everyone = open_each(ckpts or [], data)
+    everyone = [] if captures else open_each(networks, data)
     from cli.analyses import gini  # late: it draws
 
     sources = [gini.of_network(each, points, hidden=hidden) for each in everyone]
@@ -171,13 +171,14 @@ def gini(
 def gradients(networks: NetworkOptions, given: GradientOptions, *, data: MeasuredImages, out: Out) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
     from cli.common.images import select_labelled
+    from cli.common.inputs import default_data
     from cli.common.networks import candidates, run_files
 
     compared = candidates(networks, run_files(given.runs or [], given.every_epoch))
-    images, fresh = select_labelled(data, compared[0].read(), data.image_size)
+    images = select_labelled(data, default_data(compared) or "digits")
     from cli.analyses import gradients  # late: it draws
 
-    gradients.report(compared, images, fresh, given, out)
+    gradients.report(compared, images, given, out)
 
 
 @command(app, "dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
@@ -218,7 +219,7 @@ def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False
     "dia-analyze report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
 )
 def report(
-    ckpts: o.CkptsNeeded,
+    networks: NetworkOptions,
     xray: Annotated[bool, option("Instead, the page on chest X-ray networks.")] = False,
     masks: Annotated[Path | None, option(LUNGS, check=o.existing)] = None,
     data: DataOptions = FEWER_AT_ONCE,
@@ -228,17 +229,14 @@ def report(
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
-    from cli.common.inputs import open_networks
-
-    everyone = open_networks(ckpts, data)
     if xray:
         from cli.pages.xray_report import write_xray_report
 
-        write_xray_report(ckpts, everyone, masks, data, Out(out, overwrite))
+        write_xray_report(networks, masks, data, Out(out, overwrite))
     else:
         from cli.pages.report import write_report
 
-        write_report(ckpts, everyone, data, Out(out, overwrite))
+        write_report(networks, data, Out(out, overwrite))
 
 
 @command(app, "dia-analyze demo --out dia-out/demo")

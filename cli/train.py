@@ -8,7 +8,7 @@ import typer
 from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
-from cli.common.options import AllImages, option
+from cli.common.options import AllImages, NetworkOptions, option
 from cli.common.publish import Out
 from cli.runs.fit import FitOptions, fit_or_resume
 from cli.runs.generate import GenerateOptions, write_images
@@ -39,7 +39,7 @@ def fit(given: FitOptions) -> None:
     name="eval",
 )
 def eval_(
-    ckpts: o.CkptsNeeded,
+    networks: NetworkOptions,
     data: AllImages,
     out: Annotated[Path | None, option("Folder for the predictions and the numbers; by default none.")] = None,
     overwrite: o.Overwrite = False,
@@ -48,7 +48,7 @@ def eval_(
     """How well do networks classify the test images of a data set, or find the objects in them?"""
     from cli.runs import evaluate  # late: it loads what scores
 
-    evaluate.evaluate(ckpts, data, Out(out, overwrite, as_json))
+    evaluate.evaluate(networks, data, Out(out, overwrite, as_json))
 
 
 @command(app, "dia-train generate --ckpt run/model.safetensors --images 16 --out made")
@@ -82,7 +82,7 @@ def import_(
 @command(app, "dia-train models '*resnet164*'", "dia-train models --bundled")
 def models(
     pattern: Annotated[str, o.argument("A shell pattern, such as '*resnet164*'.")] = "*",
-    num_classes: Annotated[int, option("Classes to count the parameters for.", "--classes", min=1)] = 100,
+    num_classes: Annotated[int, option("Classes to count the parameters for.", min=1)] = 100,
     audit: Annotated[bool, option("Instead, compare every parameter count of the paper with ours.")] = False,
     attention: Annotated[bool, option("Instead, list the attention modules as a Markdown table.")] = False,
     bundled: Annotated[bool, option("Instead, list the trained networks that come with the package.")] = False,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import figures
 from cli.common.images import prepared_device
@@ -14,10 +14,14 @@ from cli.common.options import CostOptions
 from cli.common.publish import Found, Out
 from dia_analysis import CostResult, Provenance, Subject, measure_cost
 from dia_analysis.paper.numbers import TIME_RATIOS
-from dia_models import Network, build_model
-from dia_models.factory import without_attention
+from dia_models import ModelSpec, OpenedNetwork, build_model
+from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
+from dia_models.factory import blueprint, without_attention
+from dia_models.networks.open_network import DataFacts
+from dia_models.networks.sources import is_own
 
-Placed = TypeVar("Placed", Network, Tensor)
+Placed = TypeVar("Placed", nn.Module, Tensor)
+SMALL = DataFacts(Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD), tuple(map(str, range(100))))
 PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in TIME_RATIOS.items())
 
 
@@ -36,37 +40,35 @@ def found(result: CostResult) -> Found:
 
 
 def subjects_of(candidates: Iterable[Candidate], given: CostOptions) -> dict[str, Subject]:
-    """The networks by name, each with its backbone without attention, which is added where it is not there yet."""
-    opened = {candidate.name: _opened(candidate, given) for candidate in candidates}
+    """The networks by name; of ours each with its backbone without attention, which is added if it is not there yet."""
+    opened = {each.name: _opened(each, given) for each in candidates}
     subjects = {name: subject for name, (_, subject) in opened.items()}
-    plain = {_same(m, s): name for name, (m, s) in opened.items() if without_attention(m.spec) == m.spec}
-    for name, (model, subject) in opened.items():
-        baseline = _placed(build_model(without_attention(model.spec)), subject.images.device)
-        key = _same(baseline, subject)
+    ours = {name: (network.spec, s) for name, (network, s) in opened.items() if network.spec is not None}
+    plain = {_same(spec, s): name for name, (spec, s) in ours.items() if without_attention(spec) == spec}
+    for name, (spec, subject) in ours.items():
+        key = _same(baseline := without_attention(spec), subject)
         if key not in plain:
-            plain[key] = baseline.spec.name if baseline.spec.name not in subjects else f"{name} without attention"
-            subjects[plain[key]] = Subject(baseline, subject.images, plain[key])
+            plain[key] = baseline.name if baseline.name not in subjects else f"{name} without attention"
+            model = _placed(build_model(baseline), subject.images.device)
+            subjects[plain[key]] = Subject(model, subject.images, plain[key])
         subjects[name] = replace(subject, baseline=plain[key])
     return subjects
 
 
-def _opened(candidate: Candidate, given: CostOptions) -> tuple[Network, Subject]:
+def _opened(candidate: Candidate, given: CostOptions) -> tuple[OpenedNetwork, Subject]:
     """A network on the device, and with the images that it is timed on."""
-    device, seed, checkpoint = prepared_device(given.device), given.seed, candidate.read()
-    if checkpoint is None:
-        model, size = candidate.fresh(given.classes, 3, seed), (given.image_size, given.image_size)
-        origin = Provenance(seed=seed)
-    else:
-        model, size = checkpoint.build(), checkpoint.info.preprocessing.size
-        origin = Provenance(checkpoint=checkpoint.name, checkpoint_sha256=checkpoint.sha256, seed=seed)
-    shape = (given.batch_size, model.spec.in_channels, *size)
-    images = _placed(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), device)
-    return model, Subject(_placed(model, device), images, provenance=origin)
+    own = candidate.random and is_own(candidate.source)
+    network, device = candidate.open(SMALL if own else None, given.seed), prepared_device(given.device)
+    shape = (given.batch_size, len(network.preprocessing.mean), *network.preprocessing.size)
+    images = _placed(torch.randn(shape, generator=torch.Generator().manual_seed(given.seed)), device)
+    sha256 = None if candidate.random else network.sha256
+    origin = Provenance(None if candidate.random else network.name, sha256, seed=given.seed)
+    return network, Subject(_placed(network.model, device), images, provenance=origin)
 
 
 def _placed(given: Placed, device: torch.device) -> Placed:
     return given.to(device).to(memory_format=torch.channels_last)
 
 
-def _same(model: Network, subject: Subject) -> tuple[str, tuple[int, ...]]:
-    return model.spec.model_dump_json(), tuple(subject.images.shape)
+def _same(spec: ModelSpec, subject: Subject) -> tuple[str, tuple[int, ...]]:
+    return blueprint(spec).spec.model_dump_json(), tuple(subject.images.shape)

@@ -55,7 +55,10 @@ class Source:
 def of_network(inputs: Inputs, points: list[str] | None, *, hidden: bool) -> Source:
     """The maps of a network while it runs; the hidden states of its LSTMs if `hidden`."""
     at = hidden_points(inputs, points) if hidden else points
-    return Source(inputs.name, inputs.model.spec.name, inputs.images.data, inputs.images.names(), inputs, at)
+    spec = inputs.network.spec
+    return Source(
+        inputs.name, spec.name if spec else inputs.network.source, inputs.images.data, inputs.images.names(), inputs, at
+    )
 
 
 def of_store(path: Path) -> Source:
@@ -95,8 +98,7 @@ def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
     if not found:
         raise ModelInputError(
             "hidden",
-            f"{inputs.name} holds {inputs.model.spec.name}, which has no LSTM and so no hidden state; "
-            f"{_attention(inputs.model)}",
+            f"{inputs.name} has no DIA-LSTM and so no hidden state; {_attention(inputs.model)}",
         )
     return found
 

@@ -18,8 +18,8 @@ from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, RegionsResult, TrustReport, compare_regions, measure_regions
 from dia_analysis.networks import CHECKED, compare_heatmaps
 from dia_models import ModelInputError
-from dia_models.data import data_names
-from dia_models.data.labels import class_numbers
+from dia_models.data import as_pictures, data_names
+from dia_models.data.labels import class_numbers, numbered
 from dia_models.data.masks import find_masks, read_mask
 
 X_RAYS = ("chest-xray", "pneumoniamnist")  # the data sets whose fixed parts have names
@@ -67,12 +67,12 @@ def _checked(everyone: Sequence[Inputs], layer: str | None) -> TrustReport | Non
 
 def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, layer: str | None) -> RegionsResult:
     images, read = inputs.images, list[str]()
-    numbers = class_numbers(images.source, inputs.classes, images.data)
+    numbers = class_numbers(images.source, inputs.network.outputs, images.data)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, batch in images.shown(inputs.preprocessing, inputs.name):
             read.extend(batch.names)
-            yield pixels, numbers[batch.labels]
+            yield pixels, numbered(batch.labels, numbers, images.data)
 
     def marked(paths: Mapping[str, tuple[Path, Path]]) -> Iterator[np.ndarray]:
         done = 0
@@ -80,7 +80,7 @@ def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, laye
             done = len(read)
             yield np.stack([read_mask(*paths[name], inputs.preprocessing.size) for name in new])
 
-    about: Any = {"model_name": inputs.name, "network": network_name(inputs.model.spec)}
+    about: Any = {"model_name": inputs.name, "network": network_name(inputs.network)}
     given = None if masks is None else marked(masks)
     try:
         result = measure_regions(inputs.model, batches(), given, layer=layer, provenance=inputs.provenance(), **about)
@@ -93,5 +93,6 @@ def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, laye
 def _mean_picture(images: SelectedImages, size: tuple[int, int]) -> np.ndarray:
     """The mean of the pictures in grey, behind which the figure shows the regions."""
     batches = images.source.batches(images.readable(), 64, size, 1)
-    total = torch.stack([batch.pixels[..., 0].double().sum(0) for batch in batches]).sum(0)
+    sums = [torch.from_numpy(as_pictures(batch.pixels, size, 1)[..., 0]).double().sum(0) for batch in batches]
+    total = torch.stack(sums).sum(0)
     return np.asarray((total / len(images.readable())).round().to(torch.uint8))

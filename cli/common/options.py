@@ -61,6 +61,28 @@ def known_checkpoint(source: str, argument: str) -> None:
         raise ModelInputError(argument, str(error)) from error
 
 
+def known_network(given: str, argument: str) -> None:
+    """Check that a network of ours, or the file with one's own, is there: [NAME=]MODEL. Raises ModelInputError."""
+    model = given_name(given)[1]
+    module, colon, _ = model.rpartition(":")
+    if not colon:
+        known_model(model, argument)
+    elif module.endswith(".py"):
+        existing(Path(module), argument)
+
+
+def given_name(given: str) -> tuple[str | None, str]:
+    """The name that the user gives a network, None if they give none, and the network: [NAME=]MODEL."""
+    name, equals, model = given.partition("=")
+    return (name, model) if equals and name and not {"/", ":"} & set(name) else (None, given)
+
+
+def existing_weights(given: str, argument: str) -> None:
+    """Check that a file of weights is there: [NAME:]FILE. Raises ModelInputError."""
+    if not Path(given).expanduser().exists():
+        existing(Path(given.partition(":")[2] or given), argument)
+
+
 def _read_by(module: str, function: str) -> Check:
     """A check by a function that is imported when it is needed, and raises ModelInputError."""
     return lambda name, _: getattr(import_module(module), function)(name)
@@ -90,17 +112,16 @@ def _print_version(asked: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
 ]
-CKPT = option("A checkpoint file, or the name of a bundled one.", check=known_checkpoint)
+FOR_ALL = "; NAME:VALUE for one network."
 CKPTS = option("A checkpoint file or the name of a bundled one; several times.", "--ckpt", check=known_checkpoint)
-MODEL = "A network with random weights, as dia-train models lists it; several times."
+MODEL = "[NAME=]MODEL, several times: a network of ours, timm:X, torchvision:X, hf-hub:ORG/X, or file.py:function."
+WEIGHTS = "[NAME:]FILE: the state dict of a network that --model names; else its weights are random."
 STORE = "a store that dia-analyze capture wrote"
-Ckpt = Annotated[str, CKPT]
-Capture = Annotated[Path | None, option(f"Instead of a checkpoint, {STORE}.", check=existing)]
+Capture = Annotated[Path | None, option(f"Instead of a network, {STORE}.", check=existing)]
 Captures = Annotated[list[Path] | None, option(f"Instead, {STORE}; several times.", "--capture", check=existing)]
-Ckpts = Annotated[list[str] | None, CKPTS]
-CkptsNeeded = Annotated[list[str], CKPTS]
-Models = Annotated[list[str] | None, option(MODEL, "--model", check=known_model)]
-Data = Annotated[str | None, option("A data set or folder:PATH; by default what the network was trained on.")]
+Data = Annotated[
+    str | None, option("A data set, folder:PATH or file.py:function; by default what the network was trained on.")
+]
 DataDir = Annotated[Path | None, option("Where data sets are; else $DIA_DATA_DIR, else the user's cache.")]
 Download = Annotated[bool, option("Fetch the data set if it is missing.")]
 OutFolder = Annotated[Path | None, option("Folder to write to; by default a new one in dia-out/.")]
@@ -111,7 +132,6 @@ Seed = Annotated[int, option("Random seed.", min=0, max=2**31 - 1)]
 BatchSize = Annotated[int, option("Images at a time.", "-b", "--batch-size", min=1)]
 Workers = Annotated[int, option("Threads that decode image files.", "-j", "--workers", min=1)]
 Set = Annotated[list[str] | None, option("key=value: an option of the model or a field of the recipe.", "--set")]
-ModelSet = Annotated[list[str] | None, option("key=value: an option of the networks that --model names.", "--set")]
 Strict = Annotated[bool, option("An unreadable image is an error, not a warning.")]
 Points = Annotated[list[str] | None, option("Modules to capture, such as 'layer*.se.gate'.")]
 Layer = Annotated[str | None, option("A module by name; by default the last block.")]
@@ -160,7 +180,6 @@ class MeasuredImages(DataOptions):
     """The images of gradients."""
 
     images: Annotated[int | None, how_many("; by default 512, or all")] = None
-    image_size: Annotated[int | None, option("Resize image files to this many pixels, for --model.", min=8)] = None
 
 
 @dataclass(frozen=True)
@@ -173,13 +192,24 @@ class Explanation:
     method: Annotated[str, option("gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
 
 
+Many = list[str] | None
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Checkpoints, and networks with random weights with their options."""
+    """Which networks, how they are made, and what images they expect; values may be for one of them, NAME:VALUE."""
 
-    ckpts: Ckpts = None
-    models: Models = None
-    changes: ModelSet = None
+    ckpts: Annotated[Many, CKPTS] = None
+    models: Annotated[Many, option(MODEL, "--model", check=known_network)] = None
+    weights: Annotated[Many, option(WEIGHTS, check=existing_weights)] = None
+    pretrained: Annotated[bool, option("Fetch the weights that timm, torchvision or the hub has of --model.")] = False
+    changes: Annotated[Many, option(f"key=value: what --model is made with{FOR_ALL}", "--set")] = None
+    image_size: Annotated[Many, option(f"Pixels, or height,width{FOR_ALL}")] = None
+    mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one, or one a channel{FOR_ALL}")] = None
+    std: Annotated[Many, option(f"What values are divided by{FOR_ALL}")] = None
+    channels: Annotated[Many, option(f"Channels of the images{FOR_ALL}")] = None
+    classes: Annotated[Many, option(f"FILE with the outputs' names, one a line{FOR_ALL}")] = None
+    num_classes: Annotated[Many, option(f"How many classes --model is made for{FOR_ALL}")] = None
 
 
 @dataclass(frozen=True)
@@ -200,10 +230,8 @@ class GradientOptions:
 
 @dataclass(frozen=True)
 class CostOptions:
-    """How networks are timed; `classes` and `image_size` are of networks with random weights."""
+    """How networks are timed."""
 
-    classes: Annotated[int, option("Classes of the networks of --model.", min=1)] = 100
-    image_size: Annotated[int, option("Pixels, for the networks of --model.", min=8)] = 32
     rounds: Annotated[int, option("How many times each network is timed; 6 or more.", min=6)] = 20
     device: Device = "auto"
     seed: Seed = 0
@@ -212,10 +240,11 @@ class CostOptions:
 
 def settings(changes: Iterable[str] | None) -> dict[str, Any]:
     """What --set gives: key=value, the value as TOML if it is such, else as text. Raises ModelInputError."""
-    return dict(map(_setting, changes or ()))
+    return dict(map(setting, changes or ()))
 
 
-def _setting(change: str) -> tuple[str, Any]:
+def setting(change: str) -> tuple[str, Any]:
+    """One of these."""
     import tomllib
 
     from dia_models import ModelInputError
@@ -230,12 +259,12 @@ def _setting(change: str) -> tuple[str, Any]:
 
 
 def check_source(
-    ckpt: str | list[str] | None, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
+    networks: NetworkOptions, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
 ) -> None:
     """Refuse, as wrong usage, a command without a source of maps, or with two, or with options of the other one."""
-    if bool(ckpt) == bool(capture):
-        raise typer.BadParameter("give either a checkpoint or a store with --capture", param_hint="--ckpt")
-    of_ckpt = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
-    for option, value in of_ckpt.items() if capture else ():
+    if bool(networks.ckpts or networks.models) == bool(capture):
+        raise typer.BadParameter("give either networks or a store with --capture", param_hint="--ckpt")
+    of_networks = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
+    for option, value in of_networks.items() if capture else ():
         if value is not None:
             raise typer.BadParameter("not with --capture: the store's images and layers are taken", param_hint=option)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from cli.analyses import regions
-from cli.common.inputs import Inputs, input_text
-from cli.common.options import DataOptions
+from cli.common.inputs import Inputs, open_networks
+from cli.common.networks import candidates
+from cli.common.options import DataOptions, NetworkOptions
 from cli.common.publish import Out
 from cli.pages.page import say_written, shown_if_lost, taken_page
 from cli.runs.evaluate import Tested, test_all, two_class
@@ -17,18 +18,18 @@ from dia_analysis.networks import compare_heatmaps, explain
 from dia_analysis.results.provenance import versions
 from dia_analysis.xray.diagnosis import TwoClassResult, side_by_side
 from dia_models import ModelInputError
+from dia_models.networks.facts import input_text
 from figures.gradcam import ROWS
 from figures.pages.html import save_page
 from figures.pages.xray_report import Subject, XrayPage, worst_first, xray_report
 
 
-def write_xray_report(
-    ckpts: Sequence[str], everyone: Sequence[Inputs], masks: Path | None, options: DataOptions, out: Out
-) -> None:
+def write_xray_report(given: NetworkOptions, masks: Path | None, options: DataOptions, out: Out) -> None:
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
+    everyone = open_networks(given, options)
     data = everyone[0].images.data
     with taken_page(out, "xray-report", everyone) as path:
-        tested = test_all(ckpts, replace(options, data=data))
+        tested = test_all(candidates(given), replace(options, data=data))
         html, text = _page(tested, everyone, masks)
         with shown_if_lost(text):
             save_page(path, html, overwrite=out.overwrite)
@@ -41,7 +42,7 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
         raise ModelInputError("ckpt", f"{diverged}. Leave it out")
     results = two_class(tested)
     if not results:
-        known = ", ".join(everyone[0].classes)
+        known = ", ".join(everyone[0].network.outputs.words)
         raise ModelInputError("ckpt", f"{everyone[0].name} knows {known}; the page is for two classes")
     result, picture, trust = regions.look(everyone, masks, None, trust=True)
     assert trust is not None
@@ -63,9 +64,9 @@ def _page(tested: Sequence[Tested], everyone: Sequence[Inputs], masks: Path | No
 
 
 def _subject(inputs: Inputs, result: TwoClassResult) -> Subject:
-    assert inputs.checkpoint is not None
-    info = inputs.checkpoint.info
-    return Subject(inputs.name, input_text(info), info.data, info.seed, inputs.checkpoint.sha256, result)
+    network, info = inputs.network, inputs.network.checkpoint.info if inputs.network.checkpoint else None
+    data, seed = (info.data, str(info.seed)) if info else (f"not known ({network.weights})", "not known")
+    return Subject(inputs.name, input_text(network), data, seed, network.sha256, result)
 
 
 def _worst(results: Sequence[TwoClassResult], everyone: Sequence[Inputs]) -> tuple[HeatmapComparison, np.ndarray]:

@@ -1,4 +1,4 @@
-"""dia-train eval: how well checkpoints classify, or find objects, and for two classes how good a test they are."""
+"""dia-train eval: how well networks classify, or find objects, and for two classes how good a test they are."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,11 +8,12 @@ from typing import Any
 
 from cli.common.console import tracked
 from cli.common.grey import warn_of_colour
-from cli.common.images import open_part, prepared_device
-from cli.common.inputs import read_classifiers
-from cli.common.naming import network_name, read_named
-from cli.common.options import DataOptions
-from cli.common.publish import Found, Out, about_checkpoints, report_skipped
+from cli.common.images import data_facts, open_part, prepared_device
+from cli.common.inputs import default_data, say_assumed
+from cli.common.naming import network_name
+from cli.common.networks import Candidate, candidates
+from cli.common.options import DataOptions, NetworkOptions
+from cli.common.publish import Found, Out, about_networks, report_skipped
 from dia_analysis import Provenance
 from dia_analysis.paper.table_xi import beside_table_xi, published_accuracy
 from dia_analysis.results.output import write_json
@@ -26,8 +27,8 @@ from dia_analysis.xray.diagnosis import (
     choose_threshold,
     side_by_side,
 )
-from dia_models import Checkpoint, ModelInputError
-from dia_models.classification.evaluated import EvaluatedClassifier, evaluate_checkpoint
+from dia_models import Checkpoint, ModelInputError, OpenedNetwork
+from dia_models.classification.evaluated import EvaluatedClassifier, evaluate_classifier
 from dia_models.classification.held_out import TrainingImages, groups_in_both
 from dia_models.data import ImageSource
 from dia_models.data.detection.sets import open_scenes
@@ -40,7 +41,7 @@ BOXES = ("checkpoint", "image", "class", "score", "x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True)
 class Tested:
-    """A checkpoint on the test images; of two classes, also on the images that its run held out."""
+    """A network on the test images; of two classes, also on the images that its run held out."""
 
     found: EvaluatedClassifier
     validation: EvaluatedClassifier | None = None
@@ -55,27 +56,28 @@ class Tested:
         return "\n".join([self.found.summary(), *([] if self.two_class is None else [self.two_class.summary()])])
 
 
-def evaluate(ckpts: Sequence[str], options: DataOptions, out: Out) -> None:
-    """Test checkpoints on all images of a data set's test part, print the scores and write them if `out` is given."""
-    found = {task_of(Checkpoint.read(ckpt).info.model.name) == "detection" for ckpt in ckpts}
-    if len(found) > 1:
+def evaluate(given: NetworkOptions, options: DataOptions, out: Out) -> None:
+    """Test networks on all images of a data set's test part, print the scores and write them if `out` is given."""
+    compared = candidates(given)
+    tasks = {"classification" if not c.saved else task_of(Checkpoint.read(c.source).info.model.name) for c in compared}
+    if "detection" in tasks and len(tasks) > 1:
         raise ModelInputError("ckpt", "detectors and other networks have no score in common; test them one by one")
-    (evaluate_detectors if found == {True} else evaluate_classifiers)(ckpts, options, out)
+    (evaluate_detectors if tasks == {"detection"} else evaluate_classifiers)(compared, options, out)
 
 
-def evaluate_classifiers(ckpts: Sequence[str], options: DataOptions, out: Out) -> None:
+def evaluate_classifiers(compared: Sequence[Candidate], options: DataOptions, out: Out) -> None:
     """Raises ModelInputError at the end, when all is printed and written, if a network diverged."""
     with out.if_given() as taken:
-        tested = test_all(ckpts, options)
+        tested = test_all(compared, options)
         several = side_by_side(two_class(tested))
-        sizes = [each.found.checkpoint.info.preprocessing for each in tested]
+        sizes = [each.found.network.preprocessing for each in tested]
         rows = {f"{t.found.name} ({s.height}x{s.width})": t.two_class for t, s in zip(tested, sizes, strict=True)}
         paper = beside_table_xi({heading: result for heading, result in rows.items() if result is not None})
         text = "\n\n".join([*(each.summary() for each in tested), *several.summary(), *filter(None, [paper])])
         files = {"predictions.csv": [each.found for each in tested]}
         files |= {"validation.csv": held} if (held := [each.validation for each in tested if each.validation]) else {}
         tables = {name: _scores(parts) for name, parts in files.items()}
-        found = _found([each.found.checkpoint for each in tested], tested, text, tables, several.to_dict())
+        found = _found([each.found.network for each in tested], tested, text, tables, several.to_dict())
         out.publish(found, taken)
     if diverged := [said for each in tested if (said := each.found.diverged()) is not None]:
         more = f" (as did {len(diverged) - 1} more)" if len(diverged) > 1 else ""
@@ -87,11 +89,11 @@ def _scores(parts: Sequence[EvaluatedClassifier]) -> list[Sequence[Any]]:
     return [heads, *(row for part in parts for row in part.rows())]
 
 
-def evaluate_detectors(ckpts: Sequence[str], options: DataOptions, out: Out) -> None:
+def evaluate_detectors(compared: Sequence[Candidate], options: DataOptions, out: Out) -> None:
     """By COCO's average precision."""
     with out.if_given() as taken:
         require_scoring()
-        checkpoints = read_named(ckpts)
+        checkpoints = [replace(Checkpoint.read(each.source), name=each.name) for each in compared]
         data = options.data or checkpoints[0].info.data
         scenes = open_scenes(data, "test", options.data_dir, strict=options.strict)
         found = [evaluate_detector(checkpoint, scenes, data, **_how(options)) for checkpoint in checkpoints]
@@ -102,7 +104,11 @@ def evaluate_detectors(ckpts: Sequence[str], options: DataOptions, out: Out) -> 
 
 
 def _found(
-    checkpoints: Sequence[Checkpoint], tested: Sequence[Any], text: str, tables: Mapping[str, Iterable[Any]], more: Any
+    networks: Sequence[Checkpoint | OpenedNetwork],
+    tested: Sequence[Any],
+    text: str,
+    tables: Mapping[str, Iterable[Any]],
+    more: Any,
 ) -> Found:
     """The document dia.eval/1: of one checkpoint its numbers, of several a list of these and `more`."""
     each = [one.to_dict() for one in tested]
@@ -115,7 +121,7 @@ def _found(
             with (folder / name).open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)
 
-    return Found(about_checkpoints(checkpoints, data), document, text, write)
+    return Found(about_networks(networks, data), document, text, write)
 
 
 def _how(options: DataOptions) -> dict[str, Any]:
@@ -127,34 +133,40 @@ def two_class(tested: Sequence[Tested]) -> list[TwoClassResult]:
     return [each.two_class for each in tested if each.two_class is not None]
 
 
-def test_all(ckpts: Sequence[str], options: DataOptions) -> list[Tested]:
-    """Test every checkpoint on the same images. Raises ModelInputError for what does not exist or does not fit."""
-    checkpoints = read_classifiers(ckpts)
-    first = checkpoints[0]
-    for checkpoint in checkpoints:
-        if checkpoint.info.classes != first.info.classes:
-            message = f"{checkpoint.name} and {first.name} do not know the same classes; give networks that do"
+def test_all(compared: Sequence[Candidate], options: DataOptions) -> list[Tested]:
+    """Test every network on the same images. Raises ModelInputError for what does not exist or does not fit."""
+    known = {Checkpoint.read(each.source).info.data for each in compared if each.saved}
+    data = options.data or default_data(compared)
+    if data is None:
+        raise ModelInputError("data", "none given, and no checkpoint says what its network was trained on; name some")
+    source = open_part(options, data, "test" if data in known else "any")
+    networks = [each.open(data_facts(each, source, data, list(range(len(source))))) for each in compared]
+    first = networks[0]
+    for network in networks:
+        if network.outputs.words != first.outputs.words:
+            message = f"{network.name} and {first.name} do not know the same classes; give networks that do"
             raise ModelInputError("ckpt", message)
-    data = options.data or first.info.data
-    source = open_part(options, data, "test" if data in {each.info.data for each in checkpoints} else "any")
-    warn_of_colour(checkpoints, source, range(len(source)))
+    warn_of_colour(networks, source, range(len(source)))
     training = TrainingImages(lambda name: open_part(replace(options, download=False, strict=False), name, "train"))
-    tested = [_test(checkpoint, source, data, options, training) for checkpoint in checkpoints]
+    tested = [_test(network, source, data, options, training) for network in networks]
     report_skipped(source.unreadable, len(source))
     return tested
 
 
 def _test(
-    checkpoint: Checkpoint, source: ImageSource, data: str, options: DataOptions, training: TrainingImages
+    network: OpenedNetwork, source: ImageSource, data: str, options: DataOptions, training: TrainingImages
 ) -> Tested:
-    seen = evaluate_checkpoint(checkpoint, source, data, **_how(options))
+    say_assumed(network)
+    seen = evaluate_classifier(network, source, data, **_how(options))
     if len(seen.classes) != 2 or seen.predictions.nonfinite:
         return Tested(seen)
-    train, held = training.of(checkpoint), training.validation_images(checkpoint)
-    validation = None if held is None else evaluate_checkpoint(checkpoint, held, checkpoint.info.data, **_how(options))
+    train = held = None
+    if (checkpoint := network.checkpoint) is not None:
+        train, held = training.of(checkpoint), training.validation_images(checkpoint)
+    validation = None if held is None else evaluate_classifier(network, held, str(network.data), **_how(options))
     readings = Readings(
-        name=checkpoint.name,
-        network=network_name(checkpoint.info.model),
+        name=network.name,
+        network=network_name(network),
         class_names=(seen.classes[0], seen.classes[1]),
         image_names=seen.predictions.names,
         patients=seen.groups or seen.predictions.names,
@@ -164,8 +176,9 @@ def _test(
         in_training=groups_in_both(source, train),
         grouping=source.grouping or NO_PATIENTS,
     )
-    kind, origin = blueprint(checkpoint.info.model).plan.kind, Provenance(checkpoint.name, checkpoint.sha256, data)
-    paper = published_accuracy("" if kind is None else kind.name, data, seen.classes)
+    origin = Provenance(network.name, network.sha256, data)
+    kind = blueprint(network.spec).plan.kind if network.spec else None
+    paper = published_accuracy(kind.name if kind else "", data, seen.classes) if network.spec else None
     return Tested(seen, validation, assess(readings, paper=paper, provenance=origin))
 
 

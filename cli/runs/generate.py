@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cli.common import options as o
 from cli.common.options import option
-from cli.common.publish import Found, Out, about_checkpoints
+from cli.common.publish import Found, Out, about_networks
 
 FEATURES = (
     "Also give the Fréchet distance to the training images in the features of a classifier (a path or a bundled name), "
@@ -44,5 +44,5 @@ def write_images(ckpt: str, given: GenerateOptions, out: Out) -> None:
             made.write_pictures(folder)
             write_json(folder / "generate.json", made.to_dict())
 
-        about = {**about_checkpoints([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
+        about = {**about_networks([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
         out.publish(Found(about, made.to_dict(), made.summary(), write), taken)

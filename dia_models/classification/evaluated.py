@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dia_models.classification.evaluation import Predictions, predict
 from dia_models.data import Batch, ImageSource
-from dia_models.data.labels import class_numbers
+from dia_models.data.labels import class_numbers, numbered
 from dia_models.errors import ModelInputError
 from dia_models.networks.opened import OpenedNetwork
 from dia_models.surgery.fuse import fuse_for_inference
@@ -34,8 +34,8 @@ class EvaluatedClassifier:
 
     @property
     def name(self) -> str:
-        """The checkpoint's name."""
-        return self.checkpoint.name
+        """The network's name."""
+        return self.network.name
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,12 +124,11 @@ def _labelled(batches: Iterable[Batch], numbers: Int64[Tensor, "class"], data: s
     for batch in batches:
         if batch.labels.ndim > 1:
             raise ModelInputError("data", f"the labels of {data} are rows of 0 and 1; here each image needs one class")
-        kept = (batch.labels >= 0).nonzero().flatten()
-        if (last := int(batch.labels.max())) >= len(numbers):
-            raise ModelInputError("data", f"{data} has a label {last}; the network has {len(numbers)} classes")
+        labels = numbered(batch.labels, numbers, data)
+        kept = (labels >= 0).nonzero().flatten()
         if len(kept):
             some = True
             names = tuple(batch.names[i] for i in kept.tolist())
-            yield Batch(batch.pixels[kept], numbers[batch.labels[kept]], names)
+            yield Batch(batch.pixels[kept], labels[kept], names)
     if not some:
         raise ModelInputError("data", f"no image of {data} has a label")

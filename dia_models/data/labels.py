@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dia_models.data.image_source import ImageSource
@@ -109,3 +109,17 @@ def _by_name(classes: tuple[str, ...], names: Iterable[str]) -> Mapping[str, int
 
 def _plain(name: str) -> str:
     return name.casefold().replace("_", " ").replace("-", " ")
+
+
+def numbered(
+    labels: Int64[Tensor, "image"] | Float[Tensor, "image class"], numbers: Int64[Tensor, "class"], data: str
+) -> Int64[Tensor, "image"] | Float[Tensor, "image class"]:
+    """Labels as the network counts its classes, -1 where there is none; rows of 0 and 1 stay.
+
+    Raises ModelInputError for a label beyond the network's classes.
+    """
+    if labels.ndim == 2:
+        return labels
+    if len(labels) and (last := int(labels.max())) >= len(numbers):
+        raise ModelInputError("data", f"{data} has a label {last}; the network has {len(numbers)} classes")
+    return torch.where(labels < 0, labels, numbers[labels])

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from dia_models.data.decode import fit_image
 from dia_models.data.images import UNLABELED, Batch, MemoryImages
+from dia_models.data.preprocessing import Preprocessing
 from dia_models.data.request import Request
 from dia_models.errors import ModelInputError, one_line, some
 from dia_models.user_code import UserCode
@@ -78,6 +79,14 @@ class PythonImages:
             chosen = [int(index) for index in indices[start : start + batch_size]]
             images = [self._fitted(index, size, channels) for index in chosen]
             yield Batch(self._stack(images), self._rows(chosen), tuple(map(self.name, chosen)))
+
+    def preprocessing(self) -> Preprocessing | None:
+        """Of float tensors, their size, and nothing else to be done; None for other images."""
+        first = self._item(0)
+        if not isinstance(first, Tensor):
+            return None
+        channels, height, width = first.shape
+        return Preprocessing(height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels)
 
     def load(self, size: tuple[int, int] | None, channels: int) -> MemoryImages:
         """All images in memory, as bytes. Raises ModelInputError for float tensors."""

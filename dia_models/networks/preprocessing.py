@@ -31,10 +31,10 @@ class Asked:
         cls, image_size: int | Sequence[int] | None, mean: Values | None, std: Values | None, channels: int | None
     ) -> "Asked":
         """From single numbers or sequences. Raises ModelInputError for a size that is none."""
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if size is not None and len(size) != 2:
+        size = (image_size,) if isinstance(image_size, int) else image_size
+        if size is not None and len(size) not in (1, 2):
             raise ModelInputError("image_size", f"{list(size)} given; give one number, or height and width")
-        return cls(None if size is None else (size[0], size[1]), _values(mean), _values(std), channels)
+        return cls(None if size is None else (size[0], size[-1]), _values(mean), _values(std), channels)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,11 @@ from dia_models.user_code import is_user_code
 OTHERS = "timm:NAME, torchvision:NAME, hf-hub:ORG/NAME, file.py:name, package.module:name"
 
 
+def is_own(name: str) -> bool:
+    """Whether a name is that of a network of this library, or of none."""
+    return isinstance(find_source(name), OwnSource)
+
+
 def find_source(name: str) -> Source:
     """The source of a network by its name. Raises ModelInputError for a name of no known form."""
     kind, _, rest = name.partition(":")

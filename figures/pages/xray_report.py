@@ -26,7 +26,7 @@ class Subject:
     name: str
     input: str
     trained_on: str
-    seed: int
+    seed: str
     sha256: str
     result: TwoClassResult
 
