@@ -13,7 +13,7 @@ Check = Callable[[Any, str], object]  # of a value, and of what the user calls t
 
 def option(text: str, *names: str, check: Check | None = None, **limits: Any) -> Any:
     """An option with its help, named as the parameter if no names are given; each value is checked."""
-    return typer.Option(*names, help=text, callback=check and _each_checked(check), **limits)
+    return typer.Option(..., *names, help=text, callback=check and _each_checked(check), **limits)
 
 
 def argument(text: str, *, check: Check | None = None, **shown: Any) -> Any:
