@@ -8,24 +8,25 @@ import typer
 from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
-from cli.common.options import DataOptions, ExplainedImages, Explanation, MeasuredImages, NetworkOptions
+from cli.common.options import (
+    CostOptions,
+    DataOptions,
+    ExplainedImages,
+    Explanation,
+    GradientOptions,
+    MeasuredImages,
+    NetworkOptions,
+    option,
+)
 from cli.common.publish import Out
 
 app = program(
     "dia-analyze", "Look inside attention networks. Try: dia-analyze demo. Add --debug to any command for a traceback."
 )
 FEWER_AT_ONCE = DataOptions(batch_size=32)
-Runs = Annotated[
-    list[Path], o.option("--runs", "A folder that dia-train sweep wrote to; several times.", check=o.existing("runs"))
-]
-Masks = Annotated[
-    Path | None,
-    o.option(
-        "--masks",
-        "Masks: PNG files named as the images; by default fixed parts of chest X-rays.",
-        check=o.existing("masks"),
-    ),
-]
+Runs = Annotated[list[Path], option("A folder that dia-train sweep wrote to; several times.", check=o.existing)]
+MASKS = "Masks: PNG files named as the images; by default fixed parts of chest X-rays."
+LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed regions."
 
 
 @app.callback()
@@ -39,7 +40,7 @@ def _commands(version: o.Version = False) -> None:
     "dia-analyze correlation --capture store.zarr",
 )
 def correlation(
-    ckpt: Annotated[str | None, o.CKPT] = None,
+    networks: NetworkOptions,
     capture: o.Capture = None,
     points: o.Points = None,
     *,
@@ -47,42 +48,42 @@ def correlation(
     out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(ckpt, capture, data, {"--points": points})
+    o.check_source(networks, capture, data, {"--points": points})
     from cli.common.inputs import open_networks
     from dia_analysis.distributed import process_group
 
     with process_group():
-        everyone = open_networks([ckpt], data) if ckpt else []
+        everyone = [] if capture else open_networks(networks, data)
         from cli.analyses import correlation  # late: it draws
 
         if capture is not None:
             correlation.report_store(capture, out, batch_size=data.batch_size)
         else:
-            correlation.report(everyone[0], points, out)
+            correlation.report(everyone, points, out)
 
 
 @command(app, "dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
 def capture(
-    ckpt: o.Ckpt,
+    networks: NetworkOptions,
     points: o.Points = None,
     dtype: Annotated[
-        Literal["float16", "float32"], o.option("--dtype", "float16 halves the store and rounds the maps.")
+        Literal["float16", "float32"], option("float16 halves the store and rounds the maps.")
     ] = "float32",
-    resume: Annotated[bool, o.option("--resume", "Go on with the store after an interruption.")] = False,
+    resume: Annotated[bool, option("Go on with the store after an interruption.")] = False,
     *,
     data: DataOptions,
-    out: Annotated[Path | None, o.option("--out", "The store; by default a new one in dia-out/.")] = None,
-    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing store.")] = False,
+    out: Annotated[Path | None, option("The store; by default a new one in dia-out/.")] = None,
+    overwrite: Annotated[bool, option("Replace an existing store.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Keep the attention maps of many images in a Zarr store, for the other commands' --capture and for xarray."""
     if resume and overwrite:
         raise typer.BadParameter("give either this, to go on with the store, or --overwrite", param_hint="--resume")
-    from cli.common.inputs import open_networks
+    from cli.common.inputs import open_one
     from dia_analysis.distributed import process_group
 
     with process_group():
-        [inputs] = open_networks([ckpt], data)
+        inputs = open_one(networks, data, "capture")
         from cli.analyses.capture import capture_to_store  # late: it loads Zarr
 
         capture_to_store(inputs, points, Out(out, overwrite, as_json), dtype=dtype, resume=resume)
@@ -94,14 +95,9 @@ def capture(
     "dia-analyze gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
 )
 def gradcam(
-    ckpts: o.CkptsNeeded,
+    networks: NetworkOptions,
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[IMAGES]...",
-            help="Image files, and folders of them.",
-            callback=o.each_checked(o.existing("IMAGES")),
-        ),
+        list[Path] | None, o.argument("Image files, and folders of them.", metavar="[IMAGES]...", check=o.existing)
     ] = None,
     *,
     explanation: Explanation,
@@ -113,7 +109,7 @@ def gradcam(
     from cli.common.images import EXPLAINED
     from cli.common.inputs import open_networks
 
-    everyone = open_networks(ckpts, data, EXPLAINED, paths or [])
+    everyone = open_networks(networks, data, EXPLAINED, paths or [])
     from cli.analyses import gradcam  # late: it draws
 
     gradcam.report(everyone, explanation, trust=trust, out=out)
@@ -125,8 +121,8 @@ def gradcam(
     "dia-analyze regions --ckpt xray-se --data folder:scans --masks lungs",
 )
 def regions(
-    ckpts: o.CkptsNeeded,
-    masks: Masks = None,
+    networks: NetworkOptions,
+    masks: Annotated[Path | None, option(MASKS, check=o.existing)] = None,
     layer: o.Layer = None,
     trust: o.Trust = False,
     data: DataOptions = FEWER_AT_ONCE,
@@ -136,36 +132,35 @@ def regions(
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
     from cli.common.inputs import open_networks
 
-    everyone = open_networks(ckpts, data)
-    from cli.analyses.regions import report_regions  # late: it draws
+    everyone = open_networks(networks, data)
+    from cli.analyses import regions  # late: it draws
 
-    report_regions(everyone, masks, Explanation(layer=layer), out, trust=trust)
+    regions.report(everyone, masks, layer, out, trust=trust)
 
 
 @command(app, "dia-analyze gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")
 def gini(
-    ckpts: o.Ckpts = None,
+    networks: NetworkOptions,
     captures: o.Captures = None,
     points: o.Points = None,
-    hidden: Annotated[bool, o.option("--hidden", "Capture DIA-LSTM's hidden state h (its gate).")] = False,
+    hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False,
     rows: Annotated[
         Literal["centred", "raw", "vector"],
-        o.option("--rows", "Channels minus their means, raw channels, or one vector an image."),
+        option("Channels minus their means, raw channels, or one vector an image."),
     ] = "centred",
     *,
     data: DataOptions,
     out: Out,
 ) -> None:
     """Which earlier layers predict a layer's attention? (Fig. 11)"""
-    o.check_source(ckpts, captures, data, {"--points": points, "--hidden": hidden or None})
+    o.check_source(networks, captures, data, {"--points": points, "--hidden": hidden or None})
     from cli.common.inputs import open_each
 
-    everyone = open_each(ckpts or [], data)
+    everyone = [] if captures else open_each(networks, data)
     from cli.analyses import gini  # late: it draws
 
-    sources = [gini.of_network(each, gini.hidden_points(each, points) if hidden else points) for each in everyone]
-    sources += map(gini.of_store, captures or ())
-    gini.report(sources, out, rows=rows, seed=data.seed)
+    sources = [gini.of_network(each, points, hidden=hidden) for each in everyone]
+    gini.report([*sources, *map(gini.of_store, captures or ())], out, rows=rows, seed=data.seed)
 
 
 @command(
@@ -173,64 +168,34 @@ def gini(
     "dia-analyze gradients --ckpt digits-resnet56-se --images 256",
     "dia-analyze gradients --model cifar_resnet56 --set skip=false --data digits",
 )
-def gradients(
-    networks: NetworkOptions,
-    runs: Annotated[
-        list[Path] | None,
-        o.option("--run", "The folder of a dia-train fit run; several times.", check=o.existing("run")),
-    ] = None,
-    every_epoch: Annotated[
-        bool, o.option("--every-epoch", "All epochs that the runs kept (dia-train fit --keep-every).")
-    ] = False,
-    points: Annotated[list[str] | None, o.option("--points", "Modules that count as stages, such as 'layer*'.")] = None,
-    per_block: Annotated[bool, o.option("--per-block", "Also at the output of every block.")] = False,
-    mode: Annotated[
-        Literal["training", "evaluation"],
-        o.option("--mode", "Batch norm with the batch's statistics, or with its stored ones."),
-    ] = "training",
-    draws: Annotated[int, o.option("--draws", "Seeds of random weights for --model, from --seed on.", min=1)] = 5,
-    *,
-    data: MeasuredImages,
-    out: Out,
-) -> None:
+def gradients(networks: NetworkOptions, given: GradientOptions, *, data: MeasuredImages, out: Out) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
     from cli.common.images import select_labelled
+    from cli.common.inputs import default_data
     from cli.common.networks import candidates, run_files
 
-    compared = candidates(networks, run_files(runs or [], every_epoch))
-    images, fresh = select_labelled(data, compared[0].read(), data.image_size)
+    compared = candidates(networks, run_files(given.runs or [], given.every_epoch))
+    images = select_labelled(data, default_data(compared) or "digits")
     from cli.analyses import gradients  # late: it draws
 
-    measure = gradients.Measurement(points, per_block, mode, draws, fresh)
-    gradients.report(compared, images, measure, out)
+    gradients.report(compared, images, given, out)
 
 
 @command(app, "dia-analyze cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
-def cost(
-    networks: NetworkOptions,
-    classes: Annotated[int, o.option("--classes", "Classes of the networks of --model.", min=1)] = 100,
-    image_size: Annotated[int, o.option("--image-size", "Pixels, for the networks of --model.", min=8)] = 32,
-    rounds: Annotated[int, o.option("--rounds", "How many times each network is timed; 6 or more.", min=6)] = 20,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = 32,
-    *,
-    out: Out,
-) -> None:
+def cost(networks: NetworkOptions, given: CostOptions, *, out: Out) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""
     from cli.common.networks import candidates
 
     compared = candidates(networks, tasks=("classification", "detection"))
     from cli.analyses import cost  # late: it draws
 
-    how = {"classes": classes, "image_size": image_size, "batch_size": batch_size, "rounds": rounds}
-    cost.report(compared, out, **how, device=device, seed=seed)
+    cost.report(compared, given, out)
 
 
 @command(app, "dia-analyze tables --runs runs")
 def tables(
     runs: Runs,
-    out: Annotated[Path | None, o.option("--out", "Folder for the tables as files; by default none.")] = None,
+    out: Annotated[Path | None, option("Folder for the tables as files; by default none.")] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
@@ -254,34 +219,24 @@ def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False
     "dia-analyze report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
 )
 def report(
-    ckpts: o.CkptsNeeded,
-    xray: Annotated[bool, o.option("--xray", "Instead, the page on chest X-ray networks.")] = False,
-    masks: Annotated[
-        Path | None,
-        o.option(
-            "--masks",
-            "Lung masks for --xray: PNG files named as the images; else fixed regions.",
-            check=o.existing("masks"),
-        ),
-    ] = None,
+    networks: NetworkOptions,
+    xray: Annotated[bool, option("Instead, the page on chest X-ray networks.")] = False,
+    masks: Annotated[Path | None, option(LUNGS, check=o.existing)] = None,
     data: DataOptions = FEWER_AT_ONCE,
-    out: Annotated[Path | None, o.option("--out", "The page to write; by default one in dia-out/.")] = None,
-    overwrite: Annotated[bool, o.option("--overwrite", "Replace an existing page.")] = False,
+    out: Annotated[Path | None, option("The page to write; by default one in dia-out/.")] = None,
+    overwrite: Annotated[bool, option("Replace an existing page.")] = False,
 ) -> None:
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
-    from cli.common.inputs import open_networks
-
-    everyone = open_networks(ckpts, data)
     if xray:
         from cli.pages.xray_report import write_xray_report
 
-        write_xray_report(ckpts, everyone, masks, data, Out(out, overwrite))
+        write_xray_report(networks, masks, data, Out(out, overwrite))
     else:
         from cli.pages.report import write_report
 
-        write_report(ckpts, everyone, data, Out(out, overwrite))
+        write_report(networks, data, Out(out, overwrite))
 
 
 @command(app, "dia-analyze demo --out dia-out/demo")

@@ -8,7 +8,7 @@ import typer
 from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
-from cli.common.options import AllImages
+from cli.common.options import AllImages, NetworkOptions, option
 from cli.common.publish import Out
 from cli.runs.fit import FitOptions, fit_or_resume
 from cli.runs.generate import GenerateOptions, write_images
@@ -38,29 +38,25 @@ def fit(given: FitOptions) -> None:
     "dia-train eval --ckpt xray-plain --ckpt xray-se --data chest-xray --out tested",
     name="eval",
 )
-def evaluate(
-    ckpts: o.CkptsNeeded,
+def eval_(
+    networks: NetworkOptions,
     data: AllImages,
-    out: Annotated[
-        Path | None, o.option("--out", "Folder for the predictions and the numbers; by default none.")
-    ] = None,
+    out: Annotated[Path | None, option("Folder for the predictions and the numbers; by default none.")] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
     """How well do networks classify the test images of a data set, or find the objects in them?"""
-    from cli.runs.evaluate import evaluate_checkpoints
-    from cli.runs.evaluate_detectors import are_detectors, evaluate_detectors
+    from cli.runs import evaluate  # late: it loads what scores
 
-    score = evaluate_detectors if are_detectors(ckpts) else evaluate_checkpoints
-    score(ckpts, data, Out(out, overwrite, as_json))
+    evaluate.evaluate(networks, data, Out(out, overwrite, as_json))
 
 
 @command(app, "dia-train generate --ckpt run/model.safetensors --images 16 --out made")
 def generate(
     ckpt: Annotated[
-        str, o.option("--ckpt", "A network that predicts noise, as dia-train fit writes it.", check=o.known_checkpoint)
+        str, option("A network that predicts noise, as dia-train fit writes it.", check=o.known_checkpoint)
     ],
-    out: Annotated[Path, o.option("--out", "Folder for the images.")],
+    out: Annotated[Path, option("Folder for the images.")],
     given: GenerateOptions,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -71,16 +67,9 @@ def generate(
 
 @command(app, "dia-train import weights.pth --model cifar_resnet164 --out net.safetensors", name="import")
 def import_(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="A pickled state dict (.pth) of public code.", callback=o.each_checked(o.existing("SOURCE"))
-        ),
-    ],
-    model: Annotated[
-        str, o.option("--model", "The network it belongs to, as dia-train models lists it.", check=o.known_model)
-    ],
-    out: Annotated[Path, o.option("--out", "The checkpoint to write.")],
+    source: Annotated[Path, o.argument("A pickled state dict (.pth) of public code.", check=o.existing)],
+    model: Annotated[str, option("The network it belongs to, as dia-train models lists it.", check=o.known_model)],
+    out: Annotated[Path, option("The checkpoint to write.")],
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
@@ -92,17 +81,11 @@ def import_(
 
 @command(app, "dia-train models '*resnet164*'", "dia-train models --bundled")
 def models(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern, such as '*resnet164*'.")] = "*",
-    num_classes: Annotated[int, o.option("--classes", "Classes to count the parameters for.", min=1)] = 100,
-    audit: Annotated[
-        bool, o.option("--audit", "Instead, compare every parameter count of the paper with ours.")
-    ] = False,
-    attention: Annotated[
-        bool, o.option("--attention", "Instead, list the attention modules as a Markdown table.")
-    ] = False,
-    bundled: Annotated[
-        bool, o.option("--bundled", "Instead, list the trained networks that come with the package.")
-    ] = False,
+    pattern: Annotated[str, o.argument("A shell pattern, such as '*resnet164*'.")] = "*",
+    num_classes: Annotated[int, option("Classes to count the parameters for.", min=1)] = 100,
+    audit: Annotated[bool, option("Instead, compare every parameter count of the paper with ours.")] = False,
+    attention: Annotated[bool, option("Instead, list the attention modules as a Markdown table.")] = False,
+    bundled: Annotated[bool, option("Instead, list the trained networks that come with the package.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """List the networks and their trainable parameters."""
@@ -123,12 +106,7 @@ def models(
 @command(app, "dia-train sweep table11 --scale laptop --seeds 0-2 --out runs")
 def sweep(
     name: Annotated[
-        str,
-        typer.Argument(
-            metavar="SWEEP",
-            help="A name that dia-train recipes lists, or a TOML file.",
-            callback=o.each_checked(o.known_sweep),
-        ),
+        str, o.argument("A name that dia-train recipes lists, or a TOML file.", metavar="SWEEP", check=o.known_sweep)
     ],
     given: SweepOptions,
 ) -> None:

@@ -44,13 +44,13 @@ def capture_to_store(
             kept = f"what is captured is kept in {path}; to continue, run it again with --resume --out {path}"
             raise KeyboardInterrupt(kept if begun else f"nothing was written to {path}") from interrupt
 
-    name = default_name("capture", [inputs.checkpoint.name], inputs.images.data)
+    name = default_name("capture", [inputs.name], inputs.images.data)
     store = first_free(out.paths(name, ".zarr", continued=resume), write)
     inputs.images.report_unreadable()
     if out.as_json:
         say_json(store.to_dict())
     else:
-        say(f"{inputs.checkpoint.name} on {inputs.images.data}: the attention maps of its layers\n\n{store.summary()}")
+        say(f"{inputs.name} on {inputs.images.data}: the attention maps of its layers\n\n{store.summary()}")
     note(f"written to {store.path}/")
 
 

@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Sequence
 
 from cli.common.console import note
-from dia_models import Checkpoint, ModelInputError
-from dia_models.data import ImageSource, evenly_spaced
+from dia_models import ModelInputError, OpenedNetwork
+from dia_models.data import ImageSource, as_pictures, evenly_spaced
 from dia_models.data.chest_xray import CLASSES, COLORED, colorfulness
 
 LOOKED_AT, NAMED = 64, 5
 SIZE = (64, 64)
 
 
-def warn_of_colour(checkpoints: Sequence[Checkpoint], source: ImageSource, chosen: Sequence[int]) -> None:
+def warn_of_colour(networks: Sequence[OpenedNetwork], source: ImageSource, chosen: Sequence[int]) -> None:
     """Warn of coloured pictures among those that a chest X-ray network is shown; of many, 64 are looked at."""
-    if not any(map(_reads_x_rays, checkpoints)):
+    if not any(map(_reads_x_rays, networks)):
         return
     some = [chosen[i] for i in evenly_spaced(min(LOOKED_AT, len(chosen)), len(chosen))]
     coloured = [(name, levels) for name, levels in _colours(source, some) if levels >= COLORED]
@@ -30,10 +30,10 @@ def _colours(source: ImageSource, indices: Sequence[int]) -> Iterator[tuple[str,
     """Each readable file's name and how coloured it is; of files that cannot be read others speak."""
     try:
         for batch in source.batches(indices, 16, SIZE, 3):
-            yield from zip(batch.names, colorfulness(batch.pixels.numpy()).tolist(), strict=True)
+            yield from zip(batch.names, colorfulness(as_pictures(batch.pixels, SIZE)).tolist(), strict=True)
     except ModelInputError:
         return
 
 
-def _reads_x_rays(checkpoint: Checkpoint) -> bool:
-    return tuple(name.upper() for name in checkpoint.info.classes) == CLASSES
+def _reads_x_rays(network: OpenedNetwork) -> bool:
+    return tuple(name.upper() for name in network.classes or ()) == CLASSES

@@ -1,7 +1,7 @@
 """The images that a command shows to networks: named one by one, or some of a data set."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -12,22 +12,28 @@ import torch
 from torch import Tensor
 
 from cli.common.console import tracked
+from cli.common.networks import Candidate
 from cli.common.options import DataOptions
 from cli.common.publish import report_skipped
 from dia_analysis import Provenance
 from dia_analysis.distributed import all_gather, share
-from dia_models import Checkpoint, ModelInputError
+from dia_models import ModelInputError
 from dia_models.data import (
     Batch,
     ImageSource,
     MemoryImages,
+    Outputs,
     Preprocessing,
+    PythonImages,
+    as_pictures,
     default_preprocessing,
     evenly_spaced,
     open_data,
     open_files,
 )
 from dia_models.data.labels import class_numbers
+from dia_models.networks.open_network import DataFacts
+from dia_models.networks.sources import is_own
 from dia_models.training.device import choose_device, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -64,13 +70,6 @@ class SelectedImages:
         for batch in tracked(self._read(mine, preprocessing), -(-len(mine) // self.batch_size), label):
             yield preprocessing(batch.pixels.to(self.device)), batch
 
-    def labelled(
-        self, preprocessing: Preprocessing, classes: tuple[str, ...], label: str
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same with the numbers of their classes, as a network counts these. Raises ModelInputError."""
-        numbers = class_numbers(self.source, classes, self.data)
-        return ((pixels, numbers[batch.labels]) for pixels, batch in self.shown(preprocessing, label))
-
     def _read(self, indices: list[int], preprocessing: Preprocessing) -> Iterator[Batch]:
         try:
             yield from self.source.batches(indices, self.batch_size, preprocessing.size, len(preprocessing.mean))
@@ -87,6 +86,11 @@ class SelectedImages:
         """The chosen images' names: paths below the data's folder, or `#number` for data without file names."""
         return [self.source.name(i) for i in self.chosen]
 
+    def of(self, names: Iterable[str]) -> "SelectedImages":
+        """The images of these names in the same data."""
+        index = {self.source.name(i): i for i in range(len(self.source))}
+        return replace(self, chosen=[index[name] for name in names])
+
     def paths(self) -> tuple[str, ...]:
         """The readable images' names: the path where images were named, else as the data set calls them."""
         root = getattr(self.source, "root", Path()) if self.named else Path()
@@ -94,12 +98,13 @@ class SelectedImages:
 
     def labels(self) -> tuple[str | None, ...]:
         """The readable images' classes in the data set."""
-        numbers = [int(self.source.labels[index]) for index in self.readable()]
-        return tuple(self.source.classes[number] if number >= 0 else None for number in numbers)
+        numbers, names = [int(self.source.labels[index]) for index in self.readable()], self.source.classes
+        return tuple(None if n < 0 else names[n] if names else str(n) for n in numbers)
 
     def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
         """The readable images in colour, `count` at a time: (image, height, width, 3) bytes."""
-        return (batch.pixels.numpy() for batch in self.source.batches(self.readable(), count, size, 3))
+        batches = self.source.batches(self.readable(), count, size, 3)
+        return (as_pictures(batch.pixels, size) for batch in batches)
 
     def image_list(self) -> "ImageList":
         """The chosen images' names and labels, and the names of the classes."""
@@ -108,15 +113,9 @@ class SelectedImages:
         labels = tuple(int(self.source.labels[index]) for index in self.chosen)
         return ImageList(tuple(self.names()), labels, self.source.classes)
 
-    def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
+    def provenance(self, network: str, sha256: str) -> Provenance:
         """Where the results of a network on these images come from."""
-        return Provenance(
-            checkpoint=None if checkpoint is None else checkpoint.name,
-            checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
-            data=self.data,
-            selection=self.selection,
-            seed=self.seed,
-        )
+        return Provenance(network, sha256, self.data, self.selection, self.seed)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -127,13 +126,13 @@ class SelectedImages:
         size = in_even_batches(count, self.batch_size)
         return replace(self, chosen=chosen, selection=selection, named=False, batch_size=size)
 
-    def preprocessing(self, size: int | None) -> Preprocessing:
-        """What suits the chosen images, for networks with random weights; a data set in files is read once for it."""
-        if isinstance(self.source, MemoryImages):
-            return default_preprocessing(self.data, self.source.pixels[self.chosen])
-        return default_preprocessing(
-            self.data, self.source.take(self.chosen).load(None if size is None else (size, size), 3).pixels
-        )
+    def first(self, count: int) -> "SelectedImages":
+        """The first ones that can be read, at most so many."""
+        return replace(self, chosen=self.readable()[:count])
+
+    def facts(self, candidate: Candidate) -> DataFacts:
+        """What a network may assume of the chosen images."""
+        return data_facts(candidate, self.source, self.data, self.chosen)
 
     def blamed(self, error: ModelInputError) -> ModelInputError:
         """An error on reading an image, naming where it was given."""
@@ -146,7 +145,7 @@ class SelectedImages:
 
 
 def select_images(
-    options: DataOptions, default: str, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    options: DataOptions, default: str | None, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
 ) -> SelectedImages:
     """Open the images: those at `paths`, or `options.images` of the data set, else `otherwise` or all there are.
 
@@ -159,26 +158,35 @@ def select_images(
         selection = f"{len(source)} images, named one by one"
         return SelectedImages("files", source, list(range(len(source))), selection, named=True, **where)
     data = options.data or default
-    source = open_part(options, data, "any")
+    if data is None:
+        raise ModelInputError("data", "none given, and no checkpoint says what its network was trained on; name some")
+    source = open_part(options, data, "any", otherwise)
     count = options.images or min(otherwise, len(source))
     if count > len(source):
         raise ModelInputError("images", f"{count} images asked for, {data} has {len(source)}; give at most that many")
     return SelectedImages(data, source, spread_out(count, source, options.seed), _selection(count, source), **where)
 
 
-def select_labelled(
-    options: DataOptions, first: Checkpoint | None, image_size: int | None = None
-) -> tuple[SelectedImages, Preprocessing]:
-    """The images to measure gradients on, by default those that the first checkpoint was tested on, or digits.
+def select_labelled(options: DataOptions, default: str) -> SelectedImages:
+    """The images to measure gradients on. Raises ModelInputError for images that have no labels."""
+    images = select_images(options, default, MEASURED)
+    classes = images.source.classes
+    class_numbers(images.source, Outputs(len(classes), classes), images.data)
+    return replace(images, batch_size=in_even_batches(len(images.chosen), options.batch_size))
 
-    Networks with random weights see them as the first checkpoint does, or else in `image_size` or the size they have.
-    """
-    images = select_images(options, first.info.data if first else "digits", MEASURED)
-    if not images.source.classes:
-        class_numbers(images.source, (), images.data)
-    batch_size = in_even_batches(len(images.chosen), options.batch_size)
-    fresh = first.info.preprocessing if first else images.preprocessing(image_size)
-    return replace(images, batch_size=batch_size), fresh
+
+def data_facts(candidate: Candidate, source: ImageSource, data: str, chosen: list[int]) -> DataFacts:
+    """What a network may assume of images; for one of ours with random weights, files are read to know."""
+    size = candidate.given.get("image_size")
+    shown = None
+    if isinstance(source, MemoryImages):
+        shown = default_preprocessing(data, source.pixels[chosen])
+    elif isinstance(source, PythonImages):
+        shown = source.preprocessing()
+    elif candidate.random and is_own(candidate.source):
+        pixels = source.take(chosen).load(None if size is None else (size[0], size[-1]), 3).pixels
+        shown = default_preprocessing(data, pixels)
+    return DataFacts(shown, source.classes)
 
 
 def in_even_batches(count: int, at_most: int) -> int:
@@ -186,9 +194,10 @@ def in_even_batches(count: int, at_most: int) -> int:
     return -(-count // -(-count // at_most))
 
 
-def open_part(options: DataOptions, data: str, split: str) -> ImageSource:
-    """A part of a data set."""
+def open_part(options: DataOptions, data: str, split: str, otherwise: int = ANALYSED) -> ImageSource:
+    """A part of a data set; of what has no length `options.images`, else `otherwise`."""
     how: Any = {"workers": options.workers, "strict": options.strict, "download": options.download}
+    how["limit"] = options.images or otherwise
     return open_data(data, split, options.data_dir, **how)
 
 

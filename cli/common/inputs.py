@@ -1,6 +1,6 @@
 """From a command's options to networks and the images they are to see."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from cli.common.console import note
 from cli.common.grey import warn_of_colour
 from cli.common.images import ANALYSED, SelectedImages, select_images
-from cli.common.naming import read_named
-from cli.common.options import DataOptions
-from dia_analysis import Provenance
-from dia_models import Checkpoint, ModelInputError
-from dia_models.checkpoints.untrained import has_statistics, untrained_network
-from dia_models.data import evenly_spaced
-from dia_models.factory import require_classifier
+from cli.common.networks import Candidate, candidates
+from cli.common.options import DataOptions, NetworkOptions
+from dia_analysis import AnalysisInputError, Provenance
+from dia_analysis.probes.points import has_attention
+from dia_models import Checkpoint, ModelInputError, OpenedNetwork
+from dia_models.checkpoints.untrained import has_statistics
+from dia_models.data import Preprocessing, evenly_spaced
+from dia_models.data.labels import class_numbers, numbered
+from dia_models.factory import blueprint, require_classifier, without_attention
+from dia_models.networks.facts import network_facts
+from dia_models.networks.open_network import DataFacts
 
 if TYPE_CHECKING:
+    from dia_analysis.networks import Known
+    from dia_analysis.paper.findings import Attention
     from dia_analysis.paper.measure_untrained import Untrained
 
 STATISTICS_IMAGES = 1024
@@ -26,32 +33,50 @@ STATISTICS_IMAGES = 1024
 
 @dataclass(frozen=True)
 class Inputs:
-    """A checkpoint's network on a device, and the images that it is to see, prepared as it expects them."""
+    """A network on the images' device, and the images that it is to see, prepared as it expects them."""
 
-    checkpoint: Checkpoint
-    model: nn.Module
+    network: OpenedNetwork
     images: SelectedImages
 
     @property
     def name(self) -> str:
-        """The checkpoint's name."""
-        return self.checkpoint.name
+        """The network's name."""
+        return self.network.name
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The network's classes."""
-        return self.checkpoint.info.classes
+    def model(self) -> nn.Module:
+        """The network itself."""
+        return self.network.model
 
     @property
-    def architecture(self) -> Hashable:
-        """What runs of one network have in common: all but the seed."""
-        return self.checkpoint.info.model.model_dump_json(), self.classes
+    def preprocessing(self) -> Preprocessing:
+        """What its images go through."""
+        return self.network.preprocessing
 
     @property
-    def recorded(self) -> bool:
-        """Whether the checkpoint records a training, and is not of a run's beginning."""
-        info = self.checkpoint.info
-        return "epochs" in info.recipe and info.epoch != 0
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of its classes, if they are known."""
+        return self.network.classes
+
+    @property
+    def known(self) -> "Known":
+        """What is known of the network. Runs that differ in nothing but their seed have one architecture."""
+        from dia_analysis.networks import Known  # late: it loads the analyses
+
+        network, spec, attention = self.network, self.network.spec, attention_of(self.network)
+        info = network.checkpoint.info if network.checkpoint else None
+        made_from = spec.model_dump(mode="json") if spec else {"name": network.source}
+        return Known(
+            facts=network_facts(network, attention),
+            architecture=(spec.model_dump_json(), self.classes) if spec else network.name,
+            attention=attention,
+            recorded=network.training == "loaded" or (info is not None and info.epoch != 0 and "epochs" in info.recipe),
+            known_trained=network.training == "recorded",
+            made_from=made_from,
+            plain_from=without_attention(spec).model_dump(mode="json") if spec and "_dia_lstm" in spec.name else None,
+            weights_seed=None if network.training == "loaded" else network.seed,
+            epoch=None if info is None else info.epoch,
+        )
 
     def of(self, images: SelectedImages) -> Self:
         """The network with other images."""
@@ -66,31 +91,44 @@ class Inputs:
 
         Of several processes, each gets its share.
         """
-        return (pixels for pixels, _ in self.images.shown(self.checkpoint.info.preprocessing, label))
+        return (pixels for pixels, _ in self.images.shown(self.preprocessing, label))
 
     def labelled(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same with the numbers of their classes. Raises ModelInputError for classes that it does not know."""
-        return self.images.labelled(self.checkpoint.info.preprocessing, self.classes, label)
+        """The same with the numbers of their classes, or rows of 0 and 1 if they are of several.
+
+        Raises ModelInputError for classes that it does not know.
+        """
+        numbers = class_numbers(self.images.source, self.network.outputs, self.images.data)
+        shown = self.images.shown(self.preprocessing, label)
+        return ((pixels, numbered(batch.labels, numbers, self.images.data)) for pixels, batch in shown)
 
     def answered(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, with -1 for images of unknown classes."""
+        """The same, with -1 for images of unknown classes, or of several."""
         try:
-            return self.labelled(label)
+            numbers = class_numbers(self.images.source, self.network.outputs, self.images.data)
         except ModelInputError:
-            return ((pixels, torch.full((len(pixels),), -1)) for pixels in self.batches(label))
+            numbers = torch.empty(0)
+        for pixels, batch in self.images.shown(self.preprocessing, label):
+            known = len(numbers) and batch.labels.ndim == 1 and bool(batch.labels.max() < len(numbers))
+            unknown = torch.full((len(pixels),), -1)
+            yield pixels, torch.where(batch.labels < 0, unknown, numbers[batch.labels]) if known else unknown
 
     def located(self, rows: list[int], label: str) -> Iterator[tuple[Tensor, list[int]]]:
         """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
         indices = [self.images.chosen[row] for row in rows]
         position = {self.images.source.name(index): row for index, row in zip(indices, rows, strict=True)}
-        for pixels, batch in self.images.shown(self.checkpoint.info.preprocessing, label, indices):
+        for pixels, batch in self.images.shown(self.preprocessing, label, indices):
             yield pixels, [position[name] for name in batch.names]
 
-    def before_training(self) -> "Untrained":
-        """The network before its training, batch-norm statistics as they were then, and where its weights come from."""
+    def before_training(self) -> "Untrained | None":
+        """The network before its training, batch-norm statistics as they were then, and where its weights come from.
+
+        None if its weights are random anyway.
+        """
         from dia_analysis.paper.measure_untrained import Untrained  # late: it loads what measures
 
-        found = untrained_network(self.checkpoint)
+        if (found := self.network.untrained()) is None:
+            return None
         found.model.to(self.images.device).to(memory_format=torch.channels_last)
         return Untrained(found.model, found.weights, found.exact, self.reestimate)
 
@@ -100,7 +138,7 @@ class Inputs:
             return 0
         chosen = self.images.chosen
         some = evenly_spaced(min(STATISTICS_IMAGES, len(chosen)), len(chosen))
-        preprocessing = self.checkpoint.info.preprocessing
+        preprocessing = self.preprocessing
         with torch.random.fork_rng():
             torch.manual_seed(self.images.seed)  # of dropout
             shown = self.images.shown(preprocessing, "statistics", [chosen[i] for i in some])
@@ -108,36 +146,72 @@ class Inputs:
         model.eval()
         return len(some)
 
+    def blamed(self, error: AnalysisInputError) -> AnalysisInputError:
+        """An error of an analysis, naming the network."""
+        option = "ckpt" if error.argument == "model" and self.network.checkpoint else error.argument
+        return AnalysisInputError(option, f"{self.name}: {error}")
+
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""
-        return self.images.provenance(self.checkpoint)
+        return self.images.provenance(self.name, self.network.sha256)
 
 
 def open_networks(
-    ckpts: Sequence[str], options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
 ) -> list[Inputs]:
-    """Classifiers, under names that tell them apart, and the same images for all; as `select_images`."""
-    checkpoints = read_classifiers(ckpts)
-    images = select_images(options, checkpoints[0].info.data, otherwise, paths)
-    warn_of_colour(checkpoints, images.source, images.chosen)
-    return [make_inputs(checkpoint, images) for checkpoint in checkpoints]
+    """Networks, under names that tell them apart, and the same images for all; as `select_images`."""
+    found = candidates(given)
+    images = select_images(options, default_data(found), otherwise, paths)
+    opened = [open_on(each, images) for each in found]
+    warn_of_colour([each.network for each in opened], images.source, images.chosen)
+    return opened
 
 
-def open_each(ckpts: Sequence[str], options: DataOptions) -> list[Inputs]:
+def open_each(given: NetworkOptions, options: DataOptions) -> list[Inputs]:
     """The same, each checkpoint with images of its own data where the options name none."""
-    return [make_inputs(c, select_images(options, c.info.data)) for c in read_classifiers(ckpts)]
+    return [open_on(each, select_images(options, default_data([each]))) for each in candidates(given)]
 
 
-def read_classifiers(ckpts: Sequence[str]) -> list[Checkpoint]:
-    """Checkpoints of classifiers, under names that tell them apart. Raises ModelInputError for another network."""
-    checkpoints = read_named(ckpts)
-    for checkpoint in checkpoints:
-        require_classifier(checkpoint.info.model.name, "ckpt")
-    return checkpoints
+def open_one(given: NetworkOptions, options: DataOptions, command: str) -> Inputs:
+    """The same for a command that takes one network. Raises ModelInputError if there are more."""
+    opened = open_networks(given, options)
+    if len(opened) > 1:
+        raise ModelInputError("model", f"{len(opened)} networks given; {command} takes one")
+    return opened[0]
 
 
-def make_inputs(checkpoint: Checkpoint, images: SelectedImages) -> Inputs:
-    """Build a checkpoint's network on the images' device."""
-    model = checkpoint.build()
-    model.to(images.device).to(memory_format=torch.channels_last)
-    return Inputs(checkpoint, model, images)
+def default_data(found: Sequence[Candidate]) -> str | None:
+    """The data that the first checkpoint was trained on, if there is one. Raises ModelInputError for no classifier."""
+    for each in found:
+        if each.saved:
+            info = Checkpoint.read(each.source).info
+            require_classifier(info.model.name, "ckpt")
+            return info.data
+    return None
+
+
+def open_on(candidate: Candidate, images: SelectedImages, seed: int = 0, facts: DataFacts | None = None) -> Inputs:
+    """Open a network on the images' device; what was assumed is said once."""
+    facts = facts or images.facts(candidate)
+    network = candidate.open(facts, seed)
+    network.model.to(images.device).to(memory_format=torch.channels_last)
+    say_assumed(network)
+    return Inputs(network, images)
+
+
+def say_assumed(network: OpenedNetwork) -> None:
+    """Say what nothing said of a trained network's images."""
+    if (assumed := network.assumptions()) and network.training != "none":
+        note(f"{network.name}: assumed, since nothing says it: {'; '.join(assumed)}")
+
+
+def attention_of(network: OpenedNetwork) -> "Attention | None":
+    """What attention a network of ours has, in the words of the paper's claims; None of any other."""
+    if network.spec is None:
+        return None
+    kind = blueprint(network.spec).plan.kind
+    if kind is None:
+        return "self-attention" if has_attention(network.model) else "none"
+    if kind.name.startswith("dia_lstm"):
+        return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
+    return "shared" if kind.shared else "one module per layer"

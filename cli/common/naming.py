@@ -1,12 +1,12 @@
 """Names that tell networks apart, and names of files and folders made from them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dia_analysis.results.output import file_name
-from dia_models import Checkpoint
+from dia_models import Checkpoint, OpenedNetwork
 from dia_models.checkpoints.files import SUFFIX
 
 RUN_FILES = ("model", "best", "last")  # what a run's folder calls its checkpoints; the folder says which it is
@@ -25,13 +25,17 @@ def names(ckpts: Sequence[str]) -> list[str]:
     if not ckpts:
         return []
     levels = list(zip(*map(_possible, ckpts), strict=True))
-    chosen = next(names for names in levels if len(set(names)) == len(set(levels[-1])))
+    return distinct(next(names for names in levels if len(set(names)) == len(set(levels[-1]))))
+
+
+def distinct(given: Iterable[str]) -> list[str]:
+    """The names, with a number behind those that came before: one network may be given twice."""
     seen: Counter[str] = Counter()
-    distinct = []
-    for name in chosen:  # one checkpoint may be given twice
+    found = []
+    for name in given:
         seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return distinct
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def _possible(ckpt: str) -> tuple[str, ...]:
@@ -52,8 +56,9 @@ def default_name(command: str, networks: Sequence[str], data: str | None) -> str
     return "-".join(file_name(part) for part in parts if part)
 
 
-def network_name(checkpoint: Checkpoint) -> str:
+def network_name(network: OpenedNetwork) -> str:
     """The network's name and options: the same for training runs that differ in their seed only."""
-    spec = checkpoint.info.model
+    if (spec := network.spec) is None:
+        return network.name
     changed = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
     return f"{spec.name} ({changed})" if changed else spec.name

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dia_analysis import Result
     from dia_analysis.results.output import Taken
-    from dia_models import Checkpoint
+    from dia_models import Checkpoint, OpenedNetwork
 
 FOLDER = Path("dia-out")
 T = TypeVar("T")
@@ -46,6 +46,20 @@ class Found:
             result.summary(),
             lambda folder: result.write(folder, figures(), image_names()),
         )
+
+    def beside(
+        self,
+        write: Callable[[Path], None] = lambda folder: None,
+        document: Mapping[str, Any] | None = None,
+        text: str = "",
+    ) -> "Found":
+        """The same and more: what also writes files, what else the document holds, and what follows the text."""
+
+        def both(folder: Path) -> None:
+            self.write(folder)
+            write(folder)
+
+        return Found(self.about, {**self.document, **(document or {})}, self.text + text, both)
 
 
 @dataclass(frozen=True)
@@ -137,11 +151,11 @@ class Out:
             yield from (first.with_name(f"{name}-{number}{suffix}") for number in count(2))
 
 
-def about_checkpoints(checkpoints: Sequence["Checkpoint"], data: str, seed: int = 0) -> dict[str, Any]:
-    """What the manifest says of results of checkpoints on a data set."""
+def about_networks(networks: "Sequence[Checkpoint | OpenedNetwork]", data: str, seed: int = 0) -> dict[str, Any]:
+    """What the manifest says of results of networks on a data set."""
     from dia_analysis import Provenance
 
-    models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in checkpoints]
+    models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in networks]
     return {**Provenance(data=data, seed=seed).to_dict(), "models": models}
 
 

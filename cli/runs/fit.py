@@ -3,50 +3,37 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cli.common import options as o
 from cli.common.console import note, say, say_json
+from cli.common.options import option
 from cli.common.publish import Out, first_free
 
 if TYPE_CHECKING:
     from dia_models import ModelSpec
     from dia_models.training.config import RunConfig
 
+START_FROM = "Start from a checkpoint's weights, a path or a bundled name."
+KEEP_EVERY = "Also keep the network before training and after every N epochs."
+
 
 @dataclass(frozen=True)
 class FitOptions:
     """What to train, on what, and where."""
 
-    model: Annotated[str | None, o.option("--model", "A name that dia-train models lists.", check=o.known_model)] = None
-    data: Annotated[
-        str | None, o.option("--data", "digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")
-    ] = None
-    recipe: Annotated[
-        str | None, o.option("--recipe", "A name that dia-train recipes lists.", check=o.known_recipe)
-    ] = None
+    model: Annotated[str | None, option("A name that dia-train models lists.", check=o.known_model)] = None
+    data: Annotated[str | None, option("digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")] = None
+    recipe: Annotated[str | None, option("A name that dia-train recipes lists.", check=o.known_recipe)] = None
     changes: o.Set = None
     out: o.OutFolder = None
-    resume: Annotated[bool, o.option("--resume", "Continue the run in --out after an interruption.")] = False
-    image_size: Annotated[int | None, o.option("--image-size", "Resize image files to this many pixels.", min=8)] = None
-    channels: Annotated[int, o.option("--channels", "Channels of image files: 1 (gray) or 3.")] = 3
-    start_from: Annotated[
-        str | None,
-        o.option(
-            "--from",
-            "Start from a checkpoint's weights, a path or a bundled name.",
-            check=partial(o.known_checkpoint, argument="from"),
-        ),
-    ] = None
-    keep_every: Annotated[
-        int | None,
-        o.option("--keep-every", "Also keep the network before training and after every N epochs.", min=1),
-    ] = None
-    tensorboard: Annotated[
-        bool, o.option("--tensorboard", "Also write the metrics for TensorBoard, into the run's folder.")
-    ] = False
+    resume: Annotated[bool, option("Continue the run in --out after an interruption.")] = False
+    image_size: Annotated[int | None, option("Resize image files to this many pixels.", min=8)] = None
+    channels: Annotated[int, option("Channels of image files: 1 (gray) or 3.")] = 3
+    start_from: Annotated[str | None, option(START_FROM, "--from", check=o.known_checkpoint)] = None
+    keep_every: Annotated[int | None, option(KEEP_EVERY, min=1)] = None
+    tensorboard: Annotated[bool, option("Also write the metrics for TensorBoard, into the run's folder.")] = False
     data_dir: o.DataDir = None
     download: o.Download = False
     strict: o.Strict = False

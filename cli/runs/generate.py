@@ -5,23 +5,22 @@ from pathlib import Path
 from typing import Annotated
 
 from cli.common import options as o
-from cli.common.publish import Found, Out, about_checkpoints
+from cli.common.options import option
+from cli.common.publish import Found, Out, about_networks
+
+FEATURES = (
+    "Also give the Fréchet distance to the training images in the features of a classifier (a path or a bundled name), "
+    "or of inception: the FID."
+)
 
 
 @dataclass(frozen=True)
 class GenerateOptions:
     """Which images to make, and how."""
 
-    images: Annotated[int, o.option("--images", "How many.", min=1)] = 64
-    steps: Annotated[int, o.option("--steps", "Sampling steps per image.", min=2)] = 50
-    features: Annotated[
-        str | None,
-        o.option(
-            "--features",
-            "Also give the Fréchet distance to the training images in the features of a classifier (a path or a "
-            "bundled name), or of inception: the FID.",
-        ),
-    ] = None
+    images: Annotated[int, o.how_many("")] = 64
+    steps: Annotated[int, option("Sampling steps per image.", min=2)] = 50
+    features: Annotated[str | None, option(FEATURES)] = None
     data_dir: o.DataDir = None
     device: o.Device = "auto"
     batch_size: o.BatchSize = 256
@@ -45,5 +44,5 @@ def write_images(ckpt: str, given: GenerateOptions, out: Out) -> None:
             made.write_pictures(folder)
             write_json(folder / "generate.json", made.to_dict())
 
-        about = {**about_checkpoints([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
+        about = {**about_networks([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
         out.publish(Found(about, made.to_dict(), made.summary(), write), taken)

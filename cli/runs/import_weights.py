@@ -6,7 +6,8 @@ from cli.common.console import note, say, say_json
 from cli.common.publish import Out
 from dia_analysis.results.output import writing
 from dia_models import CheckpointInfo, save_checkpoint
-from dia_models.checkpoints.public_weights import build_public, read_state_dict
+from dia_models.checkpoints.public_weights import build_public
+from dia_models.checkpoints.state_dict import read_state_dict
 from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.runs.result import versions
 
@@ -16,7 +17,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 def import_weights(source: Path, model: str, out: Out) -> None:
     """Write a public state dict of a CIFAR network as a checkpoint of ours."""
     with out.file("", "") as path:
-        network = build_public(model, read_state_dict(source))
+        network = build_public(model, read_state_dict(source, "source").tensors)
         classes = len(network.state_dict()["classifier.weight"])
         info = CheckpointInfo(
             model=network.spec,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cli.common import options as o
 from cli.common.console import note, say, say_json, terminal_width
+from cli.common.options import option
 from cli.common.publish import check_one_process
 
 if TYPE_CHECKING:
@@ -19,23 +20,19 @@ if TYPE_CHECKING:
     from dia_models.sweeps.sweep import PlannedRun
 
 SUMMARY = "sweep.json"
+START_FROM = "A folder of checkpoints, each named for the network or classifier that starts."
 
 
 @dataclass(frozen=True)
 class SweepOptions:
     """Which runs of a sweep, and where they are trained."""
 
-    seeds: Annotated[str | None, o.option("--seeds", "0-4 or 0,7; by default the scale's.")] = None
-    scale: Annotated[str, o.option("--scale", "paper, or laptop: smaller, for two cores.")] = "paper"
-    jobs: Annotated[int | None, o.option("--jobs", "Runs at a time; by default one per GPU or core.", min=1)] = None
-    executor: Annotated[str, o.option("--executor", "local, or ray: on the Ray cluster that is running here.")] = (
-        "local"
-    )
-    changes: Annotated[list[str] | None, o.option("--set", "key=value: a field of the recipe, for every run.")] = None
-    start_from: Annotated[
-        Path | None,
-        o.option("--from", "A folder of checkpoints, each named for the network or classifier that starts."),
-    ] = None
+    seeds: Annotated[str | None, option("0-4 or 0,7; by default the scale's.")] = None
+    scale: Annotated[str, option("paper, or laptop: smaller, for two cores.")] = "paper"
+    jobs: Annotated[int | None, option("Runs at a time; by default one per GPU or core.", min=1)] = None
+    executor: Annotated[str, option("local, or ray: on the Ray cluster that is running here.")] = "local"
+    changes: Annotated[list[str] | None, option("key=value: a field of the recipe, for every run.", "--set")] = None
+    start_from: Annotated[Path | None, option(START_FROM, "--from")] = None
     out: o.OutFolder = None
     data_dir: o.DataDir = None
     download: o.Download = False

@@ -26,14 +26,11 @@ def published_accuracy(attention: str, data: str | None, classes: Sequence[str])
     return {"network": "-".join(filter(None, ("ResNet50", attention))), "image_size": 224, **numbers}
 
 
-def beside_table_xi(rows: Sequence[tuple[str, TwoClassResult, Mapping[str, Any] | None]]) -> str | None:
-    """Accuracy by class as in Table XI, with the paper's network below each of ours that it has one for.
-
-    A row is a network's heading, its result, and what `published_accuracy` gives for it.
-    """
+def beside_table_xi(results: Mapping[str, TwoClassResult]) -> str | None:
+    """Accuracy by class as in Table XI, by heading, with the paper's network below each of ours that it has one for."""
     lines: list[tuple[str, ...]] = [("Table XI, accuracy in %", "PNEUMONIA", "NORMAL", "all")]
-    for heading, result, published in rows:
-        if published:
+    for heading, result in results.items():
+        if (published := result.paper) is not None:
             half = result.everyone.half
             lines.append((heading, *map(percent, (half.sensitivity, half.specificity, half.accuracy))))
             theirs = [f"{published[name]:.1f}" for name in (*reversed(CLASSES), "all")]

@@ -42,6 +42,16 @@ class HeatmapComparison(Result):
         scores = summarize(self.results, self.labels)
         return scores if self.trust is None else f"{scores}\n\n{self.trust.summary()}"
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the largest images that a network sees."""
+        return max(result.size for result in self.results)
+
+    def captions(self) -> list[str]:
+        """The images' file names, each with its class below where that is known."""
+        names = [path.rpartition("/")[2] for path in self.results[0].image_names]
+        return [f"{name}\n({label})" if label else name for name, label in zip(names, self.labels, strict=True)]
+
     def about(self) -> Mapping[str, Any]:
         """Where the networks and the images come from."""
         first = self.provenance.to_dict()

@@ -1,37 +1,46 @@
-"""A checkpoint's classifier on a data set's images: what it predicts, and how well."""
+"""A classifier on a data set's images: what it predicts, and how well."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
-from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.classification.evaluation import Predictions, predict
 from dia_models.data import Batch, ImageSource
-from dia_models.data.labels import class_numbers
+from dia_models.data.labels import class_numbers, numbered
+from dia_models.errors import ModelInputError
+from dia_models.networks.opened import OpenedNetwork
 from dia_models.surgery.fuse import fuse_for_inference
 from dia_models.training.machine import in_words
 from dia_models.training.scores import Evaluation
 from dia_models.words import defined, quantity
 
+LISTED = 20  # classes; of more, those without images are left out of the text
 Watch = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 
 
 @dataclass(frozen=True)
 class EvaluatedClassifier:
-    """A checkpoint's predictions for images of `data`; `groups` are the images' (patients), empty if not known."""
+    """A network's predictions for images of `data`; `groups` are the images' (patients), empty if not known."""
 
-    checkpoint: Checkpoint
+    network: OpenedNetwork
     data: str
     predictions: Predictions
     groups: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.network.name
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """The network's classes."""
-        return self.checkpoint.info.classes
+        """The network's classes; their numbers if they have no names."""
+        return self.network.outputs.words
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -42,7 +51,7 @@ class EvaluatedClassifier:
         """The document dia.eval/1, but for its schema."""
         found = self.evaluation
         return {
-            **self.checkpoint.origin(),
+            **self.network.origin(),
             "data": self.data,
             "images": found.images,
             "nonfinite": found.nonfinite,
@@ -57,7 +66,7 @@ class EvaluatedClassifier:
         if not found.nonfinite:
             return None
         return (
-            f"{self.checkpoint.name}: the network's outputs are not finite for {found.nonfinite} of {found.images} "
+            f"{self.network.name}: the network's outputs are not finite for {found.nonfinite} of {found.images} "
             "images: it diverged"
         )
 
@@ -68,10 +77,13 @@ class EvaluatedClassifier:
         found = self.evaluation
         images = quantity(found.images, "image")
         lines = [
-            f"{self.checkpoint.name} on {images} of {self.data}: accuracy {found.accuracy:.2%}, loss {found.loss:.3f}",
-            f"  precision in training: {in_words(self.checkpoint.info.machine)}",
+            f"{self.network.name} on {images} of {self.data}: accuracy {found.accuracy:.2%}, loss {found.loss:.3f}",
         ]
-        for name, accuracy in zip(self.classes, found.per_class_accuracy, strict=True):
+        if self.network.checkpoint is not None:
+            lines.append(f"  precision in training: {in_words(self.network.checkpoint.info.machine)}")
+        accuracies = list(zip(self.classes, found.per_class_accuracy, strict=True))
+        shown = [each for each in accuracies if each[1] is not None] if len(accuracies) > LISTED else accuracies
+        for name, accuracy in shown:
             lines.append(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
         return "\n".join(lines)
 
@@ -80,11 +92,11 @@ class EvaluatedClassifier:
         found = self.predictions
         scores, groups = found.probabilities().tolist(), self.groups or ("",) * len(found.names)
         for name, group, label, row in zip(found.names, groups, found.labels.tolist(), scores, strict=True):
-            yield [self.checkpoint.name, name, group, self.classes[label], *row]
+            yield [self.network.name, name, group, self.classes[label], *row]
 
 
-def evaluate_checkpoint(
-    checkpoint: Checkpoint,
+def evaluate_classifier(
+    network: OpenedNetwork,
     source: ImageSource,
     data: str,
     *,
@@ -92,17 +104,31 @@ def evaluate_checkpoint(
     batch_size: int = 256,
     watch: Watch = lambda batches, count, name: batches,
 ) -> EvaluatedClassifier:
-    """Classify all images of a source; `watch` passes the batches on, given their number and the checkpoint's name.
+    """Classify all images of a source; `watch` passes the batches on, given their number and the network's name.
 
-    Raises ModelInputError for images without labels, and for classes that the network does not know.
+    Images without a label are left out. Raises ModelInputError for a network that gives no class scores, if no image
+    has a label, and for classes that the network does not know.
     """
-    info = checkpoint.info
-    labels = class_numbers(source, info.classes, data)
-    batches = source.batches(range(len(source)), batch_size, info.preprocessing.size, info.model.in_channels)
-    shown = watch(batches, -(-len(source) // batch_size), checkpoint.name)
-    relabelled = (replace(batch, labels=labels[batch.labels]) for batch in shown)
-    predictions = predict(fuse_for_inference(checkpoint.build()).to(device), relabelled, info.preprocessing, device)
+    shown, numbers = network.preprocessing, class_numbers(source, network.outputs, data)
+    batches = source.batches(range(len(source)), batch_size, shown.size, len(shown.mean))
+    watched = watch(batches, -(-len(source) // batch_size), network.name)
+    model = fuse_for_inference(network.model) if network.spec is not None else network.model
+    predictions = predict(model.to(device), _labelled(watched, numbers, data), shown, device)
     group_of = source.group_of
-    return EvaluatedClassifier(
-        checkpoint, data, predictions, tuple(map(group_of, predictions.names)) if group_of else ()
-    )
+    return EvaluatedClassifier(network, data, predictions, tuple(map(group_of, predictions.names)) if group_of else ())
+
+
+def _labelled(batches: Iterable[Batch], numbers: Int64[Tensor, "class"], data: str) -> Iterator[Batch]:
+    """Those images that have a label, with the network's numbers of their classes."""
+    some = False
+    for batch in batches:
+        if batch.labels.ndim > 1:
+            raise ModelInputError("data", f"the labels of {data} are rows of 0 and 1; here each image needs one class")
+        labels = numbered(batch.labels, numbers, data)
+        kept = (labels >= 0).nonzero().flatten()
+        if len(kept):
+            some = True
+            names = tuple(batch.names[i] for i in kept.tolist())
+            yield Batch(batch.pixels[kept], labels[kept], names)
+    if not some:
+        raise ModelInputError("data", f"no image of {data} has a label")

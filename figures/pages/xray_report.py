@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from dia_analysis import GradCAMResult, RegionsResult
+from dia_analysis import HeatmapComparison, RegionsResult, TrustReport
 from dia_analysis.statistics.binary_metrics import Diagnosis, diagnose
 from dia_analysis.statistics.intervals import percent
-from dia_analysis.xray.diagnosis import HOW, PairedTest, Readings, SeedSpread, TwoClassResult, about_tests, by_patient
+from dia_analysis.xray.diagnosis import HOW, Readings, SideBySide, TwoClassResult, about_tests, by_patient
 from dia_analysis.xray.regions import SOURCES, SUBSETS
 from figures.gradcam import ROWS, heatmaps
 from figures.pages.html import embed, page
@@ -21,15 +21,14 @@ WORST_PATIENTS = 20
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint: what it is, its numbers, and the paper's for the same attention (percent), if it has any."""
+    """A checkpoint: what it is, and its numbers."""
 
     name: str
     input: str
     trained_on: str
-    seed: int
+    seed: str
     sha256: str
     result: TwoClassResult
-    paper: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,16 @@ class PatientRow:
 
 @dataclass(frozen=True)
 class XrayPage:
-    """All that the page shows. `maps`, `pictures` and `captions` are of some images, worst errors first."""
+    """All that the page shows. `heatmaps` are of the images with the worst errors, with `pictures` of these."""
 
     data: str
     subjects: tuple[Subject, ...]
-    comparisons: Sequence[PairedTest]
-    spreads: Sequence[SeedSpread]
-    maps: Sequence[GradCAMResult]
+    compared: SideBySide
+    heatmaps: HeatmapComparison
     pictures: UInt8[np.ndarray, "image height width 3"]
-    captions: Sequence[str]
     regions: RegionsResult
     mean_picture: UInt8[np.ndarray, "height width"]
-    trust: Sequence[str]
-    warnings: Sequence[str]
+    trust: TrustReport
     unreadable: Mapping[str, str]
     versions: Mapping[str, str]
 
@@ -96,7 +92,8 @@ def xray_report(content: XrayPage) -> str:
     """The page as one HTML document that needs nothing else."""
     first = content.subjects[0].result
     names = ", ".join(subject.name for subject in content.subjects)
-    shown = min(ROWS, len(content.captions))
+    drawn = content.heatmaps
+    shown = min(ROWS, len(drawn.labels))
     alt_maps = f"Heatmaps of {names} on the {shown} images with the worst errors"
     return page(
         "xray_report.html",
@@ -105,8 +102,8 @@ def xray_report(content: XrayPage) -> str:
         positive=first.readings.class_names[1],
         percent=percent,
         how=HOW,
-        about_tests=about_tests(content.comparisons) if content.comparisons else "",
-        heatmaps=embed(heatmaps(content.maps, content.pictures, content.captions), alt_maps, "png"),
+        about_tests=about_tests(content.compared.comparisons) if content.compared.comparisons else "",
+        heatmaps=embed(heatmaps(drawn.results, content.pictures, drawn.captions()), alt_maps, "png"),
         regions_figure=embed(region_shares(content.regions, content.mean_picture), _alt(content.regions)),
         regions_about=SOURCES[content.regions.source],
         region_rows={name: _region_rows(content.regions, name) for name in content.regions.networks},

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from cli.analyses.gradients import beside_plain
 from cli.common.images import in_even_batches
 from cli.common.networks import candidates, run_files
 from cli.common.options import NetworkOptions
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
 from dia_analysis.gradients.magnitudes import BINS
-from dia_analysis.paper.gradient_pairs import Ratio
+from dia_analysis.paper.gradient_pairs import BesidePlain, Ratio
 from dia_models import Checkpoint, ModelSpec, create_model
 from dia_models.data import Preprocessing, default_preprocessing, evenly_spaced, open_data
 from dia_models.factory import without_attention
@@ -152,7 +151,8 @@ def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
 
 def fake(values, name, skip=False):
     """Networks of one kind from several seeds, of which only the size of the gradient matters."""
-    made_from = ModelSpec(name=name, options={"skip": skip}).model_dump(mode="json")
+    spec = ModelSpec(name=name, options={"skip": skip})
+    plain = without_attention(spec).model_dump(mode="json") if "_dia_lstm" in name else None
     for seed, by_stage in enumerate(values):
         stages = [
             PointGradients(stage, None, "m", 0, (1,), 1.0, magnitudes(float(value)))
@@ -170,8 +170,9 @@ def fake(values, name, skip=False):
             seed=0,
             epoch=None,
             weights_seed=seed,
-            made_from=made_from,
+            made_from=spec.model_dump(mode="json"),
             provenance=Provenance(),
+            plain_from=plain,
         )
 
 
@@ -194,10 +195,10 @@ ONES = [(1.0, 1.0)] * 5
 )
 def test_the_papers_claim_is_judged_over_seeds(lstm, verdict, reason):
     networks = (*fake(ONES, "cifar_resnet56"), *fake(lstm, "cifar_resnet56_dia_lstm"))
-    found = beside_plain(GradientResult(networks)).finding()
+    found = BesidePlain(GradientResult(networks)).finding()
     assert found.verdict == verdict
     assert reason in found.reason
-    (pair,) = beside_plain(GradientResult(networks)).pairs
+    (pair,) = BesidePlain(GradientResult(networks)).pairs
     assert [ratio.median for ratio in pair.means] == pytest.approx(
         [np.median(stage) for stage in zip(*lstm, strict=True)]
     )
@@ -214,10 +215,10 @@ def test_a_ratios_interval_by_hand():
 
 def test_networks_with_skip_connections_or_other_seeds_are_no_pair():
     plain, lstm = fake(ONES, "cifar_resnet56", skip=True), fake(ONES, "cifar_resnet56_dia_lstm", skip=False)
-    found = beside_plain(GradientResult((*plain, *lstm))).finding()
+    found = BesidePlain(GradientResult((*plain, *lstm))).finding()
     assert (found.verdict, found.reason[:35]) == ("inconclusive", "it takes a network with DIA-LSTM be")
     first, second = list(fake(ONES, "cifar_resnet56"))[:2], list(fake(ONES, "cifar_resnet56_dia_lstm"))[1:4]
-    (pair,) = beside_plain(GradientResult((*first, *second))).pairs
+    (pair,) = BesidePlain(GradientResult((*first, *second))).pairs
     assert [network.weights_seed for network, _ in pair.seeds] == [1]
 
 
