@@ -9,6 +9,7 @@ from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
 from cli.common.options import (
+    AttentionOptions,
     CostOptions,
     DataOptions,
     ExplainedImages,
@@ -89,6 +90,36 @@ def capture(
         capture_to_store(inputs, points, Out(out, overwrite, as_json), dtype=dtype, resume=resume)
 
 
+@command(app, "dia-analyze points --ckpt digits-resnet56-se", "dia-analyze points --model torchvision:efficientnet_b0")
+def points(networks: NetworkOptions, points: o.Points = None, as_json: o.Json = False) -> None:
+    """What can be captured of a network? Its attention, found by what it does with two random images."""
+    from cli.common.networks import candidates
+
+    found = candidates(networks)
+    from cli.analyses.points import report  # late: it loads torch
+
+    report(found, points, as_json=as_json)
+
+
+@command(app, "dia-analyze attention --ckpt digits-resnet56-se --images 2")
+def attention(
+    networks: NetworkOptions,
+    paths: o.ImagePaths = None,
+    *,
+    given: AttentionOptions,
+    data: ExplainedImages,
+    out: Out,
+) -> None:
+    """Look at the attention maps of some images, layer by layer, over the images where they lie there."""
+    from cli.common.images import EXPLAINED
+    from cli.common.inputs import open_one
+
+    inputs = open_one(networks, data, "attention", EXPLAINED, paths or [])
+    from cli.analyses.attention import report  # late: it loads the analyses
+
+    report(inputs, given, out)
+
+
 @command(
     app,
     "dia-analyze gradcam --ckpt digits-resnet56-se --layer stages.1.blocks.5",
@@ -96,9 +127,7 @@ def capture(
 )
 def gradcam(
     networks: NetworkOptions,
-    paths: Annotated[
-        list[Path] | None, o.argument("Image files, and folders of them.", metavar="[IMAGES]...", check=o.existing)
-    ] = None,
+    paths: o.ImagePaths = None,
     *,
     explanation: Explanation,
     trust: o.Trust = False,

@@ -23,7 +23,8 @@ from .gradients.results import GradientResult, NetworkGradients, PointGradients
 from .importance.measure import GiniCollector, measure_importance
 from .importance.results import GiniResult, StageGini
 from .probes.capture import Records, capture
-from .probes.points import find_points, has_attention
+from .probes.listing import Point, find_points
+from .probes.points import has_attention
 from .probes.records import Record
 from .probes.stages import StageMaps, group_stages
 from .probes.stream import stream_stages
@@ -64,6 +65,7 @@ __all__ = [
     "NetworkGradients",
     "NetworkShares",
     "PearsonBetweenLayers",
+    "Point",
     "PointGradients",
     "Provenance",
     "RandomizationResult",

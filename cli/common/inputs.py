@@ -172,9 +172,15 @@ def open_each(given: NetworkOptions, options: DataOptions) -> list[Inputs]:
     return [open_on(each, select_images(options, default_data([each]))) for each in candidates(given)]
 
 
-def open_one(given: NetworkOptions, options: DataOptions, command: str) -> Inputs:
+def open_one(
+    given: NetworkOptions,
+    options: DataOptions,
+    command: str,
+    otherwise: int = ANALYSED,
+    paths: Sequence[Path] = (),
+) -> Inputs:
     """The same for a command that takes one network. Raises ModelInputError if there are more."""
-    opened = open_networks(given, options)
+    opened = open_networks(given, options, otherwise, paths)
     if len(opened) > 1:
         raise ModelInputError("model", f"{len(opened)} networks given; {command} takes one")
     return opened[0]
@@ -211,7 +217,7 @@ def attention_of(network: OpenedNetwork) -> "Attention | None":
         return None
     kind = blueprint(network.spec).plan.kind
     if kind is None:
-        return "self-attention" if has_attention(network.model) else "none"
+        return "self-attention" if has_attention(network.model, image_size=network.preprocessing.size) else "none"
     if kind.name.startswith("dia_lstm"):
         return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
     return "shared" if kind.shared else "one module per layer"

@@ -133,7 +133,10 @@ BatchSize = Annotated[int, option("Images at a time.", "-b", "--batch-size", min
 Workers = Annotated[int, option("Threads that decode image files.", "-j", "--workers", min=1)]
 Set = Annotated[list[str] | None, option("key=value: an option of the model or a field of the recipe.", "--set")]
 Strict = Annotated[bool, option("An unreadable image is an error, not a warning.")]
-Points = Annotated[list[str] | None, option("Modules to capture, such as 'layer*.se.gate'.")]
+Points = Annotated[list[str] | None, option("Points by pattern, or features:PATTERN for modules' outputs.")]
+ImagePaths = Annotated[
+    list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
+]
 Layer = Annotated[str | None, option("A module by name; by default the last block.")]
 Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 
@@ -173,6 +176,16 @@ class ExplainedImages(DataOptions):
 
     images: Annotated[int | None, how_many(" of the data set; by default 4")] = None
     batch_size: BatchSize = 32
+
+
+@dataclass(frozen=True)
+class AttentionOptions:
+    """What is drawn of the maps."""
+
+    layers: Annotated[list[str] | None, option("Points to look at, such as 'blocks.1?*'; by default all.")] = None
+    heads: Annotated[str | None, option("Heads to average, from 0, such as 0,2; by default all.")] = None
+    query: Annotated[str | None, option("Whose attention: class, mean, or X,Y in pixels from the upper left.")] = None
+    rollout: Annotated[bool, option("Add attention rolled out through all layers.")] = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.places import Places
 from dia_analysis.results.base import Concise
 
-Query = Literal["class", "mean"] | tuple[int, int] | None
+Named = Literal["class", "mean"]
+Query = Named | tuple[int, int] | None
 Positions = Float[np.ndarray, "row column"]
 
 
