@@ -17,6 +17,7 @@ from dia_analysis.probes.found import FoundAttention, attention_in, watched
 from dia_analysis.probes.graph import Graph
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.probes.places import Places, places_of
+from dia_analysis.probes.records import Record
 from dia_analysis.results.provenance import Provenance
 
 Pictures = Sequence[UInt8[np.ndarray, "height width 3"]]
@@ -59,11 +60,10 @@ def measure_attention(
     with evaluating(model), autocast_off(model), torch.no_grad():
         graph = watched(getattr(model, "_orig_mod", model), (given,))
         places = {(one.name, one.call): _places(graph, one) for one in attention_in(graph)}
-        with capture(model, layers) as records:
-            model(given)
+        records = _captured(model, given, layers)
     found = tuple(
         LayerAttention(r.module, r.call, r.kind, _array(r.value), *places.get((r.module, r.call), (None, None)))
-        for r in records.in_order()
+        for r in records
     )
     for layer in found:
         if len(layer.maps) != len(images):
@@ -81,6 +81,15 @@ def measure_attention(
     )
     result.pictures_of(0)  # what cannot be drawn is said now
     return result
+
+
+def _captured(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None) -> list[Record]:
+    try:
+        with capture(model, layers) as records:
+            model(images)
+    except AnalysisInputError as error:
+        raise AnalysisInputError("layers" if error.argument == "points" else error.argument, str(error)) from error
+    return records.in_order()
 
 
 def _rolled(layers: Sequence[LayerAttention]) -> LayerAttention:
