@@ -100,7 +100,7 @@ def open_network(
         if classes is None and request.num_classes == len(data.classes):
             classes = data.classes
     maker = _Maker(str(name), source, request, pretrained, seed)
-    return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, data.preprocessing)
+    return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, data)
 
 
 def open_checkpoint(
@@ -154,9 +154,7 @@ class _Maker:
         refuse_opaque(model, self.source.name)
         return model
 
-    def open(
-        self, weights: Path | None, asked: Asked, classes: Classes | None, otherwise: Preprocessing | None
-    ) -> OpenedNetwork:
+    def open(self, weights: Path | None, asked: Asked, classes: Classes | None, data: DataFacts) -> OpenedNetwork:
         """The network and what is known of it."""
         name, model = self.source.name, self.make(self.pretrained)
         fitted = None
@@ -168,12 +166,12 @@ class _Maker:
         refuse_empty(model, name)
         model.eval()
         record = self.source.record(model)
-        chosen, outputs = _tried(Trial(model, name), choose(asked, record, otherwise, model))
+        chosen, outputs = _tried(Trial(model, name), choose(asked, record, data.preprocessing, model))
         if fitted is not None and later:
             fitted.load(model)
-        if (wanted := self.request.num_classes) not in (None, outputs):
-            raise ModelInputError("num_classes", f"{wanted} given; {name} gives {outputs or 'no class scores'}")
-        names, origin = name_classes(classes, record, outputs)
+        if (wanted := self.request.num_classes) is not None and outputs not in (None, wanted):
+            raise ModelInputError("num_classes", f"{wanted} given; {name} gives {outputs}")
+        names, origin = name_classes(classes, record, outputs, data.classes)
         trained = self.pretrained or weights is not None
         return OpenedNetwork(
             name=name,

@@ -102,10 +102,10 @@ class OpenedNetwork:
             "channels": str(len(shown.mean)),
             "mean": ", ".join(f"{value:g}" for value in shown.mean),
             "std": ", ".join(f"{value:g}" for value in shown.std),
-            "classes": "",
+            "classes": ", ".join((self.classes or ())[:4]) + (", …" if len(self.classes or ()) > 4 else ""),
         }
         return [
-            f"{name} {values[name]} ({origin.removeprefix(ASSUMED).lstrip(': ')})".replace("  ", " ")
+            f"{name} {values[name]} ({origin.removeprefix(ASSUMED).lstrip(': ')})"
             for name, origin in self.origins.items()
             if origin.startswith(ASSUMED)
         ]

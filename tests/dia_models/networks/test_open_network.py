@@ -321,6 +321,14 @@ def test_a_network_with_random_weights_is_made_for_the_data():
     assert open_network("timm:test_resnet", data=digits, num_classes=4, image_size=32).classes is None
 
 
+def test_classes_without_names_are_those_of_the_data(net):
+    torch.save(open_network(f"{net}:Net", num_classes=2).model.state_dict(), "a.pth")
+    opened = open_network(f"{net}:Net", weights="a.pth", data=DataFacts(classes=("dog", "cat")))
+    assert opened.classes == ("cat", "dog")
+    assert "classes cat, dog (those of the data in alphabetical order)" in opened.assumptions()
+    assert open_network(f"{net}:Net", weights="a.pth", data=DataFacts(classes=("a", "b", "c"))).classes is None
+
+
 def test_timm_says_what_its_networks_expect():
     opened = open_network("timm:test_resnet")
     assert opened.preprocessing.model_dump() == {"height": 160, "width": 160, "mean": (0.5,) * 3, "std": (0.5,) * 3}
