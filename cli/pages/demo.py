@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cli.analyses import correlation, gini, gradcam, gradients
+from cli.analyses import correlation, gradcam, gradients
 from cli.common.console import say
 from cli.common.images import EXPLAINED, select_labelled
 from cli.common.inputs import Inputs, open_networks
@@ -75,9 +75,9 @@ def write(page: ReportPage, everyone: Sequence[Inputs], folder: Path) -> None:
     images = everyone[0].images
     parts = {name: correlation.found(both, images.names()) for name, both in (page.correlation.result or {}).items()}
     if (importance := page.gini.result) is not None:
-        parts["gini"] = Found.of(importance, lambda: gini.draw(importance.networks), images.some(60).names)
+        parts["gini"] = Found.of(importance, image_names=images.some(60).names)
     if page.gradients.result is not None:
-        parts["gradients"] = gradients.found(page.gradients.result, images.some(GRADIENT_IMAGES))
+        parts["gradients"] = Found.of(page.gradients.result, image_names=images.some(GRADIENT_IMAGES).names)
     if page.gradcam.result is not None:
         parts["gradcam"] = gradcam.found(page.gradcam.result.found, images.some(EXPLAINED))
     for name, found in parts.items():

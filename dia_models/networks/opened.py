@@ -70,6 +70,16 @@ class OpenedNetwork:
         return Outputs(self.num_classes, self.classes, self.synsets)
 
     @property
+    def model_name(self) -> str:
+        """The model that it is: of this library, or as it was named."""
+        return self.spec.name if self.spec else self.source
+
+    @property
+    def label(self) -> str:
+        """What it is: the same for training runs of one network of this library that differ in their seed only."""
+        return self.spec.label if self.spec else self.name
+
+    @property
     def data(self) -> str | None:
         """The data that it was trained on, if its checkpoint says so."""
         return self.checkpoint.info.data if self.checkpoint else None

@@ -8,7 +8,7 @@ from torch import nn
 
 from dia_models import ModelInputError, create_model, open_network
 from dia_models.data import Preprocessing
-from dia_models.networks.open_network import DataFacts
+from dia_models.networks.data_facts import DataFacts
 
 NET = """
 from types import SimpleNamespace
