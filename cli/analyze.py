@@ -116,6 +116,7 @@ def gini(
     given: o.GiniOptions,
     captures: o.Captures = None,
     *,
+    given: o.GiniOptions,
     data: DataOptions,
     out: Out,
 ) -> None:
