@@ -116,7 +116,6 @@ def gini(
     given: o.GiniOptions,
     captures: o.Captures = None,
     *,
-    given: o.GiniOptions,
     data: DataOptions,
     out: Out,
 ) -> None:
