@@ -44,6 +44,9 @@ class Images(Protocol):
     def first(self, count: int) -> "Images":
         """The first ones that can be read, at most so many."""
 
+    def of(self, names: Iterable[str], /) -> "Images":
+        """Those of these names in the same data."""
+
     def paths(self) -> Sequence[str]:
         """Their names; of those that can be read."""
 

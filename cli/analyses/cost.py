@@ -7,18 +7,17 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-import figures
-from cli.common.images import prepared_device
 from cli.common.networks import Candidate
 from cli.common.options import CostOptions
 from cli.common.publish import Found, Out
-from dia_analysis import CostResult, Provenance, Subject, measure_cost
+from dia_analysis import Provenance, Subject, measure_cost
 from dia_analysis.paper.numbers import TIME_RATIOS
 from dia_models import ModelSpec, OpenedNetwork, build_model
 from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
-from dia_models.factory import blueprint, without_attention
-from dia_models.networks.open_network import DataFacts
+from dia_models.factory import without_attention
+from dia_models.networks.data_facts import DataFacts
 from dia_models.networks.sources import is_own
+from dia_models.training.device import process_device
 
 Placed = TypeVar("Placed", nn.Module, Tensor)
 SMALL = DataFacts(Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD), tuple(map(str, range(100))))
@@ -29,14 +28,8 @@ def report(candidates: list[Candidate], given: CostOptions, out: Out) -> None:
     """Measure, print the table or the JSON document, and write everything."""
     with out.folder("cost", [candidate.name for candidate in candidates]) as taken:
         result = measure_cost(subjects_of(candidates, given), rounds=given.rounds, seed=given.seed)
-        out.publish(found(result), taken)
-
-
-def found(result: CostResult) -> Found:
-    """What to print and to write."""
-    compared = any(network.baseline not in (None, network.name) for network in result.networks)
-    drawn = Found.of(result, lambda: {"cost-ratios": figures.cost_ratios(result)} if compared else {})
-    return drawn.beside(text=f"\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}.")
+        text = f"\nThe paper's ratios for ResNet164 on a GPU (section VI-B1): {PAPER}."
+        out.publish(Found.of(result).beside(text=text), taken)
 
 
 def subjects_of(candidates: Iterable[Candidate], given: CostOptions) -> dict[str, Subject]:
@@ -58,12 +51,13 @@ def subjects_of(candidates: Iterable[Candidate], given: CostOptions) -> dict[str
 def _opened(candidate: Candidate, given: CostOptions) -> tuple[OpenedNetwork, Subject]:
     """A network on the device, and with the images that it is timed on."""
     own = candidate.random and is_own(candidate.source)
-    network, device = candidate.open(SMALL if own else None, given.seed), prepared_device(given.device)
+    network, device = candidate.open(SMALL if own else None, given.seed), process_device(given.device)
     shape = (given.batch_size, len(network.preprocessing.mean), *network.preprocessing.size)
     images = _placed(torch.randn(shape, generator=torch.Generator().manual_seed(given.seed)), device)
-    sha256 = None if candidate.random else network.sha256
-    origin = Provenance(None if candidate.random else network.name, sha256, seed=given.seed)
-    return network, Subject(_placed(network.model, device), images, provenance=origin)
+    name, sha256 = (None, None) if candidate.random else (network.name, network.sha256)
+    return network, Subject(
+        _placed(network.model, device), images, provenance=Provenance(name, sha256, seed=given.seed)
+    )
 
 
 def _placed(given: Placed, device: torch.device) -> Placed:
@@ -71,4 +65,4 @@ def _placed(given: Placed, device: torch.device) -> Placed:
 
 
 def _same(spec: ModelSpec, subject: Subject) -> tuple[str, tuple[int, ...]]:
-    return blueprint(spec).spec.model_dump_json(), tuple(subject.images.shape)
+    return spec.model_dump_json(), tuple(subject.images.shape)

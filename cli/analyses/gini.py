@@ -1,119 +1,62 @@
 """dia-analyze gini: networks and capture stores by how much importance lies beyond the two nearest layers."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from matplotlib.figure import Figure
 from rich.progress import Progress, TaskID
-from torch import nn
 
-import figures
 from cli.common.console import progress_bar
 from cli.common.inputs import Inputs
+from cli.common.options import GiniOptions
 from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore
-from dia_analysis.importance.readings import GiniReadings, measure_readings
-from dia_analysis.importance.rows import Rows
+from dia_analysis.importance.readings import measure_readings
 from dia_analysis.networks import compare_importance, importance_of
 from dia_analysis.store.reader import stream_store
 from dia_models import ModelInputError
-from dia_models.attention import Attention
-from dia_models.attention.dia_lstm import StackedLSTM
+from dia_models.attention.dia_lstm import hidden_states
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where attention maps come from: a network, of which those at the `points` are taken, or a store."""
-
-    name: str
-    model: str
-    data: str | None
-    images: Sequence[str]
-    network: Inputs | None = None
-    points: list[str] | None = None
-    store: CaptureStore | None = None
-
-    def measure(self, label: str, rows: Rows, seed: int, bar: Progress) -> GiniReadings:
-        """Grow the forests, with a bar for each kind of rows."""
-        tasks: dict[str, TaskID] = {}
-
-        def progress(about: str, finished: int, total: int) -> None:
-            if about not in tasks:
-                tasks[about] = bar.add_task(f"{label}, {about}: layers", total=total, detail="")
-            bar.update(tasks[about], completed=finished)
-
-        if self.network is not None:
-            return importance_of(self.network, self.points, rows=rows, progress=progress)
-        assert self.store is not None
-        stream, origin = partial(stream_store, self.store), self.store.provenance
-        return measure_readings(stream, rows=rows, seed=seed, provenance=origin, progress=progress)
-
-
-def of_network(inputs: Inputs, points: list[str] | None, *, hidden: bool) -> Source:
-    """The maps of a network while it runs; the hidden states of its LSTMs if `hidden`."""
-    at = hidden_points(inputs, points) if hidden else points
-    spec = inputs.network.spec
-    return Source(
-        inputs.name, spec.name if spec else inputs.network.source, inputs.images.data, inputs.images.names(), inputs, at
-    )
-
-
-def of_store(path: Path) -> Source:
-    """The maps in a capture store."""
-    store = CaptureStore.open(path)
-    origin = store.provenance
-    return Source(origin.checkpoint or path.stem, path.stem, origin.data, store.names, store=store)
-
-
-def report(sources: Sequence[Source], out: Out, *, rows: Rows, seed: int) -> None:
-    """Measure every network, print the tables and what came out or the JSON document, and write everything."""
-    named = dict(zip(labels(sources), sources, strict=True))
-    with out.folder("gini", list(named), sources[0].data) as taken:
-        with progress_bar() as bar:
-            readings = {name: source.measure(name, rows, seed, bar) for name, source in named.items()}
-        for source in sources:
-            if source.network is not None:
-                source.network.images.report_unreadable()
-        known = {name: source.network.known for name, source in named.items() if source.network is not None}
-        result = compare_importance(readings, known)
-        out.publish(Found.of(result, lambda: draw(readings), lambda: sources[0].images), taken)
-
-
-def draw(results: Mapping[str, GiniReadings]) -> dict[str, Figure]:
-    """The paper's figures."""
-    drawn = {name: readings.first for name, readings in results.items()}
-    if not any(result.panels() for result in drawn.values()):
-        return {}
-    return {"fig11-importance": figures.triangles(drawn), "fig12-structure": figures.importance_arcs(drawn)}
-
-
-def hidden_points(inputs: Inputs, points: list[str] | None) -> list[str]:
-    """Where a network's LSTMs put out h_t. Raises ModelInputError for a network without one, or beside `points`."""
-    if points:
+def report(networks: Sequence[Inputs], captures: Sequence[Path], given: GiniOptions, out: Out, *, seed: int) -> None:
+    """Measure every network and store, print the tables and what came out or the JSON document, write everything."""
+    if given.hidden and given.points:
         raise ModelInputError("hidden", "--hidden and --points both say what to capture; give one of them")
-    found = [f"{name}.gate" for name, module in inputs.model.named_modules() if isinstance(module, StackedLSTM)]
-    if not found:
-        raise ModelInputError(
-            "hidden",
-            f"{inputs.name} has no DIA-LSTM and so no hidden state; {_attention(inputs.model)}",
-        )
-    return found
+    stores = [CaptureStore.open(path) for path in captures]
+    names = labels(
+        [*(each.name for each in networks), *(s.provenance.checkpoint or s.path.stem for s in stores)],
+        [*(each.network.model_name for each in networks), *(s.path.stem for s in stores)],
+    )
+    places = [hidden_states(each.model) if given.hidden else given.points for each in networks]
+    jobs = [partial(importance_of, each, at) for each, at in zip(networks, places, strict=True)]
+    about: list[Any] = [{"seed": seed, "provenance": store.provenance} for store in stores]
+    of_stores = [partial(measure_readings, partial(stream_store, s), **a) for s, a in zip(stores, about, strict=True)]
+    data = networks[0].images.data if networks else stores[0].provenance.data
+    with out.folder("gini", names, data) as taken:
+        with progress_bar() as bar:
+            measures = zip(names, [*jobs, *of_stores], strict=True)
+            readings = {name: measure(rows=given.rows, progress=_progress(bar, name)) for name, measure in measures}
+        for network in networks:
+            network.images.report_unreadable()
+        result = compare_importance(readings, {name: n.known for name, n in zip(names, networks, strict=False)})
+        images = networks[0].images.names if networks else lambda: stores[0].names
+        out.publish(Found.of(result, image_names=images), taken)
 
 
-def _attention(model: nn.Module) -> str:
-    kinds = Counter(type(module).__name__ for module in model.modules() if isinstance(module, Attention))
-    if not kinds:
-        return "it has no attention at all"
-    listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-    return f"its attention is {listed}; leave --hidden out to analyse that"
+def _progress(bar: Progress, label: str) -> Callable[[str, int, int], None]:
+    """What draws a bar for each kind of rows."""
+    tasks: dict[str, TaskID] = {}
+
+    def progress(about: str, finished: int, total: int) -> None:
+        if about not in tasks:
+            tasks[about] = bar.add_task(f"{label}, {about}: layers", total=total, detail="")
+        bar.update(tasks[about], completed=finished)
+
+    return progress
 
 
-def labels(sources: Sequence[Source]) -> list[str]:
+def labels(names: list[str], models: list[str]) -> list[str]:
     """The checkpoints' names; where they are the same, the network's or store's name, then a number, tells."""
-    names = [source.name for source in sources]
-    if len(set(names)) < len(names):
-        names = [source.model for source in sources]
+    names = names if len(set(names)) == len(names) else models
     return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from cli.common.console import note, say, say_json
+from cli.common.console import note, show
 from cli.common.networks import Candidate
 from dia_analysis import Point, find_points
 from dia_analysis.probes.example import own_size
@@ -22,11 +22,13 @@ def report(candidates: list[Candidate], patterns: Iterable[str] | None, *, as_js
     if "image size" in " ".join(network.assumptions()) and own_size(network.model) is None:
         note(f"{network.name}: run on images of {size[0]}x{size[1]} pixels, since nothing says its size")
     found = find_points(network.model, points=list(patterns) if patterns else None, image_size=size)
-    if as_json:
-        rows = [{**asdict(point), "usable": point.usable} for point in found]
-        say_json({"schema": "dia.points/1", "network": network.name, "image_size": list(size), "points": rows})
-    else:
-        say(text_table([HEADS, *map(_row, found)], left=(0, 2, 3, 5)) if found else _none(network.name))
+    rows = [{**asdict(point), "usable": point.usable} for point in found]
+    document = {"schema": "dia.points/1", "network": network.name, "image_size": list(size), "points": rows}
+    show(as_json, document, lambda: _table(found) if found else _none(network.name))
+
+
+def _table(found: list[Point]) -> str:
+    return text_table([HEADS, *map(_row, found)], left=(0, 2, 3, 5))
 
 
 def _row(point: Point) -> tuple[str, ...]:

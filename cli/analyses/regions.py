@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 import figures
-from cli.analyses.gradcam import draw_trust, explained_by
-from cli.common.images import SelectedImages
+from cli.analyses.gradcam import explained_by
 from cli.common.inputs import Inputs
-from cli.common.naming import network_name
 from cli.common.publish import Found, Out
 from dia_analysis import AnalysisInputError, RegionsResult, TrustReport, compare_regions, measure_regions
 from dia_analysis.networks import CHECKED, compare_heatmaps
 from dia_models import ModelInputError
-from dia_models.data import as_pictures, data_names
+from dia_models.data import data_names
 from dia_models.data.labels import class_numbers, numbered
 from dia_models.data.masks import find_masks, read_mask
 
@@ -37,7 +34,7 @@ def found(result: RegionsResult, picture: np.ndarray, trust: TrustReport | None)
     own = Found.of(result, lambda: {"regions": figures.region_shares(result, picture)})
     if trust is None:
         return own
-    checks = Found.of(trust, lambda: draw_trust(trust))
+    checks = Found.of(trust)
     return own.beside(checks.write, {"trust": checks.document}, f"\n\n{checks.text}")
 
 
@@ -58,7 +55,7 @@ def look(everyone: Sequence[Inputs], masks: Path | None, layer: str | None, *, t
     checked = _checked([each.of(shown.first(CHECKED)) for each in everyone], layer) if trust else None
     left_out = tuple(images.source.name(i) for i in images.chosen if i not in shown.chosen)
     result = replace(compare_regions(results), left_out=left_out, seed=images.seed)
-    return result, _mean_picture(shown, everyone[0].preprocessing.size), checked
+    return result, shown.mean_picture(everyone[0].preprocessing.size), checked
 
 
 def _checked(everyone: Sequence[Inputs], layer: str | None) -> TrustReport | None:
@@ -70,7 +67,7 @@ def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, laye
     numbers = class_numbers(images.source, inputs.network.outputs, images.data)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for pixels, batch in images.shown(inputs.preprocessing, inputs.name):
+        for pixels, batch in inputs.shown(inputs.name):
             read.extend(batch.names)
             yield pixels, numbered(batch.labels, numbers, images.data)
 
@@ -80,7 +77,7 @@ def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, laye
             done = len(read)
             yield np.stack([read_mask(*paths[name], inputs.preprocessing.size) for name in new])
 
-    about: Any = {"model_name": inputs.name, "network": network_name(inputs.network)}
+    about: Any = {"model_name": inputs.name, "network": inputs.network.label}
     given = None if masks is None else marked(masks)
     try:
         result = measure_regions(inputs.model, batches(), given, layer=layer, provenance=inputs.provenance(), **about)
@@ -88,11 +85,3 @@ def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, laye
         raise inputs.blamed(error) from error
     group_of = images.source.group_of
     return replace(result, image_names=tuple(read), patients=tuple(map(group_of, read) if group_of else read))
-
-
-def _mean_picture(images: SelectedImages, size: tuple[int, int]) -> np.ndarray:
-    """The mean of the pictures in grey, behind which the figure shows the regions."""
-    batches = images.source.batches(images.readable(), 64, size, 1)
-    sums = [torch.from_numpy(as_pictures(batch.pixels, size, 1)[..., 0]).double().sum(0) for batch in batches]
-    total = torch.stack(sums).sum(0)
-    return np.asarray((total / len(images.readable())).round().to(torch.uint8))

@@ -21,9 +21,9 @@ def program(name: str, about: str) -> typer.Typer:
 
 
 def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callable[[Function], Function]:
-    """Make a function a command; `examples` are command lines that can be typed as they are."""
+    """Make a function a command; `examples` are command lines without the program's name."""
     head = f"Example{'' if len(examples) == 1 else 's'}:"
-    epilog = "\n".join([head, *(f"  {example}" for example in examples)])
+    epilog = "\n".join([head, *(f"  {app.info.name} {example}" for example in examples)])
 
     def register(function: Function) -> Function:
         return app.command(name, cls=Command, epilog=epilog)(collected(function))
@@ -69,28 +69,21 @@ def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
-class Command(TyperCommand):
-    """A command whose flags are shown as they are typed."""
+class _PlainFlags:
+    """Commands whose flags are shown as they are typed, without a kind of value."""
 
     def get_params(self, ctx: Any) -> Any:
         """The parameters, `--help` among them."""
-        return _plain_flags(super().get_params(ctx))
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.display_type_rich = lambda ctx: None
+        return parameters
 
 
-class Group(TyperGroup):
-    """The commands of a program, whose own flags are shown as they are typed."""
-
-    def get_params(self, ctx: Any) -> Any:
-        """The parameters, `--help` among them."""
-        return _plain_flags(super().get_params(ctx))
+class Command(_PlainFlags, TyperCommand):
+    """A command."""
 
 
-def _plain_flags(parameters: Any) -> Any:
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False):
-            parameter.display_type_rich = _no_type
-    return parameters
-
-
-def _no_type(ctx: Any) -> None:
-    """No kind of value."""
+class Group(_PlainFlags, TyperGroup):
+    """The commands of a program."""

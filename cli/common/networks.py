@@ -6,25 +6,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cli.common.naming import distinct, names
-from cli.common.options import NetworkOptions, given_name, setting
+from cli.common.options import NetworkOptions
 from dia_models import Checkpoint, ModelInputError, ModelSpec, OpenedNetwork, open_network
+from dia_models.checkpoints.names import distinct_names, numbered_again
+from dia_models.data.selection import Selection
 from dia_models.factory import blueprint, require_classifier, task_of
-from dia_models.networks.open_network import DataFacts, open_checkpoint
-from dia_models.networks.preprocessing import Asked
+from dia_models.networks.data_facts import DataFacts, data_facts
+from dia_models.networks.named import split_name, split_value
+from dia_models.networks.open_network import open_checkpoint
 from dia_models.networks.sources import find_source, is_own
+from dia_models.settings import parse_settings
 
 RUN_FILE = "model.safetensors"
-ARGUMENTS: dict[str, tuple[str, Callable[[str], Any]]] = {  # by option: `open_network`'s name, and how it is read
-    "weights": ("weights", str),
-    "image_size": ("image_size", lambda text: [int(part) for part in text.split(",")]),
-    "mean": ("mean", lambda text: [float(part) for part in text.split(",")]),
-    "std": ("std", lambda text: [float(part) for part in text.split(",")]),
-    "channels": ("channels", int),
-    "classes": ("classes", str),
-    "num_classes": ("num_classes", int),
+
+
+def _numbers(kind: type[int] | type[float]) -> Callable[[str], Any]:
+    return lambda text: [kind(part) for part in text.split(",")]
+
+
+ARGUMENTS: dict[str, Callable[[str], Any]] = {  # of `open_network`, which the options are named for: how each is read
+    **{"weights": str, "classes": str, "channels": int, "num_classes": int},
+    **{"image_size": _numbers(int), "mean": _numbers(float), "std": _numbers(float)},
 }
-OF_IMAGES = ("image_size", "mean", "std", "channels", "classes")  # what a checkpoint's network takes too
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,29 @@ class Candidate:
     @property
     def words(self) -> list[str]:
         """The options that name this network again."""
-        given = {key: value for key, value in self.given.items() if key in ARGUMENTS}
-        texts = [",".join(map(str, v)) if isinstance(v, list) else str(v) for v in given.values()]
-        flags = [(f"--{key.replace('_', '-')}", text) for key, text in zip(given, texts, strict=True)]
-        flags += [("--set", f"{key}={json.dumps(value)}") for key, value in self.given.get("options", {}).items()]
-        more = [word for flag, text in flags for word in (flag, text if self.saved else f"{self.name}:{text}")]
         if self.saved:
-            return ["--ckpt", self.source, *more]
+            return ["--ckpt", self.source]
+        given = {key: value for key, value in self.given.items() if key in ARGUMENTS}
+        texts = {key: ",".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in given.items()}
+        flags = [(f"--{key.replace('_', '-')}", text) for key, text in texts.items()]
+        flags += [("--set", f"{key}={json.dumps(value)}") for key, value in self.given.get("options", {}).items()]
+        more = [word for flag, text in flags for word in (flag, f"{self.name}:{text}")]
         named = self.source if self.name == self.source and not more else f"{self.name}={self.source}"
         return ["--model", named, *more, *["--pretrained"][: bool(self.given.get("pretrained"))]]
 
     def open(self, data: DataFacts | None = None, seed: int = 0) -> OpenedNetwork:
-        """Open it for these images; random weights are drawn from the seed."""
-        if not self.saved:
-            return replace(open_network(self.source, data=data, seed=seed, **self.given), name=self.name)
-        about = {"image_size": None, "mean": None, "std": None, "channels": None} | dict(self.given)
-        classes = about.pop("classes", None)
-        return open_checkpoint(replace(Checkpoint.read(self.source), name=self.name), Asked.of(**about), classes)
+        """Open it for images of which this is known; random weights are drawn from the seed."""
+        if self.saved:
+            return open_checkpoint(replace(Checkpoint.read(self.source), name=self.name))
+        return replace(open_network(self.source, data=data, seed=seed, **self.given), name=self.name)
+
+    def facts(self, images: Selection) -> DataFacts:
+        """What it may assume of images; for a network of ours with random weights, files are read to know."""
+        if self.saved:
+            return DataFacts()
+        size = self.given.get("image_size")
+        read = self.random and is_own(self.source)
+        return data_facts(images, None if size is None else (size[0], size[-1]), read=read)
 
 
 def candidates(
@@ -68,59 +77,62 @@ def candidates(
 ) -> list[Candidate]:
     """Checkpoints, then networks of runs (a list of files each), then those that --model names.
 
-    Raises ModelInputError if there is nothing to compare, for options without a use, and for a network of ours that is
-    made for another task than `tasks`.
+    Raises ModelInputError if there is none, for options without a use, and for a network of ours that is made for
+    another task than `tasks`.
     """
-    sources = [[checkpoint] for checkpoint in given.ckpts or []] + [list(map(str, files)) for files in runs]
+    checkpoints = given.ckpts or []
+    sources = [[checkpoint] for checkpoint in checkpoints] + [list(map(str, files)) for files in runs]
     # A run is named for its folder, whichever of its epochs are compared.
-    first = len(given.ckpts or [])
-    named = names([*(given.ckpts or []), *(str(Path(files[0]).with_name(RUN_FILE)) for files in sources[first:])])
-    models = [given_name(each) for each in given.models or []]
-    titles = distinct([*named, *(name or find_source(model).name for name, model in models)])[len(named) :]
+    folders = [str(Path(files[0]).with_name(RUN_FILE)) for files in sources[len(checkpoints) :]]
+    named = distinct_names([*checkpoints, *folders])
+    found = [Candidate(name, file, saved=True) for name, files in zip(named, sources, strict=True) for file in files]
+    for each in _of_models(given, named):
+        if is_own(each.source):
+            if task_of(each.source) not in tasks:
+                require_classifier(each.source, "model")
+            blueprint(ModelSpec(name=each.source, options=each.given["options"]))  # raises for an unknown option
+        found.append(each)
+    if not found:
+        raise ModelInputError("model", "say which networks: --ckpt FILE or --model NAME, several times")
+    return found
+
+
+def _of_models(given: NetworkOptions, taken: list[str]) -> list[Candidate]:
+    """The networks that --model names, each with its values."""
+    models = [split_name(each) for each in given.models or []]
+    titles = numbered_again([*taken, *(name or find_source(model).name for name, model in models)])[len(taken) :]
+    if not models:
+        for option in (*ARGUMENTS, "changes", "pretrained"):
+            if getattr(given, option):
+                option = "set" if option == "changes" else option
+                raise ModelInputError(option, "this is for networks that --model names, and there is none")
     values, settings = _values(given, titles, [name for name, _ in models])
-    shown = {key: value for key, value in values[None].items() if key in OF_IMAGES}
-    saved = [Candidate(n, file, shown, True) for n, files in zip(named, sources, strict=True) for file in files]
+    if values[None].get("weights") and len(models) > 1:
+        raise ModelInputError("weights", "there are several networks; say whose: NAME:FILE, after --model NAME=...")
     found = []
     for title, (_, model) in zip(titles, models, strict=True):
         made = {"options": {**settings[None], **settings[title]}, "pretrained": given.pretrained}
         found.append(Candidate(title, model, {**values[None], **values[title], **made}))
-    for each in found:
-        _check(each, tasks)
-    if not (saved or found):
-        raise ModelInputError("model", "say which networks: --ckpt FILE or --model NAME, several times")
-    return [*saved, *found]
+    return found
 
 
-def _values(
-    given: NetworkOptions, titles: list[str], named: list[str | None]
-) -> tuple[dict[str | None, dict[str, Any]], dict[str | None, dict[str, Any]]]:
+Values = dict[str | None, dict[str, Any]]
+
+
+def _values(given: NetworkOptions, titles: list[str], named: list[str | None]) -> tuple[Values, Values]:
     """The values of the options, and of --set, for each network, and under None for all."""
-    everyone: list[str | None] = [None, *titles]
-    values: dict[str | None, dict[str, Any]] = {name: {} for name in everyone}
-    settings: dict[str | None, dict[str, Any]] = {name: {} for name in everyone}
-    for option, (argument, read) in ARGUMENTS.items():
+    values: Values = {name: {} for name in (None, *titles)}
+    settings: Values = {name: {} for name in (None, *titles)}
+    for option, read in ARGUMENTS.items():
         for text in getattr(given, option) or ():
-            name, value = _scoped(text, named)
-            if argument in values[name]:
+            name, value = split_value(text, named)
+            if option in values[name]:
                 raise ModelInputError(option, f"{text} is given beside another value for the same network")
-            values[name][argument] = _read(option, read, value)
+            values[name][option] = _read(option, read, value)
     for text in given.changes or ():
-        name, value = _scoped(text, named)
-        settings[name] |= [setting(value)]
-    for option, used in {"set": settings[None], "weights": values[None].get("weights")}.items():
-        if used and not titles:
-            raise ModelInputError(option, "this is for networks that --model names, and there is none")
-    if values[None].get("weights") and len(titles) > 1:
-        raise ModelInputError("weights", "there are several networks; say whose: NAME:FILE, after --model NAME=...")
-    if given.pretrained and not titles:
-        raise ModelInputError("pretrained", "this is for networks that --model names, and there is none")
+        name, value = split_value(text, named)
+        settings[name] |= parse_settings([value])
     return values, settings
-
-
-def _scoped(text: str, named: Container[str | None]) -> tuple[str | None, str]:
-    """Which network a value is for, None for all, and the value."""
-    name, colon, value = text.partition(":")
-    return (name, value) if colon and name in named else (None, text)
 
 
 def _read(option: str, read: Callable[[str], Any], text: str) -> Any:
@@ -130,14 +142,6 @@ def _read(option: str, read: Callable[[str], Any], text: str) -> Any:
         wanted = "whole numbers" if option in ("image_size", "channels", "num_classes") else "numbers"
         form = f"{wanted}, such as {'224 or 224,160' if option == 'image_size' else '0.5 or 0.5,0.4,0.4'}"
         raise ModelInputError(option, f"{text!r} given; accepted: {form}, for one network NAME:VALUE") from None
-
-
-def _check(candidate: Candidate, tasks: Container[str]) -> None:
-    """Raise ModelInputError for a network of ours of another task, and for an option that it does not have."""
-    if is_own(candidate.source):
-        if task_of(candidate.source) not in tasks:
-            require_classifier(candidate.source, "model")
-        blueprint(ModelSpec(name=candidate.source, options=dict(candidate.given["options"])))
 
 
 def run_files(runs: list[Path], every_epoch: bool) -> list[list[Path]]:

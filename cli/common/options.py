@@ -1,6 +1,6 @@
 """Options that mean the same in every command, one by one and in groups."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,11 +26,8 @@ def _each_checked(check: Check) -> Callable[[typer.CallbackParam, Any], Any]:
 
     def callback(parameter: typer.CallbackParam, given: Any) -> Any:
         positional = parameter.param_type_name == "argument"
-        name = (
-            str(parameter.metavar or parameter.name).strip("[].").upper()
-            if positional
-            else parameter.opts[-1].lstrip("-")
-        )
+        named = str(parameter.metavar or parameter.name).strip("[].").upper()
+        name = named if positional else parameter.opts[-1].lstrip("-")
         for value in given if isinstance(given, list | tuple) else [] if given is None else [given]:
             check(value, name)
         return given
@@ -38,59 +35,22 @@ def _each_checked(check: Check) -> Callable[[typer.CallbackParam, Any], Any]:
     return callback
 
 
-def existing(path: Path, argument: str) -> None:
-    """Check that something is at a path. Raises ModelInputError."""
-    from dia_models import ModelInputError
+def _late(module: str, function: str, *, named: bool = False) -> Check:
+    """A check by a function that is imported when it is needed; it is told what the value is called if `named`."""
 
-    try:
-        found = path.expanduser().exists()
-    except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
-        raise ModelInputError(argument, f"{path} cannot be read: {error}") from error
-    if not found:
-        raise ModelInputError(argument, f"there is no file or folder {path}")
+    def check(value: Any, name: str) -> None:
+        getattr(import_module(module), function)(value, *([name] if named else []))
+
+    return check
 
 
-def known_checkpoint(source: str, argument: str) -> None:
-    """Check that a checkpoint is there. Raises ModelInputError."""
-    from dia_models import ModelInputError
-    from dia_models.checkpoints.files import locate_checkpoint
-
-    try:
-        locate_checkpoint(source)
-    except ModelInputError as error:
-        raise ModelInputError(argument, str(error)) from error
-
-
-def known_network(given: str, argument: str) -> None:
-    """Check that a network of ours, or the file with one's own, is there: [NAME=]MODEL. Raises ModelInputError."""
-    model = given_name(given)[1]
-    module, colon, _ = model.rpartition(":")
-    if not colon:
-        known_model(model, argument)
-    elif module.endswith(".py"):
-        existing(Path(module), argument)
-
-
-def given_name(given: str) -> tuple[str | None, str]:
-    """The name that the user gives a network, None if they give none, and the network: [NAME=]MODEL."""
-    name, equals, model = given.partition("=")
-    return (name, model) if equals and name and not {"/", ":"} & set(name) else (None, given)
-
-
-def existing_weights(given: str, argument: str) -> None:
-    """Check that a file of weights is there: [NAME:]FILE. Raises ModelInputError."""
-    if not Path(given).expanduser().exists():
-        existing(Path(given.partition(":")[2] or given), argument)
-
-
-def _read_by(module: str, function: str) -> Check:
-    """A check by a function that is imported when it is needed, and raises ModelInputError."""
-    return lambda name, _: getattr(import_module(module), function)(name)
-
-
-known_model = _read_by("dia_models.factory", "task_of")
-known_recipe = _read_by("dia_models.training.recipe", "load_recipe")
-known_sweep = _read_by("dia_models.sweeps.sweep", "load_sweep")
+existing = _late("dia_models.files", "require_existing", named=True)
+known_checkpoint = _late("dia_models.checkpoints.files", "locate_checkpoint", named=True)
+known_model = _late("dia_models.factory", "task_of")
+known_network = _late("dia_models.networks.named", "require_network", named=True)
+existing_weights = _late("dia_models.networks.named", "require_weights", named=True)
+known_recipe = _late("dia_models.training.recipe", "load_recipe")
+known_sweep = _late("dia_models.sweeps.sweep", "load_sweep")
 
 
 def known_device(name: str, _: str) -> None:
@@ -112,16 +72,15 @@ def _print_version(asked: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
 ]
-FOR_ALL = "; NAME:VALUE for one network."
 CKPTS = option("A checkpoint file or the name of a bundled one; several times.", "--ckpt", check=known_checkpoint)
 MODEL = "[NAME=]MODEL, several times: a network of ours, timm:X, torchvision:X, hf-hub:ORG/X, or file.py:function."
 WEIGHTS = "[NAME:]FILE: the state dict of a network that --model names; else its weights are random."
+DATA = "A data set, folder:PATH or file.py:function; by default what the checkpoint was trained on."
+ONE = "; NAME:VALUE for one network."
 STORE = "a store that dia-analyze capture wrote"
 Capture = Annotated[Path | None, option(f"Instead of a network, {STORE}.", check=existing)]
 Captures = Annotated[list[Path] | None, option(f"Instead, {STORE}; several times.", "--capture", check=existing)]
-Data = Annotated[
-    str | None, option("A data set, folder:PATH or file.py:function; by default what the network was trained on.")
-]
+Many = list[str] | None
 DataDir = Annotated[Path | None, option("Where data sets are; else $DIA_DATA_DIR, else the user's cache.")]
 Download = Annotated[bool, option("Fetch the data set if it is missing.")]
 OutFolder = Annotated[Path | None, option("Folder to write to; by default a new one in dia-out/.")]
@@ -150,7 +109,7 @@ def how_many(default: str) -> Any:
 class DataOptions:
     """Which images, where they are, and how they are read and shown to networks."""
 
-    data: Data = None
+    data: Annotated[str | None, option(DATA)] = None
     images: Annotated[int | None, how_many("; by default 1,000, or all")] = None
     data_dir: DataDir = None
     download: Download = False
@@ -205,24 +164,32 @@ class Explanation:
     method: Annotated[str, option("gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
 
 
-Many = list[str] | None
-
-
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which networks, how they are made, and what images they expect; values may be for one of them, NAME:VALUE."""
+    """Checkpoints, and networks that --model names: how these are made, and the images that they expect."""
 
     ckpts: Annotated[Many, CKPTS] = None
     models: Annotated[Many, option(MODEL, "--model", check=known_network)] = None
     weights: Annotated[Many, option(WEIGHTS, check=existing_weights)] = None
     pretrained: Annotated[bool, option("Fetch the weights that timm, torchvision or the hub has of --model.")] = False
-    changes: Annotated[Many, option(f"key=value: what --model is made with{FOR_ALL}", "--set")] = None
-    image_size: Annotated[Many, option(f"Pixels, or height,width{FOR_ALL}")] = None
-    mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one, or one a channel{FOR_ALL}")] = None
-    std: Annotated[Many, option(f"What values are divided by{FOR_ALL}")] = None
-    channels: Annotated[Many, option(f"Channels of the images{FOR_ALL}")] = None
-    classes: Annotated[Many, option(f"FILE with the outputs' names, one a line{FOR_ALL}")] = None
-    num_classes: Annotated[Many, option(f"How many classes --model is made for{FOR_ALL}")] = None
+    changes: Annotated[Many, option(f"key=value: what --model is made with{ONE}", "--set")] = None
+    num_classes: Annotated[Many, option(f"How many classes --model is made for{ONE}")] = None
+    image_size: Annotated[Many, option(f"Pixels, or height,width{ONE}")] = None
+    mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one number, or one a channel{ONE}")] = None
+    std: Annotated[Many, option(f"What values are divided by, likewise{ONE}")] = None
+    channels: Annotated[Many, option(f"Channels of the images{ONE}")] = None
+    classes: Annotated[Many, option(f"A file with the outputs' names in order, one a line{ONE}")] = None
+
+
+@dataclass(frozen=True)
+class GiniOptions:
+    """Which maps importance is measured of, and by which rows."""
+
+    points: Points = None
+    hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False
+    rows: Annotated[
+        Literal["centred", "raw", "vector"], option("Channels minus their means, raw channels, or one vector an image.")
+    ] = "centred"
 
 
 @dataclass(frozen=True)
@@ -249,26 +216,6 @@ class CostOptions:
     device: Device = "auto"
     seed: Seed = 0
     batch_size: BatchSize = 32
-
-
-def settings(changes: Iterable[str] | None) -> dict[str, Any]:
-    """What --set gives: key=value, the value as TOML if it is such, else as text. Raises ModelInputError."""
-    return dict(map(setting, changes or ()))
-
-
-def setting(change: str) -> tuple[str, Any]:
-    """One of these."""
-    import tomllib
-
-    from dia_models import ModelInputError
-
-    key, equals, value = change.partition("=")
-    if not (key and equals and value):
-        raise ModelInputError("set", f"{change!r} is not of the form key=value")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
 
 
 def check_source(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cli.analyses import correlation, gini, gradcam, gradients
+from cli.analyses import correlation, gradcam, gradients
 from cli.common.console import say
 from cli.common.images import EXPLAINED, select_labelled
 from cli.common.inputs import Inputs, open_networks
@@ -22,9 +22,9 @@ DATA = "digits"
 TABLES, PAGE = "tables.txt", "report.html"
 NETWORKS = ["digits-resnet56-se", "digits-resnet56-dia-lstm"]
 WITHOUT_SKIP = ["cifar_resnet56", "cifar_resnet56_dia_lstm"]
-GRADIENT_IMAGES = 120
+GINI_IMAGES, GRADIENT_IMAGES = 60, 120
 # Of importance, the finding says nothing of the untrained networks' centred rows.
-EFFORT = Effort(importance=60, heatmaps=EXPLAINED, of_untrained=("vector",), trust=False, rounds=6)
+EFFORT = Effort(importance=GINI_IMAGES, heatmaps=EXPLAINED, of_untrained=("vector",), trust=False, rounds=6)
 INTRODUCTION = """Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per
 stage that all its layers share (DIA-LSTM).
 """
@@ -73,13 +73,10 @@ def measure_gradients(options: DataOptions) -> Section[BesidePlain]:
 def write(page: ReportPage, everyone: Sequence[Inputs], folder: Path) -> None:
     """Write what each analysis writes by itself, and all tables."""
     images = everyone[0].images
-    parts = {name: correlation.found(both, images.names()) for name, both in (page.correlation.result or {}).items()}
-    if (importance := page.gini.result) is not None:
-        parts["gini"] = Found.of(importance, lambda: gini.draw(importance.networks), images.some(60).names)
-    if page.gradients.result is not None:
-        parts["gradients"] = gradients.found(page.gradients.result, images.some(GRADIENT_IMAGES))
-    if page.gradcam.result is not None:
-        parts["gradcam"] = gradcam.found(page.gradcam.result.found, images.some(EXPLAINED))
+    parts = {name: correlation.found(both, images.names()) for name, both in page.correlation.found.items()}
+    parts["gini"] = Found.of(page.gini.found, image_names=images.some(GINI_IMAGES).names)
+    parts["gradients"] = Found.of(page.gradients.found, image_names=images.some(GRADIENT_IMAGES).names)
+    parts["gradcam"] = gradcam.found(page.gradcam.found.found, images.some(EXPLAINED))
     for name, found in parts.items():
         with new_directory(folder / name, found.about) as part:
             found.write(part)

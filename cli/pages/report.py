@@ -10,21 +10,22 @@ from cli.common.inputs import Inputs, open_networks
 from cli.common.networks import Candidate, candidates
 from cli.common.options import CostOptions, DataOptions, NetworkOptions
 from cli.common.publish import Out
-from cli.pages.page import say_written, shown_if_lost, taken_page
+from cli.pages.page import publish_page
 from figures.pages.report import measure_report
 from figures.pages.report_page import ReportPage
 
 
 def write_report(given: NetworkOptions, options: DataOptions, out: Out) -> None:
-    """Analyse the networks and write the page; what came out is printed if it cannot be written."""
+    """Analyze the networks and write the page; what came out is printed if it cannot be written."""
+
     everyone = open_networks(given, options)
-    images = everyone[0].images
-    with taken_page(out, "report", everyone) as path:
+
+    def make() -> tuple[str, str, int]:
         page = analyze_networks(candidates(given), everyone, options)
-        images.report_unreadable()
-        with shown_if_lost(page.summary()):
-            page.save(path, overwrite=out.overwrite)
-    say_written(path, len(everyone), len(images), images.data)
+        everyone[0].images.report_unreadable()
+        return page.html(), page.summary(), len(everyone[0].images)
+
+    publish_page(out, "report", everyone, make)
 
 
 def analyze_networks(
@@ -33,8 +34,9 @@ def analyze_networks(
     """Run every analysis that the networks and the images allow; further arguments are those of `measure_report`."""
     timing = CostOptions(device=options.device, seed=options.seed, batch_size=options.batch_size)
     again = Again(compared, everyone[0].images.data, options)
-    unreadable = everyone[0].images.source.unreadable
-    return measure_report(everyone, subjects_of(compared, timing), again=again, unreadable=unreadable, **more)
+    return measure_report(
+        everyone, subjects_of(compared, timing), again=again, unreadable=everyone[0].images.source.unreadable, **more
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """dia-train generate: images out of noise, and how far they are from real ones."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from cli.common import options as o
@@ -30,8 +29,7 @@ class GenerateOptions:
 def write_images(ckpt: str, given: GenerateOptions, out: Out) -> None:
     """Make the images, print what was made, and write them."""
     from cli.common.console import tracked
-    from cli.common.naming import read_named
-    from dia_analysis.results.output import write_json
+    from dia_models.checkpoints.names import read_named
     from dia_models.generation.generated import generate_images
     from dia_models.training.device import choose_device
 
@@ -39,10 +37,5 @@ def write_images(ckpt: str, given: GenerateOptions, out: Out) -> None:
         [checkpoint] = read_named([ckpt])
         how = {key: value for key, value in vars(given).items() if key not in ("images", "device")}
         made = generate_images(checkpoint, given.images, device=choose_device(given.device), watch=tracked, **how)
-
-        def write(folder: Path) -> None:
-            made.write_pictures(folder)
-            write_json(folder / "generate.json", made.to_dict())
-
         about = {**about_networks([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
-        out.publish(Found(about, made.to_dict(), made.summary(), write), taken)
+        out.publish(Found(about, made.to_dict(), made.summary(), made.write), taken)

@@ -53,6 +53,7 @@ class Readings:
 
     `network` is the same for networks that differ in their training's seed only. `in_training` are the patients
     whose id also occurs in the training images; None where these are not there to look.
+    `image_size` is (height, width).
     """
 
     name: str
@@ -65,6 +66,7 @@ class Readings:
     threshold: Threshold
     in_training: frozenset[str] | None = None
     grouping: str = NO_PATIENTS
+    image_size: tuple[int, int] | None = None
 
     @property
     def unseen(self) -> Bool[np.ndarray, "image"]:

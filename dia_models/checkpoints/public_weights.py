@@ -4,14 +4,19 @@ import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dia_models.checkpoints.checkpoint import CheckpointInfo
+from dia_models.checkpoints.state_dict import read_state_dict
+from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.errors import ModelInputError, one_line, some
 from dia_models.factory import create_model, require_classifier
 from dia_models.spec import Network
 
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 COUNTERS = ("n_averaged",)  # of torch's averaged models, beside the weights
 DEEPEST_PREFIX = 4  # as in `model._orig_mod.module.net.conv1.weight`
 
@@ -200,3 +205,20 @@ def _load(model: Network, state: dict[str, Tensor]) -> None:
             f"first {one_line(odd[0], 120)}",
         )
     model.load_state_dict({name: tensor.reshape(expected[name].shape) for name, tensor in state.items()})
+
+
+def public_checkpoint(name: str, path: Path, versions: dict[str, str]) -> tuple[Network, CheckpointInfo]:
+    """A CIFAR network with weights of public code, and its description; `versions` are of what is installed.
+
+    Raises ModelInputError for a file that is no state dict, and for weights of another network.
+    """
+    network = build_public(name, read_state_dict(path, "source").tensors)
+    classes = len(network.state_dict()["classifier.weight"])
+    return network, CheckpointInfo(
+        model=network.spec,
+        data=f"cifar{classes}",
+        classes=CIFAR10 if classes == 10 else tuple(map(str, range(classes))),
+        preprocessing=Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD),
+        recipe={"imported_from": path.name},
+        versions=versions,
+    )

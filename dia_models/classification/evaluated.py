@@ -1,7 +1,7 @@
 """A classifier on a data set's images: what it predicts, and how well."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from dia_models.classification.evaluation import Predictions, predict
+from dia_models.classification.held_out import TrainingImages, groups_in_both
 from dia_models.data import Batch, ImageSource
 from dia_models.data.labels import class_numbers, numbered
 from dia_models.errors import ModelInputError
@@ -25,12 +26,21 @@ Watch = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 
 @dataclass(frozen=True)
 class EvaluatedClassifier:
-    """A network's predictions for images of `data`; `groups` are the images' (patients), empty if not known."""
+    """A network's predictions for images of `data`; `groups` are the images' (patients), empty if not known.
+
+    Of two classes `evaluate_classifiers` adds the same on the images that the run held out for `validation`, None where
+    `no_validation` says why; and the groups that also occur `in_training`, None if that is not known.
+    `more` is what else was found, with a `to_dict` and a `summary` of its own.
+    """
 
     network: OpenedNetwork
     data: str
     predictions: Predictions
     groups: tuple[str, ...]
+    validation: "EvaluatedClassifier | None" = None
+    no_validation: str = ""
+    in_training: frozenset[str] | None = None
+    more: Any = None
 
     @property
     def name(self) -> str:
@@ -58,6 +68,7 @@ class EvaluatedClassifier:
             "accuracy": defined(found.accuracy),
             "per_class_accuracy": dict(zip(self.classes, found.per_class_accuracy, strict=True)),
             "loss": defined(found.loss),
+            **({} if self.more is None else self.more.to_dict()),
         }
 
     def diverged(self) -> str | None:
@@ -66,7 +77,7 @@ class EvaluatedClassifier:
         if not found.nonfinite:
             return None
         return (
-            f"{self.network.name}: the network's outputs are not finite for {found.nonfinite} of {found.images} "
+            f"{self.name}: the network's outputs are not finite for {found.nonfinite} of {found.images} "
             "images: it diverged"
         )
 
@@ -77,22 +88,26 @@ class EvaluatedClassifier:
         found = self.evaluation
         images = quantity(found.images, "image")
         lines = [
-            f"{self.network.name} on {images} of {self.data}: accuracy {found.accuracy:.2%}, loss {found.loss:.3f}",
+            f"{self.name} on {images} of {self.data}: accuracy {found.accuracy:.2%}, loss {found.loss:.3f}",
         ]
         if self.network.checkpoint is not None:
             lines.append(f"  precision in training: {in_words(self.network.checkpoint.info.machine)}")
         accuracies = list(zip(self.classes, found.per_class_accuracy, strict=True))
-        shown = [each for each in accuracies if each[1] is not None] if len(accuracies) > LISTED else accuracies
-        for name, accuracy in shown:
+        for name, accuracy in [a for a in accuracies if len(accuracies) <= LISTED or a[1] is not None]:
             lines.append(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *([] if self.more is None else [self.more.summary()])])
+
+    @property
+    def heads(self) -> list[str]:
+        """What the columns of `rows` are called."""
+        return ["checkpoint", "path", "patient", "label", *(f"score_{name}" for name in self.classes)]
 
     def rows(self) -> Iterator[list[Any]]:
         """A row per image: checkpoint, name, group (empty if not known), label, and the score of each class."""
         found = self.predictions
         scores, groups = found.probabilities().tolist(), self.groups or ("",) * len(found.names)
         for name, group, label, row in zip(found.names, groups, found.labels.tolist(), scores, strict=True):
-            yield [self.network.name, name, group, self.classes[label], *row]
+            yield [self.name, name, group, self.classes[label], *row]
 
 
 def evaluate_classifier(
@@ -132,3 +147,39 @@ def _labelled(batches: Iterable[Batch], numbers: Int64[Tensor, "class"], data: s
             yield Batch(batch.pixels[kept], labels[kept], names)
     if not some:
         raise ModelInputError("data", f"no image of {data} has a label")
+
+
+def evaluate_classifiers(
+    networks: Sequence[OpenedNetwork],
+    source: ImageSource,
+    data: str,
+    open_train: Callable[[str], ImageSource],
+    **how: Any,
+) -> list[EvaluatedClassifier]:
+    """Classify all images of a source by several networks of the same classes; of two, see what their runs held out.
+
+    `open_train` opens the training part of a data set by name; further arguments are those of `evaluate_classifier`.
+    Raises ModelInputError as that does, and for networks of different classes.
+    """
+    first = networks[0]
+    for network in networks:
+        if network.outputs.words != first.outputs.words:
+            message = f"{network.name} and {first.name} do not know the same classes; give networks that do"
+            raise ModelInputError("ckpt", message)
+    training = TrainingImages(open_train)
+    return [
+        _with_held_out(evaluate_classifier(each, source, data, **how), source, training, **how) for each in networks
+    ]
+
+
+def _with_held_out(
+    found: EvaluatedClassifier, source: ImageSource, training: TrainingImages, **how: Any
+) -> EvaluatedClassifier:
+    if len(found.classes) != 2 or found.predictions.nonfinite:
+        return found
+    if (checkpoint := found.network.checkpoint) is None:
+        return replace(found, no_validation="the training images are not known")
+    train, held = training.of(checkpoint), training.validation_images(checkpoint)
+    reason = "the training images are not there to look" if train is None else "the run held out no images"
+    validation = None if held is None else evaluate_classifier(found.network, held, checkpoint.info.data, **how)
+    return replace(found, validation=validation, no_validation=reason, in_training=groups_in_both(source, train))

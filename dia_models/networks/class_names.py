@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dia_models.errors import ModelInputError, some
+from dia_models.networks.preprocessing import ASSUMED
 from dia_models.networks.request import Record
 from dia_models.words import quantity
 
@@ -11,14 +12,21 @@ LARGEST_BYTES = 64 * 2**20
 Classes = Sequence[str] | str | Path
 
 
-def name_classes(given: Classes | None, record: Record, outputs: int | None) -> tuple[tuple[str, ...] | None, str]:
+def name_classes(
+    given: Classes | None, record: Record, outputs: int | None, of_data: Sequence[str] = ()
+) -> tuple[tuple[str, ...] | None, str]:
     """The names, None if they are not known, and where they come from.
 
+    Where nothing says them and the data has as many classes, these are assumed, in alphabetical order.
     Raises ModelInputError for other names than the network has outputs; one output may have one name, or two.
     """
     if given is None:
         known = record.classes
-        return (known, record.origin) if known and len(known) == outputs else (None, "not known")
+        if known and len(known) == outputs:
+            return known, record.origin
+        if outputs is not None and len(of_data) == max(outputs, 2):
+            return tuple(sorted(of_data)), f"{ASSUMED}: those of the data in alphabetical order"
+        return None, "not known"
     names = read_class_names(given) if isinstance(given, str | Path) else tuple(map(str, given))
     accepted = (1, 2) if outputs == 1 else (outputs,)
     if outputs is not None and len(names) not in accepted:

@@ -1,7 +1,7 @@
 """Open anyone's network by name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,17 @@ from torch.nn.parameter import is_lazy
 from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.checkpoints.files import SUFFIX, list_checkpoints
 from dia_models.checkpoints.state_dict import read_state_dict
-from dia_models.data.preprocessing import Preprocessing
 from dia_models.errors import ModelInputError
 from dia_models.factory import require_classifier
 from dia_models.networks.checks import Trial, plain, refuse_empty, refuse_opaque
 from dia_models.networks.class_names import Classes, name_classes
-from dia_models.networks.libraries import OwnSource
+from dia_models.networks.data_facts import DataFacts
 from dia_models.networks.opened import OpenedNetwork
 from dia_models.networks.preprocessing import Asked, Chosen, Values, choose
 from dia_models.networks.request import Record, Request, Source
 from dia_models.networks.sources import find_source
 from dia_models.networks.weights import Fit, fit
 from dia_models.user_code import seeded
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What is known of the images that a network will see: their size, mean and std, and their classes."""
-
-    preprocessing: Preprocessing | None = None
-    classes: tuple[str, ...] = ()
-
-    def suit(self, source: Source, request: Request) -> Request:
-        """The request for a network with random weights: as many outputs as classes, one of ours with the channels."""
-        if self.classes and request.num_classes is None and "num_classes" not in request.options:
-            request = replace(request, num_classes=len(self.classes)) if source.takes_classes() else request
-        if self.preprocessing is not None and request.channels is None and isinstance(source, OwnSource):
-            request = replace(request, channels=len(self.preprocessing.mean))
-        return request
 
 
 def open_network(
@@ -100,7 +83,7 @@ def open_network(
         if classes is None and request.num_classes == len(data.classes):
             classes = data.classes
     maker = _Maker(str(name), source, request, pretrained, seed)
-    return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, data.preprocessing)
+    return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, data)
 
 
 def open_checkpoint(
@@ -154,9 +137,7 @@ class _Maker:
         refuse_opaque(model, self.source.name)
         return model
 
-    def open(
-        self, weights: Path | None, asked: Asked, classes: Classes | None, otherwise: Preprocessing | None
-    ) -> OpenedNetwork:
+    def open(self, weights: Path | None, asked: Asked, classes: Classes | None, data: DataFacts) -> OpenedNetwork:
         """The network and what is known of it."""
         name, model = self.source.name, self.make(self.pretrained)
         fitted = None
@@ -168,12 +149,12 @@ class _Maker:
         refuse_empty(model, name)
         model.eval()
         record = self.source.record(model)
-        chosen, outputs = _tried(Trial(model, name), choose(asked, record, otherwise, model))
+        chosen, outputs = _tried(Trial(model, name), choose(asked, record, data.preprocessing, model))
         if fitted is not None and later:
             fitted.load(model)
-        if (wanted := self.request.num_classes) not in (None, outputs):
-            raise ModelInputError("num_classes", f"{wanted} given; {name} gives {outputs or 'no class scores'}")
-        names, origin = name_classes(classes, record, outputs)
+        if (wanted := self.request.num_classes) is not None and outputs not in (None, wanted):
+            raise ModelInputError("num_classes", f"{wanted} given; {name} gives {outputs}")
+        names, origin = name_classes(classes, record, outputs, data.classes)
         trained = self.pretrained or weights is not None
         return OpenedNetwork(
             name=name,

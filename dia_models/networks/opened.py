@@ -70,6 +70,16 @@ class OpenedNetwork:
         return Outputs(self.num_classes, self.classes, self.synsets)
 
     @property
+    def model_name(self) -> str:
+        """The model that it is: of this library, or as it was named."""
+        return self.spec.name if self.spec else self.source
+
+    @property
+    def label(self) -> str:
+        """What it is: the same for training runs of one network of this library that differ in their seed only."""
+        return self.spec.label if self.spec else self.name
+
+    @property
     def data(self) -> str | None:
         """The data that it was trained on, if its checkpoint says so."""
         return self.checkpoint.info.data if self.checkpoint else None
@@ -102,10 +112,10 @@ class OpenedNetwork:
             "channels": str(len(shown.mean)),
             "mean": ", ".join(f"{value:g}" for value in shown.mean),
             "std": ", ".join(f"{value:g}" for value in shown.std),
-            "classes": "",
+            "classes": ", ".join((self.classes or ())[:4]) + (", …" if len(self.classes or ()) > 4 else ""),
         }
         return [
-            f"{name} {values[name]} ({origin.removeprefix(ASSUMED).lstrip(': ')})".replace("  ", " ")
+            f"{name} {values[name]} ({origin.removeprefix(ASSUMED).lstrip(': ')})"
             for name, origin in self.origins.items()
             if origin.startswith(ASSUMED)
         ]

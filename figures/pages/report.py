@@ -149,6 +149,10 @@ class _Images:
 
     first = some
 
+    def of(self, names: Iterable[str]) -> "_Images":
+        chosen = [self.paths().index(name) for name in names]
+        return replace(self, pixels=self.pixels[chosen], numbers=self.numbers[chosen])
+
     def paths(self) -> list[str]:
         return [f"#{i}" for i in range(len(self))]
 

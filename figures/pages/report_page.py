@@ -84,6 +84,12 @@ class Section(Generic[T]):
     findings: Sequence[tuple[str, Finding]]
     missing: Sequence[str] = ()
 
+    @property
+    def found(self) -> T:
+        """The result, where there is one."""
+        assert self.result is not None
+        return self.result
+
 
 @dataclass(frozen=True)
 class ReportPage:

@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dia_analysis import HeatmapComparison, RegionsResult, TrustReport
+from dia_analysis.networks import Known, Network, compare_heatmaps, explain
+from dia_analysis.results.provenance import versions
 from dia_analysis.statistics.binary_metrics import Diagnosis, diagnose
 from dia_analysis.statistics.intervals import percent
-from dia_analysis.xray.diagnosis import HOW, Readings, SideBySide, TwoClassResult, about_tests, by_patient
+from dia_analysis.xray.diagnosis import HOW, Readings, SideBySide, TwoClassResult, about_tests, by_patient, side_by_side
 from dia_analysis.xray.regions import SOURCES, SUBSETS
 from figures.gradcam import ROWS, heatmaps
 from figures.pages.html import embed, page
@@ -24,10 +26,7 @@ class Subject:
     """A checkpoint: what it is, and its numbers."""
 
     name: str
-    input: str
-    trained_on: str
-    seed: str
-    sha256: str
+    known: Known
     result: TwoClassResult
 
 
@@ -86,6 +85,36 @@ class XrayPage:
             for i in order[:WORST_PATIENTS]
             for name in (first.patients[i],)
         ]
+
+
+def measure_page(
+    networks: Sequence[Network],
+    results: Sequence[TwoClassResult],
+    regions: RegionsResult,
+    mean_picture: UInt8[np.ndarray, "height width"],
+    trust: TrustReport,
+    unreadable: Mapping[str, str],
+) -> XrayPage:
+    """The page of networks, of which the results, regions and checks are known; the worst errors are explained.
+
+    The networks' images are of the data of the results.
+    """
+    readings = [each.readings for each in results]
+    images = networks[0].images.of(readings[0].image_names[i] for i in worst_first(readings)[:ROWS])
+    some = [network.of(images) for network in networks]
+    heatmaps = compare_heatmaps(some, [explain(each) for each in some])
+    return XrayPage(
+        data=images.data,
+        subjects=tuple(Subject(each.name, each.known, found) for each, found in zip(networks, results, strict=True)),
+        compared=side_by_side(results),
+        heatmaps=heatmaps,
+        pictures=next(images.pictures(heatmaps.size, ROWS)),
+        regions=regions,
+        mean_picture=mean_picture,
+        trust=trust,
+        unreadable=unreadable,
+        versions=versions(),
+    )
 
 
 def xray_report(content: XrayPage) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from cli.common.images import in_even_batches
 from cli.common.networks import candidates, run_files
 from cli.common.options import NetworkOptions
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
@@ -15,6 +14,7 @@ from dia_analysis.gradients.magnitudes import BINS
 from dia_analysis.paper.gradient_pairs import BesidePlain, Ratio
 from dia_models import Checkpoint, ModelSpec, create_model
 from dia_models.data import Preprocessing, default_preprocessing, evenly_spaced, open_data
+from dia_models.data.selection import Selection
 from dia_models.factory import without_attention
 from tests.support.commands import analyze, failure, images, plain_checkpoint, train
 
@@ -236,7 +236,12 @@ def test_modes_can_be_chosen(tmp_path, capsys):
 
 
 def test_batches_are_of_even_size():
-    assert [in_even_batches(count, 128) for count in (1, 128, 129, 360, 512, 1000)] == [1, 128, 65, 120, 128, 125]
+    counts = (1, 128, 129, 360, 512, 1000)
+    found = [
+        Selection("", open_data("digits", "test"), [0] * count, "", 128, 0).in_even_batches().batch_size
+        for count in counts
+    ]
+    assert found == [1, 128, 65, 120, 128, 125]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 
 from dia_models import ModelInputError, create_model, open_network
 from dia_models.data import Preprocessing
-from dia_models.networks.open_network import DataFacts
+from dia_models.networks.data_facts import DataFacts
 
 NET = """
 from types import SimpleNamespace
@@ -319,6 +319,14 @@ def test_a_network_with_random_weights_is_made_for_the_data():
     theirs = open_network("timm:test_resnet", data=digits)
     assert (theirs.preprocessing.size, theirs.classes) == ((160, 160), ("a", "b", "c"))
     assert open_network("timm:test_resnet", data=digits, num_classes=4, image_size=32).classes is None
+
+
+def test_classes_without_names_are_those_of_the_data(net):
+    torch.save(open_network(f"{net}:Net", num_classes=2).model.state_dict(), "a.pth")
+    opened = open_network(f"{net}:Net", weights="a.pth", data=DataFacts(classes=("dog", "cat")))
+    assert opened.classes == ("cat", "dog")
+    assert "classes cat, dog (those of the data in alphabetical order)" in opened.assumptions()
+    assert open_network(f"{net}:Net", weights="a.pth", data=DataFacts(classes=("a", "b", "c"))).classes is None
 
 
 def test_timm_says_what_its_networks_expect():
