@@ -103,9 +103,7 @@ def _attends(network: Network) -> bool:
 
 def _with_attention(networks: Sequence[Network]) -> tuple[list[int], list[str]]:
     """The places of the networks with attention, and a sentence on each of the others."""
-    places = [
-        i for i, network in enumerate(networks) if has_attention(network.model, image_size=network.preprocessing.size)
-    ]
+    places = [i for i, network in enumerate(networks) if _attends(network)]
     others = [network.name for i, network in enumerate(networks) if i not in places]
     return places, [f"{name} has no attention, so there are no attention maps to look at." for name in others]
 
