@@ -23,7 +23,7 @@ LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed region
 
 @command(app, "correlation --ckpt digits-resnet56-se --images 100", "correlation --capture store.zarr")
 def correlation(
-    ckpt: Annotated[str | None, o.CKPT] = None,
+    networks: o.NetworkOptions,
     capture: o.Capture = None,
     points: o.Points = None,
     *,
@@ -31,20 +31,19 @@ def correlation(
     out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(ckpt, capture, data, {"--points": points})
+    o.check_source(networks, capture, data, {"--points": points})
     from dia_analysis.distributed import process_group
 
     with process_group():
-        if ckpt is not None:
-            [network] = common.inputs.open_networks([ckpt], data)
-            analyses.correlation.report(network, points, out)
-        elif capture is not None:
+        if capture is None:
+            analyses.correlation.report(common.inputs.open_networks(networks, data), points, out)
+        else:
             analyses.correlation.report_store(capture, out, batch_size=data.batch_size)
 
 
 @command(app, "capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
 def capture(
-    ckpt: o.Ckpt,
+    networks: o.NetworkOptions,
     points: o.Points = None,
     dtype: Annotated[
         Literal["float16", "float32"], option("float16 halves the store and rounds the maps.")
@@ -62,8 +61,28 @@ def capture(
     from dia_analysis.distributed import process_group
 
     with process_group():
-        [network] = common.inputs.open_networks([ckpt], data)
+        network = common.inputs.open_one(networks, data)
         analyses.capture.capture_to_store(network, points, Out(out, overwrite, as_json), dtype=dtype, resume=resume)
+
+
+@command(app, "points --ckpt digits-resnet56-se", "points --model torchvision:efficientnet_b0")
+def points(networks: o.NetworkOptions, points: o.Points = None, as_json: o.Json = False) -> None:
+    """What can be captured of a network? Its attention, found by what it does with two random images."""
+    analyses.points.report(common.networks.candidates(networks), points, as_json=as_json)
+
+
+@command(app, "attention --ckpt digits-resnet56-se --images 2")
+def attention(
+    networks: o.NetworkOptions,
+    paths: o.ImagePaths = None,
+    *,
+    given: o.AttentionOptions,
+    data: o.ExplainedImages,
+    out: Out,
+) -> None:
+    """Look at the attention maps of some images, layer by layer, over the images where they lie there."""
+    inputs = common.inputs.open_one(networks, data, common.images.EXPLAINED, paths or [])
+    analyses.attention.report(inputs, given, out)
 
 
 @command(
@@ -72,10 +91,8 @@ def capture(
     "gradcam --ckpt xray-plain --ckpt xray-se scan.png --trust",
 )
 def gradcam(
-    ckpts: o.CkptsNeeded,
-    paths: Annotated[
-        list[Path] | None, o.argument("Image files, and folders of them.", metavar="[IMAGES]...", check=o.existing)
-    ] = None,
+    networks: o.NetworkOptions,
+    paths: o.ImagePaths = None,
     *,
     explanation: o.Explanation,
     trust: o.Trust = False,
@@ -83,7 +100,7 @@ def gradcam(
     out: Out,
 ) -> None:
     """What do networks look at? Heatmaps side by side, and whether they can be trusted. (Fig. 9)"""
-    everyone = common.inputs.open_networks(ckpts, data, common.images.EXPLAINED, paths or [])
+    everyone = common.inputs.open_networks(networks, data, common.images.EXPLAINED, paths or [])
     analyses.gradcam.report(everyone, explanation, trust=trust, out=out)
 
 
@@ -93,7 +110,7 @@ def gradcam(
     "regions --ckpt xray-se --data folder:scans --masks lungs",
 )
 def regions(
-    ckpts: o.CkptsNeeded,
+    networks: o.NetworkOptions,
     masks: Annotated[Path | None, option(MASKS, check=o.existing)] = None,
     layer: o.Layer = None,
     trust: o.Trust = False,
@@ -102,22 +119,22 @@ def regions(
     out: Out,
 ) -> None:
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
-    everyone = common.inputs.open_networks(ckpts, data)
+    everyone = common.inputs.open_networks(networks, data)
     analyses.regions.report(everyone, masks, layer, out, trust=trust)
 
 
 @command(app, "gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")
 def gini(
-    ckpts: o.Ckpts = None,
+    networks: o.NetworkOptions,
+    given: o.GiniOptions,
     captures: o.Captures = None,
     *,
-    given: o.GiniOptions,
     data: DataOptions,
     out: Out,
 ) -> None:
     """Which earlier layers predict a layer's attention? (Fig. 11)"""
-    o.check_source(ckpts, captures, data, {"--points": given.points, "--hidden": given.hidden or None})
-    everyone = common.inputs.open_each(ckpts or [], data)
+    o.check_source(networks, captures, data, {"--points": given.points, "--hidden": given.hidden or None})
+    everyone = [] if captures else common.inputs.open_each(networks, data)
     analyses.gini.report(everyone, captures or [], given, out, seed=data.seed)
 
 
@@ -129,8 +146,8 @@ def gini(
 def gradients(networks: o.NetworkOptions, given: o.GradientOptions, *, data: o.MeasuredImages, out: Out) -> None:
     """Where do gradients vanish or explode? The gradient at each stage's output. (Fig. 13)"""
     compared = common.networks.candidates(networks, common.networks.run_files(given.runs or [], given.every_epoch))
-    images, fresh = common.images.select_labelled(data, compared[0].read(), data.image_size)
-    analyses.gradients.report(compared, images, fresh, given, out)
+    images = common.images.select_labelled(data, common.inputs.default_data(compared[:1]) or "digits")
+    analyses.gradients.report(compared, images, given, out)
 
 
 @command(app, "cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
@@ -163,7 +180,7 @@ def figures_(runs: Runs, out: o.OutFolder = None, overwrite: o.Overwrite = False
     "report --xray --ckpt xray-plain --ckpt xray-se --out xray.html",
 )
 def report(
-    ckpts: o.CkptsNeeded,
+    networks: o.NetworkOptions,
     xray: Annotated[bool, option("Instead, the page on chest X-ray networks.")] = False,
     masks: Annotated[Path | None, option(LUNGS, check=o.existing)] = None,
     data: DataOptions = FEWER_AT_ONCE,
@@ -173,11 +190,10 @@ def report(
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
-    everyone = common.inputs.open_networks(ckpts, data)
     if xray:
-        pages.xray_report.write_xray_report(ckpts, everyone, masks, data, Out(out, overwrite))
+        pages.xray_report.write_xray_report(networks, masks, data, Out(out, overwrite))
     else:
-        pages.report.write_report(ckpts, everyone, data, Out(out, overwrite))
+        pages.report.write_report(networks, data, Out(out, overwrite))
 
 
 @command(app, "demo --out dia-out/demo")

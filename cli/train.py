@@ -32,14 +32,14 @@ def fit(given: FitOptions) -> None:
     name="eval",
 )
 def eval_(
-    ckpts: o.CkptsNeeded,
+    networks: o.NetworkOptions,
     data: AllImages,
     out: Annotated[Path | None, option("Folder for the predictions and the numbers; by default none.")] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
     """How well do networks classify the test images of a data set, or find the objects in them?"""
-    runs.evaluate.evaluate(ckpts, data, Out(out, overwrite, as_json))
+    runs.evaluate.evaluate(networks, data, Out(out, overwrite, as_json))
 
 
 @command(app, "generate --ckpt run/model.safetensors --images 16 --out made")
@@ -71,7 +71,7 @@ def import_(
 @command(app, "models '*resnet164*'", "models --bundled")
 def models(
     pattern: Annotated[str, o.argument("A shell pattern, such as '*resnet164*'.")] = "*",
-    num_classes: Annotated[int, option("Classes to count the parameters for.", "--classes", min=1)] = 100,
+    num_classes: Annotated[int, option("Classes to count the parameters for.", min=1)] = 100,
     audit: Annotated[bool, option("Instead, compare every parameter count of the paper with ours.")] = False,
     attention: Annotated[bool, option("Instead, list the attention modules as a Markdown table.")] = False,
     bundled: Annotated[bool, option("Instead, list the trained networks that come with the package.")] = False,

@@ -1,3 +1,3 @@
-from . import capture, correlation, cost, gini, gradcam, gradients, regions, tables
+from . import attention, capture, correlation, cost, gini, gradcam, gradients, points, regions, tables
 
-__all__ = ["capture", "correlation", "cost", "gini", "gradcam", "gradients", "regions", "tables"]
+__all__ = ["attention", "capture", "correlation", "cost", "gini", "gradcam", "gradients", "points", "regions", "tables"]

@@ -10,10 +10,14 @@ from cli.common.options import CostOptions
 from cli.common.publish import Found, Out
 from dia_analysis import Provenance, Subject, measure_cost
 from dia_analysis.paper.numbers import TIME_RATIOS
-from dia_models import Network, build_model
+from dia_models import ModelSpec, OpenedNetwork, build_model
+from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.factory import without_attention
+from dia_models.networks.data_facts import DataFacts
+from dia_models.networks.sources import is_own
 from dia_models.training.device import process_device
 
+SMALL = DataFacts(Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD), tuple(map(str, range(100))))
 PAPER = ", ".join(f"{name} {ratio:.2f}" for name, ratio in TIME_RATIOS.items())
 
 
@@ -26,36 +30,33 @@ def report(candidates: list[Candidate], given: CostOptions, out: Out) -> None:
 
 
 def subjects_of(candidates: Iterable[Candidate], given: CostOptions) -> dict[str, Subject]:
-    """The networks by name, each with its backbone without attention, which is added where it is not there yet."""
-    opened = {candidate.name: _opened(candidate, given) for candidate in candidates}
+    """The networks by name; of ours each with its backbone without attention, which is added if it is not there yet."""
+    opened = {each.name: _opened(each, given) for each in candidates}
     subjects = {name: subject for name, (_, subject) in opened.items()}
-    plain = {_same(m, s): name for name, (m, s) in opened.items() if without_attention(m.spec) == m.spec}
-    for name, (model, subject) in opened.items():
-        baseline = build_model(without_attention(model.spec))
-        baseline.to(subject.images.device).to(memory_format=torch.channels_last)
-        key = _same(baseline, subject)
+    ours = {name: (network.spec, s) for name, (network, s) in opened.items() if network.spec is not None}
+    plain = {_same(spec, s): name for name, (spec, s) in ours.items() if without_attention(spec) == spec}
+    for name, (spec, subject) in ours.items():
+        key = _same(baseline := without_attention(spec), subject)
         if key not in plain:
-            plain[key] = baseline.spec.name if baseline.spec.name not in subjects else f"{name} without attention"
-            subjects[plain[key]] = Subject(baseline, subject.images, plain[key])
+            plain[key] = baseline.name if baseline.name not in subjects else f"{name} without attention"
+            model = build_model(baseline).to(subject.images.device)
+            subjects[plain[key]] = Subject(model.to(memory_format=torch.channels_last), subject.images, plain[key])
         subjects[name] = replace(subject, baseline=plain[key])
     return subjects
 
 
-def _opened(candidate: Candidate, given: CostOptions) -> tuple[Network, Subject]:
+def _opened(candidate: Candidate, given: CostOptions) -> tuple[OpenedNetwork, Subject]:
     """A network on the device, and with the images that it is timed on."""
-    device, seed, checkpoint = process_device(given.device), given.seed, candidate.read()
-    if checkpoint is None:
-        model, size = candidate.fresh(given.classes, 3, seed), (given.image_size, given.image_size)
-        origin = Provenance(seed=seed)
-    else:
-        model, size = checkpoint.build(), checkpoint.info.preprocessing.size
-        origin = Provenance(checkpoint=checkpoint.name, checkpoint_sha256=checkpoint.sha256, seed=seed)
-    shape = (given.batch_size, model.spec.in_channels, *size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    own = candidate.random and is_own(candidate.source)
+    network, device = candidate.open(SMALL if own else None, given.seed), process_device(given.device)
+    shape = (given.batch_size, len(network.preprocessing.mean), *network.preprocessing.size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(given.seed))
     images = images.to(device, memory_format=torch.channels_last)
-    model.to(device).to(memory_format=torch.channels_last)
-    return model, Subject(model, images, provenance=origin)
+    name, sha256 = (None, None) if candidate.random else (network.name, network.sha256)
+    origin = Provenance(name, sha256, seed=given.seed)
+    network.model.to(device).to(memory_format=torch.channels_last)
+    return network, Subject(network.model, images, provenance=origin)
 
 
-def _same(model: Network, subject: Subject) -> tuple[str, tuple[int, ...]]:
-    return model.spec.model_dump_json(), tuple(subject.images.shape)
+def _same(spec: ModelSpec, subject: Subject) -> tuple[str, tuple[int, ...]]:
+    return spec.model_dump_json(), tuple(subject.images.shape)

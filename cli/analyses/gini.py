@@ -26,7 +26,7 @@ def report(networks: Sequence[Inputs], captures: Sequence[Path], given: GiniOpti
     stores = [CaptureStore.open(path) for path in captures]
     names = labels(
         [*(each.name for each in networks), *(s.provenance.checkpoint or s.path.stem for s in stores)],
-        [*(each.model.spec.name for each in networks), *(s.path.stem for s in stores)],
+        [*(each.network.model_name for each in networks), *(s.path.stem for s in stores)],
     )
     places = [hidden_states(each.model) if given.hidden else given.points for each in networks]
     jobs = [partial(importance_of, each, at) for each, at in zip(networks, places, strict=True)]

@@ -16,7 +16,7 @@ from dia_analysis import AnalysisInputError, RegionsResult, TrustReport, compare
 from dia_analysis.networks import CHECKED, compare_heatmaps
 from dia_models import ModelInputError
 from dia_models.data import data_names
-from dia_models.data.labels import class_numbers
+from dia_models.data.labels import class_numbers, numbered
 from dia_models.data.masks import find_masks, read_mask
 
 X_RAYS = ("chest-xray", "pneumoniamnist")  # the data sets whose fixed parts have names
@@ -64,12 +64,12 @@ def _checked(everyone: Sequence[Inputs], layer: str | None) -> TrustReport | Non
 
 def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, layer: str | None) -> RegionsResult:
     images, read = inputs.images, list[str]()
-    numbers = class_numbers(images.source, inputs.classes, images.data)
+    numbers = class_numbers(images.source, inputs.network.outputs, images.data)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, batch in inputs.shown(inputs.name):
             read.extend(batch.names)
-            yield pixels, numbers[batch.labels]
+            yield pixels, numbered(batch.labels, numbers, images.data)
 
     def marked(paths: Mapping[str, tuple[Path, Path]]) -> Iterator[np.ndarray]:
         done = 0
@@ -77,7 +77,7 @@ def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, laye
             done = len(read)
             yield np.stack([read_mask(*paths[name], inputs.preprocessing.size) for name in new])
 
-    about: Any = {"model_name": inputs.name, "network": inputs.model.spec.label}
+    about: Any = {"model_name": inputs.name, "network": inputs.network.label}
     given = None if masks is None else marked(masks)
     try:
         result = measure_regions(inputs.model, batches(), given, layer=layer, provenance=inputs.provenance(), **about)

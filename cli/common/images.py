@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cli.common.options import DataOptions
 from cli.common.publish import report_skipped
-from dia_analysis import Provenance
 from dia_analysis.distributed import all_gather
-from dia_models import Checkpoint, ModelInputError
-from dia_models.data import ImageSource, Preprocessing, open_data, open_files
+from dia_models import ModelInputError
+from dia_models.data import ImageSource, Outputs, open_data, open_files
 from dia_models.data.labels import class_numbers
 from dia_models.data.selection import Selection
 from dia_models.training.device import process_device
@@ -40,11 +39,6 @@ class SelectedImages(Selection):
         labels = tuple(int(self.source.labels[index]) for index in self.chosen)
         return ImageList(tuple(self.names()), labels, self.source.classes)
 
-    def provenance(self, checkpoint: Checkpoint | None) -> Provenance:
-        """Where the results of a network on these images come from."""
-        name, sha256 = (None, None) if checkpoint is None else (checkpoint.name, checkpoint.sha256)
-        return Provenance(name, sha256, self.data, self.selection, self.seed)
-
     def blamed(self, error: ModelInputError) -> ModelInputError:
         """An error on reading an image, naming where it was given."""
         return ModelInputError("IMAGES" if self.named else error.argument, str(error))
@@ -56,7 +50,7 @@ class SelectedImages(Selection):
 
 
 def select_images(
-    options: DataOptions, default: str, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    options: DataOptions, default: str | None, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
 ) -> SelectedImages:
     """Open the images: those at `paths`, or `options.images` of the data set, else `otherwise` or all there are.
 
@@ -68,27 +62,30 @@ def select_images(
         source = _open_named(paths, options)
         selection = f"{len(source)} images, named one by one"
         return SelectedImages("files", source, list(range(len(source))), selection, named=True, **where)
-    data = options.data or default
-    source = open_part(options, data, "any")
+    data = chosen_data(options, default)
+    source = open_part(options, data, "any", otherwise)
     return SelectedImages.spread(data, source, options.images or min(otherwise, len(source)), **where)
 
 
-def select_labelled(
-    options: DataOptions, first: Checkpoint | None, image_size: int | None = None
-) -> tuple[SelectedImages, Preprocessing]:
-    """The images to measure gradients on, by default those that the first checkpoint was tested on, or digits.
-
-    Networks with random weights see them as the first checkpoint does, or else in `image_size` or the size they have.
-    """
-    images = select_images(options, first.info.data if first else "digits", MEASURED)
-    if not images.source.classes:
-        class_numbers(images.source, (), images.data)
-    return images.in_even_batches(), first.info.preprocessing if first else images.preprocessing(image_size)
+def select_labelled(options: DataOptions, default: str) -> SelectedImages:
+    """The images to measure gradients on. Raises ModelInputError for images that have no labels."""
+    images = select_images(options, default, MEASURED)
+    classes = images.source.classes
+    class_numbers(images.source, Outputs(len(classes), classes), images.data)
+    return images.in_even_batches()
 
 
-def open_part(options: DataOptions, data: str, split: str) -> ImageSource:
-    """A part of a data set."""
+def chosen_data(options: DataOptions, default: str | None) -> str:
+    """The data that the user names, or else the default. Raises ModelInputError without either."""
+    if (data := options.data or default) is None:
+        raise ModelInputError("data", "none given, and no checkpoint says what its network was trained on; name some")
+    return data
+
+
+def open_part(options: DataOptions, data: str, split: str, otherwise: int = ANALYSED) -> ImageSource:
+    """A part of a data set; of data without a length `options.images`, else `otherwise`."""
     how: Any = {"workers": options.workers, "strict": options.strict, "download": options.download}
+    how["limit"] = options.images or otherwise
     return open_data(data, split, options.data_dir, **how)
 
 

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 from cli.common.console import note, tracked
 from cli.common.images import ANALYSED, SelectedImages, select_images
-from cli.common.options import DataOptions
+from cli.common.networks import Candidate, candidates
+from cli.common.options import DataOptions, NetworkOptions
 from dia_analysis import AnalysisInputError, Provenance
 from dia_analysis.probes.points import has_attention
-from dia_models import Checkpoint
-from dia_models.checkpoints.facts import facts
-from dia_models.checkpoints.names import read_named
-from dia_models.checkpoints.prepared import PreparedNetwork
+from dia_models import Checkpoint, ModelInputError, OpenedNetwork
 from dia_models.data import Batch, ImageSource
 from dia_models.data.chest_xray import CLASSES
 from dia_models.data.colored import warnings_of_color
 from dia_models.factory import attention_words, require_classifier, without_attention
+from dia_models.networks.data_facts import DataFacts
+from dia_models.networks.facts import network_facts
+from dia_models.networks.prepared import PreparedNetwork
 
 if TYPE_CHECKING:
     from dia_analysis.networks import Known
+    from dia_analysis.paper.findings import Attention
     from dia_analysis.paper.measure_untrained import Untrained
 
 
@@ -31,74 +33,105 @@ class Inputs(PreparedNetwork):
     images: SelectedImages
 
     @property
-    def recorded(self) -> bool:
-        """Whether the checkpoint records a training, and is not of a run's beginning."""
-        return self.info is not None and "epochs" in self.info.recipe and self.info.epoch != 0
-
-    @property
     def known(self) -> "Known":
-        """What is known of the network."""
+        """What is known of the network. Loaded weights are a training only where an accuracy is measured too."""
         from dia_analysis.networks import Known  # late: it loads the analyses
 
-        spec, info = self.model.spec, self.info
-        attention = attention_words(spec) or ("self-attention" if has_attention(self.model) else "none")
+        network, spec = self.network, self.network.spec
+        info, attention = network.checkpoint and network.checkpoint.info, self._attention()
+        plain = without_attention(spec) if spec and "_dia_lstm" in spec.name else None
         return Known(
-            facts={} if self.checkpoint is None else facts(self.checkpoint, self.model, attention),
+            facts=network_facts(network, attention),
             architecture=self.architecture,
             attention=attention,
-            recorded=self.recorded,
-            known_trained=info is not None and bool(info.recipe) and info.epoch != 0,
-            made_from=spec.model_dump(mode="json"),
-            plain_from=without_attention(spec).model_dump(mode="json") if "_dia_lstm" in spec.name else None,
-            weights_seed=self.weights_seed if info is None else info.seed,
-            epoch=None if info is None else info.epoch,
+            recorded=network.training == "loaded" or bool(info and "epochs" in info.recipe and info.epoch != 0),
+            known_trained=network.training == "recorded",
+            made_from=spec.model_dump(mode="json") if spec else {"name": network.source},
+            plain_from=plain.model_dump(mode="json") if plain else None,
+            weights_seed=None if network.training == "loaded" else network.seed,
+            epoch=info.epoch if info else None,
         )
+
+    def _attention(self) -> "Attention | None":
+        if (spec := self.network.spec) is None:
+            return None
+        return attention_words(spec) or ("self-attention" if self._attends() else "none")
+
+    def _attends(self) -> bool:
+        return has_attention(self.model, image_size=self.preprocessing.size)
 
     def watch(self, batches: Iterable[Batch], count: int, label: str) -> Iterable[Batch]:
         """With a progress bar."""
         return tracked(batches, count, label)
 
-    def before_training(self) -> "Untrained":
+    def before_training(self) -> "Untrained | None":
         """The network before its training, batch-norm statistics as they were then, and where its weights come from."""
         from dia_analysis.paper.measure_untrained import Untrained  # late: it loads what measures
 
         found = self.untrained()
-        return Untrained(found.model, found.weights, found.exact, self.reestimate)
+        return Untrained(found.model, found.weights, found.exact, self.reestimate) if found else None
 
     def blamed(self, error: AnalysisInputError) -> AnalysisInputError:
         """An error of an analysis, naming the network."""
-        return AnalysisInputError("ckpt" if error.argument == "model" else error.argument, f"{self.name}: {error}")
+        option = "ckpt" if error.argument == "model" and self.network.checkpoint else error.argument
+        return AnalysisInputError(option, f"{self.name}: {error}")
 
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""
-        return self.images.provenance(self.checkpoint)
+        images, sha256 = self.images, None if self.network.training == "none" else self.network.sha256
+        name = self.name if sha256 or self.network.checkpoint else None
+        return Provenance(name, sha256, images.data, images.selection, images.seed)
 
 
 def open_networks(
-    ckpts: Sequence[str], options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
 ) -> list[Inputs]:
-    """Classifiers, under names that tell them apart, and the same images for all; as `select_images`."""
-    checkpoints = read_classifiers(ckpts)
-    images = select_images(options, checkpoints[0].info.data, otherwise, paths)
-    warn_of_color(checkpoints, images.source, images.chosen)
-    return [Inputs.of_checkpoint(checkpoint, images) for checkpoint in checkpoints]
+    """Networks, under names that tell them apart, and the same images for all; as `select_images`."""
+    found = candidates(given)
+    images = select_images(options, default_data(found), otherwise, paths)
+    opened = [open_on(each, images) for each in found]
+    warn_of_color([each.network for each in opened], images.source, images.chosen)
+    return opened
 
 
-def open_each(ckpts: Sequence[str], options: DataOptions) -> list[Inputs]:
+def open_each(given: NetworkOptions, options: DataOptions) -> list[Inputs]:
     """The same, each checkpoint with images of its own data where the options name none."""
-    return [Inputs.of_checkpoint(c, select_images(options, c.info.data)) for c in read_classifiers(ckpts)]
+    return [open_on(each, select_images(options, default_data([each]))) for each in candidates(given)]
 
 
-def read_classifiers(ckpts: Sequence[str]) -> list[Checkpoint]:
-    """Checkpoints of classifiers, under names that tell them apart. Raises ModelInputError for another network."""
-    checkpoints = read_named(ckpts)
-    for checkpoint in checkpoints:
-        require_classifier(checkpoint.info.model.name, "ckpt")
-    return checkpoints
+def open_one(
+    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+) -> Inputs:
+    """The same for a command that takes one network. Raises ModelInputError if there are more."""
+    opened = open_networks(given, options, otherwise, paths)
+    if len(opened) > 1:
+        raise ModelInputError("ckpt", f"{len(opened)} networks given; this command takes one")
+    return opened[0]
 
 
-def warn_of_color(checkpoints: Sequence[Checkpoint], source: ImageSource, chosen: Sequence[int]) -> None:
+def default_data(found: Sequence[Candidate]) -> str | None:
+    """The data that the first checkpoint was trained on, if there is one. Raises ModelInputError for no classifier."""
+    infos = [Checkpoint.read(each.source).info for each in found if each.saved]
+    for info in infos:
+        require_classifier(info.model.name, "ckpt")
+    return infos[0].data if infos else None
+
+
+def open_on(candidate: Candidate, images: SelectedImages, seed: int = 0, facts: DataFacts | None = None) -> Inputs:
+    """Open a network on the images' device; what was assumed is said."""
+    network = candidate.open(facts or candidate.facts(images), seed)
+    say_assumed(network)
+    return Inputs.on_device(network, images)
+
+
+def say_assumed(network: OpenedNetwork) -> None:
+    """Say what was assumed of a trained network's images."""
+    if (assumed := network.assumptions()) and network.training != "none":
+        note(f"{network.name}: assumed, since nothing says it: {'; '.join(assumed)}")
+
+
+def warn_of_color(networks: Sequence[OpenedNetwork], source: ImageSource, chosen: Sequence[int]) -> None:
     """Warn of colored pictures that a chest X-ray network is shown."""
-    if any(tuple(name.upper() for name in each.info.classes) == CLASSES for each in checkpoints):
+    if any(tuple(name.upper() for name in each.classes or ()) == CLASSES for each in networks):
         for line in warnings_of_color(source, chosen):
             note(f"warning: {line}")

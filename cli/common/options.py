@@ -47,6 +47,8 @@ def _late(module: str, function: str, *, named: bool = False) -> Check:
 existing = _late("dia_models.files", "require_existing", named=True)
 known_checkpoint = _late("dia_models.checkpoints.files", "locate_checkpoint", named=True)
 known_model = _late("dia_models.factory", "task_of")
+known_network = _late("dia_models.networks.named", "require_network", named=True)
+existing_weights = _late("dia_models.networks.named", "require_weights", named=True)
 known_recipe = _late("dia_models.training.recipe", "load_recipe")
 known_sweep = _late("dia_models.sweeps.sweep", "load_sweep")
 
@@ -59,16 +61,15 @@ def known_device(name: str, _: str) -> None:
         choose_device(name)
 
 
-CKPT = option("A checkpoint file, or the name of a bundled one.", check=known_checkpoint)
 CKPTS = option("A checkpoint file or the name of a bundled one; several times.", "--ckpt", check=known_checkpoint)
-MODEL = "A network with random weights, as dia-train models lists it; several times."
+MODEL = "[NAME=]MODEL, several times: a network of ours, timm:X, torchvision:X, hf-hub:ORG/X, or file.py:function."
+WEIGHTS = "[NAME:]FILE: the state dict of a network that --model names; else its weights are random."
+DATA = "A data set, folder:PATH or file.py:function; by default what the checkpoint was trained on."
+ONE = "; NAME:VALUE for one network."
 STORE = "a store that dia-analyze capture wrote"
-Ckpt = Annotated[str, CKPT]
-Capture = Annotated[Path | None, option(f"Instead of a checkpoint, {STORE}.", check=existing)]
+Capture = Annotated[Path | None, option(f"Instead of a network, {STORE}.", check=existing)]
 Captures = Annotated[list[Path] | None, option(f"Instead, {STORE}; several times.", "--capture", check=existing)]
-Ckpts = Annotated[list[str] | None, CKPTS]
-CkptsNeeded = Annotated[list[str], CKPTS]
-Models = Annotated[list[str] | None, option(MODEL, "--model", check=known_model)]
+Many = list[str] | None
 DataDir = Annotated[Path | None, option("Where data sets are; else $DIA_DATA_DIR, else the user's cache.")]
 Download = Annotated[bool, option("Fetch the data set if it is missing.")]
 OutFolder = Annotated[Path | None, option("Folder to write to; by default a new one in dia-out/.")]
@@ -79,9 +80,11 @@ Seed = Annotated[int, option("Random seed.", min=0, max=2**31 - 1)]
 BatchSize = Annotated[int, option("Images at a time.", "-b", "--batch-size", min=1)]
 Workers = Annotated[int, option("Threads that decode image files.", "-j", "--workers", min=1)]
 Set = Annotated[list[str] | None, option("key=value: an option of the model or a field of the recipe.", "--set")]
-ModelSet = Annotated[list[str] | None, option("key=value: an option of the networks that --model names.", "--set")]
 Strict = Annotated[bool, option("An unreadable image is an error, not a warning.")]
-Points = Annotated[list[str] | None, option("Modules to capture, such as 'layer*.se.gate'.")]
+Points = Annotated[list[str] | None, option("Points by pattern, or features:PATTERN for modules' outputs.")]
+ImagePaths = Annotated[
+    list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
+]
 Layer = Annotated[str | None, option("A module by name; by default the last block.")]
 Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 
@@ -90,7 +93,7 @@ Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 class DataOptions:
     """Which images, where they are, and how they are read and shown to networks."""
 
-    data: Annotated[str | None, option("A data set or folder:PATH; by default what the network was trained on.")] = None
+    data: Annotated[str | None, option(DATA)] = None
     images: Annotated[int | None, option("How many; by default 1,000, or all.", min=1)] = None
     data_dir: DataDir = None
     download: Download = False
@@ -119,11 +122,20 @@ class ExplainedImages(DataOptions):
 
 
 @dataclass(frozen=True)
+class AttentionOptions:
+    """What is drawn of the maps."""
+
+    layers: Annotated[list[str] | None, option("Points to look at, such as 'blocks.1?*'; by default all.")] = None
+    heads: Annotated[str | None, option("Heads to average, from 0, such as 0,2; by default all.")] = None
+    query: Annotated[str | None, option("Whose attention: class, mean, or X,Y in pixels from the upper left.")] = None
+    rollout: Annotated[bool, option("Add attention rolled out through all layers.")] = False
+
+
+@dataclass(frozen=True)
 class MeasuredImages(DataOptions):
     """The images of gradients."""
 
     images: Annotated[int | None, option("How many; by default 512, or all.", min=1)] = None
-    image_size: Annotated[int | None, option("Resize image files to this many pixels, for --model.", min=8)] = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +150,19 @@ class Explanation:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Checkpoints, and networks with random weights with their options."""
+    """Checkpoints, and networks that --model names: how these are made, and the images that they expect."""
 
-    ckpts: Ckpts = None
-    models: Models = None
-    changes: ModelSet = None
+    ckpts: Annotated[Many, CKPTS] = None
+    models: Annotated[Many, option(MODEL, "--model", check=known_network)] = None
+    weights: Annotated[Many, option(WEIGHTS, check=existing_weights)] = None
+    pretrained: Annotated[bool, option("Fetch the weights that timm, torchvision or the hub has of --model.")] = False
+    changes: Annotated[Many, option(f"key=value: what --model is made with{ONE}", "--set")] = None
+    num_classes: Annotated[Many, option(f"How many classes --model is made for{ONE}")] = None
+    image_size: Annotated[Many, option(f"Pixels, or height,width{ONE}")] = None
+    mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one number, or one a channel{ONE}")] = None
+    std: Annotated[Many, option(f"What values are divided by, likewise{ONE}")] = None
+    channels: Annotated[Many, option(f"Channels of the images{ONE}")] = None
+    classes: Annotated[Many, option(f"A file with the outputs' names in order, one a line{ONE}")] = None
 
 
 @dataclass(frozen=True)
@@ -174,10 +194,8 @@ class GradientOptions:
 
 @dataclass(frozen=True)
 class CostOptions:
-    """How networks are timed; `classes` and `image_size` are of networks with random weights."""
+    """How networks are timed."""
 
-    classes: Annotated[int, option("Classes of the networks of --model.", min=1)] = 100
-    image_size: Annotated[int, option("Pixels, for the networks of --model.", min=8)] = 32
     rounds: Annotated[int, option("How many times each network is timed; 6 or more.", min=6)] = 20
     device: Device = "auto"
     seed: Seed = 0
@@ -185,12 +203,12 @@ class CostOptions:
 
 
 def check_source(
-    ckpt: str | list[str] | None, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
+    networks: NetworkOptions, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
 ) -> None:
     """Refuse, as wrong usage, a command without a source of maps, or with two, or with options of the other one."""
-    if bool(ckpt) == bool(capture):
-        raise typer.BadParameter("give either a checkpoint or a store with --capture", param_hint="--ckpt")
-    of_ckpt = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
-    for option, value in of_ckpt.items() if capture else ():
+    if bool(networks.ckpts or networks.models) == bool(capture):
+        raise typer.BadParameter("give either networks or a store with --capture", param_hint="--ckpt")
+    of_networks = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
+    for option, value in of_networks.items() if capture else ():
         if value is not None:
             raise typer.BadParameter("not with --capture: the store's images and layers are taken", param_hint=option)

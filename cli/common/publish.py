@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dia_analysis import Result
     from dia_analysis.results.output import Taken
-    from dia_models import Checkpoint
+    from dia_models import Checkpoint, OpenedNetwork
 
 FOLDER = Path("dia-out")
 
@@ -141,11 +141,11 @@ def default_name(command: str, networks: Sequence[str], data: str | None) -> str
     return "-".join(file_name(part) for part in parts if part)
 
 
-def about_checkpoints(checkpoints: Sequence["Checkpoint"], data: str, seed: int = 0) -> dict[str, Any]:
-    """What the manifest says of results of checkpoints on a data set."""
+def about_networks(networks: "Sequence[Checkpoint | OpenedNetwork]", data: str, seed: int = 0) -> dict[str, Any]:
+    """What the manifest says of results of networks on a data set."""
     from dia_analysis import Provenance
 
-    models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in checkpoints]
+    models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in networks]
     return {**Provenance(data=data, seed=seed).to_dict(), "models": models}
 
 

@@ -33,16 +33,17 @@ NEXT = """What next
   Your own images:    dia-analyze gradcam --ckpt cifar10-resnet29-se IMAGE...
   Your own network:   dia-train fit --model cifar_resnet29_dia_se --data folder:PATH --image-size 32
   Everything at once: dia-analyze report --ckpt RUN/model.safetensors
-  Any torch network:  from dia_analysis import measure_correlation; print(measure_correlation(...).summary())"""
+  Any torch network:  dia-analyze correlation --model net.py:Net --weights net.pth --data folder:PATH"""
 
 
 def run_demo(out: Out, *, device: str, seed: int) -> None:
     """Analyse two networks trained on digits, one module per layer and DIA-LSTM; the tables and a page go to files."""
     with out.folder("demo") as taken:
         options = DataOptions(DATA, device=device, seed=seed, batch_size=128, workers=1)
-        everyone = open_networks(NETWORKS, options)
+        given = NetworkOptions(NETWORKS)
+        everyone = open_networks(given, options)
         untrained = measure_gradients(options)
-        page = analyze_networks(NETWORKS, everyone, options, gradients=untrained, effort=EFFORT)
+        page = analyze_networks(candidates(given), everyone, options, gradients=untrained, effort=EFFORT)
         page = replace(page, command="dia-analyze demo")
         say(f"{INTRODUCTION}\n{page.summary()}")
         with taken.filled({"data": DATA, "seed": seed, "versions": versions()}) as folder:
@@ -55,9 +56,9 @@ def run_demo(out: Out, *, device: str, seed: int) -> None:
 
 def measure_gradients(options: DataOptions) -> Section[BesidePlain]:
     """The gradients of two other networks, which have random weights and no skip connections."""
-    images, fresh = select_labelled(replace(options, images=GRADIENT_IMAGES), None)
+    images = select_labelled(replace(options, images=GRADIENT_IMAGES), DATA)
     compared = candidates(NetworkOptions(models=WITHOUT_SKIP, changes=["skip=false"]))
-    result = gradients.measure(compared, images, fresh, GradientOptions())
+    result = gradients.measure(compared, images, GradientOptions())
     about = (
         "The gradient of the loss, summed over a batch, at each stage's output of two other networks, which have "
         f"random weights (from {GradientOptions.draws} seeds) and no skip connections, on {GRADIENT_IMAGES} images in "

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from cli.analyses import regions
-from cli.common.inputs import Inputs
-from cli.common.options import DataOptions
+from cli.common.inputs import Inputs, open_networks
+from cli.common.networks import candidates
+from cli.common.options import DataOptions, NetworkOptions
 from cli.common.publish import Out
 from cli.pages.page import publish_page
 from cli.runs.evaluate import test_all, two_class
@@ -15,13 +16,13 @@ from dia_models.classification.evaluated import EvaluatedClassifier
 from figures.pages.xray_report import measure_page, xray_report
 
 
-def write_xray_report(
-    ckpts: Sequence[str], everyone: Sequence[Inputs], masks: Path | None, options: DataOptions, out: Out
-) -> None:
+def write_xray_report(given: NetworkOptions, masks: Path | None, options: DataOptions, out: Out) -> None:
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
 
+    everyone = open_networks(given, options)
+
     def make() -> tuple[str, str, int]:
-        tested = test_all(ckpts, replace(options, data=everyone[0].images.data))
+        tested = test_all(candidates(given), replace(options, data=everyone[0].images.data))
         return *_page(tested, everyone, masks), len(tested[0].predictions.names)
 
     publish_page(out, "xray-report", everyone, make)
@@ -33,7 +34,7 @@ def _page(tested: Sequence[EvaluatedClassifier], everyone: Sequence[Inputs], mas
         raise ModelInputError("ckpt", f"{diverged}. Leave it out")
     results = two_class(tested)
     if not results:
-        known = ", ".join(everyone[0].classes)
+        known = ", ".join(everyone[0].network.outputs.words)
         raise ModelInputError("ckpt", f"{everyone[0].name} knows {known}; the page is for two classes")
     result, picture, trust = regions.look(everyone, masks, None, trust=True)
     assert trust is not None

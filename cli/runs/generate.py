@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cli.common import options as o
 from cli.common.options import option
-from cli.common.publish import Found, Out, about_checkpoints
+from cli.common.publish import Found, Out, about_networks
 
 FEATURES = (
     "Also give the Fréchet distance to the training images in the features of a classifier (a path or a bundled name), "
@@ -37,5 +37,5 @@ def write_images(ckpt: str, given: GenerateOptions, out: Out) -> None:
         [checkpoint] = read_named([ckpt])
         how = {key: value for key, value in vars(given).items() if key not in ("images", "device")}
         made = generate_images(checkpoint, given.images, device=choose_device(given.device), watch=tracked, **how)
-        about = {**about_checkpoints([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
+        about = {**about_networks([checkpoint], checkpoint.info.data, given.seed), "steps": given.steps}
         out.publish(Found(about, made.to_dict(), made.summary(), made.write), taken)

@@ -147,7 +147,7 @@ class DIALSTMLight(StackedLSTM):
         super().__init__([LSTMCell(ys, hs, "sigmoid")])
 
 
-def hidden_states(model: Network) -> list[str]:
+def hidden_states(model: nn.Module) -> list[str]:
     """Where the LSTMs of a network put out h_t: the names of the modules to capture.
 
     Raises ModelInputError for a network without an LSTM.
@@ -158,4 +158,5 @@ def hidden_states(model: Network) -> list[str]:
     kinds = Counter(type(module).__name__ for module in model.modules() if isinstance(module, Attention))
     listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     other = f"its attention is {listed}" if kinds else "it has no attention at all"
-    raise ModelInputError("hidden", f"{model.spec.name} has no LSTM and so no hidden state; {other}")
+    name = model.spec.name if isinstance(model, Network) else type(model).__name__
+    raise ModelInputError("hidden", f"{name} has no LSTM and so no hidden state; {other}")

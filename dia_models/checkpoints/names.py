@@ -1,7 +1,7 @@
 """Names that tell checkpoints apart."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +24,14 @@ def distinct_names(ckpts: Sequence[str]) -> list[str]:
     if not ckpts:
         return []
     levels = list(zip(*map(_possible, ckpts), strict=True))
-    chosen = next(names for names in levels if len(set(names)) == len(set(levels[-1])))
+    return numbered_again(next(names for names in levels if len(set(names)) == len(set(levels[-1]))))
+
+
+def numbered_again(names: Iterable[str]) -> list[str]:
+    """The names, with a number behind each that came before."""
     seen: Counter[str] = Counter()
     distinct = []
-    for name in chosen:
+    for name in names:
         seen[name] += 1
         distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return distinct

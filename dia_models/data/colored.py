@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from dia_models.data.chest_xray import COLORED, colorfulness
-from dia_models.data.images import ImageSource, evenly_spaced
+from dia_models.data.image_source import ImageSource
+from dia_models.data.images import evenly_spaced
+from dia_models.data.python_images import as_pictures
 from dia_models.errors import ModelInputError
 
 LOOKED_AT, NAMED = 64, 5
@@ -28,6 +30,6 @@ def _levels(source: ImageSource, indices: Sequence[int]) -> Iterator[tuple[str, 
     """Each readable file's name and how colored it is; of files that cannot be read others speak."""
     try:
         for batch in source.batches(indices, 16, SIZE, 3):
-            yield from zip(batch.names, colorfulness(batch.pixels.numpy()).tolist(), strict=True)
+            yield from zip(batch.names, colorfulness(as_pictures(batch.pixels, SIZE)).tolist(), strict=True)
     except ModelInputError:
         return

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from dia_models.data.images import Batch, ImageSource, MemoryImages, evenly_spaced
-from dia_models.data.preprocessing import Preprocessing, default_preprocessing
+from dia_models.data.image_source import ImageSource
+from dia_models.data.images import Batch, evenly_spaced
+from dia_models.data.preprocessing import Preprocessing
+from dia_models.data.python_images import as_pictures
 from dia_models.errors import ModelInputError
 
 CPU = torch.device("cpu")
@@ -87,23 +89,17 @@ class Selection:
 
     def labels(self) -> tuple[str | None, ...]:
         """The readable images' classes in the data set."""
-        numbers = [int(self.source.labels[index]) for index in self.readable()]
-        return tuple(self.source.classes[number] if number >= 0 else None for number in numbers)
+        numbers, names = [int(self.source.labels[index]) for index in self.readable()], self.source.classes
+        return tuple(None if n < 0 else names[n] if names else str(n) for n in numbers)
 
     def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
         """The readable images in color, `count` at a time: (image, height, width, 3) bytes."""
-        return (batch.pixels.numpy() for batch in self.source.batches(self.readable(), count, size, 3))
+        batches = self.source.batches(self.readable(), count, size, 3)
+        return (as_pictures(batch.pixels, size) for batch in batches)
 
     def mean_picture(self, size: tuple[int, int]) -> np.ndarray:
         """The mean of the readable images in gray: (height, width) bytes."""
         indices = self.readable()
         batches = self.source.batches(indices, 64, size, 1)
-        total = sum(batch.pixels[..., 0].double().sum(0).numpy() for batch in batches)
+        total = sum(as_pictures(batch.pixels, size, 1)[..., 0].astype(float).sum(0) for batch in batches)
         return np.asarray(np.round(total / len(indices)), dtype=np.uint8)
-
-    def preprocessing(self, size: int | None) -> Preprocessing:
-        """What suits the images, for networks with random weights; a data set in files is read once for it."""
-        if isinstance(self.source, MemoryImages):
-            return default_preprocessing(self.data, self.source.pixels[self.chosen])
-        read = self.source.take(self.chosen).load(None if size is None else (size, size), 3)
-        return default_preprocessing(self.data, read.pixels)

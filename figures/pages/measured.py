@@ -97,9 +97,13 @@ def _with_images(network: Network, at_most: int) -> Network:
     return network if len(images) <= at_most else network.of(images.some(at_most))
 
 
+def _attends(network: Network) -> bool:
+    return has_attention(network.model, next(iter(_with_images(network, 2).batches(network.name))))
+
+
 def _with_attention(networks: Sequence[Network]) -> tuple[list[int], list[str]]:
     """The places of the networks with attention, and a sentence on each of the others."""
-    places = [i for i, network in enumerate(networks) if has_attention(network.model)]
+    places = [i for i, network in enumerate(networks) if _attends(network)]
     others = [network.name for i, network in enumerate(networks) if i not in places]
     return places, [f"{name} has no attention, so there are no attention maps to look at." for name in others]
 

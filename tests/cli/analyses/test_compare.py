@@ -257,7 +257,7 @@ def test_batches_are_of_even_size():
         (("--run", "/nonexistent"), "--run: there is no file or folder /nonexistent"),
         (("--ckpt", SE, "--images", 361), "--images: 361 images asked for, digits has 360"),
         (("--ckpt", SE, "--images", 1), "--images: a batch of one image has no statistics"),
-        (("--ckpt", SE, "--points", "layer*", "--images", 4), "--points: no module matches 'layer*'"),
+        (("--ckpt", SE, "--points", "layer*", "--images", 4), "--points: nothing matches 'layer*'"),
     ],
 )
 def test_gradients_refuse_what_they_cannot_do(options, message, tmp_path, capsys):

@@ -117,7 +117,7 @@ def test_correlation_without_a_pair_or_without_a_baseline():
 @pytest.mark.parametrize(
     ("training", "reason"),
     [
-        (Training(False, 100, 100, 10), "the checkpoint records no training, so it may hold random weights"),
+        (Training(False, 100, 100, 10), "no training of it is recorded, so it may hold random weights"),
         (Training(True, 0, 0, 10), "these images have no labels that the network knows"),
         (Training(True, 12, 100, 10), r"12.0% (95% interval 7.0% to 19.8%), is not above chance, 10.0%"),
     ],

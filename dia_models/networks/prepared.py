@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dia_models.checkpoints.checkpoint import Checkpoint, CheckpointInfo
-from dia_models.checkpoints.untrained import UntrainedNetwork, has_statistics, untrained_network
+from dia_models.checkpoints.untrained import UntrainedNetwork, has_statistics
 from dia_models.data import Batch, Preprocessing, evenly_spaced
-from dia_models.data.labels import class_numbers
+from dia_models.data.labels import class_numbers, numbered
 from dia_models.data.selection import Selection
 from dia_models.errors import ModelInputError
-from dia_models.spec import Network
+from dia_models.networks.opened import OpenedNetwork
 from dia_models.training.distributed import rank, world_size
 
 STATISTICS_IMAGES = 1024
@@ -22,35 +21,42 @@ Prepared = TypeVar("Prepared", bound="PreparedNetwork")
 
 @dataclass(frozen=True)
 class PreparedNetwork:
-    """A network on the images' device.
+    """A network on the images' device."""
 
-    `checkpoint` is where it was read from, None for one with random weights, which were made from `weights_seed`.
-    """
-
-    name: str
-    model: Network
+    network: OpenedNetwork
     images: Selection
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    checkpoint: Checkpoint | None = None
-    weights_seed: int = 0
 
     @classmethod
-    def of_checkpoint(cls: type[Prepared], checkpoint: Checkpoint, images: Any) -> Prepared:
-        """Build a checkpoint's network. Raises ModelInputError if its weights do not fit it."""
-        model, info = checkpoint.build(), checkpoint.info
-        model.to(images.device).to(memory_format=torch.channels_last)
-        return cls(checkpoint.name, model, images, info.preprocessing, info.classes, checkpoint)
+    def on_device(cls: type[Prepared], network: OpenedNetwork, images: Any) -> Prepared:
+        """Move the network to the images' device."""
+        network.model.to(images.device).to(memory_format=torch.channels_last)
+        return cls(network, images)
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.network.name
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself."""
+        return self.network.model
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What its images go through."""
+        return self.network.preprocessing
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of its classes, if they are known."""
+        return self.network.classes
 
     @property
     def architecture(self) -> Hashable:
-        """What runs of one network have in common: all but the seed."""
-        return self.model.spec.model_dump_json(), self.classes
-
-    @property
-    def info(self) -> CheckpointInfo | None:
-        """What the checkpoint says of itself."""
-        return None if self.checkpoint is None else self.checkpoint.info
+        """What runs of one network of this library have in common: all but the seed."""
+        spec = self.network.spec
+        return self.name if spec is None else (spec.model_dump_json(), self.classes)
 
     def of(self: Prepared, images: Any) -> Prepared:
         """The network with other images."""
@@ -76,16 +82,23 @@ class PreparedNetwork:
         return (pixels for pixels, _ in self.shown(label))
 
     def labelled(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """With the numbers of their classes. Raises ModelInputError for classes that the network does not know."""
-        numbers = class_numbers(self.images.source, self.classes, self.images.data)
-        return ((pixels, numbers[batch.labels]) for pixels, batch in self.shown(label))
+        """With the numbers of their classes, or rows of 0 and 1 if each is of several.
+
+        Raises ModelInputError for classes that the network does not know.
+        """
+        numbers = class_numbers(self.images.source, self.network.outputs, self.images.data)
+        return ((pixels, numbered(batch.labels, numbers, self.images.data)) for pixels, batch in self.shown(label))
 
     def answered(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, with -1 for images of unknown classes."""
+        """The same, with -1 for images of unknown classes, or of several."""
         try:
-            return self.labelled(label)
+            numbers = class_numbers(self.images.source, self.network.outputs, self.images.data)
         except ModelInputError:
-            return ((pixels, torch.full((len(pixels),), -1)) for pixels in self.batches(label))
+            numbers = torch.empty(0, dtype=torch.int64)
+        for pixels, batch in self.shown(label):
+            known = batch.labels.ndim == 1 and bool(batch.labels.max() < len(numbers))
+            unknown = torch.full((len(pixels),), -1)
+            yield pixels, numbered(batch.labels, numbers, self.images.data) if known else unknown
 
     def located(self, rows: list[int], label: str) -> Iterator[tuple[Tensor, list[int]]]:
         """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
@@ -94,11 +107,10 @@ class PreparedNetwork:
         for pixels, batch in self.shown(label, indices):
             yield pixels, [position[name] for name in batch.names]
 
-    def untrained(self) -> UntrainedNetwork:
-        """A checkpoint's network before its training, on the device; see `untrained_network`."""
-        assert self.checkpoint is not None
-        found = untrained_network(self.checkpoint)
-        found.model.to(self.images.device).to(memory_format=torch.channels_last)
+    def untrained(self) -> UntrainedNetwork | None:
+        """The network before its training, on the device; None if its weights are random anyway."""
+        if (found := self.network.untrained()) is not None:
+            found.model.to(self.images.device).to(memory_format=torch.channels_last)
         return found
 
     def reestimate(self, model: nn.Module) -> int:
