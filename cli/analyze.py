@@ -21,11 +21,6 @@ MASKS = "Masks: PNG files named as the images; by default fixed parts of chest X
 LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed regions."
 
 
-@app.callback()
-def _commands(version: o.Version = False) -> None:
-    """What holds for every command."""
-
-
 @command(app, "correlation --ckpt digits-resnet56-se --images 100", "correlation --capture store.zarr")
 def correlation(
     networks: o.NetworkOptions,

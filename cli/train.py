@@ -15,12 +15,8 @@ from cli.runs.fit import FitOptions, fit_or_resume
 from cli.runs.generate import GenerateOptions, write_images
 from cli.runs.sweep import SweepOptions, run_sweep
 
+SWEEP = "A name that dia-train recipes lists, or a TOML file."
 app = program("dia-train", "Train and test attention networks. Add --debug to any command for a traceback.")
-
-
-@app.callback()
-def _commands(version: o.Version = False) -> None:
-    """What holds for every command."""
 
 
 @command(app, "fit --model cifar_resnet20_se --data digits --set epochs=2 --out run", "fit --resume --out run")
@@ -94,9 +90,7 @@ def models(
 
 @command(app, "sweep table11 --scale laptop --seeds 0-2 --out runs")
 def sweep(
-    name: Annotated[
-        str, o.argument("A name that dia-train recipes lists, or a TOML file.", metavar="SWEEP", check=o.known_sweep)
-    ],
+    name: Annotated[str, o.argument(SWEEP, metavar="SWEEP", check=o.known_sweep)],
     given: SweepOptions,
 ) -> None:
     """Train all networks of one of the paper's tables, and compare them; run again to continue."""

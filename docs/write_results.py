@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from dia_analysis.paper import tables
 from dia_analysis.paper.read_sweeps import read_sweeps
-from figures import tables
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "results.md"

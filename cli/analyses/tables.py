@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cli.common.console import say, terminal_width
 from cli.common.publish import Found, Out
+from dia_analysis.paper import tables
 from dia_analysis.paper.read_sweeps import read_sweeps
 from dia_analysis.paper.sweeps import SweepResult
 from dia_analysis.results.provenance import versions
 from dia_analysis.results.style import save_figure
-from figures import tables
 from figures.sweeps import OF_SWEEPS
 
 OF_NETWORKS = {

@@ -15,9 +15,28 @@ Function = Callable[..., None]
 EMPTY = inspect.Parameter.empty
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"dia-analysis {version('dia-analysis')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+]
+
+
 def program(name: str, about: str) -> typer.Typer:
     """A program without commands, which are added by `command`."""
-    return typer.Typer(cls=Group, name=name, help=about, no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=Group, name=name, help=about, no_args_is_help=True, pretty_exceptions_enable=False)
+
+    @app.callback()
+    def _commands(version: Version = False) -> None:
+        """What holds for every command."""
+
+    return app
 
 
 def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callable[[Function], Function]:

@@ -97,17 +97,12 @@ Layer = Annotated[str | None, option("A module by name; by default the last bloc
 Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 
 
-def how_many(default: str) -> Any:
-    """The option that says how many images; by default as said."""
-    return option(f"How many{default}.", min=1)
-
-
 @dataclass(frozen=True)
 class DataOptions:
     """Which images, where they are, and how they are read and shown to networks."""
 
     data: Annotated[str | None, option(DATA)] = None
-    images: Annotated[int | None, how_many("; by default 1,000, or all")] = None
+    images: Annotated[int | None, option("How many; by default 1,000, or all.", min=1)] = None
     data_dir: DataDir = None
     download: Download = False
     device: Device = "auto"
@@ -130,7 +125,7 @@ class AllImages(DataOptions):
 class ExplainedImages(DataOptions):
     """The images of gradcam."""
 
-    images: Annotated[int | None, how_many(" of the data set; by default 4")] = None
+    images: Annotated[int | None, option("How many of the data set; by default 4.", min=1)] = None
     batch_size: BatchSize = 32
 
 
@@ -138,7 +133,7 @@ class ExplainedImages(DataOptions):
 class MeasuredImages(DataOptions):
     """The images of gradients."""
 
-    images: Annotated[int | None, how_many("; by default 512, or all")] = None
+    images: Annotated[int | None, option("How many; by default 512, or all.", min=1)] = None
 
 
 @dataclass(frozen=True)

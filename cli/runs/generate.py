@@ -17,7 +17,7 @@ FEATURES = (
 class GenerateOptions:
     """Which images to make, and how."""
 
-    images: Annotated[int, o.how_many("")] = 64
+    images: Annotated[int, option("How many.", min=1)] = 64
     steps: Annotated[int, option("Sampling steps per image.", min=2)] = 50
     features: Annotated[str | None, option(FEATURES)] = None
     data_dir: o.DataDir = None

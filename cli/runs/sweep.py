@@ -39,11 +39,11 @@ class SweepOptions:
 def run_sweep(name: str, given: SweepOptions) -> None:
     """Train every run of a sweep that is not finished, and compare the variants."""
     from dia_analysis.distributed import refuse_separate_processes
+    from dia_analysis.paper import tables
     from dia_analysis.results.words import quantity
     from dia_models import ModelInputError
     from dia_models.settings import parse_settings
     from dia_models.sweeps.folder import SweepFolder, check_executor
-    from figures import tables
 
     refuse_separate_processes()
     check_executor(given.executor)

@@ -55,57 +55,35 @@ def grow(x, order, y, counts, random, smallest):
     orders = _drawn_rows(order, counts)
     rows = orders.shape[2] - 1
     reciprocal = _reciprocals(counts)
-    scale = np.empty(len(reciprocal))  # by the weight left of a split: 1 / (left * right)
-    deviation = np.empty(len(y))
-    left = np.empty(len(y), np.bool_)
-    tied = np.empty(columns, np.int64)
-    ends = np.empty(columns, np.uint64)
-    visits = np.empty(columns, np.int64)  # when the node's search visits a column
-    unvisited = np.arange(columns)
-    constants = np.empty(columns, np.int64)
-    gain = np.zeros(columns)
-    column = np.empty(2 * rows, np.int32)
-    threshold = np.empty(2 * rows)
-    child = np.empty(2 * rows, np.int32)
-    value = np.empty(2 * rows)
+    scale, deviation, left = np.empty(len(reciprocal)), np.empty(len(y)), np.empty(len(y), np.bool_)
+    tied, ends = np.empty(columns, np.int64), np.empty(columns, np.uint64)
+    visits, unvisited, constants = np.empty(columns, np.int64), np.arange(columns), np.empty(columns, np.int64)
+    gain, column, child = np.zeros(columns), np.empty(2 * rows, np.int32), np.empty(2 * rows, np.int32)
+    threshold, value = np.empty(2 * rows), np.empty(2 * rows)
     stack = np.empty((rows + 1, 4), np.uint64)  # a node's number, where its stretch begins and ends, known constants
-    sides = np.empty(rows + 1, np.uint8)
-    impurities = np.empty(rows + 1)
-    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3], sides[0], impurities[0] = 0, 0, rows, 0, 0, np.inf
+    sides, impurities = np.empty(rows + 1, np.uint8), np.empty(rows + 1)  # in which of the orders the stretch is
+    _push(stack, sides, impurities, 0, 0, 0, rows, 0, 0, np.inf)
     waiting, nodes = 1, 1
     while waiting:
         waiting -= 1
         node, start, end, side = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], sides[waiting]
         source = orders[side]
         column[node] = -1
-        some = source[columns - 1]
-        weight, total, squares = np.uint64(0), 0.0, 0.0
-        for p in range(start, end):
-            row = some[p]
-            part = counts[row] * y[row]
-            weight += counts[row]
-            total += part
-            squares += part * y[row]
+        weight, total, squares = _sums(source[columns - 1], start, end, y, counts)
         mean = total / weight
         value[node] = mean
         impurity = impurities[waiting] if node else squares / weight - mean**2
         if end - start < smallest or impurity <= PURE:
             continue
-        spread = 0.0
-        for p in range(start, end):
-            row = some[p]
-            distance = y[row] - mean
-            deviation[row] = counts[row] * distance
-            spread += deviation[row] * distance
         known = np.int64(stack[waiting, 3])
         random, known, first = _visit(source, start, end, x, unvisited, constants, known, random, visits)
         if known == columns:
             continue
+        spread = _deviations(source[columns - 1], start, end, y, counts, mean, deviation)
         if end - start == 2:
             best, split, middle = spread / weight, first, start + ONE
         else:
-            for w in range(ONE, weight):
-                scale[w] = reciprocal[w] * reciprocal[weight - w]
+            _scales(reciprocal, weight, scale)
             best, ties = _best_splits(source, start, end, x, counts, deviation, scale, tied, ends)
             if ties == 0:
                 continue
@@ -115,19 +93,66 @@ def grow(x, order, y, counts, random, smallest):
         column[node], child[node] = split, nodes
         threshold[node] = _between(x[split, source[split, middle - ONE]], x[split, source[split, middle]])
         if end - start == 2:
-            for p in range(2):
-                column[nodes + p], value[nodes + p] = -1, y[source[split, start + p]]
+            _leaves(column, value, nodes, y, source[split], start)
         else:
             low, high = _impurities(source[split], start, middle, y, counts, weight, total, squares)
             _deal(source, orders[1 - side], split, start, middle, end, left)
-            stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], stack[waiting, 3] = nodes + 1, middle, end, known
-            impurities[waiting], sides[waiting] = high, 1 - side
-            waiting += 1
-            stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], stack[waiting, 3] = nodes, start, middle, known
-            impurities[waiting], sides[waiting] = low, 1 - side
-            waiting += 1
+            _push(stack, sides, impurities, waiting, nodes + 1, middle, end, known, 1 - side, high)
+            _push(stack, sides, impurities, waiting + 1, nodes, start, middle, known, 1 - side, low)
+            waiting += 2
         nodes += 2
     return gain, column[:nodes], threshold[:nodes], child[:nodes], value[:nodes]
+
+
+@no_type_check
+@compiled
+def _push(stack, sides, impurities, place, node, start, end, known, side, impurity):
+    """Let a node wait."""
+    stack[place, 0], stack[place, 1], stack[place, 2], stack[place, 3] = node, start, end, known
+    sides[place], impurities[place] = side, impurity
+
+
+@no_type_check
+@compiled
+def _sums(rows, start, end, y, counts):
+    """The weight of a node's rows, and the weighted sums of y and of its squares."""
+    weight, total, squares = np.uint64(0), 0.0, 0.0
+    for p in range(start, end):
+        row = rows[p]
+        part = counts[row] * y[row]
+        weight += counts[row]
+        total += part
+        squares += part * y[row]
+    return weight, total, squares
+
+
+@no_type_check
+@compiled
+def _deviations(rows, start, end, y, counts, mean, deviation):
+    """The rows' weighted deviations from the mean, into `deviation`; gives the weighted sum of their squares."""
+    spread = 0.0
+    for p in range(start, end):
+        row = rows[p]
+        distance = y[row] - mean
+        deviation[row] = counts[row] * distance
+        spread += deviation[row] * distance
+    return spread
+
+
+@no_type_check
+@compiled
+def _scales(reciprocal, weight, scale):
+    """1 / (left * right) for every weight left of a split of a node, into `scale`."""
+    for w in range(ONE, weight):
+        scale[w] = reciprocal[w] * reciprocal[weight - w]
+
+
+@no_type_check
+@compiled
+def _leaves(column, value, nodes, y, rows, start):
+    """Two rows become leaves."""
+    for p in range(2):
+        column[nodes + p], value[nodes + p] = -1, y[rows[start + p]]
 
 
 @no_type_check

@@ -1,15 +1,22 @@
 """What a sweep found: the scores of its runs, and whether the variants differ by more than chance."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import isnan, nan
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.paper.printed import paper_accuracy
+from dia_analysis.results.base import Result
 from dia_analysis.statistics.significance import ALPHA, Difference, Spread, difference, fisher, holm, spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
 
 SCHEMA = "dia.sweep/1"
 Outcome = Literal["finished", "nan"]
@@ -31,7 +38,7 @@ class Metric:
     @property
     def reading(self) -> str:
         """How to read its values."""
-        return (" in percent" if self.unit else "") + ("" if self.higher_is_better else " (less is better)")
+        return (" in percent" if self.unit else "") + ("" if self.higher_is_better else " (lower is better)")
 
     def in_unit(self, scores: Iterable[float | None]) -> list[float]:
         """Those that there are, in the metric's unit."""
@@ -103,14 +110,15 @@ class Cell:
         return welch if isnan(self.exact_p) else self.exact_p
 
 
-@dataclass(frozen=True)
-class SweepResult:
+@dataclass(frozen=True, repr=False)
+class SweepResult(Result):
     """The runs of a sweep that have ended, of `planned`.
 
     `versus` says for each variant, in the order of the table, which it is compared with. `provenance` has the recipe
     of each backbone, the command and the versions.
     """
 
+    file = "sweep"
     name: str
     title: str
     source: str
@@ -119,8 +127,48 @@ class SweepResult:
     versus: Mapping[str, str | None]
     planned: int
     runs: tuple[TrainedRun, ...]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any]  # type: ignore[assignment]
     metric: Metric = Metric()
+
+    def summary(self) -> str:
+        """The table with the paper's numbers beside."""
+        from dia_analysis.paper.tables import text
+
+        return text(self, 120).rstrip()
+
+    def about(self) -> Mapping[str, Any]:
+        """The sweep, and where its runs come from."""
+        return {"sweep": self.name, "scale": self.scale, **self.provenance}
+
+    def datasets(self) -> "dict[str, xr.Dataset]":
+        """By run: what it is, its score and the best epoch's in the metric's unit, NaN if its loss was not finite."""
+        import xarray as xr
+
+        names = ("data", "backbone", "variant", "seed", "parameters", "outcome")
+        arrays: dict[str, Any] = {name: ("run", [getattr(run, name) for run in self.runs]) for name in names}
+        for name in ("score", "best_score"):
+            scores = [self.metric.in_unit([getattr(run, name)]) for run in self.runs]
+            arrays[name] = ("run", [score[0] if score else nan for score in scores])
+        return {self.file: xr.Dataset(arrays, coords={"run": range(len(self.runs))})}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each run, with the same columns."""
+        return self.datasets()[self.file].to_dataframe().reset_index()
+
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The scores of the variants' runs, for each backbone on each set of data."""
+        return [partial(self._draw, place=place) for place in dict.fromkeys((r.data, r.backbone) for r in self.runs)]
+
+    def _draw(self, ax: "Axes", place: tuple[str, str]) -> None:
+        cells = [cell for cell in self.cells() if (cell.data, cell.backbone) == place]
+        for number, cell in enumerate(cells):
+            runs = [r.score for r in self.runs if (r.data, r.backbone, r.variant) == (*place, cell.variant)]
+            scores = self.metric.in_unit(runs)
+            ax.plot(scores, [number] * len(scores), ".", color="0.6")
+            ax.errorbar(cell.score.mean, number, xerr=cell.score.std, fmt="o", ms=4, capsize=2, color="C0")
+        ax.set(yticks=range(len(cells)), yticklabels=[cell.variant for cell in cells], title=" ".join(place))
+        ax.set_xlabel(f"Test {self.metric.words}{self.metric.reading}")
+        ax.invert_yaxis()
 
     def cells(self) -> list[Cell]:
         """One for every variant, backbone and data that has a run."""

@@ -106,7 +106,7 @@ class Result(Concise, ABC):
 
         Args:
             directory: The directory, which must not exist.
-            figures: More figures, by file name without a suffix; one of the same name takes the place of the picture.
+            figures: Figures to write in place of the picture, by file name without a suffix.
             image_names: The images' names, for `images.txt`.
             overwrite: Whether results that are there are replaced.
 
@@ -130,10 +130,8 @@ class Result(Concise, ABC):
         write_json(folder / f"{self.file}.json", self.to_dict())
         for name, arrays in self.datasets().items():
             arrays.to_netcdf(folder / f"{name}.nc", engine="scipy")
-        drawn = dict(figures or {})
-        if self.file not in drawn and (own := self.figure()) is not None:
-            drawn[self.file] = own
-        for name, figure in drawn.items():
+        own = None if figures else self.figure()
+        for name, figure in (figures or ({} if own is None else {self.file: own})).items():
             save_figure(figure, folder / name)
         if lines := list(image_names):
             (folder / "images.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -21,25 +21,27 @@ def locate_checkpoint(source: str | Path, argument: str = "ckpt") -> Path:
     Raises ModelInputError, naming the argument, if there is neither.
     """
     try:
-        return _locate(source, argument)
+        return _locate(source)
+    except ModelInputError as error:
+        raise ModelInputError(argument, str(error)) from error
     except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
         raise ModelInputError(argument, f"{source} cannot be read: {error}") from error
 
 
-def _locate(source: str | Path, argument: str) -> Path:
+def _locate(source: str | Path) -> Path:
     if not str(source):
-        raise ModelInputError(argument, f"no name given; a checkpoint is one {SUFFIX} file")
+        raise ModelInputError("ckpt", f"no name given; a checkpoint is one {SUFFIX} file")
     path = Path(source).expanduser()
     if path.is_file():
         return path
     if str(source) in list_checkpoints():
         return _bundled_folder() / f"{source}{SUFFIX}"
     if path.exists():
-        raise ModelInputError(argument, f"{source} is no file; a checkpoint is one {SUFFIX} file")
+        raise ModelInputError("ckpt", f"{source} is no file; a checkpoint is one {SUFFIX} file")
     if path.suffix or len(path.parts) > 1:
-        raise ModelInputError(argument, f"there is no file {source}; give a {SUFFIX} file or a bundled name")
+        raise ModelInputError("ckpt", f"there is no file {source}; give a {SUFFIX} file or a bundled name")
     raise unknown(
-        argument,
+        "ckpt",
         str(source),
         list_checkpoints(),
         listed_by="dia-train models --bundled",

@@ -30,7 +30,7 @@ def test_two_networks_stand_side_by_side(tmp_path, capsys):
     names = {p.name for p in out.iterdir()}
     kinds = ("centred", "vector")
     arrays = {f"network{n}-{kind}-stage{s}.nc" for n in (1, 2) for kind in kinds for s in (1, 2, 3)}
-    drawn = {f"{name}.{kind}" for name in ("gini", "fig11-importance", "fig12-structure") for kind in ("png", "pdf")}
+    drawn = {f"{name}.{kind}" for name in ("fig11-importance", "fig12-structure") for kind in ("png", "pdf")}
     assert names == arrays | drawn | {"gini.json", "images.txt", "manifest.json"}
     manifest = json.loads((out / "manifest.json").read_text())
     assert [network["checkpoint"] for network in manifest["networks"]] == ["dia", "one"]

@@ -34,8 +34,6 @@ def test_two_checkpoints_side_by_side(tmp_path, capsys):
     assert written(out) - overlays == {
         "fig9-gradcam.png",
         "fig9-gradcam.pdf",
-        "gradcam.png",
-        "gradcam.pdf",
         "gradcam.json",
         "maps.nc",
         "manifest.json",

@@ -9,10 +9,11 @@ from scipy import stats
 
 import cli.analyze
 import cli.common.main
+from dia_analysis.paper import tables
 from dia_analysis.paper.claims import claims
 from dia_analysis.paper.sweeps import Metric, SweepResult
 from dia_analysis.statistics.significance import smallest_difference
-from figures import sweeps, tables
+from figures import sweeps
 from tests.support.sweep_results import BETTER, NARROW, SIMILAR, WIDE, WORSE, result, run
 
 
@@ -349,8 +350,8 @@ def test_a_sweep_by_another_metric_says_which_and_reads_itself_again():
     assert document["metric"]["higher_is_better"] is False
     assert SweepResult.from_dict(json.loads(json.dumps(document))) == made
     assert made.cells()[0].score.mean == 30.5
-    assert "test Fréchet distance after the last epoch (less is better), mean" in tables.text(made, 200)
-    assert "Ours: test Fréchet distance after the last epoch (less is better), mean" in tables.markdown(made)
+    assert "test Fréchet distance after the last epoch (lower is better), mean" in tables.text(made, 200)
+    assert "Ours: test Fréchet distance after the last epoch (lower is better), mean" in tables.markdown(made)
     assert "Paper: it prints no numbers here" in tables.markdown(made)
     assert "features of digits-resnet56-se (SHA-256 abcdef01), of 500 generated images from" in tables.markdown(made)
 

@@ -1,6 +1,8 @@
 """What the results of all analyses have in common: words, a picture, a folder, tables, and a short `repr`."""
 
+import importlib
 import json
+import pkgutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +11,11 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
+import dia_analysis
 from dia_analysis import (
     AnalysisInputError,
     GiniCollector,
+    Result,
     Subject,
     TrustChecks,
     check_randomization,
@@ -20,6 +24,7 @@ from dia_analysis import (
     measure_agreement,
     measure_cost,
     measure_gradients,
+    measure_regions,
 )
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.paper.gradient_pairs import BesidePlain
@@ -28,8 +33,12 @@ from dia_analysis.paper.untrained import Baseline, BesideUntrained
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.trust.checks import TrustReport
 from dia_analysis.trust.heatmaps import HeatmapComparison
+from dia_analysis.xray.diagnosis import assess
 from dia_models import create_model
 from tests.support.gates import of_maps
+from tests.support.readings import readings
+from tests.support.sweep_results import BETTER, WORSE
+from tests.support.sweep_results import result as sweep
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,9 @@ def found():
         check,
         report,
         report.agreements[0],
+        assess(readings(), resamples=5),
+        sweep(SE=BETTER, plain=WORSE),
+        measure_regions(model, [images]),
     )
     return {type(result).__name__: result for result in every}
 
@@ -69,18 +81,20 @@ def found():
 NAMES = (
     *("CorrelationResult", "BesideUntrained", "GiniResult", "GiniReadings", "ImportanceComparison", "GradientResult"),
     *("BesidePlain", "GradCAMResult", "HeatmapComparison", "CostResult", "RandomizationResult", "RoadResult"),
-    *("TrustChecks", "TrustReport", "AgreementResult"),
+    *("TrustChecks", "TrustReport", "AgreementResult", "TwoClassResult", "SweepResult", "RegionsResult"),
 )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_result_has_a_folder_a_picture_and_a_short_repr(found, name, tmp_path):
     result = found[name]
-    folder = result.save(tmp_path / "out", figures={"more": Figure()}, image_names=["x", "y"])
+    folder = result.save(tmp_path / "out", image_names=["x", "y"])
     arrays = result.datasets()
-    pictures = {f"{stem}.{kind}" for stem in (result.file, "more") for kind in ("png", "pdf")}
+    pictures = {f"{result.file}.{kind}" for kind in ("png", "pdf")}
     files = {path.name for path in folder.iterdir()}
     assert files == {f"{result.file}.json", "images.txt", "manifest.json", *pictures, *(f"{n}.nc" for n in arrays)}
+    labelled = result.to_xarray()
+    assert labelled.sizes if isinstance(labelled, xr.Dataset) else len(labelled.children) == len(arrays)
     assert json.loads((folder / f"{result.file}.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     for stem, expected in arrays.items():
         with xr.open_dataset(folder / f"{stem}.nc") as written:
@@ -94,6 +108,17 @@ def test_every_result_has_a_folder_a_picture_and_a_short_repr(found, name, tmp_p
     assert len(repr(result)) < 800
     assert "<img" in result._repr_html_()
     assert result.figure().axes[0].has_data()
+
+
+def test_figures_that_are_given_take_the_place_of_the_picture(found, tmp_path):
+    folder = found["CostResult"].save(tmp_path / "out", figures={"more": Figure()})
+    assert {path.stem for path in folder.glob("*.p*")} == {"more"}
+
+
+def test_every_result_is_among_these():
+    for module in pkgutil.walk_packages(dia_analysis.__path__, "dia_analysis."):
+        importlib.import_module(module.name)
+    assert {k.__name__ for k in Result.__subclasses__() if k.__module__.startswith("dia_analysis")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

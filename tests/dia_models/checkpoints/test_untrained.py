@@ -156,7 +156,7 @@ def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, m
 
 def test_the_accuracy_is_counted_while_the_maps_are_taken():
     opened = inputs("digits-resnet56-se", 40)
-    tally = Tally(opened.recorded)
+    tally = Tally(opened.known.recorded)
     with tally.watching(opened.model):
         measure_correlation(opened.model, tally.images_of(opened.answered("")))
     labels = opened.images.source.labels[torch.tensor(opened.images.chosen)]

@@ -398,7 +398,7 @@ def test_a_photograph_for_an_x_ray_network_is_warned_of_with_the_reason(tmp_path
     assert analyze(*run) == 0
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert warning == (
-        "warning: holiday.png is coloured: red, green and blue differ by 180 of 255 levels on average, in an X-ray by "
+        "warning: holiday.png is colored: red, green and blue differ by 180 of 255 levels on average, in an X-ray by "
         "0. It looks like a photograph; what a chest X-ray network says of it means nothing"
     )
 
@@ -428,4 +428,4 @@ def test_of_many_photographs_some_are_named(tmp_path, capsys):
     assert analyze("regions", "--ckpt", ckpt, "--data-dir", root, "--out", tmp_path / "out") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(lines) == 6
-    assert lines[-1] == "warning: and 11 more of the 16 images that were looked at are coloured"
+    assert lines[-1] == "warning: and 11 more of the 16 images that were looked at are colored"

@@ -265,7 +265,7 @@ def test_a_sweep_by_another_metric(small, tmp_path, capsys):
     arguments = ("sweep", small, "--scale", "laptop", "--jobs", 1, "--set", "epochs=1", "--out", tmp_path / "out")
     assert train(*arguments) == 0
     printed, told = capsys.readouterr()
-    assert "test cross-entropy after the last epoch (less is better), mean" in " ".join(printed.split())
+    assert "test cross-entropy after the last epoch (lower is better), mean" in " ".join(printed.split())
     assert "%" not in told
     result = SweepResult.from_dict(json.loads((tmp_path / "out" / "sweep.json").read_text()))
     losses = [json.loads(p.read_text())["last"]["test_loss"] for p in (tmp_path / "out").glob("*-org-*/result.json")]
