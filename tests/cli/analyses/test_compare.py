@@ -143,7 +143,9 @@ def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
         "net",
         "other",
     ]
-    found = candidates(NetworkOptions(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], ["skip=false"]))
+    found = candidates(
+        NetworkOptions(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], changes=["skip=false"])
+    )
     assert [c.name for c in found] == ["a/net", "b/net", "cifar_resnet20"]
     runs = [[Path("/a/run/epoch-0000.safetensors")], [Path("/b/run/epoch-0000.safetensors")]]
     assert [c.name for c in candidates(NetworkOptions(), runs)] == ["a/run", "b/run"]
@@ -247,8 +249,8 @@ def test_batches_are_of_even_size():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "--model: say which networks to compare"),
-        (("--ckpt", SE, "--set", "skip=false"), "--set: these are options of networks made by --model"),
+        ((), "--model: say which networks"),
+        (("--ckpt", SE, "--set", "skip=false"), "--set: this is for networks that --model names"),
         (("--model", "cifar_resnet21"), "--model: cifar_resnet21: the depth must be 9n + 2"),
         (("--model", "cifar_resnet20", "--set", "reduction=4"), "--set: unknown option 'reduction'"),
         (("--model", "cifar_resnet20", "--set", "skip"), "--set: 'skip' is not of the form key=value"),
