@@ -78,13 +78,6 @@ def small_chest_xray(tmp_path_factory):
     return chest_xray(tmp_path_factory.mktemp("data"), train=40, test=12, size=32)
 
 
-@pytest.fixture
-def _small_forests(monkeypatch):
-    """A tenth of the trees: that commands run is asked here, not what they find."""
-    for name, trees in (("TREES", 10), ("HALF_TREES", 2), ("FOLD_TREES", 2)):
-        monkeypatch.setattr(f"dia_analysis.importance.layer_forests.{name}", trees)
-
-
 def run_inside(arguments, capsys):
     """Run a command in this process: starting one for each would take most of the time."""
     program, *rest = arguments

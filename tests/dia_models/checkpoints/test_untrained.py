@@ -107,6 +107,7 @@ def measured(path):
     return [stage.mean_r for stage in measure_correlation(opened.model, opened.batches("")).stages]
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_correlation_sets_both_baselines_beside_the_network(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     options = ("--images", 24, "-b", 16, "--seed", 0)
@@ -141,6 +142,7 @@ def test_statistics_are_re_estimated_on_the_images_and_nothing_else_changes(run)
     assert not any(module.training for module in again.modules())
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     assert inputs(run / "model.safetensors").reestimate(torch.nn.Conv2d(1, 1, 1)) == 0
@@ -168,6 +170,7 @@ def test_the_accuracy_is_counted_while_the_maps_are_taken():
     assert not opened.model._forward_hooks
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     checkpoint = Checkpoint.read("digits-resnet56-se")
@@ -182,6 +185,7 @@ def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatc
     assert "It gets 0.0% of these images right." in out
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_network_of_random_weights_and_a_store_of_it_give_no_verdict(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     path, folder = tmp_path / "net.safetensors", tmp_path / "images"
