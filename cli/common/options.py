@@ -81,7 +81,7 @@ BatchSize = Annotated[int, option("Images at a time.", "-b", "--batch-size", min
 Workers = Annotated[int, option("Threads that decode image files.", "-j", "--workers", min=1)]
 Set = Annotated[list[str] | None, option("key=value: an option of the model or a field of the recipe.", "--set")]
 Strict = Annotated[bool, option("An unreadable image is an error, not a warning.")]
-Points = Annotated[list[str] | None, option("Points by pattern, or features:PATTERN for modules' outputs.")]
+Points = Annotated[list[str] | None, option("Points by pattern; kind:channel; features:PATTERN for modules' outputs.")]
 ImagePaths = Annotated[
     list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
 ]
