@@ -190,10 +190,11 @@ def report(
     """One self-contained HTML page with all analyses of some networks, or on chest X-ray networks (--xray)."""
     if masks is not None and not xray:
         raise typer.BadParameter("only with --xray: the page on chest X-ray networks shows them", param_hint="--masks")
+    everyone = common.inputs.open_networks(networks, data)
     if xray:
-        pages.xray_report.write_xray_report(networks, masks, data, Out(out, overwrite))
+        pages.xray_report.write_xray_report(networks, everyone, masks, data, Out(out, overwrite))
     else:
-        pages.report.write_report(networks, data, Out(out, overwrite))
+        pages.report.write_report(networks, everyone, data, Out(out, overwrite))
 
 
 @command(app, "demo --out dia-out/demo")

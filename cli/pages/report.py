@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.analyses.cost import subjects_of
-from cli.common.inputs import Inputs, open_networks
+from cli.common.inputs import Inputs
 from cli.common.networks import Candidate, candidates
 from cli.common.options import CostOptions, DataOptions, NetworkOptions
 from cli.common.publish import Out
@@ -15,10 +15,8 @@ from figures.pages.report import measure_report
 from figures.pages.report_page import ReportPage
 
 
-def write_report(given: NetworkOptions, options: DataOptions, out: Out) -> None:
+def write_report(given: NetworkOptions, everyone: Sequence[Inputs], options: DataOptions, out: Out) -> None:
     """Analyze the networks and write the page; what came out is printed if it cannot be written."""
-
-    everyone = open_networks(given, options)
 
     def make() -> tuple[str, str, int]:
         page = analyze_networks(candidates(given), everyone, options)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cli.analyses import regions
-from cli.common.inputs import Inputs, open_networks
+from cli.common.inputs import Inputs
 from cli.common.networks import candidates
 from cli.common.options import DataOptions, NetworkOptions
 from cli.common.publish import Out
@@ -16,10 +16,10 @@ from dia_models.classification.evaluated import EvaluatedClassifier
 from figures.pages.xray_report import measure_page, xray_report
 
 
-def write_xray_report(given: NetworkOptions, masks: Path | None, options: DataOptions, out: Out) -> None:
+def write_xray_report(
+    given: NetworkOptions, everyone: Sequence[Inputs], masks: Path | None, options: DataOptions, out: Out
+) -> None:
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
-
-    everyone = open_networks(given, options)
 
     def make() -> tuple[str, str, int]:
         tested = test_all(candidates(given), replace(options, data=everyone[0].images.data))
