@@ -32,7 +32,7 @@ def as_operand(map: Tensor, value: Tensor, found: FoundAttention) -> Tensor:
     if tuple(map.shape) != plan.shape:
         raise AnalysisInputError(
             "replace",
-            f"{found.name} was to become {tuple(map.shape)}; its maps are {plan.shape}: give one for each image",
+            f"{found.name} was given a map of {tuple(map.shape)}; its maps are {plan.shape}, one for each image",
         )
     ordered = map.reshape([plan.sizes[place] for place in plan.order])
     back = ordered.permute([plan.order.index(place) for place in range(len(plan.order))])
