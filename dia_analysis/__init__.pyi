@@ -1,3 +1,5 @@
+from .ablation.measure import measure_ablation
+from .ablation.results import Ablation, AblationResult, NetworkAblation
 from .correlation.measure import measure_correlation
 from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import FlopCount, count_flops, flop_count
@@ -39,6 +41,8 @@ from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
+    "Ablation",
+    "AblationResult",
     "AgreementResult",
     "AnalysisInputError",
     "CaptureStore",
@@ -54,6 +58,7 @@ __all__ = [
     "ImageList",
     "MagnitudeStatistics",
     "Magnitudes",
+    "NetworkAblation",
     "NetworkCost",
     "NetworkGradients",
     "NetworkShares",
@@ -86,6 +91,7 @@ __all__ = [
     "gradcam",
     "group_stages",
     "has_attention",
+    "measure_ablation",
     "measure_agreement",
     "measure_correlation",
     "measure_cost",
