@@ -170,6 +170,53 @@ def gini(
 
 @command(
     app,
+    "dia-analyze ablate --ckpt digits-resnet56-se --images 200 --replace-by mean --replace-by one",
+    "dia-analyze ablate --ckpt cifar10-resnet29-se --layers each",
+)
+def ablate(
+    ckpts: o.CkptsNeeded,
+    replace_by: Annotated[
+        list[str] | None,
+        o.option("--replace-by", "mean, resample, resample-half, constant or one; several times. By default all."),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        o.option(
+            "--layers",
+            "What is replaced together: all, a stage (2), a layer (2.3), or each layer; several times. "
+            "By default each stage, and all.",
+        ),
+    ] = None,
+    points: o.Points = None,
+    fit_images: Annotated[
+        int | None,
+        o.option("--fit-images", "Training images that give the means; by default as many as --images.", min=1),
+    ] = None,
+    freeze_others: Annotated[
+        bool, o.option("--freeze-others", "The other layers keep the maps of the untouched network.")
+    ] = False,
+    recalibrate_bn: Annotated[
+        bool, o.option("--recalibrate-bn", "New batch-norm statistics for each replacement.")
+    ] = False,
+    *,
+    data: DataOptions,
+    out: Out,
+) -> None:
+    """Does the attention matter, and does its dependence on the image? Maps replaced while the network runs."""
+    from cli.common.inputs import open_each
+    from dia_analysis.ablation.replacements import REPLACEMENTS, check_replacements
+
+    by = replace_by or list(REPLACEMENTS)
+    check_replacements(by)
+    everyone = open_each(ckpts, data)
+    from cli.analyses import ablate  # late: it draws
+
+    how = ablate.Ablated(by, layers, points, freeze_others, recalibrate_bn)
+    ablate.report(everyone, data, fit_images, how, out)
+
+
+@command(
+    app,
     "dia-analyze gradients --ckpt digits-resnet56-se --images 256",
     "dia-analyze gradients --model cifar_resnet56 --set skip=false --data digits",
 )

@@ -62,7 +62,8 @@ class AnswersByImage:
     def right(self, labels: Int64[np.ndarray, "image"]) -> Float[np.ndarray, "image"]:
         """1 for each image of a known class that is given it, else 0; images of unknown classes are left out."""
         known = labels != UNKNOWN
-        return (self.predicted[known] == labels[known]).astype(np.float64)
+        right: Float[np.ndarray, image] = (self.predicted[known] == labels[known]).astype(np.float64)
+        return right
 
 
 @dataclass(frozen=True)
