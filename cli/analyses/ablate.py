@@ -12,7 +12,7 @@ from cli.common.publish import Found, Out
 from dia_analysis import AblationResult, measure_ablation
 from dia_analysis.results.words import quantity
 from dia_models import ModelInputError
-from dia_models.data import ImageSource
+from dia_models.data import FileImages, ImageSource
 
 MINUTE = 60  # seconds
 
@@ -84,8 +84,8 @@ def fit_part(images: SelectedImages, options: DataOptions, count: int | None) ->
 
 def _not_among(train: ImageSource, images: SelectedImages) -> ImageSource:
     """The training images without those that are analyzed, which in a folder without parts may be among them."""
-    root = getattr(images.source, "root", None)
-    if root is None or getattr(train, "root", None) != root:
+    source = images.source
+    if not (isinstance(train, FileImages) and isinstance(source, FileImages) and train.root == source.root):
         return train
     analyzed = set(images.names())
     return train.take([i for i in range(len(train)) if train.name(i) not in analyzed])
@@ -96,9 +96,7 @@ def _training_part(images: SelectedImages, options: DataOptions, count: int | No
         return open_part(options, images.data, "train")
     except ModelInputError as error:
         if count is None:
-            note(
-                f"{images.data} has no training part: the means come from every other image, the accuracy from the rest"
-            )
+            note(f"{images.data} has no training part: half of the images give the means, the others the accuracy")
             return None
         raise ModelInputError(
             "fit_images", f"{count} given, but {images.data} has no training part: {error}"

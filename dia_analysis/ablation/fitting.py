@@ -43,7 +43,7 @@ class MapAverage:
         fit = maps.isfinite().all(1)
         known = maps[fit].double()
         self.total += known.sum(0)
-        self.variance += float(known.var(1, correction=0).sum())
+        self.variance += float((known - known.mean(1, keepdim=True)).square().mean(1).sum())
         self.images += len(known)
         self.left_out += len(maps) - len(known)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dia_analysis.ablation.conditions import Condition, conditions_of
 from dia_analysis.ablation.donors import Donors
 from dia_analysis.ablation.fitting import Average, MapAverage
 from dia_analysis.ablation.images import LabelledBatches
@@ -17,8 +18,8 @@ from dia_analysis.ablation.outcomes import NOTHING, Answers, score
 from dia_analysis.ablation.recalibrating import Recalibration
 from dia_analysis.ablation.replacements import REPLACEMENTS, check_replacements
 from dia_analysis.ablation.results import Ablation, AblationResult, NetworkAblation
-from dia_analysis.ablation.running import Layer, Maps, ReplaceableMaps
-from dia_analysis.ablation.targets import Target, choose_targets
+from dia_analysis.ablation.running import Layer, ReplaceableMaps
+from dia_analysis.ablation.targets import choose_targets
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.results.provenance import Provenance
 
@@ -82,7 +83,7 @@ def measure_ablation(
         if recalibration is not None:
             recalibration.untouched()
         averages, fit_images, left_out = _averages(maps, fit)
-        conditions = _conditions(
+        conditions = conditions_of(
             maps.layers, choose_targets(maps.layers, layers, freeze_others=freeze_others), replace_by
         )
         ablation = _Run(maps, averages, conditions, Donors(seed), recalibration, seed)
@@ -109,54 +110,6 @@ def _averages(maps: ReplaceableMaps, fit: LabelledBatches) -> tuple[list[Average
     if not images:
         raise AnalysisInputError("fit_batches", "there are no images to take the means from")
     return [average.compute() for average in found], images, [average.left_out for average in found]
-
-
-@dataclass
-class Condition:
-    """A target's maps replaced in one way, and what the network answers then, by draw."""
-
-    target: Target
-    replaced_by: str
-    answers: list[Answers]
-    change: float = 0.0
-    size: float = 0.0
-
-    @property
-    def draws(self) -> int:
-        """How often donors are drawn."""
-        return len(self.answers)
-
-    def new_maps(self, averages: Sequence[Average], own: Maps, donors: Maps) -> dict[int, Tensor]:
-        """The maps that take the place of an image's own, by layer; those that are frozen too."""
-        make = REPLACEMENTS[self.replaced_by].make
-        new = {i: make(averages[i], own[i], donors[i]) for i in self.target.layers}
-        return (dict(enumerate(own)) if self.target.effect == "direct" else {}) | new
-
-    def note_change(self, new: dict[int, Tensor], own: Maps) -> None:
-        """Add up by how much the maps of some images change."""
-        for i in self.target.layers:
-            change = (new[i].double() - own[i].double()).square().sum(1)
-            known = change.isfinite()
-            self.change += float(change[known].sum())
-            self.size += float(own[i].double()[known].square().sum())
-
-    @property
-    def map_change(self) -> float | None:
-        """The root mean square of the change, as a part of that of the maps."""
-        return float(np.sqrt(self.change / self.size)) if self.size else None
-
-
-def _conditions(layers: Sequence[Layer], targets: Sequence[Target], replace_by: Sequence[str]) -> list[Condition]:
-    found = []
-    for target in targets:
-        attends = any(layers[i].is_self_attention for i in target.layers)
-        for name in dict.fromkeys(replace_by):
-            replacement = REPLACEMENTS[name]
-            if replacement.for_self_attention or not attends:
-                found.append(Condition(target, name, [Answers() for _ in range(replacement.draws)]))
-    if not found:
-        raise AnalysisInputError("replace_by", "self-attention replaced by 1 adds up all values; give mean or constant")
-    return found
 
 
 @dataclass

@@ -59,7 +59,7 @@ class AnswersByImage:
     loss: Float[np.ndarray, "image"]
     kl: Float[np.ndarray, "image"]
 
-    def right(self, labels: Int64[np.ndarray, "image"]) -> Float[np.ndarray, "image"]:
+    def right(self, labels: Int64[np.ndarray, "image"]) -> Float[np.ndarray, "known"]:
         """1 for each image of a known class that is given it, else 0; images of unknown classes are left out."""
         known = labels != UNKNOWN
         right: Float[np.ndarray, image] = (self.predicted[known] == labels[known]).astype(np.float64)

@@ -2,25 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
 
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dia_analysis.ablation.conditions import Condition
 from dia_analysis.ablation.donors import Donors
 from dia_analysis.ablation.fitting import Average
 from dia_analysis.ablation.images import LabelledBatches
-from dia_analysis.ablation.running import Maps, ReplaceableMaps
+from dia_analysis.ablation.running import ReplaceableMaps
 from dia_analysis.errors import AnalysisInputError
 
 Buffers = list[list[Tensor]]
-
-
-class Replaced(Protocol):
-    """What gives the maps that take the place of an image's own."""
-
-    def new_maps(self, averages: Sequence[Average], own: Maps, donors: Maps) -> dict[int, Tensor]:
-        """By layer."""
 
 
 class Recalibration:
@@ -42,7 +35,7 @@ class Recalibration:
                 self.maps.untouched(batch.images)
 
     def of(
-        self, averages: Sequence[Average], conditions: Sequence[Replaced], seed: int
+        self, averages: Sequence[Average], conditions: Sequence[Condition], seed: int
     ) -> Callable[[int], AbstractContextManager[None]]:
         """For each way to replace maps its statistics; inside what is returned, the network has those of one."""
         before = self._buffers()

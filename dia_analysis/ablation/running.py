@@ -17,7 +17,7 @@ from dia_analysis.probes.records import Record, of_found
 from dia_analysis.probes.replacing import replacing
 from dia_analysis.probes.stages import group_stages
 
-Maps = list[Float[Tensor, "image element"]]
+Maps = list[Float[Tensor, "image _"]]  # by layer: (image, element)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Which layers' maps are replaced together."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -52,9 +53,8 @@ def _named(layers: Sequence[Layer], name: str, freeze_others: bool) -> list[Targ
             return _both(layers, one[0])
     elif of_stage:
         return [Target(int(stage), of_stage, effect)]
-    sizes = ", ".join(
-        f"{s} ({sum(layer.stage == s for layer in layers)})" for s in dict.fromkeys(x.stage for x in layers)
-    )
+    counts = Counter(layer.stage for layer in layers)
+    sizes = ", ".join(f"{stage} ({count})" for stage, count in counts.items())
     raise AnalysisInputError(
         "layers", f"{name!r} given; the stages, and how many layers each has, are {sizes}; give {ACCEPTED}"
     )
