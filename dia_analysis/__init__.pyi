@@ -1,5 +1,9 @@
 from .ablation.measure import measure_ablation
 from .ablation.results import Ablation, AblationResult, NetworkAblation
+from .attention.layer import LayerAttention
+from .attention.measure import measure_attention
+from .attention.results import AttentionResult
+from .attention.rollout import rollout
 from .correlation.measure import measure_correlation
 from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import FlopCount, count_flops, flop_count
@@ -21,7 +25,8 @@ from .gradients.results import GradientResult, NetworkGradients, PointGradients
 from .importance.measure import GiniCollector, measure_importance
 from .importance.results import GiniResult, StageGini
 from .probes.capture import Records, capture
-from .probes.points import find_points, has_attention
+from .probes.listing import Point, find_points
+from .probes.points import has_attention
 from .probes.records import Record
 from .probes.stages import StageMaps, group_stages
 from .probes.stream import stream_stages
@@ -45,6 +50,7 @@ __all__ = [
     "AblationResult",
     "AgreementResult",
     "AnalysisInputError",
+    "AttentionResult",
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
@@ -56,6 +62,7 @@ __all__ = [
     "GradientResult",
     "HeatmapComparison",
     "ImageList",
+    "LayerAttention",
     "MagnitudeStatistics",
     "Magnitudes",
     "NetworkAblation",
@@ -63,6 +70,7 @@ __all__ = [
     "NetworkGradients",
     "NetworkShares",
     "PearsonBetweenLayers",
+    "Point",
     "PointGradients",
     "Provenance",
     "RandomizationResult",
@@ -93,6 +101,7 @@ __all__ = [
     "has_attention",
     "measure_ablation",
     "measure_agreement",
+    "measure_attention",
     "measure_correlation",
     "measure_cost",
     "measure_gradients",
@@ -101,6 +110,7 @@ __all__ = [
     "method_names",
     "network_gradients",
     "pearson",
+    "rollout",
     "stream_gradcam",
     "stream_stages",
     "stream_store",

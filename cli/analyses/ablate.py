@@ -1,15 +1,16 @@
 """dia-analyze ablate: networks with their attention maps replaced, side by side."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cli.common.console import note
-from cli.common.images import SelectedImages, open_part, spread_out
+from cli.common.images import SelectedImages, open_part
 from cli.common.inputs import Inputs
-from cli.common.options import DataOptions
+from cli.common.options import AblationOptions, DataOptions
 from cli.common.publish import Found, Out
 from dia_analysis import AblationResult, measure_ablation
+from dia_analysis.ablation.replacements import REPLACEMENTS, check_replacements
 from dia_analysis.results.words import quantity
 from dia_models import ModelInputError
 from dia_models.data import FileImages, ImageSource
@@ -17,37 +18,27 @@ from dia_models.data import FileImages, ImageSource
 MINUTE = 60  # seconds
 
 
-@dataclass(frozen=True)
-class Ablated:
-    """What is replaced, and by what, as `measure_ablation` takes it."""
-
-    replace_by: Sequence[str]
-    layers: Sequence[str] | None
-    points: Sequence[str] | None
-    freeze_others: bool
-    recalibrate_bn: bool
-
-
-def report(everyone: Sequence[Inputs], options: DataOptions, fit_images: int | None, how: Ablated, out: Out) -> None:
+def report(everyone: Sequence[Inputs], given: AblationOptions, options: DataOptions, out: Out) -> None:
     """Measure every network, print the tables or the JSON document, and write everything."""
+    check_replacements(given.replace_by or list(REPLACEMENTS))
     with out.folder("ablate", [inputs.name for inputs in everyone], everyone[0].images.data) as taken:
-        result = AblationResult.beside([measure(inputs, options, fit_images, how) for inputs in everyone])
+        result = AblationResult.beside([measure(inputs, given, options) for inputs in everyone])
         everyone[0].images.report_unreadable()
-        out.publish(Found.of(result, dict, everyone[0].images.names), taken)
+        out.publish(Found.of(result, image_names=everyone[0].images.names), taken)
 
 
-def measure(inputs: Inputs, options: DataOptions, fit_images: int | None, how: Ablated) -> AblationResult:
+def measure(inputs: Inputs, given: AblationOptions, options: DataOptions) -> AblationResult:
     """Ablate one network, with means over training images, or over half of the images where there are no others."""
-    fit = fit_part(inputs.images, options, fit_images)
+    fit = fit_part(inputs.images, options, given.fit_images)
     return measure_ablation(
         inputs.model,
         Again(lambda: inputs.answered(inputs.name)),
         None if fit is None else Again(lambda: inputs.of(fit).answered(f"{inputs.name}, means")),
-        replace_by=how.replace_by,
-        layers=how.layers,
-        points=how.points,
-        freeze_others=how.freeze_others,
-        recalibrate_bn=how.recalibrate_bn,
+        replace_by=given.replace_by or list(REPLACEMENTS),
+        layers=given.layers,
+        points=given.points,
+        freeze_others=given.freeze_others,
+        recalibrate_bn=given.recalibrate_bn,
         seed=options.seed,
         name=inputs.name,
         announce=announced(inputs.name, len(inputs.images)),
@@ -79,7 +70,8 @@ def fit_part(images: SelectedImages, options: DataOptions, count: int | None) ->
         raise ModelInputError(
             "fit_images", f"{number} asked for, {images.data} has {len(others)} training images to give"
         )
-    return replace(images, source=others, chosen=spread_out(number, others, options.seed))
+    how: Any = {"batch_size": images.batch_size, "seed": images.seed, "device": images.device}
+    return SelectedImages.spread(images.data, others, number, **how)
 
 
 def _not_among(train: ImageSource, images: SelectedImages) -> ImageSource:
@@ -92,7 +84,10 @@ def _not_among(train: ImageSource, images: SelectedImages) -> ImageSource:
 
 
 def _training_part(images: SelectedImages, options: DataOptions, count: int | None) -> ImageSource | None:
+    kind, colon, _ = images.data.partition(":")
     try:
+        if images.named or (colon and kind != "folder"):
+            raise ModelInputError("data", "images that are given as they are have no parts")
         return open_part(options, images.data, "train")
     except ModelInputError as error:
         if count is None:

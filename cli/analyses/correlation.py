@@ -1,6 +1,6 @@
 """dia-analyze correlation: measure, draw, compare with the network before training and with the paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,6 +11,7 @@ from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
+from dia_analysis.results.output import file_name
 
 
 def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
@@ -19,18 +20,29 @@ def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
         inputs.model,
         inputs.answered,
         inputs.before_training(),
-        recorded=inputs.recorded,
+        recorded=inputs.known.recorded,
         points=points,
         provenance=inputs.provenance(),
     )
 
 
-def report(inputs: Inputs, points: list[str] | None, out: Out) -> None:
-    """Measure, print the tables or the JSON document, and write everything."""
-    with out.folder("correlation", [inputs.checkpoint.name], inputs.images.data) as taken:
-        outcome = measure(inputs, points)
-        inputs.images.report_unreadable()
-        out.publish(found(outcome, inputs.images.names()), taken)
+def report(everyone: Sequence[Inputs], points: list[str] | None, out: Out) -> None:
+    """Measure, print the tables or the JSON document, and write everything, of further networks in a folder each."""
+    images = everyone[0].images
+    with out.folder("correlation", [each.name for each in everyone], images.data) as taken:
+        outcomes = {each.name: found(measure(each, points), images.names()) for each in everyone}
+        images.report_unreadable()
+        first, *others = outcomes.values()
+        more = {"compared": [each.document for each in others]}
+        text = "".join(f"\n\n{each.text}" for each in others)
+        out.publish(first.beside(lambda folder: _write(folder, outcomes), more, text) if others else first, taken)
+
+
+def _write(folder: Path, outcomes: Mapping[str, Found]) -> None:
+    for name, each in list(outcomes.items())[1:]:
+        part = folder / file_name(name)
+        part.mkdir()
+        each.write(part)
 
 
 def report_store(path: Path, out: Out, *, batch_size: int) -> None:

@@ -17,7 +17,7 @@ from dia_analysis.cost.flops import flop_count, operations_text
 from dia_analysis.cost.timing import interleaved_seconds
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.modes import observing
-from dia_analysis.probes.points import Inputs, find_points
+from dia_analysis.probes.points import Inputs, attention_of
 from dia_analysis.results.base import Concise, Result, long_form
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
@@ -229,7 +229,7 @@ def count_attention_parameters(model: nn.Module, inputs: Inputs | None = None) -
     Raises:
         AnalysisInputError: If the network cannot be run on the inputs.
     """
-    points = [point for point in find_points(model, inputs) if point.usable]
+    points = [point for point in attention_of(model, inputs) if point.usable]
     gates = [point for point in points if point.kind != "self-attention"]
     names = frozenset[str]().union(*(point.weights for point in gates or points))
     return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)

@@ -15,11 +15,13 @@ AxisKind = Literal["batch", "channel", "position", "branch", "other", "constant"
 class Axis:
     """One axis of a tensor, or the part of one that a reshape took apart. It is itself alone, whatever its size.
 
-    Along a `constant` axis nothing varies: it was expanded or repeated.
+    Along a `constant` axis nothing varies: it was expanded or repeated. `like` is the axis of the same tokens elsewhere
+    in a matrix of tokens by tokens.
     """
 
     size: int
     kind: AxisKind
+    like: "Axis | None" = None
 
     @property
     def varies(self) -> bool:
@@ -212,7 +214,7 @@ def _product(left: Dims, right: Dims, shape: Sequence[int]) -> Dims | None:
     row = left[-2] if _varies(left[-2]) else fresh(shape[-2], "other")  # learned queries
     column = right[-1] if _varies(right[-1]) else fresh(shape[-1], "channel")
     rows = set(row) | {axis for dim in left[:-2] for axis in dim}
-    column = tuple(Axis(axis.size, axis.kind) if axis in rows else axis for axis in column)
+    column = tuple(Axis(axis.size, axis.kind, axis) if axis in rows else axis for axis in column)
     batch = tuple(a if _varies(a) else b for a, b in zip(left[:-2], right[:-2], strict=False))
     return (*batch, row, column)
 

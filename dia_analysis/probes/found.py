@@ -7,6 +7,7 @@ from math import prod
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from dia_analysis.probes.axes import Axis, Dim, Dims
 from dia_analysis.probes.gates import VIEWS, Gate, find_gates, plain
@@ -72,7 +73,12 @@ def find_attention(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 def watched(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> Graph:
     """What one pass on two of the images does; the network is left as it was."""
     with undisturbed(model, 0):
-        return watch(model, _some(args), kwargs)
+        return watch(model, *_copies(_some(args), kwargs or {}))
+
+
+def _copies(*given: Any) -> Any:
+    """The same with tensors of their own, since a network may change its input in place."""
+    return tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), given)
 
 
 def _some(args: Sequence[Any]) -> Sequence[Any]:

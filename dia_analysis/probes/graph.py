@@ -96,7 +96,7 @@ class Node:
 
     index: int
     name: str
-    parents: tuple["Node | None", ...]
+    parents: tuple["Node | None", ...] = field(repr=False)
     shape: tuple[int, ...]
     axes: Dims
     sources: frozenset[int] = frozenset()
@@ -137,13 +137,15 @@ class Graph:
     """What a pass did. `calls` are those of modules, in the order in which they ended.
 
     `leaf_modules` are the names of modules without children; `hidden` are operations that cannot be seen into, with the
-    modules in which they ran.
+    modules in which they ran. `parts_of` says of an axis into which a reshape took another apart which one that is, and
+    how many of its steps are one along the part.
     """
 
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list, repr=False)
     calls: list[Call] = field(default_factory=list)
     leaf_modules: frozenset[str] = frozenset()
     hidden: dict[str, str] = field(default_factory=dict)
+    parts_of: dict[Axis, tuple[Axis, int]] = field(default_factory=dict)
 
     def behind(self, node: Node) -> Iterator[Node]:
         """The values that `node` is made of, itself first, the latest before the earlier."""
@@ -361,6 +363,8 @@ def watch(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any] | None =
             model(*args, **(kwargs or {}))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    for (whole, _), (outer, inner) in seen.follower.splits.items():
+        seen.graph.parts_of |= {outer: (whole, inner.size), inner: (whole, 1)}
     return seen.graph
 
 

@@ -18,27 +18,10 @@ Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 LONGEST = 260  # characters of an error, before "and 12 more"
 
 
-def find_points(
-    model: nn.Module,
-    inputs: Inputs | None = None,
-    *,
-    image_size: int | tuple[int, int] | None = None,
+def attention_of(
+    model: nn.Module, inputs: Inputs | None = None, image_size: int | tuple[int, int] | None = None
 ) -> list[FoundAttention]:
-    """The attention of a network, one use after the other in forward order, as one pass in evaluation mode shows it.
-
-    Found by what the network does, whatever its modules are called: factors that are made from the input and multiply
-    features (gates), and normalized matrices that add up values (self-attention). What is no use for an analysis, such
-    as modulation by another input, is listed with the `reason`.
-
-    Args:
-        model: Any network; it is left as it was.
-        inputs: What the pass is given: images (batch, channel, height, width), or the arguments of `forward` as a tuple
-            or by name. By default two random images of the network's own size, or of 64 pixels.
-        image_size: The side, or (height, width), of those random images.
-
-    Raises:
-        AnalysisInputError: If the network cannot be run so.
-    """
+    """The attention of a network in forward order, in one pass in evaluation mode; arguments as for `find_points`."""
     model = getattr(model, "_orig_mod", model)
     given = example_images(model, image_size) if inputs is None else inputs
     args, kwargs = ((), dict(given)) if isinstance(given, Mapping) else (_arguments(given), {})
@@ -55,9 +38,11 @@ def find_points(
             ) from error
 
 
-def has_attention(model: nn.Module, inputs: Inputs | None = None) -> bool:
-    """Whether a network uses attention whose maps can be captured, in a pass on `inputs` (as for `find_points`)."""
-    return any(point.usable for point in find_points(model, inputs))
+def has_attention(
+    model: nn.Module, inputs: Inputs | None = None, *, image_size: int | tuple[int, int] | None = None
+) -> bool:
+    """Whether a network uses attention whose maps can be captured, in a pass as `find_points` makes it."""
+    return any(point.usable for point in attention_of(model, inputs, image_size))
 
 
 def match_modules(model: nn.Module, patterns: str | Iterable[str]) -> tuple[str, ...]:

@@ -57,7 +57,9 @@ def _found(node: Node) -> WeightedSum | None:
         query, key, value = node.parents[:3]
         if query is None or key is None or value is None or not value.sources:
             return None
-        columns = tuple(Axis(axis.size, axis.kind) for axis in key.axes[-2])  # of the same tokens, but not the queries
+        columns = tuple(
+            Axis(axis.size, axis.kind, axis) for axis in key.axes[-2]
+        )  # of the same tokens, but not the queries
         return WeightedSum(node, query, -1, query.axes[-2], columns)
     if node.name in MATRICES:
         left, right = (node.parents[place] for place in MATRICES[node.name])

@@ -337,3 +337,42 @@ def test_capture_works_while_another_capture_runs():
     with capture(model) as outer, capture(model, "scale.*") as inner:
         model(ones())
     assert len(outer) == len(inner) == 3
+
+
+class Whatever(nn.Module):
+    """Squeeze-excitation whose module gives a dict, and whose forward changes its input in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.layer = nn.Conv2d(2, 4, 1), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x.mul_(2)
+        x = self.conv(x)
+        gate = self.layer(x.mean((2, 3))).sigmoid()
+        return {"features": [x * gate[:, :, None, None]], "name": "any"}
+
+
+WAYS = {
+    "float32": lambda model, x: (model, x),
+    "bfloat16": lambda model, x: (model.bfloat16(), x.bfloat16()),
+    "channels last": lambda model, x: (
+        model.to(memory_format=torch.channels_last),
+        x.to(memory_format=torch.channels_last),
+    ),
+    "one image": lambda model, x: (model, x[:1]),
+    "training": lambda model, x: (model.train(), x),
+}
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_any_type_layout_and_output_gives_the_gate_that_multiplies(way, autocast):
+    model, x = WAYS[way](Whatever(), torch.randn(3, 2, 4, 4))
+    with torch.autocast("cpu", enabled=autocast), capture(model) as records, torch.no_grad():
+        given = x.clone()
+        (product,) = model(given)["features"]
+        plain = model.conv(given)
+    (gate,) = records.values()
+    assert torch.equal(plain * gate.view(len(x), 4, 1, 1), product)
+    assert torch.equal(given, x * 2)
