@@ -151,6 +151,16 @@ def gradients(networks: o.NetworkOptions, given: o.GradientOptions, *, data: o.M
     analyses.gradients.report(compared, images, given, out)
 
 
+@command(
+    app,
+    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean --replace-by one",
+    "ablate --ckpt cifar10-resnet29-se --layers each --replace-by mean",
+)
+def ablate(networks: o.NetworkOptions, *, given: o.AblationOptions, data: DataOptions, out: Out) -> None:
+    """Does the attention matter, and does its dependence on the image? Maps are replaced while the network runs."""
+    analyses.ablate.report(common.inputs.open_each(networks, data), given, data, out)
+
+
 @command(app, "cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")
 def cost(networks: o.NetworkOptions, given: o.CostOptions, *, out: Out) -> None:
     """What does attention cost? Parameters, FLOPs, and time beside the backbone without it. (Section VI-B1)"""

@@ -193,6 +193,23 @@ class GradientOptions:
 
 
 @dataclass(frozen=True)
+class AblationOptions:
+    """Which maps are replaced, by what, and how; as `dia_analysis.measure_ablation` takes it."""
+
+    replace_by: Annotated[Many, option("mean, resample, resample-half, constant or one; by default all of them.")] = (
+        None
+    )
+    layers: Annotated[
+        Many,
+        option("What is replaced together: all, a stage (2), a layer (2.3), each; by default the stages, and all."),
+    ] = None
+    points: Points = None
+    fit_images: Annotated[int | None, option("Training images for the means; by default as --images.", min=1)] = None
+    freeze_others: Annotated[bool, option("The other layers keep the untouched network's maps.")] = False
+    recalibrate_bn: Annotated[bool, option("New batch-norm statistics for each replacement.")] = False
+
+
+@dataclass(frozen=True)
 class CostOptions:
     """How networks are timed."""
 
