@@ -85,7 +85,7 @@ def test_correlation_json_is_one_document_equal_to_a_plain_loop(tmp_path, capsys
     document = json.loads(capsys.readouterr().out)
     checkpoint, source = Checkpoint.read(SE), open_data("digits", "test")
     assert (document["schema"], document["checkpoint"], document["data"], document["images"]) == (
-        "dia.correlation/1",
+        "dia.correlation/2",
         SE,
         "digits",
         20,

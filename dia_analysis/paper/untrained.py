@@ -64,7 +64,7 @@ class Training:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As the document dia.correlation/1 has it."""
+        """As the document dia.correlation/2 has it."""
         return {
             "recorded": self.recorded,
             "correct": self.correct,
@@ -98,7 +98,7 @@ class Baseline:
         return f"The same network {self.name} (weights: {self.weights}{statistics})"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the document dia.correlation/1 has it."""
+        """As the document dia.correlation/2 has it."""
         found = self.result.to_dict()
         return {
             "weights": self.weights,
@@ -137,7 +137,7 @@ class BesideUntrained(Result):
         return named
 
     def to_dict(self) -> dict[str, Any]:
-        """The document dia.correlation/1, with the numbers before training, the accuracy and the paper's number."""
+        """The document dia.correlation/2, with the numbers before training, the accuracy and the paper's number."""
         return {
             **self.trained.to_dict(),
             "untrained": self.before and self.before.to_dict(),

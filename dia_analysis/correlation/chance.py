@@ -1,0 +1,52 @@
+"""A stage's numbers by chance: from its maps to the draws of `nulls` and what they say."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dia_analysis.correlation.nulls import LARGEST, Chance, permuted_channels, permuted_images
+from dia_analysis.correlation.parts import Parts
+from dia_analysis.correlation.readings import StageNull
+from dia_analysis.correlation.stage_stream import StageStream
+from dia_analysis.correlation.sums import LayerDeviations
+from dia_analysis.statistics.cka import permuted_std
+from dia_analysis.statistics.pearson import Deviations
+
+NORMAL, HIGHEST = 1.96, 2.84
+"""Standard deviations below and above 0 that hold 95 % of a CKA by chance: of maps of many directions, where it is
+normal, and of a single one, where it is as a squared normal number less 1.
+"""
+Draws = Float[np.ndarray, "draw pair"]
+
+
+def stage_null(
+    maps: Float[Tensor, "image layer element"], stream: StageStream, parts: Parts, seed: int
+) -> tuple[StageNull, Draws | None]:
+    """What a stage's numbers are by chance, and the draws of each pair's mean r; channels of large maps stay."""
+    used = maps[maps.isfinite().all(2).all(1)]
+    _, layers, elements = used.shape
+    chances: dict[str, Chance] = {}
+    pairs = layers * (layers - 1) // 2
+    permuted = None
+    if pairs and len(used) and layers * elements <= LARGEST:
+        units = Deviations.of(used, stream.empty.made_in).units.nan_to_num(0.0).float()
+        permuted = permuted_channels(units, seed)
+        chances["mean_r"] = Chance.of(permuted.mean(1))
+        if len(used) > 1:
+            chances |= _by_images(used, stream, parts, seed)
+    if pairs and parts.images > 3:
+        std = permuted_std(parts.images) / np.sqrt(pairs)
+        chances["cka"] = Chance(0.0, std, -NORMAL * std, HIGHEST * std, None)
+    largest = None if permuted is None else float(np.quantile(np.abs(permuted).max(1), 0.95))
+    return StageNull(chances, largest, len(used)), permuted
+
+
+def _by_images(used: Tensor, stream: StageStream, parts: Parts, seed: int) -> dict[str, Chance]:
+    found = LayerDeviations.of(used.double(), stream.mean, stream.smallest)
+    by_element = found.values - found.values.mean(0)
+    lengths = by_element.norm(dim=0)
+    varies = torch.from_numpy(parts.varies) & (lengths > 0)
+    over_images = torch.where(varies, by_element / lengths, 0).float().permute(2, 1, 0).contiguous()
+    draws = permuted_images(found.units().nan_to_num(0.0).float(), over_images, seed)
+    return {name: Chance.of(values) for name, values in draws.items()}
