@@ -75,14 +75,15 @@ def permuted_images(
     images, layers, elements = units.shape
     rows, columns = np.triu_indices(layers, 1)
     random = torch.Generator().manual_seed(seed)
-    by_layer, varying = units.permute(1, 0, 2).contiguous(), over_images.abs().sum(2) > 0
+    rows_of_maps, varying = units.permute(1, 0, 2).flatten(0, 1), over_images.abs().sum(2) > 0
     both = (varying[:, rows] & varying[:, columns]).sum(0).clamp(min=1)
-    defined = _defined(units).T
+    defined, starts = _defined(units).T.flatten(), torch.arange(layers)[:, None] * images
     found: dict[str, list[float]] = {"mean_r_image": [], "mean_r_channel": [], "mean_abs_r_channel": []}
     for _ in range(draws):
-        orders = torch.rand(layers, images, generator=random).argsort(1)
-        moved = torch.stack([layer[order] for layer, order in zip(by_layer, orders, strict=True)]).flatten(1)
-        there = torch.stack([layer[order] for layer, order in zip(defined, orders, strict=True)])
+        orders = torch.stack([torch.randperm(images, generator=random) for _ in range(layers)])
+        places = (orders + starts).flatten()
+        moved = rows_of_maps.index_select(0, places).view(layers, -1)
+        there = defined.index_select(0, places).view(layers, -1)
         r_image = (moved @ moved.T) / (there @ there.T).clamp(min=1)
         found["mean_r_image"].append(float(r_image[rows, columns].mean()))
         shuffled = over_images.gather(2, orders.expand(elements, -1, -1))

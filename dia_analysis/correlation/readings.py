@@ -70,8 +70,8 @@ class StageReadings(Concise):
     over images; `matrices` (layer, layer); `by_layer` the shares of variance of each layer. `mean_map` and
     `channel_std` (layer, element) are each element's mean and standard deviation (n - 1) over images, and `varies`
     which elements vary by more than rounding. `constant_deviations` counts the images on which a layer's map differs
-    from its mean map by no more than a constant. `rounding_share` is the share of the image-dependent variance of each layer that
-    rounding alone is expected to give. `without` holds the numbers without each of the groups of images.
+    from its mean map by no more than a constant. `rounding_share` is the share of each layer's image-dependent
+    variance that rounding alone is expected to give. `without` holds the numbers without each of the groups of images.
     """
 
     images: int

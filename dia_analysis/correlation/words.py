@@ -7,6 +7,7 @@ import numpy as np
 from dia_analysis.correlation.readings import StageReadings
 from dia_analysis.results.text_table import text_table
 from dia_analysis.statistics.intervals import Estimate
+from dia_analysis.statistics.pearson import STRONG
 
 if TYPE_CHECKING:
     from dia_analysis.correlation.results import CorrelationResult, StageCorrelation
@@ -79,7 +80,9 @@ def _reading(readings: StageReadings) -> str:
         return "inconclusive, as rounding may explain it"
     r = readings.numbers["mean_r_image"].value
     if np.isfinite(r) and abs(r) >= SMALL and _beyond(readings, "mean_r_image"):
-        return "alike channel by channel" if r > 0 else "opposed channel by channel"
+        if r < 0:
+            return "opposed channel by channel"
+        return f"{'strongly' if r > STRONG else 'partly'} alike channel by channel"
     related = [name for name in ("mean_abs_r_channel", "cka") if _beyond(readings, name)]
     if related:
         return "not alike channel by channel, yet related"
@@ -103,7 +106,7 @@ def _chance(readings: StageReadings, name: str) -> str:
     chance = readings.null.chances.get(name)
     if chance is None:
         return ""
-    digits = 2 if f"{chance.low:.2f}" != f"{chance.high:.2f}" else 3
+    digits = 2 if max(abs(chance.low), abs(chance.high)) >= 0.01 else 3
     return f" (by chance {chance.low:z.{digits}f} to {chance.high:z.{digits}f})"
 
 
