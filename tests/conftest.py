@@ -9,6 +9,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(("dia_models", "dia_analysis"), "beartype.beartype")
+pytest.register_assert_rewrite("tests.support")
 
 import torch  # noqa: E402
 

@@ -10,11 +10,11 @@ import warnings
 from pathlib import Path
 
 import pytest
-from xray_data import chest_xray
 
 import cli.analyze
 import cli.common.main
 import cli.train
+from tests.support.xray_data import chest_xray
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

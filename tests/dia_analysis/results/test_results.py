@@ -1,0 +1,121 @@
+"""What the results of all analyses have in common: words, a picture, a folder, tables, and a short `repr`."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+
+from dia_analysis import (
+    AnalysisInputError,
+    GiniCollector,
+    Subject,
+    TrustChecks,
+    check_randomization,
+    check_road,
+    gradcam,
+    measure_agreement,
+    measure_cost,
+    measure_gradients,
+)
+from dia_analysis.importance.readings import GiniReadings
+from dia_analysis.paper.gradient_pairs import BesidePlain
+from dia_analysis.paper.importance import ImportanceComparison
+from dia_analysis.paper.untrained import Baseline, BesideUntrained
+from dia_analysis.probes.stages import StageMaps
+from dia_analysis.trust.checks import TrustReport
+from dia_analysis.trust.heatmaps import HeatmapComparison
+from dia_models import create_model
+from tests.support.gates import of_maps
+
+
+@pytest.fixture(scope="module")
+def found():
+    torch.manual_seed(0)
+    model, images = create_model("cifar_resnet20_se"), torch.randn(6, 3, 16, 16)
+    correlation = of_maps(torch.rand(6, 4, 8), 3)
+    collectors = [GiniCollector(rows=rows) for rows in ("centred", "vector")]
+    layers = tuple((f"l{i}.gate", 0) for i in range(4))
+    for collector in collectors:
+        collector.add([StageMaps("channel", layers, torch.rand(24, 4, 8))])
+    importance = GiniReadings({collector.rows: collector.result() for collector in collectors}, None)
+    gradients = measure_gradients(model, [(images, torch.arange(6))])
+    maps = gradcam(model, images)
+    check = TrustChecks("net", check_randomization(model, images, steps=2), check_road(model, images, steps=3))
+    report = TrustReport(6, (check,), (measure_agreement([maps, replace(maps, name="other")]),))
+    every = (
+        correlation,
+        BesideUntrained(correlation, Baseline(correlation, "random", None, True)),
+        importance.first,
+        importance,
+        ImportanceComparison({"a": importance, "b": importance}),
+        gradients,
+        BesidePlain(gradients, ()),
+        maps,
+        HeatmapComparison((maps,), (None,) * 6, report),
+        measure_cost({"net": Subject(model, images, "net")}, rounds=6),
+        check.randomization,
+        check.road,
+        check,
+        report,
+        report.agreements[0],
+    )
+    return {type(result).__name__: result for result in every}
+
+
+NAMES = (
+    *("CorrelationResult", "BesideUntrained", "GiniResult", "GiniReadings", "ImportanceComparison", "GradientResult"),
+    *("BesidePlain", "GradCAMResult", "HeatmapComparison", "CostResult", "RandomizationResult", "RoadResult"),
+    *("TrustChecks", "TrustReport", "AgreementResult"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_result_has_a_folder_a_picture_and_a_short_repr(found, name, tmp_path):
+    result = found[name]
+    folder = result.save(tmp_path / "out", figures={"more": Figure()}, image_names=["x", "y"])
+    arrays = result.datasets()
+    pictures = {f"{stem}.{kind}" for stem in (result.file, "more") for kind in ("png", "pdf")}
+    files = {path.name for path in folder.iterdir()}
+    assert files == {f"{result.file}.json", "images.txt", "manifest.json", *pictures, *(f"{n}.nc" for n in arrays)}
+    assert json.loads((folder / f"{result.file}.json").read_text()) == json.loads(json.dumps(result.to_dict()))
+    for stem, expected in arrays.items():
+        with xr.open_dataset(folder / f"{stem}.nc") as written:
+            for variable in expected.data_vars:
+                np.testing.assert_array_equal(
+                    written[variable].values.astype(str), expected[variable].values.astype(str)
+                )
+    with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
+        result.save(folder)
+    assert len(result.summary()) > 20
+    assert len(repr(result)) < 800
+    assert "<img" in result._repr_html_()
+    assert result.figure().axes[0].has_data()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_long_form_has_a_row_for_every_number(found, name):
+    frame = found[name].to_dataframe()
+    assert len(frame) > 0
+    assert not frame.columns.duplicated().any()
+    assert list(frame.index) == list(range(len(frame)))
+
+
+def test_long_form_has_the_numbers_of_the_arrays(found):
+    stage, frame = found["CorrelationResult"].stages[0], found["CorrelationResult"].to_dataframe()
+    wide = frame[frame["stage"] == 1].pivot(index="layer", columns="other", values="r")
+    names = [f"{module}#{call}" for module, call in stage.layers]
+    np.testing.assert_array_equal(wide.loc[names, names].to_numpy(), stage.matrix)
+    untrained = found["BesideUntrained"].to_dataframe()
+    assert untrained["network"].unique().tolist() == ["trained", "before training"]
+    assert untrained["r"].tolist() == [*frame["r"], *frame["r"]]
+    maps, frame = found["GradCAMResult"], found["GradCAMResult"].to_dataframe()
+    np.testing.assert_array_equal(frame["score"], maps.score)
+    np.testing.assert_array_equal(frame["cam_max"], maps.cam_max)
+    cost, frame = found["CostResult"], found["CostResult"].to_dataframe()
+    np.testing.assert_array_equal(frame["seconds"], cost.networks[0].seconds)
+    check, frame = found["RandomizationResult"], found["RandomizationResult"].to_dataframe()
+    np.testing.assert_array_equal(frame["ssim"], check.ssim.reshape(-1))
