@@ -11,9 +11,9 @@ from jaxtyping import Float, Int64
 from dia_analysis.correlation.sums import DeviationTotals, MapTotals
 from dia_analysis.statistics.summary import mean_along
 
-Some = Float[np.ndarray, "some"]
-Matrices = Float[np.ndarray, "some layer layer"]
-ByLayer = Float[np.ndarray, "some layer"]
+Some = Float[np.ndarray, "_"]
+Matrices = Float[np.ndarray, "_ layer layer"]
+ByLayer = Float[np.ndarray, "_ layer"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class _Variance:
     other layer: covariance), both over elements, and `gain` of the means over elements.
     """
 
-    images: Float[np.ndarray, "some"]
-    shift: Float[np.ndarray, "some layer element"]
+    images: Float[np.ndarray, "_"]
+    shift: Float[np.ndarray, "_ layer element"]
     static: Matrices
     image: Matrices
     gain: ByLayer
@@ -171,7 +171,7 @@ def _by_channel(variance: _Variance, sums: DeviationTotals, varies: np.ndarray) 
     return {"mean_r_channel": mean_along(products, 1), "mean_abs_r_channel": mean_along(np.abs(products), 1)}
 
 
-def _covariance(maps: Float[np.ndarray, "some layer element"]) -> Matrices:
+def _covariance(maps: Float[np.ndarray, "_ layer element"]) -> Matrices:
     centered = maps - maps.mean(2, keepdims=True)
     found: np.ndarray = centered @ centered.swapaxes(1, 2) / maps.shape[2]
     return found

@@ -119,7 +119,7 @@ class StageReadings(Concise):
         }
 
 
-def estimates(means: Mapping[str, Float[np.ndarray, "some"]], sizes: Int64[np.ndarray, "group"]) -> dict[str, Estimate]:
+def estimates(means: Mapping[str, Float[np.ndarray, "_"]], sizes: Int64[np.ndarray, "group"]) -> dict[str, Estimate]:
     """Numbers with their intervals, from what they are on all images and without each group."""
     return {name: estimate(values, sizes) for name, values in means.items()}
 
@@ -132,7 +132,7 @@ def estimate(values: Float[np.ndarray, "some"], sizes: Int64[np.ndarray, "group"
 
 
 def distances(
-    matrices: Mapping[str, Float[np.ndarray, "some layer layer"]],
+    matrices: Mapping[str, Float[np.ndarray, "_ layer layer"]],
     sizes: Int64[np.ndarray, "group"],
     permuted: Float[np.ndarray, "draw pair"] | None,
 ) -> Distances:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 SMALL = 0.1  # a mean r of deviations below which layers are not alike channel by channel
 NAMED = 3  # channels named in a sentence
+NOT_AGAIN = (
+    "The maps take more than 1 GiB and the images cannot be shown again, so r is all that is known; give them as a "
+    "list or a DataLoader."
+)
 LIKENESS = {
     "pooled_r": "pooled r",
     "r_from_static": "= static",
@@ -34,7 +38,7 @@ def tables(result: "CorrelationResult") -> list[str]:
     stages = [(stage, stage.readings) for stage in result.stages if stage.readings is not None]
     paired = [(stage, readings) for stage, readings in stages if len(stage.layers) > 1]
     if not stages:
-        return []
+        return [NOT_AGAIN]
     parts = [_rows(stage, readings) for stage, readings in paired]
     likeness = [text_table([("stage", "", *LIKENESS.values()), *(row for rows in parts for row in rows)], left=[1])]
     shares = [("stage", *SHARES.values()), *(_share_row(stage, readings) for stage, readings in stages)]
@@ -65,7 +69,7 @@ def _image_dependent(readings: StageReadings) -> list[str]:
         return []
     r, absolute, cka = (readings.numbers[name].value for name in names)
     if np.isnan([r, absolute]).all():
-        return ["The maps do not depend on the image by more than rounding."]
+        return ["The maps differ between images by no more than rounding."]
     text = (
         f"What depends on the image: r of deviations {number(r)}{_chance(readings, 'mean_r_image')}, mean |r| by "
         f"channel {number(absolute)}{_chance(readings, 'mean_abs_r_channel')}, CKA {number(cka)}"
