@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dia_analysis.correlation.groups import GROUPS
 from dia_analysis.correlation.held import Block
+from dia_analysis.correlation.likeness import over_heads
 from dia_analysis.distributed import all_gather
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.statistics.cka import alignment, kernel_sums
@@ -81,7 +82,7 @@ def layer_vectors(block: Block, stages: Sequence[StageMaps]) -> tuple[list[Float
     layers = [
         maps
         for stage, all_maps in zip(stages, block.stages, strict=True)
-        for maps in _averaged(stage, all_maps).unbind(1)
+        for maps in over_heads(all_maps, stage).unbind(1)
     ]
     finite = torch.stack([layer.isfinite().all(1) for layer in layers], 1)
     sometimes = finite.any(0)
@@ -91,13 +92,6 @@ def layer_vectors(block: Block, stages: Sequence[StageMaps]) -> tuple[list[Float
     ]
     count = int(used.sum())
     return [layer if layer.ndim else layer.expand(count, 1) for layer in some], block.groups[used]
-
-
-def _averaged(stage: StageMaps, maps: Float[Tensor, "image layer element"]) -> Float[Tensor, "image layer _"]:
-    if stage.kind not in ("self-attention", "cross-covariance") or stage.shape is None or len(stage.shape) < 3:
-        return maps
-    images, layers, _ = maps.shape
-    return maps.float().view(images, layers, stage.shape[0], -1).mean(2)
 
 
 def _without_gain(layers: Sequence[Tensor]) -> list[Tensor]:

@@ -8,8 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
-from dia_analysis.correlation.chance import stage_null
+from dia_analysis.correlation.chance import similarities, stage_null
 from dia_analysis.correlation.held import Block, HeldMaps, everyones
+from dia_analysis.correlation.likeness import check_similarities
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
 from dia_analysis.correlation.results import CorrelationResult, NetworkAlignment, StageCorrelation
@@ -28,6 +29,7 @@ def measure_correlation(
     *,
     points: str | Iterable[str] | None = None,
     batch_size: int | None = None,
+    similarity: str | Iterable[str] = (),
     patients: Sequence[str] | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
@@ -47,6 +49,9 @@ def measure_correlation(
             network's device. None for a store.
         points: Shell patterns of module names, by default every attention gate. None for a store.
         batch_size: How many images are read from a store at a time, by default as many as were captured at a time.
+        similarity: What to measure besides r and CKA, with other vectors made of each map: "spearman", r of ranks;
+            "cosine", without centering; "logit", r of what goes into the sigmoid; "sorted", r of the values by size,
+            which shows how alike their distributions are. "pearson" and "cka" may be named too.
         patients: Whose each image is, in the order in which this process sees them: images of one patient are left out
             together for the intervals. By default each image is of another.
         seed: Of what is drawn at random: channels and images in another order.
@@ -56,10 +61,12 @@ def measure_correlation(
         Pearson's r between the layers of each stage, over all images.
 
     Raises:
-        AnalysisInputError: Nothing can be captured, there are no images, or the path is no whole capture store.
+        AnalysisInputError: Nothing can be captured, there are no images, the path is no whole capture store, or a
+            similarity is unknown.
     """
     stream, known = open_source(source, batches, points, batch_size)
-    measurement = _Measurement(stream, HeldMaps(patients), seed, repeatable=not isinstance(batches, Iterator))
+    held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
+    measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
     measurement.run()
     return measurement.result(provenance or known or Provenance())
 
@@ -72,6 +79,7 @@ class _Measurement:
     held: HeldMaps
     seed: int
     repeatable: bool
+    similarities: tuple[str, ...] = ()
     images: int = 0
     block: Block | None = None
     alignment: Alignment | None = None
@@ -99,7 +107,7 @@ class _Measurement:
 
     def _add(self, stages: list[StageMaps]) -> None:
         if not self.streams:
-            self.streams = [StageStream(stage) for stage in stages]
+            self.streams = [StageStream(stage, self.similarities) for stage in stages]
         for each, stage in zip(self.streams, stages, strict=True):
             each.keep(stage.maps)
         self.held.add(stages)
@@ -188,6 +196,7 @@ class _Measurement:
             cka_batches=self.alignment.batches,
             cka_undefined=int(np.isnan(np.diagonal(matrices["cka"][0])).sum()),
             sizes=parts.sizes,
+            similarities=similarities(self.sample.stages[index], stream, parts.sizes, self.seed),
             without={name: values[1:] for name, values in means.items() if len(values) > 1},
         )
 

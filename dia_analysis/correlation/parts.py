@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from dia_analysis.correlation.sums import DeviationTotals, MapTotals
+from dia_analysis.correlation.sums import DeviationTotals, DirectionTotals, MapTotals
 from dia_analysis.statistics.summary import mean_along
 
 Some = Float[np.ndarray, "_"]
@@ -36,18 +36,17 @@ class Parts:
     rounding_share: Float[np.ndarray, "layer"]
 
 
-def find_parts(first: MapTotals, second: DeviationTotals, smallest: float) -> Parts:
+def find_parts(first: MapTotals, r: DirectionTotals, second: DeviationTotals, smallest: float) -> Parts:
     """The parts of the stage whose sums these are; `smallest` is a deviation's least length, in lengths of the map."""
     with np.errstate(divide="ignore", invalid="ignore"):
         images, mean = leave_out(first.used), first.mean()
         variance = _Variance.of(images, mean, second)
-        matrices = {
-            **_of_images(first, second),
-            **_pooled(variance, smallest),
-        }
+        matrices = {"mean_r_image": leave_out(second.r) / leave_out(second.with_r), **_pooled(variance, smallest)}
         means = {name: over_pairs(values) for name, values in matrices.items()}
-        for name, sums, counts in (("mean_r", first.r, first.with_r), ("mean_r_image", second.r, second.with_r)):
-            means[name] = _upper(leave_out(sums)).sum(1) / _upper(leave_out(counts)).sum(1)
+        means["mean_r_image"] = over_images_and_pairs(second.r, second.with_r)
+        for name, values in zip(("mean_r", "mean_r_other_image"), same_and_other_image(r), strict=True):
+            matrices[name], means[name] = values, over_pairs(values)
+        means["mean_r"] = over_images_and_pairs(r.products, r.with_product)
         std, varies = _spread(variance, second, smallest)
         if len(second.by_element):
             by_channel = _by_channel(variance, second, varies)
@@ -120,17 +119,21 @@ class _Variance:
         }
 
 
-def _of_images(first: MapTotals, second: DeviationTotals) -> dict[str, Matrices]:
-    """Means over images, and over all pairs of different images."""
-    units, r, both = leave_out(first.units), leave_out(first.r), leave_out(first.with_r)
-    kept, count = len(units), leave_out(first.with_unit)
-    others = units @ units.swapaxes(1, 2) - r[:kept]
+def same_and_other_image(sums: DirectionTotals) -> tuple[Matrices, Matrices]:
+    """The mean likeness of two layers over images, and that of one's map with the other's of every other image."""
+    units, products, both = leave_out(sums.units), leave_out(sums.products), leave_out(sums.with_product)
+    kept, count = len(units), leave_out(sums.with_unit)
+    others = units @ units.swapaxes(1, 2) - products[:kept]
     pairs = (count[:, :, None] * count[:, None, :] - both)[:kept]
-    return {
-        "mean_r": r / both,
-        "mean_r_image": leave_out(second.r) / leave_out(second.with_r),
-        "mean_r_other_image": others / pairs,
-    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return products / both, others / pairs
+
+
+def over_images_and_pairs(sums: Matrices, counts: np.ndarray) -> Some:
+    """The mean over all images and pairs of layers for which a number is defined."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean: np.ndarray = _upper(leave_out(sums)).sum(1) / _upper(leave_out(counts)).sum(1)
+    return mean
 
 
 def _pooled(variance: _Variance, smallest: float) -> dict[str, Matrices]:

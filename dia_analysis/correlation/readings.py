@@ -62,6 +62,26 @@ class StageNull:
         return {**named, "largest_abs_r": self.largest_abs_r, "images": self.images}
 
 
+@dataclass(frozen=True)
+class Similarity:
+    """A likeness other than r: `mean` over images and pairs of layers, the same with the second layer's map taken
+    from another image (`other_image`), and with each layer's channels in another order (`null`, None for large maps).
+    """
+
+    mean: Estimate
+    other_image: Estimate
+    matrix: Float[np.ndarray, "layer layer"]
+    null: Chance | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As dia.correlation/2 has it."""
+        return {
+            **with_intervals({"mean": self.mean, "other_image": self.other_image}),
+            "matrix": [plain(row) for row in self.matrix],
+            "null": self.null and self.null.to_dict(),
+        }
+
+
 @dataclass(frozen=True, repr=False)
 class StageReadings(Concise):
     """A stage on the `images` on which all its layers' maps are finite; NaN for what is not defined.
@@ -71,7 +91,9 @@ class StageReadings(Concise):
     `channel_std` (layer, element) are each element's mean and standard deviation (n - 1) over images, and `varies`
     which elements vary by more than rounding. `constant_deviations` counts the images on which a layer's map differs
     from its mean map by no more than a constant. `rounding_share` is the share of each layer's image-dependent
-    variance that rounding alone is expected to give. `without` holds the numbers without each of the groups of images.
+    variance that rounding alone is expected to give. `similarities` are those asked for beside r and CKA. `cka_batches`
+    says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the layers without one.
+    `without` holds the numbers without each of the groups of images.
     """
 
     images: int
@@ -88,6 +110,7 @@ class StageReadings(Concise):
     cka_batches: int | None
     cka_undefined: int
     sizes: Int64[np.ndarray, "group"]
+    similarities: Mapping[str, Similarity] = field(default_factory=dict)
     without: Mapping[str, Float[np.ndarray, "group"]] = field(default_factory=dict)
 
     def constant_channels(self) -> list[list[int]]:
@@ -115,6 +138,7 @@ class StageReadings(Concise):
             "cka_undefined": self.cka_undefined,
             "by_distance": self.distances.to_list(),
             "null": self.null.to_dict(),
+            "similarity": {name: found.to_dict() for name, found in self.similarities.items()},
             "matrices": {name: [plain(row) for row in matrix] for name, matrix in self.matrices.items()},
         }
 

@@ -1,5 +1,6 @@
 """A stage while its maps pass by: twice, first as they are, then as deviations from their mean map."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dia_analysis.correlation.groups import Groups
+from dia_analysis.correlation.likeness import directions, over_heads
 from dia_analysis.correlation.parts import Parts, find_parts
-from dia_analysis.correlation.sums import DeviationSums, MapSums
+from dia_analysis.correlation.sums import DeviationSums, DirectionSums, MapSums
 from dia_analysis.distributed import all_gather
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.statistics.pearson import VALUES_AT_ONCE, Deviations, PearsonBetweenLayers, rounding
@@ -21,11 +23,14 @@ WIDEST = 2**12  # elements of a layer up to which so many are kept
 class StageStream:
     """Streams one stage. The first images' maps are kept batch by batch, so that processes' can be put in order."""
 
-    def __init__(self, stage: StageMaps):
+    def __init__(self, stage: StageMaps, similarities: Sequence[str] = ()):
         _, layers, elements = stage.maps.shape
         self.empty = replace(stage, maps=stage.maps.new_empty((0, layers, elements), device="cpu"))
         self.statistics = PearsonBetweenLayers(layers)
         self.sums = MapSums(layers, elements)
+        self.r = DirectionSums(layers, elements)
+        width = over_heads(self.empty.maps, self.empty).shape[2]
+        self.others = {name: DirectionSums(layers, width) for name in similarities}
         self.kept: list[Tensor] = []
 
     @property
@@ -45,7 +50,10 @@ class StageStream:
         for part, numbers in self._parts(maps, groups):
             found = Deviations.of(part, self.empty.made_in)
             self.statistics.update(found)
-            self.sums.update(part, found, numbers)
+            self.sums.update(part, numbers)
+            self.r.update(found.units, numbers)
+            for name, sums in self.others.items():
+                sums.update(directions(name, part, self.empty), numbers)
 
     def end_first(self) -> None:
         """All processes together."""
@@ -61,7 +69,7 @@ class StageStream:
     def parts(self) -> Parts:
         """The parts of r, of all processes together."""
         self.deviation_totals = self.deviations.totals()
-        return find_parts(self.totals, self.deviation_totals, self.smallest)
+        return find_parts(self.totals, self.r.totals(), self.deviation_totals, self.smallest)
 
     def first_images(self) -> np.ndarray:
         """The maps of the first images of all processes, in order."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dia_analysis.correlation.groups import GROUPS, Groups, added_up
-from dia_analysis.statistics.pearson import Deviations, rounding
+from dia_analysis.statistics.pearson import rounding
 
 LARGEST = 2**28  # bytes of sums by element and group; of larger maps they are over all images, without intervals
 Maps = Float[Tensor, "image layer element"]
@@ -25,23 +25,29 @@ def groups_kept(*sizes: int) -> int:
 
 @dataclass(frozen=True)
 class MapTotals:
-    """What the first pass adds up: maps, their directions over elements (`units`), and r of every two layers.
-
-    `used` counts the images on which the maps of all layers are finite; only these are in `maps`. `with_unit` counts
-    the maps that have a direction, `with_r` the pairs that both have.
+    """What the first pass adds up: `used` counts the images on which the maps of all layers are finite; only these are
+    in `maps`.
     """
 
     used: Int64[np.ndarray, "group"]
     maps: Float[np.ndarray, "kept layer element"]
-    units: Float[np.ndarray, "kept layer element"]
-    with_unit: Int64[np.ndarray, "group layer"]
-    r: Float[np.ndarray, "group layer layer"]
-    with_r: Int64[np.ndarray, "group layer layer"]
 
     def mean(self) -> Float[np.ndarray, "layer element"]:
         """The mean map of each layer; zeros where no image is used."""
         mean: np.ndarray = self.maps.sum(0) / max(self.used.sum(), 1)
         return mean
+
+
+@dataclass(frozen=True)
+class DirectionTotals:
+    """Of a likeness image by image, such as r: the sums of maps' directions of length 1 (`units`), of `products` of two
+    layers' directions, how many maps have a direction (`with_unit`) and how many pairs (`with_product`).
+    """
+
+    units: Float[np.ndarray, "kept layer _"]
+    with_unit: Int64[np.ndarray, "group layer"]
+    products: Float[np.ndarray, "group layer layer"]
+    with_product: Int64[np.ndarray, "group layer layer"]
 
 
 @dataclass(frozen=True)
@@ -69,31 +75,19 @@ class MapSums(Metric):
 
     full_state_update = False
     used: Int64[Tensor, "group"]
-    maps: Float[Tensor, "group layer element"]
-    units: Float[Tensor, "group layer element"]
-    with_unit: Int64[Tensor, "group layer"]
-    r: Float[Tensor, "group layer layer"]
-    with_r: Int64[Tensor, "group layer layer"]
+    maps: Float[Tensor, "kept layer element"]
 
     def __init__(self, layers: int, elements: int):
         super().__init__()
         self.kept = groups_kept(layers, elements)
         self.add_state("used", torch.zeros(GROUPS, dtype=torch.int64), "sum")
-        for name in ("maps", "units"):
-            self.add_state(name, torch.zeros(self.kept, layers, elements, dtype=torch.float64), "sum")
-        self.add_state("with_unit", torch.zeros(GROUPS, layers, dtype=torch.int64), "sum")
-        self.add_state("r", torch.zeros(GROUPS, layers, layers, dtype=torch.float64), "sum")
-        self.add_state("with_r", torch.zeros(GROUPS, layers, layers, dtype=torch.int64), "sum")
+        self.add_state("maps", torch.zeros(self.kept, layers, elements, dtype=torch.float64), "sum")
 
-    def update(self, maps: Maps, found: Deviations, groups: Groups) -> None:
-        """Add some images: their maps, and `Deviations.of` these."""
-        used, vary = found.finite.all(1), found.vary
+    def update(self, maps: Maps, groups: Groups) -> None:
+        """Add some images."""
+        used = maps.isfinite().all(2).all(1)
         self.used += added_up(used.long(), groups, GROUPS)
         self.maps += added_up(torch.where(used[:, None, None], maps.double(), 0), groups, self.kept)
-        self.units += added_up(found.units.nan_to_num(0.0), groups, self.kept)
-        self.with_unit += added_up(vary.long(), groups, GROUPS)
-        self.r += added_up(found.pearson().nan_to_num(0.0), groups, GROUPS)
-        self.with_r += added_up((vary[:, :, None] & vary[:, None, :]).long(), groups, GROUPS)
 
     def compute(self) -> dict[str, np.ndarray]:
         """The sums of all processes together, by the names of `MapTotals`."""
@@ -102,6 +96,41 @@ class MapSums(Metric):
     def totals(self) -> MapTotals:
         """The same as such."""
         return MapTotals(**self.compute())
+
+
+class DirectionSums(Metric):
+    """Streams `DirectionTotals` over images."""
+
+    full_state_update = False
+    units: Float[Tensor, "kept layer _"]
+    with_unit: Int64[Tensor, "group layer"]
+    products: Float[Tensor, "group layer layer"]
+    with_product: Int64[Tensor, "group layer layer"]
+
+    def __init__(self, layers: int, elements: int):
+        super().__init__()
+        self.kept = groups_kept(layers, elements)
+        self.add_state("units", torch.zeros(self.kept, layers, elements, dtype=torch.float64), "sum")
+        self.add_state("with_unit", torch.zeros(GROUPS, layers, dtype=torch.int64), "sum")
+        self.add_state("products", torch.zeros(GROUPS, layers, layers, dtype=torch.float64), "sum")
+        self.add_state("with_product", torch.zeros(GROUPS, layers, layers, dtype=torch.int64), "sum")
+
+    def update(self, units: Float[Tensor, "image layer _"], groups: Groups) -> None:
+        """Add some images' directions, NaN for those that are not defined."""
+        there = ~units[:, :, 0].isnan()
+        known = units.nan_to_num(0.0)
+        self.units += added_up(known, groups, self.kept)
+        self.with_unit += added_up(there.long(), groups, GROUPS)
+        self.products += added_up((known @ known.mT).clamp(-1, 1), groups, GROUPS)
+        self.with_product += added_up((there[:, :, None] & there[:, None, :]).long(), groups, GROUPS)
+
+    def compute(self) -> dict[str, np.ndarray]:
+        """The sums of all processes together, by the names of `DirectionTotals`."""
+        return {each.name: getattr(self, each.name).numpy().copy() for each in fields(DirectionTotals)}
+
+    def totals(self) -> DirectionTotals:
+        """The same as such."""
+        return DirectionTotals(**self.compute())
 
 
 class DeviationSums(Metric):

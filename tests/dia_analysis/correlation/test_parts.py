@@ -8,7 +8,7 @@ import torch
 
 from dia_analysis import AnalysisInputError, measure_correlation
 from dia_analysis.correlation import held
-from dia_analysis.correlation.sums import DeviationSums, MapSums
+from dia_analysis.correlation.sums import DeviationSums, DirectionSums, MapSums
 from dia_analysis.statistics.pearson import Deviations, rounding
 from tests.support.gates import Gates, of_maps
 
@@ -228,11 +228,15 @@ def test_sums_of_two_processes_add_up():
 
     def summed(metric, *parts):
         for some in parts:
-            given = (Deviations.of(maps[some]), groups[some]) if isinstance(metric, MapSums) else (groups[some],)
-            metric.update(maps[some], *given)
+            values = Deviations.of(maps[some]).units if isinstance(metric, DirectionSums) else maps[some]
+            metric.update(values, groups[some])
         return metric
 
-    for make in (lambda: MapSums(LAYERS, CHANNELS), lambda: DeviationSums(mean)):
+    for make in (
+        lambda: MapSums(LAYERS, CHANNELS),
+        lambda: DirectionSums(LAYERS, CHANNELS),
+        lambda: DeviationSums(mean),
+    ):
         whole = summed(make(), slice(0, 20)).compute()
         first, second = summed(make(), slice(0, 7)), summed(make(), slice(7, 12), slice(12, 20))
         first.merge_state(second)
