@@ -1,5 +1,6 @@
 from .anatomy import attention_anatomy
 from .correlation import distribution, matrices, scatter
+from .correlation_parts import correlation_parts, stripes
 from .cost import cost_ratios
 from .gini import triangles
 from .gradcam import heatmaps
@@ -11,6 +12,7 @@ from .trust import trust_checks
 
 __all__ = [
     "attention_anatomy",
+    "correlation_parts",
     "cost_ratios",
     "distribution",
     "gradient_distributions",
@@ -22,6 +24,7 @@ __all__ = [
     "region_shares",
     "report",
     "scatter",
+    "stripes",
     "triangles",
     "trust_checks",
 ]

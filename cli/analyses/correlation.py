@@ -51,8 +51,13 @@ def draw(outcome: BesideUntrained) -> dict[str, Figure]:
     """The paper's figures. Without a stage of two layers there is nothing to draw."""
     if not outcome.panels():
         return {}
-    return {
+    drawn = {
         "fig2-matrices": figures.matrices(outcome.trained),
         "fig2c-distribution": figures.distribution(outcome.results()),
         "fig2ab-scatter": figures.scatter(outcome.trained, outcome.provenance.seed or 0),
     }
+    if any(stage.readings for stage in outcome.trained.stages):
+        drawn["fig2d-parts"] = figures.correlation_parts(outcome.results())
+    if any(stage.kind == "channel" and len(stage.stripes) > 1 for stage in outcome.trained.stages):
+        drawn["stripes"] = figures.stripes(outcome.trained)
+    return drawn

@@ -32,19 +32,14 @@ def over_heads(maps: Maps, stage: StageMaps) -> Maps:
 
 
 def check_similarities(names: str | Iterable[str]) -> tuple[str, ...]:
-    """The names, each once. Raises AnalysisInputError for an unknown one."""
+    """Those that are not always measured, each once. Raises AnalysisInputError for an unknown one."""
     listed = dict.fromkeys([names] if isinstance(names, str) else names)
+    known = (*ALWAYS, *SIMILARITIES)
     for name in listed:
-        if name not in SIMILARITIES:
-            raise AnalysisInputError(
-                "similarity",
-                f"{name!r} is none; give one of: {', '.join(SIMILARITIES)} (r and CKA are always measured)",
-            )
-    return tuple(listed)
-
-
-def _pearson(maps: Maps, stage: StageMaps) -> Tensor:
-    return Deviations.of(maps, stage.made_in).units
+        if name not in known:
+            text = f"{name!r} is none; give some of: {', '.join(known)}; the first two are always measured"
+            raise AnalysisInputError("similarity", text)
+    return tuple(name for name in listed if name not in ALWAYS)
 
 
 def _spearman(maps: Maps, stage: StageMaps) -> Tensor:

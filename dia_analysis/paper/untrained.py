@@ -196,7 +196,7 @@ class BesideUntrained(Result):
         r = self.trained.mean_r
         if r is None:
             return self._nothing()
-        text = " ".join([self._mean(r), *self._stages(), *_broken(self.trained)])
+        text = " ".join([self._mean(r), *self._parts(), *self._stages(), *_broken(self.trained)])
         return Finding(text, f"{r:z.2f}", PAPER, "inconclusive", self._reason())
 
     def _nothing(self) -> Finding:
@@ -232,6 +232,23 @@ class BesideUntrained(Result):
         other = self.reestimated
         again = f" ({_number(other.result.mean_r)} with batch-norm statistics re-estimated)" if other else ""
         return f"Mean r is {r:z.2f}; {self.before.name} it is {_number(self.before.result.mean_r)}{again}."
+
+    def _parts(self) -> list[str]:
+        """How much of r is static, and how much of the maps, beside the network before training."""
+        numbers = self.trained.numbers
+        if not all(name in numbers for name in ("mean_r", "mean_r_other_image", "channel_share")):
+            return []
+        kept = f"Of r {numbers['mean_r'].value:z.2f}, {numbers['mean_r_other_image'].value:z.2f}"
+        static = self._beside_static(numbers["channel_share"].value)
+        return [
+            f"{kept} remains when the second map is another image's. {static} of the maps' variance is static. This "
+            "describes the maps; whether the network uses how they depend on the image, an ablation can tell."
+        ]
+
+    def _beside_static(self, share: float) -> str:
+        known = self.before.result.numbers.get("channel_share") if self.before else None
+        other = f" ({self.before.name} {known.value:.0%})" if self.before and known else ""
+        return f"{share:.0%}{other}"
 
     def _stages(self) -> list[str]:
         """What is different in each stage from before training."""
