@@ -24,12 +24,14 @@ Hsic = Float[np.ndarray, "some layer layer"]
 class Alignment:
     """CKA of every two layers of all stages, in forward order, on all images and, if known, without each group.
 
-    `batches` is in how many batches of 500 images it was taken, None for all at once.
+    `batches` is in how many batches of 500 images it was taken, None for all at once; `images` are those on which all
+    maps are finite.
     """
 
     matrices: Hsic
     without_gain: Hsic
-    batches: int | None
+    images: int
+    batches: int | None = None
 
     def of_stage(self, first: int, layers: int) -> dict[str, Hsic]:
         """The part of some layers that follow each other."""
@@ -42,7 +44,7 @@ def align(block: Block, stages: Sequence[StageMaps]) -> Alignment:
     layers, groups = layer_vectors(block, stages)
     sizes = torch.bincount(groups, minlength=GROUPS).tolist()
     whole, without = (alignment(kernel_sums(each, sizes).hsic()) for each in (layers, _without_gain(layers)))
-    return Alignment(whole, without, None)
+    return Alignment(whole, without, len(groups))
 
 
 class BatchedAlignment:
@@ -52,7 +54,7 @@ class BatchedAlignment:
         self.stages = stages
         self.random = torch.Generator().manual_seed(seed)
         self.sums: list[np.ndarray] = []
-        self.batches = 0
+        self.batches = self.images = 0
 
     def add(self, block: Block) -> None:
         """Add some images."""
@@ -64,6 +66,7 @@ class BatchedAlignment:
             some = [layer[chosen] for layer in layers]
             self.sums.append(np.stack([kernel_sums(each).hsic()[0] for each in (some, _without_gain(some))]))
             self.batches += 1
+            self.images += len(chosen)
             self.sums = [np.sum(self.sums, axis=0)]
 
     def result(self) -> Alignment:
@@ -71,7 +74,7 @@ class BatchedAlignment:
         batches = sum(all_gather(self.batches))
         sums = [part for parts in all_gather(self.sums) for part in parts]
         mean = np.sum(sums, axis=0) / batches
-        return Alignment(alignment(mean[:1]), alignment(mean[1:]), batches)
+        return Alignment(alignment(mean[:1]), alignment(mean[1:]), sum(all_gather(self.images)), batches)
 
 
 def layer_vectors(block: Block, stages: Sequence[StageMaps]) -> tuple[list[Float[Tensor, "image _"]], Tensor]:

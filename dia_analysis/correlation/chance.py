@@ -35,11 +35,16 @@ def stage_null(maps: Maps, stream: StageStream, parts: Parts, seed: int) -> tupl
         chances["mean_r"] = Chance.of(permuted.mean(1))
         if len(used) > 1:
             chances |= _by_images(used, stream, parts, seed)
-    if pairs and parts.images > 3:
-        std = permuted_std(parts.images) / np.sqrt(pairs)
-        chances["cka"] = Chance(0.0, std, -NORMAL * std, HIGHEST * std, None)
+    if pairs and (cka := cka_by_chance(parts.images, pairs)) is not None:
+        chances["cka"] = cka
     largest = None if permuted is None else float(np.quantile(np.abs(permuted).max(1), 0.95))
     return StageNull(chances, largest, len(used)), permuted
+
+
+def cka_by_chance(images: int, pairs: int) -> Chance | None:
+    """What the mean CKA of so many pairs of layers is where the images of one are in another order; exact moments."""
+    std = permuted_std(images) / np.sqrt(pairs)
+    return None if np.isnan(std) else Chance(0.0, float(std), float(-NORMAL * std), float(HIGHEST * std), None)
 
 
 def similarities(

@@ -1,6 +1,6 @@
 """Attention maps held in memory while images stream through, so that a second pass needs no second run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 
@@ -12,6 +12,7 @@ from dia_analysis.distributed import all_gather, rank, world_size
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.stages import StageMaps
 
+Patients = Sequence[str] | Callable[[], Sequence[str]]
 LIMIT = 2**30  # bytes of all maps held, of all processes together
 
 
@@ -44,7 +45,7 @@ class HeldMaps:
     `batches` counts all, `images` those whose group is known.
     """
 
-    patients: Sequence[str] | None = None
+    patients: Patients | None = None
     batches: int = 0
     images: int = 0
     waiting: list[Block] = field(default_factory=list)
@@ -60,10 +61,11 @@ class HeldMaps:
     def _groups(self, count: int) -> Groups:
         if self.patients is None:
             return random_groups(self.batches * world_size() + rank(), count)
-        names = self.patients[self.images : self.images + count]
+        known = self.patients() if callable(self.patients) else self.patients
+        names = known[self.images : self.images + count]
         if len(names) < count:
             raise AnalysisInputError(
-                "patients", f"{len(self.patients)} names for {self.images + count} images; give one for each image"
+                "patients", f"{len(known)} names for {self.images + count} images; give one for each image"
             )
         return patient_groups(names)
 

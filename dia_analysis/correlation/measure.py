@@ -1,6 +1,6 @@
 """How strongly do the attention maps of a stage's layers correlate? (section I and Fig. 2 of the paper)"""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
 from dia_analysis.correlation.chance import similarities, stage_null
-from dia_analysis.correlation.held import Block, HeldMaps, everyones
+from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
 from dia_analysis.correlation.likeness import check_similarities
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
@@ -30,7 +30,7 @@ def measure_correlation(
     points: str | Iterable[str] | None = None,
     batch_size: int | None = None,
     similarity: str | Iterable[str] = (),
-    patients: Sequence[str] | None = None,
+    patients: Patients | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> CorrelationResult:
@@ -53,7 +53,8 @@ def measure_correlation(
             "cosine", without centering; "logit", r of what goes into the sigmoid; "sorted", r of the values by size,
             which shows how alike their distributions are. "pearson" and "cka" may be named too.
         patients: Whose each image is, in the order in which this process sees them: images of one patient are left out
-            together for the intervals. By default each image is of another.
+            together for the intervals; or a function that gives those of the images seen so far. By default each image
+            is of another.
         seed: Of what is drawn at random: channels and images in another order.
         provenance: Where the network and the images come from; a store has its own.
 
