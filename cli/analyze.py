@@ -39,26 +39,35 @@ def _commands(version: o.Version = False) -> None:
     "dia-analyze correlation --capture store.zarr",
 )
 def correlation(
-    ckpt: Annotated[str | None, o.CKPT] = None,
+    ckpts: o.Ckpts = None,
     capture: o.Capture = None,
     points: o.Points = None,
+    similarity: Annotated[
+        list[str] | None,
+        o.option("--similarity", "Besides r and CKA: spearman, cosine, logit, sorted; several times."),
+    ] = None,
+    across: Annotated[bool, o.option("--across", "Also CKA between the layers of each two networks.")] = False,
     *,
     data: DataOptions,
     out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(ckpt, capture, data, {"--points": points})
+    o.check_source(ckpts, capture, data, {"--points": points, "--across": across or None})
+    if across and len(ckpts or ()) < 2:
+        raise typer.BadParameter("takes two networks or more: --ckpt A --ckpt B", param_hint="--across")
     from cli.common.inputs import open_networks
+    from dia_analysis.correlation.similarity_names import check_similarities
     from dia_analysis.distributed import process_group
 
+    others = check_similarities(similarity or ())
     with process_group():
-        everyone = open_networks([ckpt], data) if ckpt else []
+        everyone = open_networks(ckpts, data) if ckpts else []
         from cli.analyses import correlation  # late: it draws
 
         if capture is not None:
-            correlation.report_store(capture, out, batch_size=data.batch_size)
+            correlation.report_store(capture, others, out, batch_size=data.batch_size)
         else:
-            correlation.report(everyone[0], points, out)
+            correlation.report(everyone, correlation.What(points, others, across), out)
 
 
 @command(app, "dia-analyze capture --ckpt digits-resnet56-se --images 100 --out store.zarr")

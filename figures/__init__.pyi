@@ -1,6 +1,6 @@
 from .anatomy import attention_anatomy
 from .correlation import distribution, matrices, scatter
-from .correlation_parts import correlation_parts, stripes
+from .correlation_parts import across_networks, correlation_parts, distance_profile, stripes
 from .cost import cost_ratios
 from .gini import triangles
 from .gradcam import heatmaps
@@ -11,9 +11,11 @@ from .structure import importance_arcs
 from .trust import trust_checks
 
 __all__ = [
+    "across_networks",
     "attention_anatomy",
     "correlation_parts",
     "cost_ratios",
+    "distance_profile",
     "distribution",
     "gradient_distributions",
     "gradients_along_depth",

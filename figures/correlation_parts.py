@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dia_analysis import CorrelationResult, StageCorrelation
+from dia_analysis.correlation.across import Across
 from dia_analysis.correlation.readings import StageReadings
 from dia_analysis.results.style import COLORS, COLUMN, styled
 from dia_analysis.statistics.intervals import Estimate
@@ -41,6 +42,7 @@ def correlation_parts(results: Mapping[str, CorrelationResult]) -> Figure:
         ax.axhline(0, color="0.4", lw=0.6)
         ax.tick_params(bottom=False)
         ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.set_ylim(min(ax.get_ylim()[0], -0.05), 1.03)
     bars.set_ylabel("Pooled r")
     dots.set_ylabel("Image-dependent\nlikeness")
     dots.set_xticks(places, labels, rotation=35, ha="right", rotation_mode="anchor")
@@ -49,6 +51,41 @@ def correlation_parts(results: Mapping[str, CorrelationResult]) -> Figure:
     handles = [bars.bar([np.nan], [0], color=color, label=f"{name} part") for name, color in PARTS.values()]
     figure.legend(handles=[*handles, *dots.get_legend_handles_labels()[0]], loc="outside lower center", ncols=3)
     return figure
+
+
+@styled
+def distance_profile(results: Mapping[str, CorrelationResult]) -> Figure:
+    """Draw mean r against the distance between two layers, stage by stage, with 95 % intervals for other images.
+
+    The band is the middle 95 % of the first result with each layer's channels in another order.
+    """
+    stages = sorted({s.stage for r in results.values() for s, _ in _with_parts(r) if len(s.layers) > 2})
+    if not stages:
+        raise ValueError("no stage has three attention layers, so there is one distance at most")
+    figure = Figure(figsize=(COLUMN, COLUMN / 2 + 0.2), layout="constrained")
+    axes = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
+    for ax, number in zip(axes, stages, strict=True):
+        for index, (name, result) in enumerate(results.items()):
+            found = [readings for stage, readings in _with_parts(result) if stage.stage == number]
+            for readings in found:
+                _draw_profile(ax, readings, name, COLORS[index % len(COLORS)], with_chance=index == 0)
+        ax.axhline(0, color="0.4", lw=0.6)
+        ax.set(title=f"Stage {number}", xlabel="Distance (layers)")
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes[0].set_ylabel("Mean r")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_profile(ax: Axes, readings: StageReadings, name: str, color: str, *, with_chance: bool) -> None:
+    means = readings.distances.means["mean_r"]
+    places = range(1, len(means) + 1)
+    ax.plot(places, [each.value for each in means], "o-", ms=2, color=color, label=name)
+    for place, each in zip(places, means, strict=True):
+        _interval(ax, each, place, color)
+    if with_chance and readings.distances.chance:
+        low, high = zip(*readings.distances.chance, strict=True)
+        ax.fill_between(places, low, high, color="0.85", lw=0, label="channels permuted")
 
 
 @styled
@@ -143,3 +180,11 @@ def _spread(layers: int) -> list[int]:
 def _about(stage: StageCorrelation, layer: int) -> str:
     share = np.nan if stage.readings is None else stage.readings.by_layer["channel_share"][layer]
     return f"layer {layer + 1}{'' if np.isnan(share) else f': {share:.0%} static'}"
+
+
+@styled
+def across_networks(across: Across) -> Figure:
+    """Draw CKA between the layers of two networks, those of all stages in forward order."""
+    figure = Figure(figsize=(COLUMN, COLUMN * 0.8), layout="constrained")
+    across.draw(figure.subplots())
+    return figure

@@ -1,17 +1,16 @@
 """Other ways to say that two layers' maps are alike: as directions of unit length, image by image, as r is one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dia_analysis.errors import AnalysisInputError
+from dia_analysis.correlation.similarity_names import OTHERS
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.statistics.pearson import Deviations
 
 Maps = Float[Tensor, "image layer _"]
-ALWAYS = ("pearson", "cka")
 HEADS = ("self-attention", "cross-covariance")
 
 
@@ -29,17 +28,6 @@ def over_heads(maps: Maps, stage: StageMaps) -> Maps:
         return maps
     images, layers, _ = maps.shape
     return maps.double().view(images, layers, stage.shape[0], -1).mean(2)
-
-
-def check_similarities(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Those that are not always measured, each once. Raises AnalysisInputError for an unknown one."""
-    listed = dict.fromkeys([names] if isinstance(names, str) else names)
-    known = (*ALWAYS, *SIMILARITIES)
-    for name in listed:
-        if name not in known:
-            text = f"{name!r} is none; give some of: {', '.join(known)}; the first two are always measured"
-            raise AnalysisInputError("similarity", text)
-    return tuple(name for name in listed if name not in ALWAYS)
 
 
 def _spearman(maps: Maps, stage: StageMaps) -> Tensor:
@@ -73,9 +61,6 @@ def _sorted(maps: Maps, stage: StageMaps) -> Tensor:
     return Deviations.of(maps.sort(2).values, stage.made_in).units
 
 
-SIMILARITIES: dict[str, Callable[[Maps, StageMaps], Tensor]] = {
-    "spearman": _spearman,
-    "cosine": _cosine,
-    "logit": _logit,
-    "sorted": _sorted,
-}
+SIMILARITIES: dict[str, Callable[[Maps, StageMaps], Tensor]] = dict(
+    zip(OTHERS, (_spearman, _cosine, _logit, _sorted), strict=True)
+)

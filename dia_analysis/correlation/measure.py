@@ -10,10 +10,10 @@ from torch import Tensor
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
 from dia_analysis.correlation.chance import similarities, stage_null
 from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
-from dia_analysis.correlation.likeness import check_similarities
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
 from dia_analysis.correlation.results import CorrelationResult, NetworkAlignment, StageCorrelation
+from dia_analysis.correlation.similarity_names import check_similarities
 from dia_analysis.correlation.stage_stream import EXAMPLES, StageStream
 from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError

@@ -1,9 +1,11 @@
 """The parts of r in tables and sentences."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dia_analysis.correlation.nulls import Chance
 from dia_analysis.correlation.readings import StageReadings
 from dia_analysis.results.text_table import text_table
 from dia_analysis.statistics.intervals import Estimate
@@ -12,6 +14,7 @@ from dia_analysis.statistics.pearson import STRONG
 if TYPE_CHECKING:
     from dia_analysis.correlation.results import CorrelationResult, StageCorrelation
 
+SHOWN_DISTANCES = 8
 SMALL = 0.1  # a mean r of deviations below which layers are not alike channel by channel
 NAMED = 3  # channels named in a sentence
 NOT_AGAIN = (
@@ -45,8 +48,46 @@ def tables(result: "CorrelationResult") -> list[str]:
     return [
         *(["", "Parts of r, with 95 % intervals for other images:", *likeness] if paired else []),
         *["", "Shares of the maps' variance, mean over layers:", text_table(shares)],
+        *_similarities(paired),
+        *_distances(paired),
         *(sentence for stage, readings in stages for sentence in sentences(stage, readings)),
     ]
+
+
+def _similarities(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") -> list[str]:
+    """The likenesses asked for besides r and CKA."""
+    rows = [
+        (str(stage.stage), name, _interval(found.mean), number(found.other_image.value), _range(found.null))
+        for stage, readings in stages
+        for name, found in readings.similarities.items()
+    ]
+    heads = ("stage", "similarity", "mean [95 %]", "other image", "channels permuted")
+    return ["", "Other similarities:", text_table([heads, *rows], left=[1])] if rows else []
+
+
+def _distances(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") -> list[str]:
+    """Mean r by the distance between two layers, where there is more than one."""
+    profiles = [(str(stage.stage), readings.distances.means["mean_r"]) for stage, readings in stages]
+    longest = min(max((len(means) for _, means in profiles), default=0), SHOWN_DISTANCES)
+    if longest < 2:
+        return []
+    rows = [
+        (name, *(number(means[i].value) if i < len(means) else "" for i in range(longest))) for name, means in profiles
+    ]
+    return [
+        "",
+        "Mean r by the distance between two layers:",
+        text_table([("stage", *map(str, range(1, longest + 1))), *rows]),
+    ]
+
+
+def _interval(found: Estimate) -> str:
+    ends = f" [{number(found.low)}, {number(found.high)}]" if found.has_interval else ""
+    return f"{number(found.value)}{ends}"
+
+
+def _range(chance: Chance | None) -> str:
+    return "-" if chance is None else f"{chance.low:z.2f} to {chance.high:z.2f}"
 
 
 def sentences(stage: "StageCorrelation", readings: StageReadings) -> list[str]:
@@ -59,6 +100,8 @@ def _static(readings: StageReadings) -> list[str]:
     r, other = (readings.numbers[name].value for name in ("mean_r", "mean_r_other_image"))
     if np.isnan([r, other]).any():
         return []
+    if not _beyond(readings, "mean_r") and "mean_r" in readings.null.chances:
+        return [f"r {r:z.2f} is no more than channels in another order give{_chance(readings, 'mean_r')}."]
     return [f"of r {r:z.2f}, {other:z.2f} remains when the second map is another image's."]
 
 

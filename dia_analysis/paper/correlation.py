@@ -56,7 +56,9 @@ class CorrelationComparison(Result):
 
     def summary(self) -> str:
         """The tables and findings of each network, then those over seeds and between networks."""
-        return "\n\n".join(each.summary() for each in (*self.networks.values(), *self.seeds, *self.across))
+        parts = [each.summary() for each in self.networks.values()]
+        parts += [each.summary() for each in self.seeds]
+        return "\n\n".join([*parts, *(each.summary() for each in self.across)])
 
     def to_dataframe(self) -> "pd.DataFrame":
         """As `BesideUntrained.to_dataframe`, by the networks' names."""

@@ -46,7 +46,10 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     drawn = {
         f"{figure}.{kind}"
-        for figure in ("correlation", "fig2-matrices", "fig2c-distribution", "fig2ab-scatter")
+        for figure in (
+            *("correlation", "fig2-matrices", "fig2c-distribution", "fig2ab-scatter", "fig2d-parts", "fig2e-distance"),
+            "stripes",
+        )
         for kind in ("png", "pdf")
     }
     arrays = {f"{copy}stage{stage}.nc" for copy in ("", "untrained-", "reestimated-") for stage in (1, 2, 3)}
