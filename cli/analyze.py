@@ -46,6 +46,7 @@ def correlation(
         list[str] | None,
         o.option("--similarity", "Besides r and CKA: spearman, cosine, logit, sorted; several times."),
     ] = None,
+    readings: Annotated[bool, o.option("--readings", "Fig. 2 in several readings, side by side.")] = False,
     across: Annotated[bool, o.option("--across", "Also CKA between the layers of each two networks.")] = False,
     *,
     data: DataOptions,
@@ -56,10 +57,10 @@ def correlation(
     if across and len(ckpts or ()) < 2:
         raise typer.BadParameter("takes two networks or more: --ckpt A --ckpt B", param_hint="--across")
     from cli.common.inputs import open_networks
-    from dia_analysis.correlation.similarity_names import check_similarities
+    from dia_analysis.correlation.similarity_names import READINGS, check_similarities
     from dia_analysis.distributed import process_group
 
-    others = check_similarities(similarity or ())
+    others = check_similarities([*(similarity or ()), *(READINGS if readings else ())])
     with process_group():
         everyone = open_networks(ckpts, data) if ckpts else []
         from cli.analyses import correlation  # late: it draws

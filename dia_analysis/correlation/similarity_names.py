@@ -6,6 +6,8 @@ from dia_analysis.errors import AnalysisInputError
 
 ALWAYS = ("pearson", "cka")
 OTHERS = ("spearman", "cosine", "logit", "sorted")
+READINGS = ("cosine", "logit", "sorted")
+"""What Fig. 2's readings need."""
 
 
 def check_similarities(names: str | Iterable[str]) -> tuple[str, ...]:

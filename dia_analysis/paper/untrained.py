@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from dia_analysis.correlation.results import UNFIT, CorrelationResult, StageCorrelation
+from dia_analysis.correlation.similarity_names import READINGS
+from dia_analysis.paper.figure2_readings import ReadingRow, read_figure2, readings_table
 from dia_analysis.paper.findings import Finding
 from dia_analysis.paper.numbers import MEAN_R
 from dia_analysis.results.base import Result, by_name
@@ -143,8 +145,17 @@ class BesideUntrained(Result):
             "untrained": self.before and self.before.to_dict(),
             "untrained_reestimated": self.reestimated and self.reestimated.to_dict(),
             "training": self.training and self.training.to_dict(),
+            "readings": [row.to_dict() for row in self.readings()],
             "paper_mean_r": MEAN_R,
         }
+
+    def readings(self) -> list[ReadingRow]:
+        """Fig. 2 in several readings, where what they need was measured."""
+        measured = [stage.readings.similarities for stage in self.trained.stages if stage.readings]
+        if not any(name in found for found in measured for name in READINGS):
+            return []
+        others = [None if each is None else each.result for each in (self.before, self.reestimated)]
+        return read_figure2(self.trained, *others)
 
     def summary(self) -> str:
         """The tables, with the network's accuracy, and the finding."""
@@ -155,6 +166,8 @@ class BesideUntrained(Result):
             parts.append(f"It gets {accuracy:.1%} of these images right.")
         for baseline in filter(None, (self.before, self.reestimated)):
             parts += [baseline.title(), baseline.result.summary()]
+        if rows := self.readings():
+            parts.append(readings_table(rows))
         finding = self.finding()
         return "\n\n".join([*parts, f"{finding.text}\n{finding.comparison()}"])
 
