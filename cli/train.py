@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from cli import runs
 from cli.common import options as o
 from cli.common.commands import command, program
 from cli.common.main import start
-from cli.common.options import AllImages
+from cli.common.options import AllImages, option
 from cli.common.publish import Out
 from cli.runs.fit import FitOptions, fit_or_resume
 from cli.runs.generate import GenerateOptions, write_images
@@ -22,11 +23,7 @@ def _commands(version: o.Version = False) -> None:
     """What holds for every command."""
 
 
-@command(
-    app,
-    "dia-train fit --model cifar_resnet20_se --data digits --set epochs=2 --out run",
-    "dia-train fit --resume --out run",
-)
+@command(app, "fit --model cifar_resnet20_se --data digits --set epochs=2 --out run", "fit --resume --out run")
 def fit(given: FitOptions) -> None:
     """Train a network, test it once at the end, and write its checkpoint."""
     fit_or_resume(given)
@@ -34,33 +31,27 @@ def fit(given: FitOptions) -> None:
 
 @command(
     app,
-    "dia-train eval --ckpt digits-resnet56-se",
-    "dia-train eval --ckpt xray-plain --ckpt xray-se --data chest-xray --out tested",
+    "eval --ckpt digits-resnet56-se",
+    "eval --ckpt xray-plain --ckpt xray-se --data chest-xray --out tested",
     name="eval",
 )
-def evaluate(
-    ckpts: o.CkptsNeeded,
+def eval_(
+    networks: o.NetworkOptions,
     data: AllImages,
-    out: Annotated[
-        Path | None, o.option("--out", "Folder for the predictions and the numbers; by default none.")
-    ] = None,
+    out: Annotated[Path | None, option("Folder for the predictions and the numbers; by default none.")] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
     """How well do networks classify the test images of a data set, or find the objects in them?"""
-    from cli.runs.evaluate import evaluate_checkpoints
-    from cli.runs.evaluate_detectors import are_detectors, evaluate_detectors
-
-    score = evaluate_detectors if are_detectors(ckpts) else evaluate_checkpoints
-    score(ckpts, data, Out(out, overwrite, as_json))
+    runs.evaluate.evaluate(networks, data, Out(out, overwrite, as_json))
 
 
-@command(app, "dia-train generate --ckpt run/model.safetensors --images 16 --out made")
+@command(app, "generate --ckpt run/model.safetensors --images 16 --out made")
 def generate(
     ckpt: Annotated[
-        str, o.option("--ckpt", "A network that predicts noise, as dia-train fit writes it.", check=o.known_checkpoint)
+        str, option("A network that predicts noise, as dia-train fit writes it.", check=o.known_checkpoint)
     ],
-    out: Annotated[Path, o.option("--out", "Folder for the images.")],
+    out: Annotated[Path, option("Folder for the images.")],
     given: GenerateOptions,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -69,66 +60,42 @@ def generate(
     write_images(ckpt, given, Out(out, overwrite, as_json))
 
 
-@command(app, "dia-train import weights.pth --model cifar_resnet164 --out net.safetensors", name="import")
+@command(app, "import weights.pth --model cifar_resnet164 --out net.safetensors", name="import")
 def import_(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="A pickled state dict (.pth) of public code.", callback=o.each_checked(o.existing("SOURCE"))
-        ),
-    ],
-    model: Annotated[
-        str, o.option("--model", "The network it belongs to, as dia-train models lists it.", check=o.known_model)
-    ],
-    out: Annotated[Path, o.option("--out", "The checkpoint to write.")],
+    source: Annotated[Path, o.argument("A pickled state dict (.pth) of public code.", check=o.existing)],
+    model: Annotated[str, option("The network it belongs to, as dia-train models lists it.", check=o.known_model)],
+    out: Annotated[Path, option("The checkpoint to write.")],
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
     """Make a checkpoint of public CIFAR weights (the paper's code, pytorchcv)."""
-    from cli.runs.import_weights import import_weights
-
-    import_weights(source, model, Out(out, overwrite, as_json))
+    runs.import_weights.import_weights(source, model, Out(out, overwrite, as_json))
 
 
-@command(app, "dia-train models '*resnet164*'", "dia-train models --bundled")
+@command(app, "models '*resnet164*'", "models --bundled")
 def models(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern, such as '*resnet164*'.")] = "*",
-    num_classes: Annotated[int, o.option("--classes", "Classes to count the parameters for.", min=1)] = 100,
-    audit: Annotated[
-        bool, o.option("--audit", "Instead, compare every parameter count of the paper with ours.")
-    ] = False,
-    attention: Annotated[
-        bool, o.option("--attention", "Instead, list the attention modules as a Markdown table.")
-    ] = False,
-    bundled: Annotated[
-        bool, o.option("--bundled", "Instead, list the trained networks that come with the package.")
-    ] = False,
+    pattern: Annotated[str, o.argument("A shell pattern, such as '*resnet164*'.")] = "*",
+    num_classes: Annotated[int, option("Classes to count the parameters for.", min=1)] = 100,
+    audit: Annotated[bool, option("Instead, compare every parameter count of the paper with ours.")] = False,
+    attention: Annotated[bool, option("Instead, list the attention modules as a Markdown table.")] = False,
+    bundled: Annotated[bool, option("Instead, list the trained networks that come with the package.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """List the networks and their trainable parameters."""
     if audit + attention + bundled > 1:
         raise typer.BadParameter("give one of --audit, --attention and --bundled", param_hint="--audit")
-    from cli.runs.models import print_attention, print_audit, print_bundled, print_models
-
     if bundled:
-        print_bundled(as_json=as_json)
-    elif attention:
-        print_attention(as_json=as_json)
-    elif audit:
-        print_audit(as_json=as_json)
+        runs.models.print_bundled(as_json=as_json)
+    elif attention or audit:
+        (runs.models.print_attention if attention else runs.models.print_audit)(as_json=as_json)
     else:
-        print_models(pattern, num_classes, as_json=as_json)
+        runs.models.print_models(pattern, num_classes, as_json=as_json)
 
 
-@command(app, "dia-train sweep table11 --scale laptop --seeds 0-2 --out runs")
+@command(app, "sweep table11 --scale laptop --seeds 0-2 --out runs")
 def sweep(
     name: Annotated[
-        str,
-        typer.Argument(
-            metavar="SWEEP",
-            help="A name that dia-train recipes lists, or a TOML file.",
-            callback=o.each_checked(o.known_sweep),
-        ),
+        str, o.argument("A name that dia-train recipes lists, or a TOML file.", metavar="SWEEP", check=o.known_sweep)
     ],
     given: SweepOptions,
 ) -> None:
@@ -136,12 +103,10 @@ def sweep(
     run_sweep(name, given)
 
 
-@command(app, "dia-train recipes")
+@command(app, "recipes")
 def recipes(as_json: o.Json = False) -> None:
     """List the recipes, with their fields, and the sweeps, with their runs."""
-    from cli.runs.models import print_recipes
-
-    print_recipes(as_json=as_json)
+    runs.models.print_recipes(as_json=as_json)
 
 
 def main() -> None:

@@ -1,3 +1,7 @@
+from .attention.layer import LayerAttention
+from .attention.measure import measure_attention
+from .attention.results import AttentionResult
+from .attention.rollout import rollout
 from .correlation.measure import measure_correlation
 from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import FlopCount, count_flops, flop_count
@@ -18,8 +22,10 @@ from .gradients.measure import measure_gradients, network_gradients
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
 from .importance.measure import GiniCollector, measure_importance
 from .importance.results import GiniResult, StageGini
-from .probes.capture import Record, Records, capture
-from .probes.points import find_points, match_points
+from .probes.capture import Records, capture
+from .probes.listing import Point, find_points
+from .probes.points import has_attention
+from .probes.records import Record
 from .probes.stages import StageMaps, group_stages
 from .probes.stream import stream_stages
 from .results.base import Result
@@ -40,6 +46,7 @@ from .xray.regions import NetworkShares, RegionsResult
 __all__ = [
     "AgreementResult",
     "AnalysisInputError",
+    "AttentionResult",
     "CaptureStore",
     "CorrelationResult",
     "CostResult",
@@ -51,12 +58,14 @@ __all__ = [
     "GradientResult",
     "HeatmapComparison",
     "ImageList",
+    "LayerAttention",
     "MagnitudeStatistics",
     "Magnitudes",
     "NetworkCost",
     "NetworkGradients",
     "NetworkShares",
     "PearsonBetweenLayers",
+    "Point",
     "PointGradients",
     "Provenance",
     "RandomizationResult",
@@ -84,8 +93,9 @@ __all__ = [
     "flop_count",
     "gradcam",
     "group_stages",
-    "match_points",
+    "has_attention",
     "measure_agreement",
+    "measure_attention",
     "measure_correlation",
     "measure_cost",
     "measure_gradients",
@@ -94,6 +104,7 @@ __all__ = [
     "method_names",
     "network_gradients",
     "pearson",
+    "rollout",
     "stream_gradcam",
     "stream_stages",
     "stream_store",

@@ -43,6 +43,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def refuse_separate_processes() -> None:
+    """Refuse several processes that do not know of each other: each would compute and write everything."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and world_size() == 1:
+        raise AnalysisInputError(
+            "processes",
+            "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",
+        )
+
+
 def share(items: Sequence[T], batch: int) -> list[T]:
     """This process' share of the items: with n processes, every n-th batch.
 

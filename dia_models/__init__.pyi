@@ -2,12 +2,14 @@ from .attention.registry import register
 from .checkpoints.backbone_weights import load_backbone
 from .checkpoints.checkpoint import Checkpoint, CheckpointInfo, load, save_checkpoint
 from .checkpoints.files import list_checkpoints
-from .classification.evaluated import EvaluatedClassifier, evaluate_checkpoint
+from .classification.evaluated import EvaluatedClassifier, evaluate_classifier
 from .data.sets import open_data
 from .detection.evaluated import EvaluatedDetector, evaluate_detector
 from .errors import ModelInputError
 from .factory import build_model, create_model, list_models
 from .generation.generated import GeneratedImages, generate_images
+from .networks.open_network import open_network
+from .networks.opened import OpenedNetwork
 from .runs.configure import configure
 from .runs.run import fit
 from .spec import ModelSpec, Network
@@ -29,6 +31,7 @@ __all__ = [
     "ModelInputError",
     "ModelSpec",
     "Network",
+    "OpenedNetwork",
     "RunConfig",
     "SharedStage",
     "SharingReport",
@@ -38,7 +41,7 @@ __all__ = [
     "build_model",
     "configure",
     "create_model",
-    "evaluate_checkpoint",
+    "evaluate_classifier",
     "evaluate_detector",
     "fit",
     "fuse_for_inference",
@@ -49,6 +52,7 @@ __all__ = [
     "load_backbone",
     "load_recipe",
     "open_data",
+    "open_network",
     "register",
     "save_checkpoint",
     "share",

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from dia_models.backbones.stage import AttentionPlan
 from dia_models.errors import ModelInputError, first_problem, unknown
 from dia_models.spec import ModelSpec, Network, Option
 
+AttentionWords = Literal["one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
 LISTING = "dia-train models"
 PLAN_OPTIONS: dict[str, Option] = {"attention_stages": (), "attention_blocks": ()}
 
@@ -123,6 +124,16 @@ def without_attention(spec: ModelSpec) -> ModelSpec:
     gone = {*kind.options(), "attention_stages", "attention_blocks"}
     options = {key: value for key, value in spec.options.items() if key not in gone}
     return spec.model_copy(update={"name": spec.name.removesuffix(f"_{kind.name}"), "options": options})
+
+
+def attention_words(spec: ModelSpec) -> AttentionWords | None:
+    """How a network's attention is shared, in words; None for one that was given none."""
+    _, _, kind = _parse(spec.name)
+    if kind is None:
+        return None
+    if kind.name.startswith("dia_lstm"):
+        return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"
+    return "shared" if kind.shared else "one module per layer"
 
 
 def classifier_of(spec: ModelSpec) -> ModelSpec:

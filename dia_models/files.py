@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from dia_models.errors import ModelInputError
+
 LONGEST_NAME = 200  # bytes: file systems allow 255, and a file that is being written has a longer name
 
 
@@ -24,3 +26,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def require_existing(path: Path, argument: str) -> None:
+    """Raise ModelInputError, naming the argument, unless something is at the path."""
+    try:
+        found = path.expanduser().exists()
+    except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
+        raise ModelInputError(argument, f"{path} cannot be read: {error}") from error
+    if not found:
+        raise ModelInputError(argument, f"there is no file or folder {path}")

@@ -16,6 +16,12 @@ class ModelSpec(BaseModel):
     in_channels: int = Field(default=3, ge=1, le=1_024)
     options: dict[str, Option] = {}
 
+    @property
+    def label(self) -> str:
+        """The name and the options: the same for training runs that differ in their seed only."""
+        changed = ", ".join(f"{key}={value}" for key, value in sorted(self.options.items()))
+        return f"{self.name} ({changed})" if changed else self.name
+
 
 class Network(nn.Module):
     """What `create_model` gives.

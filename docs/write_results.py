@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cli.analyses.tables import read_sweeps
+from dia_analysis.paper.read_sweeps import read_sweeps
 from figures import tables
 
 DOCS = Path(__file__).parent

@@ -5,6 +5,7 @@ from .cost import cost_ratios
 from .gini import triangles
 from .gradcam import heatmaps
 from .gradients import gradient_distributions, gradients_along_depth, gradients_along_training
+from .of_result import paper_figures
 from .pages.report import report
 from .regions import region_shares
 from .structure import importance_arcs
@@ -23,6 +24,7 @@ __all__ = [
     "heatmaps",
     "importance_arcs",
     "matrices",
+    "paper_figures",
     "region_shares",
     "report",
     "scatter",

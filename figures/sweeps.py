@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -119,3 +119,12 @@ def _curve(ax: Axes, runs: list[TrainedRun], key: str, factor: float, color: str
 
 def _value(value: float | None, factor: float) -> float:
     return np.nan if value is None else factor * value
+
+
+OF_SWEEPS: Mapping[str, Callable[[SweepResult], Figure]] = {
+    "figure08": by_batch_size,
+    "figure10": by_blocks,
+    "figure14": along_training,
+    "figure15": along_training,
+}
+"""The figures of the paper that are drawn from sweeps, by the sweep's name."""

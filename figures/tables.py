@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from math import isnan
+from pathlib import Path
 from typing import Any, get_args
 
 from dia_analysis.paper.claims import Claim, Verdict, claims
@@ -75,6 +76,20 @@ def latex(result: SweepResult) -> str:
     head, *body = ([_escaped(text) for text in row] for row in _without_empty(rows(result)))
     lines = [rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\toprule", _latex_line(head), r"\midrule"]
     return "\n".join([*lines, *map(_latex_line, body), r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def to_dict(result: SweepResult) -> dict[str, object]:
+    """The table as plain values for JSON: each row by the heads of its columns."""
+    head, *body = rows(result)
+    return {"sweep": result.name, "scale": result.scale, "rows": [dict(zip(head, row, strict=True)) for row in body]}
+
+
+def write(results: Iterable[SweepResult], folder: Path) -> None:
+    """Write each table as Markdown, CSV and LaTeX into a folder that exists."""
+    for result in results:
+        for suffix, text_of in (("md", markdown), ("csv", csv_text), ("tex", latex)):
+            path = folder / f"{result.name}-{result.scale}.{suffix}"
+            path.write_text(text_of(result), encoding="utf-8", newline="")
 
 
 def _on_data(result: SweepResult) -> str:

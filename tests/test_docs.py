@@ -9,11 +9,15 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import cli.analyze
 import cli.common.main
 import cli.train
+from dia_models import open_network
 from tests.support.xray_data import chest_xray
 
 ROOT = Path(__file__).parents[1]
@@ -28,11 +32,39 @@ COMMANDS = [
     if line.startswith("$ ")
 ]
 CODE = [(name, code) for name, text in PAGES.items() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+NEEDS = re.compile(r"# needs (\w+)\n")  # the first line of code for a package that is not always there
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
+    """A folder for all pages, and in it one for the commands of each, with the files that the page shows or names."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name, text in PAGES.items():
+        shown = re.findall(r'```python title="(\w+\.py)"\n(.*?)```', text, re.DOTALL)
+        for place in (folder, folder / name):
+            place.mkdir(exist_ok=True)
+            for file, code in shown:
+                (place / file).write_text(code, encoding="utf-8")
+            if "folder:photos" in text:
+                _put_photos(place / "photos")
+    _put_weights(folder / "any-network.md", "net.py:Net", "net.pth")
+    for place in (folder, folder / "README.md"):
+        _put_weights(place, "timm:seresnet50", "mine.pth", num_classes=2, image_size=32)
+    return folder
+
+
+def _put_photos(folder):
+    for number in range(8):
+        place = folder / ("cat", "dog")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (48, 40, 3), np.uint8)).save(
+            place / f"{number}.png"
+        )
+
+
+def _put_weights(folder, name, file, **given):
+    network = open_network(str(folder / name) if ".py" in name else name, **given)
+    torch.save(network.model.state_dict(), folder / file)
 
 
 def test_there_are_commands_and_code():
@@ -126,9 +158,14 @@ def run_page(folder):
         yield run
 
 
-@pytest.mark.parametrize("page", dict.fromkeys(page for page, _ in CODE))
-def test_code_runs(page, run_page, tmp_path):
-    pieces = [code for name, code in CODE if name == page]
+@pytest.mark.parametrize(
+    ("page", "needed"), dict.fromkeys((page, found[1] if (found := NEEDS.match(code)) else None) for page, code in CODE)
+)
+def test_code_runs(page, needed, run_page, tmp_path):
+    if needed is not None:
+        pytest.importorskip(needed, reason=f"the code is for {needed}, which is not installed")
+    first = "" if needed is None else f"# needs {needed}"
+    pieces = [c for name, c in CODE if name == page and (NEEDS.match(c) is None) == (needed is None) and first in c]
     status = run_page(pieces, str(tmp_path / "stdout"), str(tmp_path / "stderr"))
     assert status == "0\n", (tmp_path / "stderr").read_text()
     printed = (tmp_path / "stdout").read_text().split("#\n")

@@ -3,20 +3,15 @@
 from pathlib import Path
 from typing import Literal
 
-from cli.common.console import note, say, say_json
+from cli.common.console import note, show
 from cli.common.inputs import Inputs
-from cli.common.naming import default_name
-from cli.common.publish import Out, first_free
+from cli.common.publish import Out, default_name
 from dia_analysis import AnalysisInputError, CaptureStore, write_store
+from dia_analysis.results.output import first_free
 
 
 def capture_to_store(
-    inputs: Inputs,
-    points: list[str] | None,
-    out: Out,
-    *,
-    dtype: Literal["float16", "float32"],
-    resume: bool,
+    inputs: Inputs, points: list[str] | None, out: Out, *, dtype: Literal["float16", "float32"], resume: bool
 ) -> None:
     """Capture, and print what is in the store."""
 
@@ -44,13 +39,11 @@ def capture_to_store(
             kept = f"what is captured is kept in {path}; to continue, run it again with --resume --out {path}"
             raise KeyboardInterrupt(kept if begun else f"nothing was written to {path}") from interrupt
 
-    name = default_name("capture", [inputs.checkpoint.name], inputs.images.data)
+    name = default_name("capture", [inputs.name], inputs.images.data)
     store = first_free(out.paths(name, ".zarr", continued=resume), write)
     inputs.images.report_unreadable()
-    if out.as_json:
-        say_json(store.to_dict())
-    else:
-        say(f"{inputs.checkpoint.name} on {inputs.images.data}: the attention maps of its layers\n\n{store.summary()}")
+    head = f"{inputs.name} on {inputs.images.data}: the attention maps of its layers"
+    show(out.as_json, store.to_dict, lambda: f"{head}\n\n{store.summary()}")
     note(f"written to {store.path}/")
 
 

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 import figures
 from cli.common.inputs import Inputs
-from cli.common.naming import network_name
 from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis.correlation.across import Across, measure_across
@@ -19,6 +18,7 @@ from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.results.output import file_name
+from dia_models import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def measure(inputs: Inputs, what: What) -> BesideUntrained:
         inputs.model,
         inputs.answered,
         inputs.before_training(),
-        recorded=inputs.recorded,
+        recorded=inputs.known.recorded,
         points=what.points,
         similarity=what.similarity,
         patients=None if inputs.images.source.group_of is None else lambda: _patients(inputs),
@@ -72,18 +72,18 @@ def _patients(inputs: Inputs) -> list[str]:
 def _over_seeds(everyone: Sequence[Inputs], results: dict[str, BesideUntrained]) -> list[Seeds]:
     runs: dict[Hashable, dict[int, Inputs]] = {}
     for each in everyone:
-        runs.setdefault(_all_but_seed(each), {}).setdefault(each.checkpoint.info.seed, each)
+        if (checkpoint := each.network.checkpoint) is not None:
+            runs.setdefault(_all_but_seed(checkpoint), {}).setdefault(checkpoint.info.seed, each)
     several = [list(some.values()) for some in runs.values() if len(some) > 1]
     return [
-        over_seeds(network_name(some[0].checkpoint), {each.name: results[each.name].trained for each in some})
+        over_seeds(some[0].network.model_name, {each.name: results[each.name].trained for each in some})
         for some in several
     ]
 
 
-def _all_but_seed(inputs: Inputs) -> Hashable:
+def _all_but_seed(checkpoint: Checkpoint) -> Hashable:
     """What runs of one network have in common: network, data and training."""
-    info = inputs.checkpoint.info
-    return info.model_dump_json(include={"model", "data", "classes", "preprocessing", "recipe", "epoch"})
+    return checkpoint.info.model_dump_json(include={"model", "data", "classes", "preprocessing", "recipe", "epoch"})
 
 
 def _between(first: Inputs, second: Inputs, what: What) -> Across:

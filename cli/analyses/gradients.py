@@ -1,120 +1,41 @@
 """dia-analyze gradients: measure networks side by side or along training, draw, compare with the paper."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
-import torch
-from matplotlib.figure import Figure
-
-import figures
 from cli.common.images import SelectedImages
+from cli.common.inputs import Inputs, open_on
 from cli.common.networks import Candidate
+from cli.common.options import GradientOptions
 from cli.common.publish import Found, Out
-from dia_analysis import GradientResult, NetworkGradients, network_gradients
-from dia_analysis.paper.gradient_pairs import BesidePlain, pair_with_plain
-from dia_analysis.probes.modes import Mode
-from dia_models import Checkpoint, ModelSpec
-from dia_models.data import Preprocessing
-from dia_models.factory import without_attention
-from dia_models.spec import Network
-
-DRAWS = 5  # of random weights: fewer than three have no interval
+from dia_analysis import GradientResult
+from dia_analysis.networks import gradients_of
+from dia_analysis.paper.gradient_pairs import BesidePlain
+from dia_models.networks.data_facts import DataFacts
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What is measured: at which modules, in which mode, and with random weights from how many seeds.
-
-    `fresh` says how networks with random weights see the images.
-    """
-
-    points: list[str] | None = None
-    per_block: bool = False
-    mode: Mode = "training"
-    draws: int = DRAWS
-    fresh: Preprocessing | None = None
-
-    def __call__(self, candidates: list[Candidate], images: SelectedImages) -> GradientResult:
-        """The gradients of every candidate on the same images."""
-        networks = (network for candidate in candidates for network in self._of(candidate, images))
-        return GradientResult(tuple(networks))
-
-    @property
-    def _fresh(self) -> Preprocessing:
-        assert self.fresh is not None
-        return self.fresh
-
-    def _of(self, candidate: Candidate, images: SelectedImages) -> Iterator[NetworkGradients]:
-        """Those of a checkpoint, or of a network with weights from one seed after the other."""
-        checkpoint = candidate.read()
-        if checkpoint is not None:
-            yield self._measure(candidate.name, checkpoint.build(), checkpoint, images, checkpoint.info.seed)
-            return
-        for seed in range(images.seed, images.seed + self.draws):
-            model = candidate.fresh(len(images.source.classes), len(self._fresh.mean), seed)
-            yield self._measure(candidate.name, model, None, images, seed)
-
-    def _measure(
-        self, name: str, model: Network, checkpoint: Checkpoint | None, images: SelectedImages, weights_seed: int
-    ) -> NetworkGradients:
-        info = None if checkpoint is None else checkpoint.info
-        classes = images.source.classes if info is None else info.classes
-        preprocessing = self._fresh if info is None else info.preprocessing
-        epoch = None if info is None else info.epoch
-        seed = weights_seed if info is None else images.seed
-        about = f"seed {seed}" if info is None and self.draws > 1 else f"epoch {epoch}" if epoch is not None else ""
-        model.to(images.device).to(memory_format=torch.channels_last)
-        return network_gradients(
-            model,
-            images.labelled(preprocessing, classes, ", ".join(filter(None, (name, about)))),
-            name=name,
-            points=self.points,
-            per_block=self.per_block,
-            mode=self.mode,
-            seed=seed,
-            epoch=epoch,
-            weights_seed=weights_seed,
-            made_from=model.spec.model_dump(mode="json"),
-            provenance=images.provenance(checkpoint),
-        )
-
-
-def report(
-    candidates: list[Candidate],
-    images: SelectedImages,
-    measure: Measurement,
-    out: Out,
-) -> None:
+def report(candidates: list[Candidate], images: SelectedImages, given: GradientOptions, out: Out) -> None:
     """Measure, print the table or the JSON document, and write everything."""
     with out.folder("gradients", list(dict.fromkeys(c.name for c in candidates)), images.data) as taken:
-        result = measure(candidates, images)
+        result = measure(candidates, images, given)
         images.report_unreadable()
-        out.publish(found(result, images), taken)
+        out.publish(Found.of(result, image_names=images.names), taken)
 
 
-def beside_plain(result: GradientResult) -> BesidePlain:
-    """The result, with the networks with DIA-LSTM beside their plain backbones."""
-    return BesidePlain(result, tuple(pair_with_plain(result, _plain)))
+def measure(candidates: list[Candidate], images: SelectedImages, given: GradientOptions) -> BesidePlain:
+    """The gradients of every candidate on the same images; random weights see them as a first checkpoint does."""
+    first = candidates[0]
+    facts = DataFacts(first.open().preprocessing, images.source.classes) if first.saved else None
+    how = {key: getattr(given, key) for key in ("points", "per_block", "mode")}
+    networks = (each for one in candidates for each in _opened(one, images, given.draws, facts))
+    return BesidePlain(GradientResult(tuple(gradients_of(network, **how) for network in networks)))
 
 
-def _plain(made_from: Mapping[str, Any]) -> dict[str, Any] | None:
-    spec = ModelSpec.model_validate(made_from)
-    return without_attention(spec).model_dump(mode="json") if "_dia_lstm" in spec.name else None
-
-
-def found(result: GradientResult, images: SelectedImages) -> Found:
-    """What to print and to write."""
-    return Found.of(beside_plain(result), lambda: draw(result), images.names)
-
-
-def draw(result: GradientResult) -> dict[str, Figure]:
-    """The paper's figures, those that these results have."""
-    drawn = {}
-    if any(network.epoch is not None for network in result.networks):
-        drawn["fig13-training"] = figures.gradients_along_training(result)
-    if result.panels():
-        drawn["fig13-distribution"] = figures.gradient_distributions(result)
-    if any(network.blocks for network in result.networks):
-        drawn["fig13-blocks"] = figures.gradients_along_depth(result)
-    return drawn
+def _opened(candidate: Candidate, images: SelectedImages, draws: int, facts: DataFacts | None) -> Iterator[Inputs]:
+    """A trained network, or one with weights from one seed after the other."""
+    if not candidate.random:
+        yield open_on(candidate, images)
+        return
+    facts = facts or candidate.facts(images)
+    for seed in range(images.seed, images.seed + draws):
+        yield open_on(candidate, replace(images, seed=seed), seed, facts)

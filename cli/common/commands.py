@@ -2,15 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import fields, is_dataclass
 from functools import wraps
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import OptionInfo
 
 Function = Callable[..., None]
-KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
+EMPTY = inspect.Parameter.empty
 
 
 def program(name: str, about: str) -> typer.Typer:
@@ -19,9 +21,9 @@ def program(name: str, about: str) -> typer.Typer:
 
 
 def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callable[[Function], Function]:
-    """Make a function a command; `examples` are command lines that can be typed as they are."""
+    """Make a function a command; `examples` are command lines without the program's name."""
     head = f"Example{'' if len(examples) == 1 else 's'}:"
-    epilog = "\n".join([head, *(f"  {example}" for example in examples)])
+    epilog = "\n".join([head, *(f"  {app.info.name} {example}" for example in examples)])
 
     def register(function: Function) -> Function:
         return app.command(name, cls=Command, epilog=epilog)(collected(function))
@@ -35,17 +37,16 @@ def collected(function: Function) -> Function:
     The parameter's default is a group, whose values are the options' defaults. A field that is no option keeps its own.
     """
     hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     given = inspect.signature(function).parameters
-    options = {name: list(_options(kind, given[name].default)) for name, kind in groups.items()}
+    options = {n: list(_options(kind, given[n].default)) for n, kind in hints.items() if is_dataclass(kind)}
 
     @wraps(function)
     def call(**values: Any) -> None:
-        for name, kind in groups.items():
-            values[name] = kind(**{option.name: values.pop(option.name) for option in options[name]})
+        for name, group in options.items():
+            values[name] = hints[name](**{option.name: values.pop(option.name) for option in group})
         function(**values)
 
-    parameters = [each for name, own in given.items() for each in options.get(name, [own.replace(kind=KEYWORD_ONLY)])]
+    parameters = [p for n, own in given.items() for p in options.get(n) or [_parameter(n, hints[n], own.default)]]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     return call
@@ -53,36 +54,36 @@ def collected(function: Function) -> Function:
 
 def _options(kind: Any, default: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
+    defaults = kind if default is EMPTY else default
     for field in fields(kind):
         if get_origin(hints[field.name]) is Annotated:
-            value = getattr(
-                kind if default is inspect.Parameter.empty else default, field.name, inspect.Parameter.empty
-            )
-            yield inspect.Parameter(field.name, KEYWORD_ONLY, default=value, annotation=hints[field.name])
+            yield _parameter(field.name, hints[field.name], getattr(defaults, field.name, EMPTY))
 
 
-class Command(TyperCommand):
-    """A command whose flags are shown as they are typed."""
+def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
+    """A parameter by keyword; an option without a name has the parameter's."""
+    kind, info = get_args(hint)
+    if isinstance(info, OptionInfo) and not info.param_decls:
+        info = copy(info)
+        info.param_decls = (f"--{name.replace('_', '-')}",)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
-    def get_params(self, ctx: Any) -> Any:
-        """The parameters, `--help` among them."""
-        return _plain_flags(super().get_params(ctx))
 
-
-class Group(TyperGroup):
-    """The commands of a program, whose own flags are shown as they are typed."""
+class _PlainFlags:
+    """Commands whose flags are shown as they are typed, without a kind of value."""
 
     def get_params(self, ctx: Any) -> Any:
         """The parameters, `--help` among them."""
-        return _plain_flags(super().get_params(ctx))
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.display_type_rich = lambda ctx: None
+        return parameters
 
 
-def _plain_flags(parameters: Any) -> Any:
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False):
-            parameter.display_type_rich = _no_type
-    return parameters
+class Command(_PlainFlags, TyperCommand):
+    """A command."""
 
 
-def _no_type(ctx: Any) -> None:
-    """No kind of value."""
+class Group(_PlainFlags, TyperGroup):
+    """The commands of a program."""

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -24,9 +24,12 @@ def say(text: str = "") -> None:
         sys.stdout.write(text + "\n")
 
 
-def say_json(document: Any) -> None:
-    """Print one JSON document."""
-    say(json.dumps(document, indent=2, allow_nan=False))
+def show(as_json: bool, document: Any, text: Callable[[], str]) -> None:
+    """Print the result: one JSON document (given, or what gives it), or text."""
+    if as_json:
+        say(json.dumps(document() if callable(document) else document, indent=2, allow_nan=False))
+    else:
+        say(text())
 
 
 def note(text: str) -> None:

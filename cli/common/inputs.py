@@ -1,143 +1,137 @@
 """From a command's options to networks and the images they are to see."""
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from cli.common.grey import warn_of_colour
+from cli.common.console import note, tracked
 from cli.common.images import ANALYSED, SelectedImages, select_images
-from cli.common.naming import read_named
-from cli.common.options import DataOptions
-from dia_analysis import Provenance
-from dia_models import Checkpoint, ModelInputError
-from dia_models.checkpoints.untrained import has_statistics, untrained_network
-from dia_models.data import evenly_spaced
-from dia_models.factory import require_classifier
+from cli.common.networks import Candidate, candidates
+from cli.common.options import DataOptions, NetworkOptions
+from dia_analysis import AnalysisInputError, Provenance
+from dia_analysis.probes.points import has_attention
+from dia_models import Checkpoint, ModelInputError, OpenedNetwork
+from dia_models.data import Batch, ImageSource
+from dia_models.data.chest_xray import CLASSES
+from dia_models.data.colored import warnings_of_color
+from dia_models.factory import attention_words, require_classifier, without_attention
+from dia_models.networks.data_facts import DataFacts
+from dia_models.networks.facts import network_facts
+from dia_models.networks.prepared import PreparedNetwork
 
 if TYPE_CHECKING:
+    from dia_analysis.networks import Known
+    from dia_analysis.paper.findings import Attention
     from dia_analysis.paper.measure_untrained import Untrained
-
-STATISTICS_IMAGES = 1024
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """A checkpoint's network on a device, and the images that it is to see, prepared as it expects them."""
+class Inputs(PreparedNetwork):
+    """A network and images as analyses take them (`dia_analysis.networks.Network`)."""
 
-    checkpoint: Checkpoint
-    model: nn.Module
     images: SelectedImages
 
     @property
-    def name(self) -> str:
-        """The checkpoint's name."""
-        return self.checkpoint.name
+    def known(self) -> "Known":
+        """What is known of the network. Loaded weights are a training only where an accuracy is measured too."""
+        from dia_analysis.networks import Known  # late: it loads the analyses
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The network's classes."""
-        return self.checkpoint.info.classes
+        network, spec = self.network, self.network.spec
+        info, attention = network.checkpoint and network.checkpoint.info, self._attention()
+        plain = without_attention(spec) if spec and "_dia_lstm" in spec.name else None
+        return Known(
+            facts=network_facts(network, attention),
+            architecture=self.architecture,
+            attention=attention,
+            recorded=network.training == "loaded" or bool(info and "epochs" in info.recipe and info.epoch != 0),
+            known_trained=network.training == "recorded",
+            made_from=spec.model_dump(mode="json") if spec else {"name": network.source},
+            plain_from=plain.model_dump(mode="json") if plain else None,
+            weights_seed=None if network.training == "loaded" else network.seed,
+            epoch=info.epoch if info else None,
+        )
 
-    @property
-    def architecture(self) -> Hashable:
-        """What runs of one network have in common: all but the seed."""
-        return self.checkpoint.info.model.model_dump_json(), self.classes
+    def _attention(self) -> "Attention | None":
+        if (spec := self.network.spec) is None:
+            return None
+        return attention_words(spec) or ("self-attention" if self._attends() else "none")
 
-    @property
-    def recorded(self) -> bool:
-        """Whether the checkpoint records a training, and is not of a run's beginning."""
-        info = self.checkpoint.info
-        return "epochs" in info.recipe and info.epoch != 0
+    def _attends(self) -> bool:
+        return has_attention(self.model, image_size=self.preprocessing.size)
 
-    def of(self, images: SelectedImages) -> Self:
-        """The network with other images."""
-        return replace(self, images=images)
+    def watch(self, batches: Iterable[Batch], count: int, label: str) -> Iterable[Batch]:
+        """With a progress bar."""
+        return tracked(batches, count, label)
 
-    def on(self, chosen: list[int]) -> Self:
-        """The network with other images of the same data."""
-        return self.of(replace(self.images, chosen=chosen))
-
-    def batches(self, label: str) -> Iterator[Tensor]:
-        """The images, batch by batch: (batch, channel, height, width), normalised, with a progress bar.
-
-        Of several processes, each gets its share.
-        """
-        return (pixels for pixels, _ in self.images.shown(self.checkpoint.info.preprocessing, label))
-
-    def labelled(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same with the numbers of their classes. Raises ModelInputError for classes that it does not know."""
-        return self.images.labelled(self.checkpoint.info.preprocessing, self.classes, label)
-
-    def answered(self, label: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, with -1 for images of unknown classes."""
-        try:
-            return self.labelled(label)
-        except ModelInputError:
-            return ((pixels, torch.full((len(pixels),), -1)) for pixels in self.batches(label))
-
-    def located(self, rows: list[int], label: str) -> Iterator[tuple[Tensor, list[int]]]:
-        """The images at these positions among the chosen ones, batch by batch, with the positions of those read."""
-        indices = [self.images.chosen[row] for row in rows]
-        position = {self.images.source.name(index): row for index, row in zip(indices, rows, strict=True)}
-        for pixels, batch in self.images.shown(self.checkpoint.info.preprocessing, label, indices):
-            yield pixels, [position[name] for name in batch.names]
-
-    def before_training(self) -> "Untrained":
+    def before_training(self) -> "Untrained | None":
         """The network before its training, batch-norm statistics as they were then, and where its weights come from."""
         from dia_analysis.paper.measure_untrained import Untrained  # late: it loads what measures
 
-        found = untrained_network(self.checkpoint)
-        found.model.to(self.images.device).to(memory_format=torch.channels_last)
-        return Untrained(found.model, found.weights, found.exact, self.reestimate)
+        found = self.untrained()
+        return Untrained(found.model, found.weights, found.exact, self.reestimate) if found else None
 
-    def reestimate(self, model: nn.Module) -> int:
-        """Give a network's batch norms the statistics of up to 1,024 of the images; how many, 0 without batch norms."""
-        if not has_statistics(model):
-            return 0
-        chosen = self.images.chosen
-        some = evenly_spaced(min(STATISTICS_IMAGES, len(chosen)), len(chosen))
-        preprocessing = self.checkpoint.info.preprocessing
-        with torch.random.fork_rng():
-            torch.manual_seed(self.images.seed)  # of dropout
-            shown = self.images.shown(preprocessing, "statistics", [chosen[i] for i in some])
-            torch.optim.swa_utils.update_bn((pixels for pixels, _ in shown), model)
-        model.eval()
-        return len(some)
+    def blamed(self, error: AnalysisInputError) -> AnalysisInputError:
+        """An error of an analysis, naming the network."""
+        option = "ckpt" if error.argument == "model" and self.network.checkpoint else error.argument
+        return AnalysisInputError(option, f"{self.name}: {error}")
 
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""
-        return self.images.provenance(self.checkpoint)
+        images, sha256 = self.images, None if self.network.training == "none" else self.network.sha256
+        name = self.name if sha256 or self.network.checkpoint else None
+        return Provenance(name, sha256, images.data, images.selection, images.seed)
 
 
 def open_networks(
-    ckpts: Sequence[str], options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
 ) -> list[Inputs]:
-    """Classifiers, under names that tell them apart, and the same images for all; as `select_images`."""
-    checkpoints = read_classifiers(ckpts)
-    images = select_images(options, checkpoints[0].info.data, otherwise, paths)
-    warn_of_colour(checkpoints, images.source, images.chosen)
-    return [make_inputs(checkpoint, images) for checkpoint in checkpoints]
+    """Networks, under names that tell them apart, and the same images for all; as `select_images`."""
+    found = candidates(given)
+    images = select_images(options, default_data(found), otherwise, paths)
+    opened = [open_on(each, images) for each in found]
+    warn_of_color([each.network for each in opened], images.source, images.chosen)
+    return opened
 
 
-def open_each(ckpts: Sequence[str], options: DataOptions) -> list[Inputs]:
+def open_each(given: NetworkOptions, options: DataOptions) -> list[Inputs]:
     """The same, each checkpoint with images of its own data where the options name none."""
-    return [make_inputs(c, select_images(options, c.info.data)) for c in read_classifiers(ckpts)]
+    return [open_on(each, select_images(options, default_data([each]))) for each in candidates(given)]
 
 
-def read_classifiers(ckpts: Sequence[str]) -> list[Checkpoint]:
-    """Checkpoints of classifiers, under names that tell them apart. Raises ModelInputError for another network."""
-    checkpoints = read_named(ckpts)
-    for checkpoint in checkpoints:
-        require_classifier(checkpoint.info.model.name, "ckpt")
-    return checkpoints
+def open_one(
+    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+) -> Inputs:
+    """The same for a command that takes one network. Raises ModelInputError if there are more."""
+    opened = open_networks(given, options, otherwise, paths)
+    if len(opened) > 1:
+        raise ModelInputError("ckpt", f"{len(opened)} networks given; this command takes one")
+    return opened[0]
 
 
-def make_inputs(checkpoint: Checkpoint, images: SelectedImages) -> Inputs:
-    """Build a checkpoint's network on the images' device."""
-    model = checkpoint.build()
-    model.to(images.device).to(memory_format=torch.channels_last)
-    return Inputs(checkpoint, model, images)
+def default_data(found: Sequence[Candidate]) -> str | None:
+    """The data that the first checkpoint was trained on, if there is one. Raises ModelInputError for no classifier."""
+    infos = [Checkpoint.read(each.source).info for each in found if each.saved]
+    for info in infos:
+        require_classifier(info.model.name, "ckpt")
+    return infos[0].data if infos else None
+
+
+def open_on(candidate: Candidate, images: SelectedImages, seed: int = 0, facts: DataFacts | None = None) -> Inputs:
+    """Open a network on the images' device; what was assumed is said."""
+    network = candidate.open(facts or candidate.facts(images), seed)
+    say_assumed(network)
+    return Inputs.on_device(network, images)
+
+
+def say_assumed(network: OpenedNetwork) -> None:
+    """Say what was assumed of a trained network's images."""
+    if (assumed := network.assumptions()) and network.training != "none":
+        note(f"{network.name}: assumed, since nothing says it: {'; '.join(assumed)}")
+
+
+def warn_of_color(networks: Sequence[OpenedNetwork], source: ImageSource, chosen: Sequence[int]) -> None:
+    """Warn of colored pictures that a chest X-ray network is shown."""
+    if any(tuple(name.upper() for name in each.classes or ()) == CLASSES for each in networks):
+        for line in warnings_of_color(source, chosen):
+            note(f"warning: {line}")

@@ -1,76 +1,59 @@
 """Options that mean the same in every command, one by one and in groups."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import typer
 
-T = TypeVar("T")
+Check = Callable[[Any, str], object]  # of a value, and of what the user calls the option or argument
 
 
-def each_checked(check: Callable[[Any], object]) -> Callable[[T], T]:
-    """A callback for an option that checks each of its values while the command line is read, before slow imports."""
+def option(text: str, *names: str, check: Check | None = None, **limits: Any) -> Any:
+    """An option with its help, named as the parameter if no names are given; each value is checked."""
+    return typer.Option(..., *names, help=text, callback=check and _each_checked(check), **limits)
 
-    def callback(given: T) -> T:
+
+def argument(text: str, *, check: Check | None = None, **shown: Any) -> Any:
+    """A positional argument with its help; each value is checked."""
+    return typer.Argument(help=text, callback=check and _each_checked(check), **shown)
+
+
+def _each_checked(check: Check) -> Callable[[typer.CallbackParam, Any], Any]:
+    """A callback that checks values while the command line is read, before slow imports."""
+
+    def callback(parameter: typer.CallbackParam, given: Any) -> Any:
+        positional = parameter.param_type_name == "argument"
+        named = str(parameter.metavar or parameter.name).strip("[].").upper()
+        name = named if positional else parameter.opts[-1].lstrip("-")
         for value in given if isinstance(given, list | tuple) else [] if given is None else [given]:
-            check(value)
+            check(value, name)
         return given
 
     return callback
 
 
-def option(*names_and_help: str, check: Callable[[Any], object] | None = None, **limits: Any) -> Any:
-    """An option by its names; the last text is its help, and each value is checked."""
-    *names, text = names_and_help
-    return typer.Option(*names, help=text, callback=None if check is None else each_checked(check), **limits)
+def _late(module: str, function: str, *, named: bool = False) -> Check:
+    """A check by a function that is imported when it is needed; it is told what the value is called if `named`."""
 
-
-def existing(argument: str) -> Callable[[Path], None]:
-    """A check that something is at a path. Raises ModelInputError."""
-
-    def check(path: Path) -> None:
-        from dia_models import ModelInputError
-
-        try:
-            found = path.expanduser().exists()
-        except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
-            raise ModelInputError(argument, f"{path} cannot be read: {error}") from error
-        if not found:
-            raise ModelInputError(argument, f"there is no file or folder {path}")
+    def check(value: Any, name: str) -> None:
+        getattr(import_module(module), function)(value, *([name] if named else []))
 
     return check
 
 
-def known_checkpoint(source: str, argument: str = "ckpt") -> None:
-    """Check that a checkpoint is there. Raises ModelInputError, which names the argument."""
-    from dia_models import ModelInputError
-    from dia_models.checkpoints.files import locate_checkpoint
-
-    try:
-        locate_checkpoint(source)
-    except ModelInputError as error:
-        raise ModelInputError(argument, str(error)) from error
+existing = _late("dia_models.files", "require_existing", named=True)
+known_checkpoint = _late("dia_models.checkpoints.files", "locate_checkpoint", named=True)
+known_model = _late("dia_models.factory", "task_of")
+known_network = _late("dia_models.networks.named", "require_network", named=True)
+existing_weights = _late("dia_models.networks.named", "require_weights", named=True)
+known_recipe = _late("dia_models.training.recipe", "load_recipe")
+known_sweep = _late("dia_models.sweeps.sweep", "load_sweep")
 
 
-def _read_by(place: str) -> Callable[[str], None]:
-    """A check by a function that is imported when it is needed, and raises ModelInputError."""
-
-    def check(name: str) -> None:
-        module, _, function = place.partition(":")
-        getattr(import_module(module), function)(name)
-
-    return check
-
-
-known_model = _read_by("dia_models.factory:task_of")
-known_recipe = _read_by("dia_models.training.recipe:load_recipe")
-known_sweep = _read_by("dia_models.sweeps.sweep:load_sweep")
-
-
-def known_device(name: str) -> None:
+def known_device(name: str, _: str) -> None:
     """Check that a device is there. Raises ModelInputError."""
     if name not in ("auto", "cpu"):  # which always are, and asking costs torch's import
         from dia_models.training.device import choose_device
@@ -89,50 +72,45 @@ def _print_version(asked: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
 ]
-CKPT = option("--ckpt", "A checkpoint file, or the name of a bundled one.", check=known_checkpoint)
-Ckpt = Annotated[str, CKPT]
-Capture = Annotated[
-    Path | None,
-    option("--capture", "Instead of a checkpoint, a store that dia-analyze capture wrote.", check=existing("capture")),
+CKPTS = option("A checkpoint file or the name of a bundled one; several times.", "--ckpt", check=known_checkpoint)
+MODEL = "[NAME=]MODEL, several times: a network of ours, timm:X, torchvision:X, hf-hub:ORG/X, or file.py:function."
+WEIGHTS = "[NAME:]FILE: the state dict of a network that --model names; else its weights are random."
+DATA = "A data set, folder:PATH or file.py:function; by default what the checkpoint was trained on."
+ONE = "; NAME:VALUE for one network."
+STORE = "a store that dia-analyze capture wrote"
+Capture = Annotated[Path | None, option(f"Instead of a network, {STORE}.", check=existing)]
+Captures = Annotated[list[Path] | None, option(f"Instead, {STORE}; several times.", "--capture", check=existing)]
+Many = list[str] | None
+DataDir = Annotated[Path | None, option("Where data sets are; else $DIA_DATA_DIR, else the user's cache.")]
+Download = Annotated[bool, option("Fetch the data set if it is missing.")]
+OutFolder = Annotated[Path | None, option("Folder to write to; by default a new one in dia-out/.")]
+Overwrite = Annotated[bool, option("Replace an existing result folder.")]
+Json = Annotated[bool, option("Print one JSON document instead of text.", "--json")]
+Device = Annotated[str, option("auto, cpu, cuda, cuda:1 or mps.", check=known_device)]
+Seed = Annotated[int, option("Random seed.", min=0, max=2**31 - 1)]
+BatchSize = Annotated[int, option("Images at a time.", "-b", "--batch-size", min=1)]
+Workers = Annotated[int, option("Threads that decode image files.", "-j", "--workers", min=1)]
+Set = Annotated[list[str] | None, option("key=value: an option of the model or a field of the recipe.", "--set")]
+Strict = Annotated[bool, option("An unreadable image is an error, not a warning.")]
+Points = Annotated[list[str] | None, option("Points by pattern, or features:PATTERN for modules' outputs.")]
+ImagePaths = Annotated[
+    list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
 ]
-Captures = Annotated[
-    list[Path] | None,
-    option("--capture", "Instead, a store that dia-analyze capture wrote; several times.", check=existing("capture")),
-]
-CKPTS = option("--ckpt", "A checkpoint file or the name of a bundled one; several times.", check=known_checkpoint)
-Ckpts = Annotated[list[str] | None, CKPTS]
-CkptsNeeded = Annotated[list[str], CKPTS]
-Models = Annotated[
-    list[str] | None,
-    option("--model", "A network with random weights, as dia-train models lists it; several times.", check=known_model),
-]
-Data = Annotated[str | None, option("--data", "A data set or folder:PATH; by default what the network was trained on.")]
-Images = Annotated[int | None, option("--images", "How many; by default 1,000, or all.", min=1)]
-DataDir = Annotated[
-    Path | None, option("--data-dir", "Where data sets are; else $DIA_DATA_DIR, else the user's cache.")
-]
-Download = Annotated[bool, option("--download", "Fetch the data set if it is missing.")]
-OutFolder = Annotated[Path | None, option("--out", "Folder to write to; by default a new one in dia-out/.")]
-Overwrite = Annotated[bool, option("--overwrite", "Replace an existing result folder.")]
-Json = Annotated[bool, option("--json", "Print one JSON document instead of text.")]
-Device = Annotated[str, option("--device", "auto, cpu, cuda, cuda:1 or mps.", check=known_device)]
-Seed = Annotated[int, option("--seed", "Random seed.", min=0, max=2**31 - 1)]
-BatchSize = Annotated[int, option("-b", "--batch-size", "Images at a time.", min=1)]
-Workers = Annotated[int, option("-j", "--workers", "Threads that decode image files.", min=1)]
-Set = Annotated[list[str] | None, option("--set", "key=value: an option of the model or a field of the recipe.")]
-ModelSet = Annotated[list[str] | None, option("--set", "key=value: an option of the networks that --model names.")]
-Strict = Annotated[bool, option("--strict", "An unreadable image is an error, not a warning.")]
-Points = Annotated[list[str] | None, option("--points", "Modules to capture, such as 'layer*.se.gate'.")]
-Layer = Annotated[str | None, option("--layer", "A module by name; by default the last block.")]
-Trust = Annotated[bool, option("--trust", "Check whether the maps can be trusted.")]
+Layer = Annotated[str | None, option("A module by name; by default the last block.")]
+Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
+
+
+def how_many(default: str) -> Any:
+    """The option that says how many images; by default as said."""
+    return option(f"How many{default}.", min=1)
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """Which images, where they are, and how they are read and shown to networks."""
 
-    data: Data = None
-    images: Images = None
+    data: Annotated[str | None, option(DATA)] = None
+    images: Annotated[int | None, how_many("; by default 1,000, or all")] = None
     data_dir: DataDir = None
     download: Download = False
     device: Device = "auto"
@@ -155,71 +133,98 @@ class AllImages(DataOptions):
 class ExplainedImages(DataOptions):
     """The images of gradcam."""
 
-    images: Annotated[int | None, option("--images", "How many of the data set; by default 4.", min=1)] = None
+    images: Annotated[int | None, how_many(" of the data set; by default 4")] = None
     batch_size: BatchSize = 32
+
+
+@dataclass(frozen=True)
+class AttentionOptions:
+    """What is drawn of the maps."""
+
+    layers: Annotated[list[str] | None, option("Points to look at, such as 'blocks.1?*'; by default all.")] = None
+    heads: Annotated[str | None, option("Heads to average, from 0, such as 0,2; by default all.")] = None
+    query: Annotated[str | None, option("Whose attention: class, mean, or X,Y in pixels from the upper left.")] = None
+    rollout: Annotated[bool, option("Add attention rolled out through all layers.")] = False
 
 
 @dataclass(frozen=True)
 class MeasuredImages(DataOptions):
     """The images of gradients."""
 
-    images: Annotated[int | None, option("--images", "How many; by default 512, or all.", min=1)] = None
-    image_size: Annotated[
-        int | None, option("--image-size", "Resize image files to this many pixels, for --model.", min=8)
-    ] = None
+    images: Annotated[int | None, how_many("; by default 512, or all")] = None
 
 
 @dataclass(frozen=True)
 class Explanation:
     """What gradcam explains, and how; as `dia_analysis.gradcam` takes it."""
 
-    target: Annotated[str | None, option("--target", "A class by name or number; by default the predicted one.")] = None
+    target: Annotated[str | None, option("A class by name or number; by default the predicted one.")] = None
     layer: Layer = None
-    call: Annotated[
-        int | None, option("--call", "Which application of a shared module, from 0; by default the last.")
-    ] = None
-    method: Annotated[str, option("--method", "gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
-
-    def options(self) -> dict[str, Any]:
-        """The options of the functions that make maps."""
-        return {"layer": self.layer, "call": self.call, "method": self.method}
+    call: Annotated[int | None, option("Which application of a shared module, from 0; by default the last.")] = None
+    method: Annotated[str, option("gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Checkpoints, and networks with random weights with their options."""
+    """Checkpoints, and networks that --model names: how these are made, and the images that they expect."""
 
-    ckpts: Ckpts = None
-    models: Models = None
-    changes: ModelSet = None
+    ckpts: Annotated[Many, CKPTS] = None
+    models: Annotated[Many, option(MODEL, "--model", check=known_network)] = None
+    weights: Annotated[Many, option(WEIGHTS, check=existing_weights)] = None
+    pretrained: Annotated[bool, option("Fetch the weights that timm, torchvision or the hub has of --model.")] = False
+    changes: Annotated[Many, option(f"key=value: what --model is made with{ONE}", "--set")] = None
+    num_classes: Annotated[Many, option(f"How many classes --model is made for{ONE}")] = None
+    image_size: Annotated[Many, option(f"Pixels, or height,width{ONE}")] = None
+    mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one number, or one a channel{ONE}")] = None
+    std: Annotated[Many, option(f"What values are divided by, likewise{ONE}")] = None
+    channels: Annotated[Many, option(f"Channels of the images{ONE}")] = None
+    classes: Annotated[Many, option(f"A file with the outputs' names in order, one a line{ONE}")] = None
 
 
-def settings(changes: Iterable[str] | None) -> dict[str, Any]:
-    """What --set gives: key=value, the value as TOML if it is such, else as text. Raises ModelInputError."""
-    return dict(map(_setting, changes or ()))
+@dataclass(frozen=True)
+class GiniOptions:
+    """Which maps importance is measured of, and by which rows."""
+
+    points: Points = None
+    hidden: Annotated[bool, option("Capture DIA-LSTM's hidden state h (its gate).")] = False
+    rows: Annotated[
+        Literal["centred", "raw", "vector"], option("Channels minus their means, raw channels, or one vector an image.")
+    ] = "centred"
 
 
-def _setting(change: str) -> tuple[str, Any]:
-    import tomllib
+@dataclass(frozen=True)
+class GradientOptions:
+    """Where and how gradients are measured, besides of which networks and on which images."""
 
-    from dia_models import ModelInputError
+    runs: Annotated[
+        list[Path] | None, option("The folder of a dia-train fit run; several times.", "--run", check=existing)
+    ] = None
+    every_epoch: Annotated[bool, option("All epochs that the runs kept (dia-train fit --keep-every).")] = False
+    points: Annotated[list[str] | None, option("Modules that count as stages, such as 'layer*'.")] = None
+    per_block: Annotated[bool, option("Also at the output of every block.")] = False
+    mode: Annotated[
+        Literal["training", "evaluation"], option("Batch norm with the batch's statistics, or with its stored ones.")
+    ] = "training"
+    draws: Annotated[int, option("Seeds of random weights for --model, from --seed on.", min=1)] = 5
 
-    key, equals, value = change.partition("=")
-    if not (key and equals and value):
-        raise ModelInputError("set", f"{change!r} is not of the form key=value")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
+
+@dataclass(frozen=True)
+class CostOptions:
+    """How networks are timed."""
+
+    rounds: Annotated[int, option("How many times each network is timed; 6 or more.", min=6)] = 20
+    device: Device = "auto"
+    seed: Seed = 0
+    batch_size: BatchSize = 32
 
 
 def check_source(
-    ckpt: str | list[str] | None, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
+    networks: NetworkOptions, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
 ) -> None:
     """Refuse, as wrong usage, a command without a source of maps, or with two, or with options of the other one."""
-    if bool(ckpt) == bool(capture):
-        raise typer.BadParameter("give either a checkpoint or a store with --capture", param_hint="--ckpt")
-    of_ckpt = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
-    for option, value in of_ckpt.items() if capture else ():
+    if bool(networks.ckpts or networks.models) == bool(capture):
+        raise typer.BadParameter("give either networks or a store with --capture", param_hint="--ckpt")
+    of_networks = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
+    for option, value in of_networks.items() if capture else ():
         if value is not None:
             raise typer.BadParameter("not with --capture: the store's images and layers are taken", param_hint=option)

@@ -1,26 +1,24 @@
 """Where a command's results go: the folder is taken before the work, the results are printed, then written."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cli.common import options as o
-from cli.common.console import note, say, say_json
-from dia_analysis.errors import AnalysisInputError
+from cli.common.console import note, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dia_analysis import Result
     from dia_analysis.results.output import Taken
-    from dia_models import Checkpoint
+    from dia_models import Checkpoint, OpenedNetwork
 
 FOLDER = Path("dia-out")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,28 @@ class Found:
     def of(
         cls,
         result: "Result",
-        figures: "Callable[[], Mapping[str, Figure]]",
+        figures: "Callable[[], Mapping[str, Figure]] | None" = None,
         image_names: "Callable[[], Iterable[str]]" = tuple,
     ) -> "Found":
-        """What an analysis found; the figures that it writes besides its own are drawn when it is written."""
-        return cls(
-            result.about(),
-            result.to_dict(),
-            result.summary(),
-            lambda folder: result.write(folder, figures(), image_names()),
-        )
+        """What an analysis found; the figures, by default `paper_figures`, are drawn when it is written."""
+
+        def write(folder: Path) -> None:
+            from figures import paper_figures
+
+            result.write(folder, figures() if figures else paper_figures(result), image_names())
+
+        return cls(result.about(), result.to_dict(), result.summary(), write)
+
+    def beside(
+        self, write: Callable[[Path], None] = lambda _: None, document: Mapping[str, Any] | None = None, text: str = ""
+    ) -> "Found":
+        """The same and more: what also writes files, what else the document holds, and what follows the text."""
+
+        def both(folder: Path) -> None:
+            self.write(folder)
+            write(folder)
+
+        return Found(self.about, {**self.document, **(document or {})}, self.text + text, both)
 
 
 @dataclass(frozen=True)
@@ -63,11 +73,10 @@ class Out:
     @contextmanager
     def folder(self, command: str, networks: Sequence[str] = (), data: str | None = None) -> "Iterator[Taken]":
         """Take the folder; of several processes, the first does. Raises AnalysisInputError if none can be had."""
-        from cli.common.naming import default_name
-        from dia_analysis.distributed import from_first
-        from dia_analysis.results.output import take
+        from dia_analysis.distributed import from_first, refuse_separate_processes
+        from dia_analysis.results.output import first_free, take
 
-        check_one_process()
+        refuse_separate_processes()
         paths = self.paths(default_name(command, networks, data))
         with ExitStack() as held:
             taken = from_first(
@@ -89,10 +98,7 @@ class Out:
         if rank():
             return
         try:
-            if self.as_json:
-                say_json(found.document)
-            else:
-                say(found.text)
+            show(self.as_json, found.document, lambda: found.text)
         finally:
             if taken is not None:
                 with taken.filled(found.about) as folder:
@@ -111,23 +117,12 @@ class Out:
     @contextmanager
     def file(self, name: str, suffix: str) -> Iterator[Path]:
         """Take the file. Raises AnalysisInputError if it cannot be had."""
-        from dia_analysis.results.output import hold
+        from dia_analysis.distributed import refuse_separate_processes
+        from dia_analysis.results.output import hold_first, refuse_taken_file
 
-        check_one_process()
-        with ExitStack() as held:
-
-            def enter(path: Path) -> Path:
-                held.enter_context(hold(path))
-                self._check_file(path)
-                return path
-
-            yield first_free(self.paths(name, suffix), enter)
-
-    def _check_file(self, path: Path) -> None:
-        from dia_analysis.results.output import TakenError
-
-        if path.is_dir() or (path.exists() and not self.overwrite):
-            raise TakenError("out", f"{path} exists; choose another file, or overwrite it")
+        refuse_separate_processes()
+        with hold_first(self.paths(name, suffix), partial(refuse_taken_file, overwrite=self.overwrite)) as path:
+            yield path
 
     def paths(self, name: str, suffix: str = "", *, continued: bool = False) -> Iterator[Path]:
         """Where results may go, the best first; `continued` if what is there already is to be used."""
@@ -137,11 +132,20 @@ class Out:
             yield from (first.with_name(f"{name}-{number}{suffix}") for number in count(2))
 
 
-def about_checkpoints(checkpoints: Sequence["Checkpoint"], data: str, seed: int = 0) -> dict[str, Any]:
-    """What the manifest says of results of checkpoints on a data set."""
+def default_name(command: str, networks: Sequence[str], data: str | None) -> str:
+    """The name of the folder or file that a command writes by default: command, networks, data."""
+    from dia_analysis.results.output import file_name
+
+    data_name = None if data is None else Path(data.partition(":")[2] or data).name
+    parts = [command, "-".join(map(file_name, networks)), data_name or ""]
+    return "-".join(file_name(part) for part in parts if part)
+
+
+def about_networks(networks: "Sequence[Checkpoint | OpenedNetwork]", data: str, seed: int = 0) -> dict[str, Any]:
+    """What the manifest says of results of networks on a data set."""
     from dia_analysis import Provenance
 
-    models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in checkpoints]
+    models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in networks]
     return {**Provenance(data=data, seed=seed).to_dict(), "models": models}
 
 
@@ -151,28 +155,3 @@ def report_skipped(unreadable: Mapping[str, str], images: int) -> None:
         note(f"warning: {len(unreadable)} of {images} images cannot be read and were skipped:")
         for name, reason in sorted(unreadable.items()):
             note(f"  {name}: {reason}")
-
-
-def check_one_process() -> None:
-    """Refuse several processes that do not know of each other: each would compute and write everything."""
-    from dia_analysis.distributed import world_size
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and world_size() == 1:
-        raise AnalysisInputError(
-            "processes",
-            "this command runs in one process; start it without torchrun (capture, correlation and fit run in several)",
-        )
-
-
-def first_free(paths: Iterable[Path], enter: Callable[[Path], T]) -> T:
-    """What `enter` gives for the first path that is not taken. Raises its TakenError if all are."""
-    from dia_analysis.results.output import TakenError
-
-    problem = None
-    for path in paths:
-        try:
-            return enter(path)
-        except TakenError as error:
-            problem = error
-    assert problem is not None
-    raise problem

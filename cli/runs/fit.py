@@ -3,50 +3,37 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cli.common import options as o
-from cli.common.console import note, say, say_json
-from cli.common.publish import Out, first_free
+from cli.common.console import note, progress_bar, show
+from cli.common.options import option
+from cli.common.publish import Out, default_name
 
 if TYPE_CHECKING:
     from dia_models import ModelSpec
     from dia_models.training.config import RunConfig
+
+START_FROM = "Start from a checkpoint's weights, a path or a bundled name."
+KEEP_EVERY = "Also keep the network before training and after every N epochs."
 
 
 @dataclass(frozen=True)
 class FitOptions:
     """What to train, on what, and where."""
 
-    model: Annotated[str | None, o.option("--model", "A name that dia-train models lists.", check=o.known_model)] = None
-    data: Annotated[
-        str | None, o.option("--data", "digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")
-    ] = None
-    recipe: Annotated[
-        str | None, o.option("--recipe", "A name that dia-train recipes lists.", check=o.known_recipe)
-    ] = None
+    model: Annotated[str | None, option("A name that dia-train models lists.", check=o.known_model)] = None
+    data: Annotated[str | None, option("digits, cifar10 or folder:PATH; for detectors coco, coco:PATH.")] = None
+    recipe: Annotated[str | None, option("A name that dia-train recipes lists.", check=o.known_recipe)] = None
     changes: o.Set = None
     out: o.OutFolder = None
-    resume: Annotated[bool, o.option("--resume", "Continue the run in --out after an interruption.")] = False
-    image_size: Annotated[int | None, o.option("--image-size", "Resize image files to this many pixels.", min=8)] = None
-    channels: Annotated[int, o.option("--channels", "Channels of image files: 1 (gray) or 3.")] = 3
-    start_from: Annotated[
-        str | None,
-        o.option(
-            "--from",
-            "Start from a checkpoint's weights, a path or a bundled name.",
-            check=partial(o.known_checkpoint, argument="from"),
-        ),
-    ] = None
-    keep_every: Annotated[
-        int | None,
-        o.option("--keep-every", "Also keep the network before training and after every N epochs.", min=1),
-    ] = None
-    tensorboard: Annotated[
-        bool, o.option("--tensorboard", "Also write the metrics for TensorBoard, into the run's folder.")
-    ] = False
+    resume: Annotated[bool, option("Continue the run in --out after an interruption.")] = False
+    image_size: Annotated[int | None, option("Resize image files to this many pixels.", min=8)] = None
+    channels: Annotated[int, option("Channels of image files: 1 (gray) or 3.")] = 3
+    start_from: Annotated[str | None, option(START_FROM, "--from", check=o.known_checkpoint)] = None
+    keep_every: Annotated[int | None, option(KEEP_EVERY, min=1)] = None
+    tensorboard: Annotated[bool, option("Also write the metrics for TensorBoard, into the run's folder.")] = False
     data_dir: o.DataDir = None
     download: o.Download = False
     strict: o.Strict = False
@@ -69,10 +56,9 @@ def fit_or_resume(given: FitOptions) -> None:
         with _kept(out):
             how: Any = {key: getattr(given, key) for key in ("data_dir", "download", "strict", "resume")}
             result = fit(config, out, where, callbacks=_watchers(out, given.tensorboard), **how)
+    show(given.as_json, result.to_dict, result.summary)
     if given.as_json:
-        say_json(result.to_dict())
         return
-    say(result.summary())
     note(f"written to {result.directory}/")
     if result.outcome == "finished" and isinstance(result.last, Evaluation):
         for command in _fitting_analyses(ModelSpec(name=config.model, options=config.options)):
@@ -87,8 +73,9 @@ def _started(given: FitOptions) -> "RunConfig":
 
     if given.out is None:
         raise ModelInputError("out", "--resume needs the run's directory: --out DIR")
+    asked = {"model": given.model, "data": given.data, "recipe_name": given.recipe, "keep_every": given.keep_every}
     config = RunConfig.read(given.out)
-    check_same(config, model=given.model, data=given.data, recipe_name=given.recipe, keep_every=given.keep_every)
+    check_same(config, **asked)
     if RunResult.read(given.out, config):
         note(f"{given.out} is finished: there is nothing left to train; this is its result")
     return config
@@ -97,30 +84,23 @@ def _started(given: FitOptions) -> "RunConfig":
 def _new(given: FitOptions) -> "RunConfig":
     from dia_models import ModelInputError
     from dia_models.runs.configure import configure
+    from dia_models.settings import parse_settings
 
     if given.model is None or given.data is None:
         missing = "model" if given.model is None else "data"
-        raise ModelInputError(
-            missing, f"say which {missing} to train with, for example --model cifar_resnet29_se --data digits"
-        )
+        example = "for example --model cifar_resnet29_se --data digits"
+        raise ModelInputError(missing, f"say which {missing} to train with, {example}")
     more: Any = {key: getattr(given, key) for key in ("image_size", "channels", "seed", "start_from", "keep_every")}
-    return configure(given.model, given.data, given.recipe, o.settings(given.changes), **more)
+    return configure(given.model, given.data, given.recipe, parse_settings(given.changes), **more)
 
 
 def _new_folder(config: "RunConfig", held: ExitStack) -> Path:
     """Take the first default folder that is free; of several processes, the first does."""
-    from cli.common.naming import default_name
     from dia_analysis.distributed import from_first
-    from dia_analysis.results.output import TakenError, hold, is_free
-
-    def enter(path: Path) -> Path:
-        held.enter_context(hold(path))
-        if not is_free(path):
-            raise TakenError("out", f"{path} exists")
-        return path
+    from dia_analysis.results.output import hold_first, refuse_taken_folder
 
     paths = Out().paths(default_name("fit", [f"{config.model}-seed{config.seed}"], config.data))
-    return from_first(lambda: first_free(paths, enter))
+    return from_first(lambda: held.enter_context(hold_first(paths, refuse_taken_folder)))
 
 
 @contextmanager
@@ -138,24 +118,16 @@ def _kept(out: Path) -> Iterator[None]:
 
 def _watchers(out: Path, tensorboard: bool) -> Iterator[Any]:
     """What watches a run; made when the data have been read, since Lightning takes seconds to import."""
-    from cli.runs.progress import RunProgress
     from dia_models.training.callbacks import TensorBoardLog
+    from dia_models.training.progress import RunProgress
 
-    yield RunProgress()
+    yield RunProgress(progress_bar(), note)
     if tensorboard:
         yield TensorBoardLog(out)
 
 
 def _fitting_analyses(spec: "ModelSpec") -> list[str]:
     """The commands that have something to show of a classifier: correlation takes two layers in a stage."""
-    import torch
-    from torch import nn
+    from dia_models.audit.counting import attention_layers
 
-    from dia_models import build_model
-    from dia_models.backbones.stage import Stage
-
-    with torch.device("meta"):
-        modules = list(build_model(spec).modules())
-    layers = [sum(m.connected) for m in modules if isinstance(m, Stage) and m.attention is not None]
-    self_attention = sum(isinstance(module, nn.MultiheadAttention) for module in modules)
-    return ["correlation"] if max([*layers, self_attention]) > 1 else ["gradcam", "gradients"]
+    return ["correlation"] if attention_layers(spec) > 1 else ["gradcam", "gradients"]

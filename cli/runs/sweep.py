@@ -1,41 +1,33 @@
 """dia-train sweep."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cli.common import options as o
-from cli.common.console import note, say, say_json, terminal_width
-from cli.common.publish import check_one_process
+from cli.common.console import note, show, terminal_width
+from cli.common.options import option
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dia_analysis.errors import AnalysisInputError
     from dia_analysis.paper.sweeps import SweepResult
     from dia_models.sweeps.folder import SweepFolder
-    from dia_models.sweeps.sweep import PlannedRun
 
 SUMMARY = "sweep.json"
+START_FROM = "A folder of checkpoints, each named for the network or classifier that starts."
 
 
 @dataclass(frozen=True)
 class SweepOptions:
     """Which runs of a sweep, and where they are trained."""
 
-    seeds: Annotated[str | None, o.option("--seeds", "0-4 or 0,7; by default the scale's.")] = None
-    scale: Annotated[str, o.option("--scale", "paper, or laptop: smaller, for two cores.")] = "paper"
-    jobs: Annotated[int | None, o.option("--jobs", "Runs at a time; by default one per GPU or core.", min=1)] = None
-    executor: Annotated[str, o.option("--executor", "local, or ray: on the Ray cluster that is running here.")] = (
-        "local"
-    )
-    changes: Annotated[list[str] | None, o.option("--set", "key=value: a field of the recipe, for every run.")] = None
-    start_from: Annotated[
-        Path | None,
-        o.option("--from", "A folder of checkpoints, each named for the network or classifier that starts."),
-    ] = None
+    seeds: Annotated[str | None, option("0-4 or 0,7; by default the scale's.")] = None
+    scale: Annotated[str, option("paper, or laptop: smaller, for two cores.")] = "paper"
+    jobs: Annotated[int | None, option("Runs at a time; by default one per GPU or core.", min=1)] = None
+    executor: Annotated[str, option("local, or ray: on the Ray cluster that is running here.")] = "local"
+    changes: Annotated[list[str] | None, option("key=value: a field of the recipe, for every run.", "--set")] = None
+    start_from: Annotated[Path | None, option(START_FROM, "--from")] = None
     out: o.OutFolder = None
     data_dir: o.DataDir = None
     download: o.Download = False
@@ -46,19 +38,20 @@ class SweepOptions:
 
 def run_sweep(name: str, given: SweepOptions) -> None:
     """Train every run of a sweep that is not finished, and compare the variants."""
+    from dia_analysis.distributed import refuse_separate_processes
     from dia_analysis.results.words import quantity
     from dia_models import ModelInputError
+    from dia_models.settings import parse_settings
+    from dia_models.sweeps.folder import SweepFolder, check_executor
+    from figures import tables
 
-    check_one_process()
-    folder = _planned(name, given)
+    refuse_separate_processes()
+    check_executor(given.executor)
+    where = {"out": given.out, "start_from": given.start_from}
+    folder = SweepFolder.plan(name, given.scale, given.seeds, parse_settings(given.changes), **where)
     folder.find_data(given.data_dir, download=given.download, strict=given.strict)
     failed, result, lost = _train(folder, given)
-    if given.as_json:
-        say_json(result.to_dict())
-    else:
-        from figures import tables
-
-        say(tables.text(result, terminal_width()).rstrip())
+    show(given.as_json, result.to_dict, lambda: tables.text(result, terminal_width()).rstrip())
     if lost is not None:
         raise lost
     note(f"written to {folder.path / SUMMARY}")
@@ -70,29 +63,18 @@ def run_sweep(name: str, given: SweepOptions) -> None:
     note(f"beside the paper's numbers: dia-analyze tables --runs {folder.path}")
 
 
-def _planned(name: str, given: SweepOptions) -> "SweepFolder":
-    from dia_models.sweeps.folder import SweepFolder, check_executor, check_settings
-    from dia_models.sweeps.sweep import load_sweep, parse_seeds
-
-    plan, settings = load_sweep(name), o.settings(given.changes)
-    check_settings(settings)
-    check_executor(given.executor)
-    seeds = range(plan.scale(given.scale).seeds) if given.seeds is None else parse_seeds(given.seeds)
-    runs = plan.start_from_checkpoints(given.scale, plan.runs(given.scale, seeds, settings), given.start_from)
-    return SweepFolder(plan, given.scale, runs, given.out or Path("dia-out") / f"{plan.name}-{given.scale}")
-
-
 def _train(
     folder: "SweepFolder", given: SweepOptions
 ) -> tuple[dict[Path, str], "SweepResult", "AnalysisInputError | None"]:
     """Train what is left; gives what failed, the result, and the error if that cannot be written."""
     from dia_analysis.paper.sweeps import SweepResult
+    from dia_models.sweeps.board import Board
 
+    how: Any = {key: getattr(given, key) for key in ("executor", "device", "jobs", "data_dir", "strict")}
     try:
         with folder.prepared():
-            board = Board(folder)
+            board = Board(folder, note)
             try:
-                how = {key: getattr(given, key) for key in ("executor", "device", "jobs", "data_dir", "strict")}
                 failed = folder.train(board, **how)
             finally:
                 board.stop()
@@ -116,56 +98,3 @@ def _keep(result: "SweepResult", path: Path) -> "AnalysisInputError | None":
     except AnalysisInputError as error:
         return error
     return None
-
-
-class Board:
-    """A live table on a terminal, of how far every run is; elsewhere a line for every run that ends."""
-
-    def __init__(self, folder: "SweepFolder"):
-        from rich.console import Console
-        from rich.live import Live
-
-        self.folder = folder
-        self.told = {run.directory for run in folder.runs if folder.has_ended(run)}
-        if self.told:
-            note(f"{len(self.told)} of {len(folder.runs)} runs are finished already")
-        console = Console(stderr=True)
-        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        if self.live is not None:
-            self.live.start()
-
-    def __call__(self, failed: Mapping[Path, str]) -> None:
-        """Show what has changed."""
-        if self.live is not None:
-            self.live.update(self._table(failed), refresh=True)
-            return
-        for run in self.folder.runs:
-            if run.directory not in self.told and self.folder.has_ended(run):
-                self.told.add(run.directory)
-                note(f"{len(self.told)}/{len(self.folder.runs)} {run.directory}: {self._state(run, failed)}")
-
-    def stop(self) -> None:
-        """Leave the terminal as it was."""
-        if self.live is not None:
-            self.live.stop()
-
-    def _table(self, failed: Mapping[Path, str]) -> "Table":
-        from rich.table import Table
-
-        seeds = list(dict.fromkeys(run.seed for run in self.folder.runs))
-        table = Table("data", "backbone", "variant", *(f"seed {seed}" for seed in seeds), title=self.folder.sweep.title)
-        cells: dict[tuple[str, str, str], list[str]] = {}
-        for run in self.folder.runs:
-            cells.setdefault((run.data, run.backbone, run.variant), []).append(self._state(run, failed))
-        for place, states in cells.items():
-            table.add_row(*place, *states)
-        return table
-
-    def _state(self, run: "PlannedRun", failed: Mapping[Path, str]) -> str:
-        if self.folder.path / run.directory in failed:
-            return "failed"
-        if self.folder.has_ended(run):
-            score = self.folder.score(run)
-            return "nan" if score is None else f"{score:.2%}" if self.folder.sweep.metric.unit else f"{score:.2f}"
-        epochs = len(self.folder.epochs(run))
-        return f"{epochs}/{run.config.recipe.epochs}" if epochs else "·"

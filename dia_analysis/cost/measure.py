@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from math import comb
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from dia_analysis.cost.flops import flop_count, operations_text
 from dia_analysis.cost.timing import interleaved_seconds
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.modes import observing
-from dia_analysis.probes.points import find_points
+from dia_analysis.probes.points import Inputs, attention_of
 from dia_analysis.results.base import Concise, Result, long_form
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
@@ -217,25 +216,23 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_attention_parameters(model: nn.Module) -> int:
-    """How many parameters the modules have that make the attention maps (`find_points`); 0 without attention.
+def count_attention_parameters(model: nn.Module, inputs: Inputs | None = None) -> int:
+    """How many parameters make a network's attention maps, as a pass shows; 0 without attention.
 
-    These are, of attention with gates, the modules that hold a gate; of self-attention `nn.MultiheadAttention`, or the
-    module that holds `attn_drop`, with the projections of queries, keys, values and output, but not the norm before it
-    nor the layers after it. In a network that has both, those with gates.
+    Of gates, those between the features and the gate; of self-attention, the projections of queries, keys, values and
+    output, but not the norm before it nor the layers after it. In a network that has both, those of the gates.
+
+    Args:
+        model: Any network.
+        inputs: As for `find_points`.
+
+    Raises:
+        AnalysisInputError: If the network cannot be run on the inputs.
     """
-    try:
-        points = find_points(model)
-    except AnalysisInputError:
-        return 0
-    makers = (_maker(model, name) for name in points)
-    parameters = {id(p): p for p in chain.from_iterable(maker.parameters() for maker in makers)}
-    return sum(parameter.numel() for parameter in parameters.values())
-
-
-def _maker(model: nn.Module, point: str) -> nn.Module:
-    module = model.get_submodule(point)
-    return module if isinstance(module, nn.MultiheadAttention) else model.get_submodule(point.rpartition(".")[0])
+    points = [point for point in attention_of(model, inputs) if point.usable]
+    gates = [point for point in points if point.kind != "self-attention"]
+    names = frozenset[str]().union(*(point.weights for point in gates or points))
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)
 
 
 def median_interval(values: Float[np.ndarray, "value"]) -> tuple[float, float]:
@@ -265,7 +262,7 @@ def _network(
     name: str, subjects: Mapping[str, Subject], seconds: Mapping[str, Float[np.ndarray, "round"]], seed: int
 ) -> NetworkCost:
     subject = subjects[name]
-    parameters, in_modules = count_parameters(subject.model), count_attention_parameters(subject.model)
+    parameters, in_modules = count_parameters(subject.model), count_attention_parameters(subject.model, subject.images)
     ratios, added = np.empty(0), in_modules
     if subject.baseline is not None:
         ratios = seconds[name] / seconds[subject.baseline]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.explain.target_layer import TargetLayer, feature_map
+from dia_analysis.explain.target_layer import TargetLayer, reaches
 from dia_analysis.explain.targets import as_logits
 
 
@@ -48,11 +48,12 @@ def features_and_gradient(
     if cut.features is None:
         raise AnalysisInputError("layer", f"call {layer.call} of {layer.name} did not run for this batch")
     gradient = torch.autograd.grad(total, cut.features, allow_unused=True)[0] if total.requires_grad else None
-    if gradient is None:
+    if gradient is None or not reaches(layer.layout, gradient):
         raise NotReachedError(
             "layer", f"the class scores do not depend on {layer.name} through anything that has a gradient"
         )
-    return Explained(cut.features.detach(), gradient, logits.detach())
+    as_map = layer.layout.as_map
+    return Explained(as_map(cut.features.detach()), as_map(gradient), logits.detach())
 
 
 class _Cut:
@@ -67,7 +68,7 @@ class _Cut:
         self.calls += 1
         if self.calls - 1 != self.layer.call:
             return output
-        features = feature_map(output)
+        features = self.layer.layout.tensor(output)
         assert features is not None  # the survey saw that it has them
         torch.set_grad_enabled(True)
         self.features = features.detach().clone().requires_grad_()

@@ -57,6 +57,7 @@ def network_gradients(
     epoch: int | None = None,
     weights_seed: int | None = None,
     made_from: Mapping[str, Any] | None = None,
+    plain_from: Mapping[str, Any] | None = None,
     provenance: Provenance | None = None,
 ) -> NetworkGradients:
     """Measure the gradient of the loss at the output of each stage, and of each block if `per_block`.
@@ -70,8 +71,9 @@ def network_gradients(
     number of images.
 
     Stages are found as `find_stages` says, or are the modules named by shell patterns (`points`). `epoch`,
-    `weights_seed` (the seed from which its weights were made or trained) and `made_from` (how it was made, in plain
-    values) are passed on to the result.
+    `weights_seed` (the seed from which its weights were made or trained), `made_from` (how it was made, in plain
+    values) and, of a network with DIA-LSTM, `plain_from` (how the same without attention is made) are passed on to the
+    result.
     Raises AnalysisInputError for batches without labels, labels that the network does not know, an output that is no
     logits, and a point that the loss does not depend on.
     """
@@ -106,6 +108,7 @@ def network_gradients(
         epoch=epoch,
         weights_seed=weights_seed,
         made_from=dict(made_from or {}),
+        plain_from=None if plain_from is None else dict(plain_from),
         provenance=provenance or Provenance(seed=seed),
     )
 

@@ -84,7 +84,8 @@ class NetworkGradients(Concise):
 
     `batch_sizes` are the sizes that batches had, the largest first. `loss` is the mean over images; the gradients are
     of its sum over a batch. `epoch` says how long the network was trained and `weights_seed` from which seed, None if
-    that is not known; `made_from` is what the caller said of how it was made.
+    that is not known; `made_from` is what the caller said of how it was made, and `plain_from` of how the same without
+    attention is made, None if it is no network with DIA-LSTM.
     """
 
     name: str
@@ -100,6 +101,7 @@ class NetworkGradients(Concise):
     weights_seed: int | None
     made_from: dict[str, Any]
     provenance: Provenance
+    plain_from: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:

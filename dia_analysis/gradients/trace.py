@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.modes import autocast_off, evaluating
-from dia_analysis.probes.points import match_points
+from dia_analysis.probes.points import match_modules
 
 BLOCK_WEIGHTS = 2  # a block has at least two convolutions or linear layers
 
@@ -123,7 +123,7 @@ def named_stages(root: Call, model: nn.Module, patterns: str | Iterable[str]) ->
     Of matching modules inside one another the outermost count, so `layer*` means `layer1`, `layer2` and so on.
     Raises AnalysisInputError for patterns that match nothing, and for modules that did not run or give no tensor.
     """
-    matched = set(match_points(model, patterns))
+    matched = set(match_modules(model, patterns))
     names = {name for name in matched if not any(name.startswith(f"{other}.") for other in matched)}
     calls = [call for call in root.all() if call.module in names]
     if silent := sorted(names - {call.module for call in calls}):

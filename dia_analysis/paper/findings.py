@@ -14,8 +14,7 @@ from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.importance.results import GiniResult
 from dia_analysis.paper.numbers import TIME_RATIOS
 from dia_analysis.statistics.summary import mean
-from dia_analysis.trust.agreement import AgreementResult
-from dia_analysis.trust.checks import TrustChecks, warnings
+from dia_analysis.trust.checks import TrustReport
 
 Verdict = Literal["holds here", "does not hold here", "inconclusive"]
 Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
@@ -183,17 +182,15 @@ def _more_with_lstm(known: Mapping[str, Shares], groups: Groups, unknown: Collec
     return ("inconclusive" if found.low <= 0 <= found.high else HOLDS[found.low > 0]), over
 
 
-def cam_finding(
-    results: Sequence[GradCAMResult], checks: Sequence[TrustChecks] | None, agreements: Sequence[AgreementResult] = ()
-) -> Finding:
-    """Do networks look at the same places, and do their maps pass the checks? `checks` is None if there were none."""
+def cam_finding(results: Sequence[GradCAMResult], trust: TrustReport | None) -> Finding:
+    """Do networks look at the same places, and do their maps pass the checks? `trust` is None if there were none."""
     alike = [_alike(a, b) for a, b in combinations(results, 2)]
     empty = [
         f"{r.empty.sum()} of {len(r.image_names)} maps of {r.name} are zero everywhere."
         for r in results
         if r.empty.any()
     ]
-    text = " ".join([*(sentence for sentence, _ in alike), *empty, *_trusted(checks, agreements)])
+    text = " ".join([*(sentence for sentence, _ in alike), *empty, *_trusted(trust)])
     numbers = ", ".join(f"{rho:.2f}" for _, rho in alike if rho is not None)
     ours = f"correlation of maps {numbers}" if numbers else "no number"
     reason = "it is about chest X-rays; dia-analyze regions measures where in them a network looks"
@@ -211,18 +208,14 @@ def _alike(a: GradCAMResult, b: GradCAMResult) -> tuple[str, float | None]:
     return f"The maps of {a.name} and {b.name} for the same image correlate at {rho:.2f} on average.", rho
 
 
-def _trusted(checks: Sequence[TrustChecks] | None, agreements: Sequence[AgreementResult]) -> list[str]:
-    if checks is None:
+def _trusted(trust: TrustReport | None) -> list[str]:
+    if trust is None:
         return ["Whether the maps can be trusted was not checked here."]
-    unfailed = {check.name: _passes(check) for check in checks if not check.failures()}
+    unfailed = {check.name: check.passed for check in trust.checks if not check.failures()}
     passed, undecided = ([name for name, passes in unfailed.items() if passes is wanted] for wanted in (True, False))
-    lines = [_as_sentence(line) for line in warnings(checks, agreements)]
+    lines = [_as_sentence(line) for line in trust.warnings()]
     lines += [f"The maps of {' and '.join(passed)} pass both checks."] if passed else []
     return lines + ([f"For the maps of {' and '.join(undecided)} the checks do not decide."] if undecided else [])
-
-
-def _passes(check: TrustChecks) -> bool:
-    return bool(check.randomization.depends_on_weights and check.road.better_than_random)
 
 
 def _as_sentence(warning: str) -> str:

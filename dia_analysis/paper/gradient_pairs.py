@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,6 @@ from dia_analysis.statistics.seeds import LEAST, t_interval
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-Plain = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 PAPER = (
     "The paper (Fig. 13): without skip connections, DIA-LSTM increases mean and variance of |g| in ResNet56. Here, "
@@ -151,17 +150,14 @@ class Pair:
         return [Ratio(tuple(_ratio(of(a.magnitudes), of(b.magnitudes)) for a, b in stage)) for stage in stages]
 
 
-def pair_with_plain(result: GradientResult, plain: Plain) -> list[Pair]:
-    """Each network with DIA-LSTM whose plain backbone was measured too, on the same data, after as many epochs and
-    from the same seed.
-
-    `plain` gives, of how a network with DIA-LSTM was made, how the same without attention is made; None for others.
+def pair_with_plain(result: GradientResult) -> list[Pair]:
+    """Each network with DIA-LSTM whose plain backbone was measured too (`NetworkGradients.plain_from`), on the same
+    data, after as many epochs and from the same seed.
     """
     known = {_key(network, network.made_from): network for network in result.networks}
     pairs: dict[Any, dict[int | None, tuple[NetworkGradients, NetworkGradients]]] = {}
     for network in result.networks:
-        without = plain(network.made_from)
-        other = None if without is None else known.get(_key(network, without))
+        other = None if network.plain_from is None else known.get(_key(network, network.plain_from))
         if other is not None:
             made = (json.dumps(network.made_from, sort_keys=True), network.epoch, _fresh(network))
             pairs.setdefault(made, {})[network.weights_seed] = (network, other)
@@ -174,7 +170,11 @@ class BesidePlain(Result):
 
     file = "gradients"
     result: GradientResult
-    pairs: tuple[Pair, ...]
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The networks with DIA-LSTM with their plain backbones."""
+        return pair_with_plain(self.result)
 
     def summary(self) -> str:
         """What was measured, the table, the findings, and what the paper says."""

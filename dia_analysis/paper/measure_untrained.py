@@ -12,7 +12,10 @@ from dia_analysis.correlation.held import Patients
 from dia_analysis.correlation.measure import measure_correlation
 from dia_analysis.correlation.results import CorrelationResult
 from dia_analysis.distributed import all_gather
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.explain.targets import as_logits
 from dia_analysis.paper.untrained import Baseline, BesideUntrained, Training
+from dia_analysis.probes.graph import is_watched
 from dia_analysis.results.provenance import Provenance
 
 Labelled = tuple[Tensor, Tensor]
@@ -51,7 +54,7 @@ def measure_beside_untrained(
         batches: gives the images, batch by batch, with the numbers of their classes (-1: none that the network
             knows), each time that it is called; its argument says what for.
         untrained: the network before training.
-        recorded: whether it is known how the network was trained.
+        recorded: whether a checkpoint records the network's training, or its weights were loaded from a file.
         points: modules to capture, as `measure_correlation` takes them; so are `similarity`, `patients` and `seed`.
         similarity: what to measure besides r and CKA.
         patients: whose each image is.
@@ -120,9 +123,16 @@ class Tally:
         right, images = (sum(all_gather(count)) for count in (self.right, self.images))
         return Training(self.recorded, right, images, max(all_gather(self.classes)))
 
-    def _count(self, _: nn.Module, __: Any, output: Tensor) -> None:
-        known, self.classes = self.labels >= 0, output.shape[1]
-        wanted, scores = self.labels[known], output.cpu()[known]
+    def _count(self, _: nn.Module, __: Any, output: Any) -> None:
+        if is_watched():  # the pass by which the attention is found, on some of the images
+            return
+        try:
+            logits = as_logits(output).cpu()
+        except AnalysisInputError:  # no class scores: it has no accuracy
+            return
+        scores = torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+        known, self.classes = self.labels >= 0, scores.shape[1]
+        wanted, scores = self.labels[known], scores[known]
         right = (scores.argmax(1) == wanted) & scores.isfinite().all(1)  # of a network that diverged, none is
         self.right += int(right.sum())
         self.images += len(wanted)

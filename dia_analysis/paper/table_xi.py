@@ -1,6 +1,6 @@
 """Table XI: the accuracies that the paper prints of its ResNet50s on the chest X-rays of Kermany et al. 2018."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dia_analysis.statistics.intervals import percent
@@ -26,15 +26,14 @@ def published_accuracy(attention: str, data: str | None, classes: Sequence[str])
     return {"network": "-".join(filter(None, ("ResNet50", attention))), "image_size": 224, **numbers}
 
 
-def beside_table_xi(rows: Sequence[tuple[str, TwoClassResult, Mapping[str, Any] | None]]) -> str | None:
-    """Accuracy by class as in Table XI, with the paper's network below each of ours that it has one for.
-
-    A row is a network's heading, its result, and what `published_accuracy` gives for it.
-    """
+def beside_table_xi(results: Sequence[TwoClassResult]) -> str | None:
+    """Accuracy by class as in Table XI, with the paper's network below each of ours that it has one for."""
     lines: list[tuple[str, ...]] = [("Table XI, accuracy in %", "PNEUMONIA", "NORMAL", "all")]
-    for heading, result, published in rows:
-        if published:
+    for result in results:
+        if (published := result.paper) is not None:
             half = result.everyone.half
+            size = result.readings.image_size
+            heading = result.readings.name + ("" if size is None else f" ({size[0]}x{size[1]})")
             lines.append((heading, *map(percent, (half.sensitivity, half.specificity, half.accuracy))))
             theirs = [f"{published[name]:.1f}" for name in (*reversed(CLASSES), "all")]
             lines.append((f"  paper: {published['network']} (224x224)", *theirs))

@@ -29,7 +29,8 @@ NO_LAYERS = "There is no defined correlation, so nothing can be said about share
 
 @dataclass(frozen=True)
 class Training:
-    """What shows that a network was trained: whether its training is `recorded`, and its answers on labeled images.
+    """What shows that a network was trained: whether its training is `recorded`, or its weights were loaded from a
+    file, and its answers on labeled images.
 
     Of `num_images` it got `correct` right. Without labels that it knows, `num_images` is 0.
     """
@@ -54,7 +55,7 @@ class Training:
     def doubt(self) -> str | None:
         """Why it is not known to be trained; None if it is."""
         if not self.recorded:
-            return "the checkpoint records no training, so it may hold random weights"
+            return "no training of it is recorded, so it may hold random weights"
         if self.interval is None:
             return "these images have no labels that the network knows, so its accuracy cannot show that it was trained"
         low, high = self.interval

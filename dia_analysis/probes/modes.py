@@ -41,6 +41,18 @@ def observing(model: nn.Module, seed: int) -> Iterator[None]:
 
 
 @contextmanager
+def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
+    """As `observing`, in the modes in which the submodules are."""
+    numpy, python = np.random.get_state(), random.getstate()
+    try:
+        with _modes_kept(model), _buffers_kept(model), _drawing_from(model, seed):
+            yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)
+
+
+@contextmanager
 def rehearsing(model: nn.Module, seed: int, mode: Mode = "training") -> Iterator[None]:
     """Training or evaluation mode inside, with random numbers from `seed`.
 

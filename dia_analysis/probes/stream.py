@@ -55,7 +55,7 @@ def stream_share(
             inputs = inputs_of(batch)
             model(inputs.to(reference.device))
             if not records:
-                break  # no point ran, which leaving the block says
+                break  # no named module ran, which leaving the block says
             stages = group_stages(records.in_order())
             layers = layers or [stage.layers for stage in stages]
             if layers != [stage.layers for stage in stages]:

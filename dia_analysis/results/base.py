@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import xarray as xr
 
 from dia_analysis.results.output import new_directory, write_json
 from dia_analysis.results.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -51,7 +51,7 @@ class Result(Concise, ABC):
         """The numbers in long form: a row for each."""
 
     @abstractmethod
-    def datasets(self) -> Mapping[str, xr.Dataset]:
+    def datasets(self) -> "Mapping[str, xr.Dataset]":
         """The arrays with names, by the name of the file that holds them."""
 
     @abstractmethod
@@ -61,10 +61,12 @@ class Result(Concise, ABC):
     def complete(self, axes: "Sequence[Axes]") -> None:
         """Add to the panels what stands once for all of them, such as a color bar."""
 
-    def to_xarray(self) -> xr.Dataset | xr.DataTree:
+    def to_xarray(self) -> "xr.Dataset | xr.DataTree":
         """The arrays with names; where there are several stages or networks, a tree with a branch for each."""
+        from xarray import DataTree
+
         parts = self.datasets()
-        return parts[self.file] if list(parts) == [self.file] else xr.DataTree.from_dict(dict(parts))
+        return parts[self.file] if list(parts) == [self.file] else DataTree.from_dict(dict(parts))
 
     def about(self) -> Mapping[str, Any]:
         """What the manifest says of it: where it comes from."""
@@ -141,7 +143,7 @@ class Result(Concise, ABC):
         return f"<pre>{escape(self.summary())}</pre>\n{'' if figure is None else _image(figure)}"
 
 
-def long_form(parts: Sequence[tuple[Mapping[str, Any], xr.Dataset]], *variables: str) -> "pd.DataFrame":
+def long_form(parts: "Sequence[tuple[Mapping[str, Any], xr.Dataset]]", *variables: str) -> "pd.DataFrame":
     """A row for every element of the variables of each part: first the part's own keys, then the coordinates."""
     import pandas as pd
 

@@ -1,21 +1,23 @@
 """Result directories: complete or absent, written by one process at a time, never overwritten unasked."""
 
+import csv
 import hashlib
 import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from dia_analysis.distributed import from_first
 from dia_analysis.errors import AnalysisInputError
 
+T = TypeVar("T")
 MANIFEST = "manifest.json"
 LONGEST = 80  # bytes of a name that is a part of a file name
 LONGEST_NAME = 200  # bytes: file systems allow 255, and drafts have longer names than what they become
@@ -118,6 +120,43 @@ def writing(path: Path, then: str = "choose another folder") -> Iterator[None]:
         raise AnalysisInputError("out", f"{path} could not be written: {error.strerror or error}; {then}") from error
 
 
+def first_free(paths: Iterable[Path], enter: Callable[[Path], T]) -> T:
+    """What `enter` gives for the first path that is not taken. Raises its TakenError if all are."""
+    problem = None
+    for path in paths:
+        try:
+            return enter(path)
+        except TakenError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+@contextmanager
+def hold_first(paths: Iterable[Path], refuse: Callable[[Path], None]) -> Iterator[Path]:
+    """`hold` the first path that is not taken: `refuse` raises TakenError for one that is. Raises the last of these."""
+    with ExitStack() as held:
+
+        def enter(path: Path) -> Path:
+            held.enter_context(hold(path))
+            refuse(path)
+            return path
+
+        yield first_free(paths, enter)
+
+
+def refuse_taken_folder(path: Path) -> None:
+    """Raise TakenError unless nothing is there, or an empty folder."""
+    if not is_free(path):
+        raise TakenError("out", f"{path} exists; choose another folder, or overwrite it")
+
+
+def refuse_taken_file(path: Path, *, overwrite: bool) -> None:
+    """Raise TakenError for a folder, and for a file unless it may be overwritten."""
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise TakenError("out", f"{path} exists; choose another file, or overwrite it")
+
+
 def draft_of(path: Path) -> Path:
     """A new name for what becomes `path` when it is complete; the holder of `path` removes what was left behind."""
     return _own(path, f"{secrets.token_hex(4)}.draft")
@@ -140,6 +179,12 @@ def put_in_place(draft: Path, path: Path) -> None:
             old.replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -179,7 +224,7 @@ def _check_free(path: Path, overwrite: bool) -> None:
     if is_free(path):
         return
     if not overwrite:
-        raise TakenError("out", f"{path} exists; choose another folder, or overwrite it")
+        refuse_taken_folder(path)
     if not (path / MANIFEST).is_file():
         raise TakenError("out", f"{path} holds something else than results, so it is not overwritten")
 

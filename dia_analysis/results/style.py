@@ -63,8 +63,13 @@ class _Powers(LogFormatterSciNotation):
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `path`.png (300 dpi) and `path`.pdf, the same bytes for the same figure."""
     forms: dict[str, dict[str, Any]] = {"png": {"dpi": 300}, "pdf": {"metadata": {"CreationDate": None}}}
-    with mpl.rc_context(STYLE):
-        for form, options in forms.items():
-            drawn = BytesIO()  # drawing into a file on a full disk fails with an error that hides why
-            figure.savefig(drawn, format=form, **options)
-            path.with_suffix(f".{form}").write_bytes(drawn.getvalue())
+    engine = figure.get_layout_engine()
+    try:
+        with mpl.rc_context(STYLE):
+            for form, options in forms.items():
+                drawn = BytesIO()  # drawing into a file on a full disk fails with an error that hides why
+                figure.savefig(drawn, format=form, **options)
+                path.with_suffix(f".{form}").write_bytes(drawn.getvalue())
+                figure.set_layout_engine(None)  # laying out takes as long as drawing, and once is enough
+    finally:
+        figure.set_layout_engine(engine)

@@ -78,11 +78,13 @@ class Layer(BaseModel):
 
     stage: Size
     layer: Size
-    kind: Literal["channel", "spatial", "self-attention", "cross-covariance"]
+    kind: Literal[
+        "channel", "spatial", "directional", "branch", "map", "self-attention", "cross-covariance", "features"
+    ]
     module: Text
     call: Annotated[int, Field(ge=0)]
     map_shape: tuple[Size, ...] = Field(min_length=1, max_length=8)
-    feature_size: tuple[Size, Size] | None = None
+    feature_size: tuple[Size, ...] | None = Field(default=None, max_length=4)
     made_in: Literal["float16", "bfloat16", "float32", "float64"] | None = None
 
     @property

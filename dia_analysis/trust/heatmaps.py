@@ -1,19 +1,26 @@
 """Several networks' heatmaps of the same images, and whether they can be trusted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
+from jaxtyping import UInt8
 
+from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.results import GradCAMResult, side_by_side, stack_arrays, summarize
 from dia_analysis.results.base import Result
+from dia_analysis.results.output import file_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.trust.checks import TrustReport
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+LARGEST_MAPS = 2 * 2**30
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +49,30 @@ class HeatmapComparison(Result):
         scores = summarize(self.results, self.labels)
         return scores if self.trust is None else f"{scores}\n\n{self.trust.summary()}"
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the largest images that a network sees."""
+        return max(result.size for result in self.results)
+
+    def captions(self) -> list[str]:
+        """The images' file names, each with its class below where that is known."""
+        names = [path.rpartition("/")[2] for path in self.results[0].image_names]
+        return [f"{name}\n({label})" if label else name for name, label in zip(names, self.labels, strict=True)]
+
+    def write_overlays(self, folder: Path, pictures: "Iterable[UInt8[np.ndarray, 'image height width 3']]") -> None:
+        """Write a PNG per image and network into a new folder, all on one color scale; `pictures` are the images."""
+        from PIL import Image
+
+        from dia_analysis.explain.overlay import overlay, shared_peak
+
+        folder.mkdir()
+        peak = shared_peak(self.results)
+        for number, picture in enumerate(picture for part in pictures for picture in part):
+            stem = f"{number + 1:03d}-{file_name(Path(self.results[0].image_names[number]).stem)}"
+            for result in self.results:
+                drawn = Image.fromarray(overlay(picture, result.layer_maps[number], peak))
+                drawn.save(folder / f"{stem}-{file_name(result.name)}.png")
+
     def about(self) -> Mapping[str, Any]:
         """Where the networks and the images come from."""
         first = self.provenance.to_dict()
@@ -68,3 +99,14 @@ class HeatmapComparison(Result):
     def complete(self, axes: "Sequence[Axes]") -> None:
         """Their color scale."""
         self.results[0].complete(axes)
+
+
+def check_size(sizes: Sequence[tuple[int, int]], images: int) -> None:
+    """Raise AnalysisInputError where the maps of so many images, of each network's size, would take more than 2 GiB."""
+    need = 4 * max(height * width for height, width in sizes) * images * len(sizes)
+    if need > LARGEST_MAPS:
+        raise AnalysisInputError(
+            "images",
+            f"the maps of {images} images would take {need / 2**30:.1f} GiB; at most 2 are written, so "
+            "give fewer, or use dia_analysis.stream_gradcam",
+        )

@@ -1,15 +1,17 @@
 """One network, or several, as a two-class test: with and without patients it may have seen, at two thresholds."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.results.base import Result, long_form
+from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.words import quantity
 from dia_analysis.statistics.binary_metrics import (
     LABELS,
@@ -24,6 +26,11 @@ from dia_analysis.statistics.binary_metrics import (
 )
 from dia_analysis.statistics.intervals import Estimate
 from dia_analysis.statistics.significance import holm
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
 
 HALF = 0.5  # the class with the higher score wins, as for accuracy everywhere else
 NO_PATIENTS = "no patient IDs; each image is treated as one patient"
@@ -46,6 +53,7 @@ class Readings:
 
     `network` is the same for networks that differ in their training's seed only. `in_training` are the patients
     whose id also occurs in the training images; None where these are not there to look.
+    `image_size` is (height, width).
     """
 
     name: str
@@ -58,6 +66,7 @@ class Readings:
     threshold: Threshold
     in_training: frozenset[str] | None = None
     grouping: str = NO_PATIENTS
+    image_size: tuple[int, int] | None = None
 
     @property
     def unseen(self) -> Bool[np.ndarray, "image"]:
@@ -115,17 +124,21 @@ class Pair:
         return list(dict.fromkeys([*self.half.remarks(), *self.chosen.remarks()]))
 
 
-@dataclass(frozen=True)
-class TwoClassResult:
+@dataclass(frozen=True, repr=False)
+class TwoClassResult(Result):
     """How good a network is as a two-class test.
 
     `everyone` is over all images; `unseen` leaves out images of patients whose id also occurs in training, and is
-    None if there are none of these, or nothing else, or if it is not known.
+    None if there are none of these, or nothing else, or if it is not known. `paper` are the accuracies that the paper
+    prints of such a network, if it does (`dia_analysis.paper.table_xi.published_accuracy`).
     """
 
+    file = "two_class"
     readings: Readings
     everyone: Pair
     unseen: Pair | None
+    paper: Mapping[str, Any] | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -154,7 +167,37 @@ class TwoClassResult:
             "at_chosen_threshold": self.everyone.chosen.to_dict(),
             "patients_in_training": None if left is None else {"patients": left[0], "images": left[1]},
             "without_patients_in_training": None if self.unseen is None else self.unseen.to_dict(),
+            "paper": None if self.paper is None else dict(self.paper),
         }
+
+    def datasets(self) -> "dict[str, xr.Dataset]":
+        """By image: score, whether it is positive, patient."""
+        import xarray as xr
+
+        given = self.readings
+        arrays = {"score": given.scores, "positive": given.labels, "patient": list(given.patients)}
+        image = {"image": list(given.image_names)}
+        return {self.file: xr.Dataset({name: ("image", values) for name, values in arrays.items()}, coords=image)}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each image: score, whether it is positive, patient."""
+        return long_form([({}, self.datasets()[self.file])], "score", "positive", "patient")
+
+    def panels(self) -> "list[Callable[[Axes], object]]":
+        """The ROC curve; images of one class have none."""
+        return [self._draw] if 0 < self.readings.labels.sum() < len(self.readings.labels) else []
+
+    def _draw(self, ax: "Axes") -> None:
+        labels, scores = self.readings.labels, self.readings.scores
+        cuts = np.concatenate([[np.inf], np.unique(scores)[::-1]])
+        ends = [((scores[~labels] >= cut).mean(), (scores[labels] >= cut).mean()) for cut in cuts]
+        ax.plot(*zip(*ends, strict=True), label=f"{self.readings.name}, AUROC {self.everyone.half.auroc.text()}")
+        ax.plot([0, 1], [0, 1], color="0.6", lw=0.8, label="chance")
+        for found, marker in ((self.everyone.half, "o"), (self.everyone.chosen, "s")):
+            place = (1 - found.specificity.value, found.sensitivity.value)
+            ax.plot(*place, marker, ms=4, color="C1", label=f"threshold {found.threshold:.3f}")
+        ax.set(xlabel="1 - specificity", ylabel="Sensitivity", aspect="equal")
+        ax.legend(loc="lower right")
 
     @property
     def left_out(self) -> tuple[int, int] | None:
@@ -196,8 +239,8 @@ class TwoClassResult:
         )
 
 
-def assess(readings: Readings, *, resamples: int = RESAMPLES, seed: int = 0) -> TwoClassResult:
-    """Judge a network's readings. Raises AnalysisInputError as `diagnose` does."""
+def assess(readings: Readings, *, resamples: int = RESAMPLES, seed: int = 0, **about: Any) -> TwoClassResult:
+    """Judge a network's readings; `about` are `paper` and `provenance`. Raises AnalysisInputError as `diagnose`."""
 
     def pair(chosen: Bool[np.ndarray, "image"]) -> Pair:
         given = readings.take(chosen)
@@ -206,7 +249,8 @@ def assess(readings: Readings, *, resamples: int = RESAMPLES, seed: int = 0) -> 
 
     unseen = readings.unseen
     everyone = pair(np.ones(len(unseen), dtype=bool))
-    return TwoClassResult(readings, everyone, pair(unseen) if unseen.any() and not unseen.all() else None)
+    others = pair(unseen) if unseen.any() and not unseen.all() else None
+    return TwoClassResult(readings, everyone, others, **about)
 
 
 @dataclass(frozen=True)

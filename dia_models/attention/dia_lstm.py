@@ -1,14 +1,16 @@
 """DIA-LSTM: recurrent cells shared by a stage, running along depth (section III-B of the paper)."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dia_models.attention.base import ChannelAttention
+from dia_models.attention.base import Attention, ChannelAttention
 from dia_models.attention.registry import About, check_reduction, register
 from dia_models.errors import ModelInputError, unknown
+from dia_models.spec import Network
 
 State = tuple[Tensor, Tensor]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -143,3 +145,18 @@ class DIALSTMLight(StackedLSTM):
     def __init__(self, channels: int, *, reduction: int = 8):
         ys, hs = (ElementwiseGates(channels, reduction) for _ in range(2))
         super().__init__([LSTMCell(ys, hs, "sigmoid")])
+
+
+def hidden_states(model: nn.Module) -> list[str]:
+    """Where the LSTMs of a network put out h_t: the names of the modules to capture.
+
+    Raises ModelInputError for a network without an LSTM.
+    """
+    found = [f"{name}.gate" for name, module in model.named_modules() if isinstance(module, StackedLSTM)]
+    if found:
+        return found
+    kinds = Counter(type(module).__name__ for module in model.modules() if isinstance(module, Attention))
+    listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+    other = f"its attention is {listed}" if kinds else "it has no attention at all"
+    name = model.spec.name if isinstance(model, Network) else type(model).__name__
+    raise ModelInputError("hidden", f"{name} has no LSTM and so no hidden state; {other}")

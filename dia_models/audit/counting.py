@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from dia_models.attention import AttentionKind
-from dia_models.backbones.stage import AttentionPlan
-from dia_models.factory import Blueprint, blueprint
+from dia_models.backbones.stage import AttentionPlan, Stage
+from dia_models.factory import Blueprint, blueprint, build_model
 from dia_models.spec import ModelSpec
 
 
@@ -70,3 +70,11 @@ def _attention(plan: AttentionPlan, channels: int, layers: int) -> int:
 
 def _trainable(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def attention_layers(spec: ModelSpec) -> int:
+    """How many layers of attention the stage of a network has that has most; of self-attention, all are one stage."""
+    with torch.device("meta"):
+        modules = list(build_model(spec).modules())
+    layers = [sum(m.connected) for m in modules if isinstance(m, Stage) and m.attention is not None]
+    return max([*layers, sum(isinstance(module, nn.MultiheadAttention) for module in modules)])

@@ -15,31 +15,31 @@ def list_checkpoints() -> list[str]:
     )
 
 
-def locate_checkpoint(source: str | Path) -> Path:
+def locate_checkpoint(source: str | Path, argument: str = "ckpt") -> Path:
     """The file of a checkpoint: `source` itself, or the bundled one of that name.
 
-    Raises ModelInputError if there is neither.
+    Raises ModelInputError, naming the argument, if there is neither.
     """
     try:
-        return _locate(source)
+        return _locate(source, argument)
     except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
-        raise ModelInputError("ckpt", f"{source} cannot be read: {error}") from error
+        raise ModelInputError(argument, f"{source} cannot be read: {error}") from error
 
 
-def _locate(source: str | Path) -> Path:
+def _locate(source: str | Path, argument: str) -> Path:
     if not str(source):
-        raise ModelInputError("ckpt", f"no name given; a checkpoint is one {SUFFIX} file")
+        raise ModelInputError(argument, f"no name given; a checkpoint is one {SUFFIX} file")
     path = Path(source).expanduser()
     if path.is_file():
         return path
     if str(source) in list_checkpoints():
         return _bundled_folder() / f"{source}{SUFFIX}"
     if path.exists():
-        raise ModelInputError("ckpt", f"{source} is no file; a checkpoint is one {SUFFIX} file")
+        raise ModelInputError(argument, f"{source} is no file; a checkpoint is one {SUFFIX} file")
     if path.suffix or len(path.parts) > 1:
-        raise ModelInputError("ckpt", f"there is no file {source}; give a {SUFFIX} file or a bundled name")
+        raise ModelInputError(argument, f"there is no file {source}; give a {SUFFIX} file or a bundled name")
     raise unknown(
-        "ckpt",
+        argument,
         str(source),
         list_checkpoints(),
         listed_by="dia-train models --bundled",

@@ -1,47 +1,24 @@
 """Weights from elsewhere: state dicts of public code, renamed to ours."""
 
-import pickle
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dia_models.checkpoints.checkpoint import LARGEST_FILE
+from dia_models.checkpoints.checkpoint import CheckpointInfo
+from dia_models.checkpoints.state_dict import read_state_dict
+from dia_models.data import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.errors import ModelInputError, one_line, some
 from dia_models.factory import create_model, require_classifier
 from dia_models.spec import Network
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "model_ema", "ema")
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 COUNTERS = ("n_averaged",)  # of torch's averaged models, beside the weights
 DEEPEST_PREFIX = 4  # as in `model._orig_mod.module.net.conv1.weight`
-
-
-class _Unused:
-    """Stands for a number or array of numpy in a checkpoint, such as the best accuracy: nothing of it is built."""
-
-    def __init__(self, *_: object):
-        pass
-
-    def __setstate__(self, _: object) -> None:
-        pass
-
-
-NUMPY: list[
-    Callable[..., Any] | tuple[Callable[..., Any], str]
-] = [  # the names that every version of numpy writes for its numbers and arrays
-    (_Unused, f"numpy.{name}")
-    for name in (
-        "dtype",
-        "ndarray",
-        *(f"{c}.multiarray.{f}" for c in ("core", "_core") for f in ("scalar", "_reconstruct")),
-    )
-]
 
 
 @dataclass(frozen=True)
@@ -166,50 +143,6 @@ def load_public(model: Network, state: dict[str, Tensor]) -> None:
     _load(model, _translate(model.spec.name, state))
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a pickled state dict, alone or under `state_dict` and the like, without executing anything in it.
-
-    Raises ModelInputError for a file that is none, or that holds more than tensors and plain values.
-    """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ModelInputError("source", f"{path} has more than 8 GiB")
-        with torch.serialization.safe_globals(NUMPY), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that torch.save did not write
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelInputError(
-            "source",
-            f"{path} is not read, since it {_refused_content(error)}; save its state_dict alone, and give that",
-        ) from error
-    except ModelInputError:
-        raise
-    except Exception as error:  # the restricted unpickler can stumble over anything in a foreign file
-        raise ModelInputError("source", f"{path} cannot be read: {one_line(error, 150)}") from error
-    return _tensors(path, content)
-
-
-def _refused_content(error: pickle.UnpicklingError) -> str:
-    """What the restricted unpickler does not take."""
-    reason = str(error).rpartition("WeightsUnpickler error:")[2]
-    if "Unsupported operand" in reason:
-        return "is no file that torch.save writes"
-    name = re.search(r"GLOBAL ([\w.]+)", reason)
-    return f"holds more than tensors: {one_line(reason if name is None else name[1], 100)}"
-
-
-def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    while isinstance(content, dict) and (
-        wrapper := next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)
-    ):
-        content = content[wrapper]
-    found = {str(name): t for name, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}
-    if not found:
-        inside = f"its entries are {some(map(str, content))}" if isinstance(content, dict) else type(content).__name__
-        raise ModelInputError("source", f"{path} holds no state dict, alone or under {some(WRAPPERS)}: {inside}")
-    return found
-
-
 def _translate(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under our names."""
     backbone = next((b for b in FAMILIES if name.startswith(b)), None)
@@ -272,3 +205,20 @@ def _load(model: Network, state: dict[str, Tensor]) -> None:
             f"first {one_line(odd[0], 120)}",
         )
     model.load_state_dict({name: tensor.reshape(expected[name].shape) for name, tensor in state.items()})
+
+
+def public_checkpoint(name: str, path: Path, versions: dict[str, str]) -> tuple[Network, CheckpointInfo]:
+    """A CIFAR network with weights of public code, and its description; `versions` are of what is installed.
+
+    Raises ModelInputError for a file that is no state dict, and for weights of another network.
+    """
+    network = build_public(name, read_state_dict(path, "source").tensors)
+    classes = len(network.state_dict()["classifier.weight"])
+    return network, CheckpointInfo(
+        model=network.spec,
+        data=f"cifar{classes}",
+        classes=CIFAR10 if classes == 10 else tuple(map(str, range(classes))),
+        preprocessing=Preprocessing(height=32, width=32, mean=CIFAR_MEAN, std=CIFAR_STD),
+        recipe={"imported_from": path.name},
+        versions=versions,
+    )

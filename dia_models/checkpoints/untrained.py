@@ -21,7 +21,7 @@ class UntrainedNetwork:
     own training began.
     """
 
-    model: Network
+    model: nn.Module
     weights: str
     exact: bool
 

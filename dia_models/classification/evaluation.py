@@ -1,7 +1,8 @@
 """How well a network classifies images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,10 +68,18 @@ def predict(
         for batch in batches:
             names += batch.names
             labels.append(batch.labels.cpu())
-            logits.append(model(preprocessing(batch.pixels.to(device))).float().cpu())
+            logits.append(as_logits(model(preprocessing(batch.pixels.to(device)))).cpu())
     if not names:
         raise ValueError("there is no image with a label to evaluate on")
     return Predictions(tuple(names), torch.cat(labels), torch.cat(logits))
+
+
+def as_logits(output: Any) -> Float[Tensor, "image class"]:
+    """A network's class scores: its output, or the `logits` in it; a single one z is 0 and z, for two classes."""
+    output = output.get("logits", output) if isinstance(output, Mapping) else getattr(output, "logits", output)
+    scores: Tensor = output.float()
+    scores = scores[:, None] if scores.ndim == 1 else scores
+    return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
 
 
 def evaluate(

@@ -1,5 +1,7 @@
 from .files import open_files
-from .images import UNLABELED, Batch, FileImages, ImageSource, MemoryImages, evenly_spaced
+from .image_source import ImageSource
+from .images import UNLABELED, Batch, FileImages, MemoryImages, evenly_spaced
+from .labels import Outputs
 from .preprocessing import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -8,6 +10,7 @@ from .preprocessing import (
     default_preprocessing,
     shift_and_mirror,
 )
+from .python_images import PythonImages, as_pictures
 from .request import data_root
 from .sets import data_names, open_data
 from .splits import hold_out
@@ -21,8 +24,11 @@ __all__ = [
     "FileImages",
     "ImageSource",
     "MemoryImages",
+    "Outputs",
     "Preprocessing",
+    "PythonImages",
     "StreamedImages",
+    "as_pictures",
     "channel_statistics",
     "data_names",
     "data_root",

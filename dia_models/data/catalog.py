@@ -12,7 +12,7 @@ import torch
 
 from dia_models.data import chest_xray
 from dia_models.data.folder import image_folder
-from dia_models.data.images import FileImages, ImageSource, MemoryImages
+from dia_models.data.images import FileImages, MemoryImages, StoredImages
 from dia_models.data.request import Request, register_data_set
 from dia_models.errors import ModelInputError
 
@@ -34,16 +34,16 @@ def _digits(request: Request) -> MemoryImages:
 
 
 @register_data_set("cifar10")
-def _cifar10(request: Request) -> ImageSource:
+def _cifar10(request: Request) -> StoredImages:
     return _cifar("cifar10", "CIFAR10", "cifar-10-batches-py", request)
 
 
 @register_data_set("cifar100")
-def _cifar100(request: Request) -> ImageSource:
+def _cifar100(request: Request) -> StoredImages:
     return _cifar("cifar100", "CIFAR100", "cifar-100-python", request)
 
 
-def _cifar(name: str, original: str, folder: str, request: Request) -> ImageSource:
+def _cifar(name: str, original: str, folder: str, request: Request) -> StoredImages:
     if (images := _as_folder(request, name, request.part)) is not None:
         return images
     if not request.download and not (request.root / folder).is_dir():
@@ -54,7 +54,7 @@ def _cifar(name: str, original: str, folder: str, request: Request) -> ImageSour
 
 
 @register_data_set("stl10")
-def _stl10(request: Request) -> ImageSource:
+def _stl10(request: Request) -> StoredImages:
     if (images := _as_folder(request, "stl10", request.part)) is not None:
         return images
     if not request.download and not (request.root / "stl10_binary").is_dir():
@@ -66,7 +66,7 @@ def _stl10(request: Request) -> ImageSource:
 
 
 @register_data_set("mini-imagenet")
-def _mini_imagenet(request: Request) -> ImageSource:
+def _mini_imagenet(request: Request) -> StoredImages:
     images = _as_folder(request, "mini-imagenet", request.part)
     if images is None:
         raise request.missing("mini-imagenet", "an image folder mini-imagenet/{train,test}/<class>/")
@@ -74,7 +74,7 @@ def _mini_imagenet(request: Request) -> ImageSource:
 
 
 @register_data_set("imagenet")
-def _imagenet(request: Request) -> ImageSource:
+def _imagenet(request: Request) -> StoredImages:
     images = _as_folder(request, "imagenet", "train" if request.part == "train" else "val")
     if images is None:
         raise request.missing("imagenet", "an image folder imagenet/{train,val}/<class>/")

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -23,10 +23,13 @@ LARGEST_SET_BYTES = 16 * 2**30
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images of one size, their labels (-1: none) and their names."""
+    """Some images of one size, their labels and their names.
 
-    pixels: UInt8[Tensor, "image height width channel"]
-    labels: Int64[Tensor, "image"]
+    Pixels are bytes, or numbers as the network expects them. A label is a class number (-1: none), or a row of 0 and 1.
+    """
+
+    pixels: UInt8[Tensor, "image height width channel"] | Float[Tensor, "image channel height width"]
+    labels: Int64[Tensor, "image"] | Float[Tensor, "image class"]
     names: tuple[str, ...]
 
 
@@ -189,7 +192,7 @@ def _check_one_size(shapes: Iterable[Sequence[int]]) -> None:
         raise ModelInputError("image_size", f"the images have several sizes ({some}); choose one with image_size")
 
 
-ImageSource = MemoryImages | FileImages
+StoredImages = MemoryImages | FileImages
 
 
 def warn_of_unreadable(unreadable: Mapping[str, str]) -> None:

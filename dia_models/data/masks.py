@@ -8,7 +8,8 @@ from jaxtyping import Bool
 from PIL import Image
 
 from dia_models.data.decode import UnreadableImageError, fit_mask, image_size
-from dia_models.data.images import FileImages, ImageSource
+from dia_models.data.image_source import ImageSource
+from dia_models.data.images import FileImages
 from dia_models.errors import ModelInputError
 
 

@@ -7,6 +7,8 @@ from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from torch import Tensor
 
+from dia_models.errors import ModelInputError
+
 SMALLEST_STD = 1 / 255  # one gray level
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -33,9 +35,18 @@ class Preprocessing(BaseModel):
         return self.height, self.width
 
     def __call__(
-        self, pixels: UInt8[Tensor, "batch height width channel"]
+        self, pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel height width"]:
-        """Normalize; the result is laid out channels-last in memory."""
+        """Normalize; the result is laid out channels-last in memory. Numbers that are no bytes are taken as they are.
+
+        Raises ModelInputError for these if they have other channels.
+        """
+        if pixels.is_floating_point():
+            if pixels.shape[1] != len(self.mean):
+                raise ModelInputError(
+                    "data", f"float tensors of {pixels.shape[1]} channels given; the network takes {len(self.mean)}"
+                )
+            return pixels.contiguous(memory_format=torch.channels_last)
         scale = pixels.new_tensor([1 / (255 * s) for s in self.std], dtype=torch.float32)
         offset = pixels.new_tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
         return (pixels * scale - offset).permute(0, 3, 1, 2)

@@ -7,19 +7,23 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-from dia_models.data.images import ImageSource
+from dia_models.data.images import StoredImages
 from dia_models.errors import ModelInputError
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which part of a data set to open, how to read files, and whether files that are missing may be downloaded."""
+    """Which part of a data set to open, how to read files, and whether files that are missing may be downloaded.
+
+    `limit` is how many images are taken of a source that does not say how many it has.
+    """
 
     split: str
     root: Path
     workers: int = 2
     strict: bool = False
     download: bool = False
+    limit: int = 1000
 
     @property
     def part(self) -> str:
@@ -35,13 +39,13 @@ class Request:
         )
 
 
-SETS: dict[str, Callable[[Request], ImageSource]] = {}
+SETS: dict[str, Callable[[Request], StoredImages]] = {}
 
 
-def register_data_set(name: str) -> Callable[[Callable[[Request], ImageSource]], Callable[[Request], ImageSource]]:
+def register_data_set(name: str) -> Callable[[Callable[[Request], StoredImages]], Callable[[Request], StoredImages]]:
     """Make a data set known by name."""
 
-    def decorate(opener: Callable[[Request], ImageSource]) -> Callable[[Request], ImageSource]:
+    def decorate(opener: Callable[[Request], StoredImages]) -> Callable[[Request], StoredImages]:
         SETS[name] = opener
         return opener
 

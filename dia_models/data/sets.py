@@ -5,13 +5,17 @@ from pathlib import Path
 import dia_models.data.catalog  # noqa: F401  (registers the data sets)
 from dia_models.data.detection.sets import is_scenes
 from dia_models.data.folder import SPLITS, open_folder
-from dia_models.data.images import ImageSource
+from dia_models.data.image_source import ImageSource
+from dia_models.data.python_images import open_python
 from dia_models.data.request import SETS, Request, data_root
 from dia_models.errors import ModelInputError, unknown
+from dia_models.user_code import is_user_code
+
+OTHERS = ("folder:PATH", "file.py:images")
 
 
 def data_names() -> list[str]:
-    """The names of the data sets, without `folder:PATH`."""
+    """The names of the data sets, without `folder:PATH` and `file.py:images`."""
     return list(SETS)
 
 
@@ -23,18 +27,21 @@ def open_data(
     workers: int = 2,
     strict: bool = False,
     download: bool = False,
+    limit: int = 1000,
 ) -> ImageSource:
     """Open a part of a data set.
 
     Args:
-        name: A data set (`data_names`), or `folder:PATH`. A folder holds `train/` and `test/` (or `val/`), or one
-            folder per class, or loose images; without `train/`, every fifth image of a class is its test part.
+        name: A data set (`data_names`), `folder:PATH`, or a function of your own, which is run (`file.py:images`, see
+            `PythonImages`). A folder holds `train/` and `test/` (or `val/`), or one folder per class, or loose images;
+            without `train/`, every fifth image of a class is its test part.
         split: `train`, `test`, or `any`, for images that are only looked at: the test part of a set that comes in
             parts, else everything.
         root: Where data sets are; by default `$DIA_DATA_DIR`, else the user's cache folder.
         workers: Threads that decode files.
         strict: Whether a file that cannot be read is an error; else it is left out and remembered.
         download: Fetch a set that is missing, where its source allows it.
+        limit: How many images are taken of what a function gives, if that has no length.
 
     Returns:
         The images: in memory, or as files that are decoded when they are needed.
@@ -45,18 +52,20 @@ def open_data(
     if split not in (*SPLITS, "any"):
         raise unknown("split", split, [*SPLITS, "any"])
     kind, _, path = name.partition(":")
-    request = Request(split, data_root(root), workers, strict, download)
+    request = Request(split, data_root(root), workers, strict, download, limit)
     if kind == "folder" and path:
         try:
             return open_folder(Path(path).expanduser(), request)
         except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
             raise ModelInputError("data", f"{name} cannot be opened: {error}") from error
+    if is_user_code(name):
+        return open_python(name, request)
     if is_scenes(name):
         raise ModelInputError(
-            "data", f"{name} has objects in boxes, for detectors; accepted here: {', '.join([*SETS, 'folder:PATH'])}"
+            "data", f"{name} has objects in boxes, for detectors; accepted here: {', '.join([*SETS, *OTHERS])}"
         )
     if name not in SETS and len(Path(name).parts) > 1:
         raise ModelInputError("data", f"unknown data {name!r}; a folder of images is given as folder:{name}")
     if name not in SETS:
-        raise unknown("data", name, [*SETS, "folder:PATH"])
+        raise unknown("data", name, [*SETS, *OTHERS])
     return SETS[name](request)

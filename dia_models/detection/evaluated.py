@@ -71,7 +71,7 @@ def evaluate_detector(
     batch_size: int = LARGEST_BATCH,
     watch: Watch = lambda batches, count, name: batches,
 ) -> EvaluatedDetector:
-    """Find the objects in all scenes, at most 16 at a time; `watch` passes the batches on, as `evaluate_checkpoint`'s.
+    """Find the objects in all scenes, at most 16 at a time; `watch` passes the batches on, as `evaluate_classifier`'s.
 
     Raises ModelInputError for scenes of other classes than the network was trained on.
     """

@@ -1,5 +1,6 @@
 """Images that a checkpoint's network makes out of noise, and how far they are from those it was trained on."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.errors import ModelInputError
 from dia_models.factory import task_of
+from dia_models.files import write_atomically
 from dia_models.generation.features import INCEPTION, feature_network
 from dia_models.generation.frechet import ImageScore, score_images
 from dia_models.generation.sampling import STEPS, Pixels, generate, grid, save_pictures
@@ -53,11 +55,14 @@ class GeneratedImages:
             f"{self.checkpoint.info.data}, in the features of {self.score.features}"
         )
 
-    def write_pictures(self, folder: Path) -> None:
-        """Write numbered PNG files, and a grid of the first ones."""
+    def write(self, folder: Path) -> None:
+        """Write numbered PNG files, a grid of the first ones, and the document."""
         save_pictures(self.pixels, folder, 0)
         scale = max(1, GRID_PIXELS // (GRID_COLUMNS * self.pixels.shape[1]))
         grid(self.pixels[:GRID], GRID_COLUMNS, scale).save(folder / "grid.png")
+        write_atomically(
+            folder / "generate.json", f"{json.dumps(self.to_dict(), indent=2, allow_nan=False)}\n".encode()
+        )
 
 
 def generate_images(

@@ -12,7 +12,6 @@ from dia_models.attention.registry import check_options
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
 from dia_models.surgery.branches import Branch, find_branches
-from dia_models.surgery.find_attention import existing_attention
 from dia_models.surgery.tracing import Trace, trace
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -41,7 +40,8 @@ def attach(
         stages: One module name or a list of them for each stage; a module stands for the residual blocks in it, or,
             where it holds none, for itself as the end of a branch. By default blocks and stages are found in one
             forward pass: a stage is a run of residual blocks with one feature size.
-        images: What that pass is given (batch, channel, height, width), by default one black image of 64x64.
+        images: What that pass is given (batch, channel, height, width), by default two random images of the size
+            that the network says it takes, or of 64 pixels.
         in_addition: Allow it on a network that has attention.
         **options: Those of the attention.
 
@@ -54,7 +54,7 @@ def attach(
     """
     kind = attention_kind(name)
     check_options("options", options, kind.options())
-    _check_network(model, in_addition)
+    _check_network(model)
     seen = trace(model, images)
     _check_ungated(seen, in_addition)
     found = find_branches(model, stages, seen)
@@ -67,7 +67,7 @@ def attach(
     return model
 
 
-def _check_network(model: nn.Module, in_addition: bool) -> None:
+def _check_network(model: nn.Module) -> None:
     """Refuse what cannot be attached to."""
     if isinstance(model, Network):
         raise ModelInputError("model", f"{model.spec.name} is one of ours; create_model makes it with attention")
@@ -81,22 +81,16 @@ def _check_network(model: nn.Module, in_addition: bool) -> None:
         )
     if hasattr(model, CHILD):
         raise ModelInputError("model", f"the network has something named {CHILD!r}; attention is attached once")
-    if (existing := existing_attention(model)) and not in_addition:
-        first = next(iter(existing))
-        raise ModelInputError(
-            "model",
-            f"the network has {len(existing)} attention modules, the first is {first}; take it without them, share "
-            "them (dia_models.share), or give in_addition=True to have both",
-        )
 
 
 def _check_ungated(seen: Trace, in_addition: bool) -> None:
     """Refuse a network that multiplies its features by gates, whoever wrote them."""
-    if seen.gated and not in_addition:
+    if seen.gates and not in_addition:
         raise ModelInputError(
             "model",
-            f"{seen.gated[0] or 'the network itself'} multiplies features by a gate, as {len(seen.gated)} modules do: "
-            "the network has attention; take one without it, or give in_addition=True to have both",
+            f"the network has attention: it multiplies features by a gate {len(seen.gates)} times, first by "
+            f"{seen.gates[0].name}; take it without, share the modules (dia_models.share), or give in_addition=True to "
+            "have both",
         )
 
 

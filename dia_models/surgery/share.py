@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dia_analysis.probes.makers import maker
 from dia_models.attention import Attention
 from dia_models.backbones.stage import Stage
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
 from dia_models.surgery.attach import AttachedAttention
-from dia_models.surgery.find_attention import existing_attention, matching_modules
-from dia_models.surgery.tracing import FeatureSize, trace
+from dia_models.surgery.tracing import FeatureSize, Trace, trace
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def share(model: nn.Module, *, modules: str | None = None, images: Tensor | None
 
     Args:
         model: A network of this or any library.
-        modules: A shell pattern for the modules to share, such as `layer*.se`; by default those of `attach`,
-            torchvision's SqueezeExcitation and timm's.
-        images: What the pass is given (batch, channel, height, width), by default one black image of 64x64.
+        modules: A shell pattern for the modules to share, such as `layer*.se`; by default those that make the gates by
+            which the network multiplies its features.
+        images: What the pass is given (batch, channel, height, width), by default two random images of the size that
+            the network says it takes, or of 64 pixels.
 
     Returns:
         The modules and parameters of each stage before and after.
@@ -133,14 +135,9 @@ def _group_in(holder: nn.Module, child: str, name: str, modules: nn.ModuleList) 
 
 
 def _outside_groups(model: nn.Module, pattern: str | None, images: Tensor | None) -> Iterator[_Group]:
-    found = existing_attention(model) if pattern is None else matching_modules(model, pattern)
-    if not found:
-        raise ModelInputError(
-            "model",
-            f"{type(model).__name__} has no attention module that is known here (ours, torchvision's "
-            "SqueezeExcitation, timm's); name those to share by a pattern, modules='layer*.se'",
-        )
-    calls = {call.module: call.taken for call in trace(model, images).calls if call.module in found}
+    seen = trace(model, images)
+    found = _makers(model, seen) if pattern is None else _matching(model, pattern)
+    calls = {call.module: call.taken for call in seen.calls if call.module in found}
     kinds: dict[type, list[tuple[str, Any]]] = {}
     for name, size in calls.items():
         kinds.setdefault(type(found[name]), []).append((name, _likeness(found[name], size)))
@@ -150,6 +147,30 @@ def _outside_groups(model: nn.Module, pattern: str | None, images: Tensor | None
             if len(named) > 1:
                 _check_norms(named)
                 yield _Group(named, partial(_replace, model, named))
+
+
+def _makers(model: nn.Module, seen: Trace) -> dict[str, nn.Module]:
+    """The modules that make the gates of a network, each the outermost with nothing else in it."""
+    name = type(model).__name__
+    if not seen.gates:
+        raise ModelInputError("model", f"{name} multiplies its features by no gate; there is nothing to share")
+    makers = {maker(model, gate.weights): gate.name for gate in seen.gates}
+    makers.pop("", None)
+    if not makers:
+        raise ModelInputError(
+            "model", f"no module of {name} makes {seen.gates[0].name} and nothing else, so none can be shared"
+        )
+    return {found: model.get_submodule(found) for found in makers}
+
+
+def _matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    found = {name: module for name, module in model.named_modules() if name and fnmatchcase(name, pattern)}
+    if not found:
+        raise ModelInputError(
+            "modules",
+            f"no module of {type(model).__name__} matches {pattern!r}; give a pattern such as 'layer*.se'",
+        )
+    return found
 
 
 def _likeness(module: nn.Module, size: FeatureSize | None) -> Any:

@@ -1,37 +1,21 @@
-"""One watched forward pass of any network: what modules were given, where residual blocks end, where gates multiply."""
+"""What one forward pass shows of any network: what modules were given, where blocks end, where attention is."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.example import example_images
+from dia_analysis.probes.found import FoundAttention, attention_in, watched
+from dia_analysis.probes.graph import Call, Graph, Node
+from dia_analysis.probes.modes import evaluating
 from dia_models.errors import ModelInputError
 
-EXAMPLE_SIZE = 64
-ATEN = torch.ops.aten
-SQUASHING = (
-    *(ATEN.sigmoid, ATEN.sigmoid_, ATEN.hardsigmoid, ATEN.hardsigmoid_, ATEN.hardtanh, ATEN.hardtanh_),
-    *(ATEN.tanh, ATEN.tanh_, ATEN._softmax, ATEN.clamp, ATEN.clamp_),
-)
-KEEPING = (
-    *(
-        ATEN.view,
-        ATEN._unsafe_view,
-        ATEN.reshape,
-        ATEN.unsqueeze,
-        ATEN.expand,
-        ATEN.permute,
-        ATEN.transpose,
-        ATEN.clone,
-    ),
-    *(ATEN.div, ATEN.div_, ATEN.mul, ATEN.mul_, ATEN.squeeze, ATEN.alias),
-)
 FeatureSize = tuple[int, int, int]
+SUMS = ("add", "add_")
 
 
 @dataclass(frozen=True)
@@ -59,179 +43,84 @@ class Sum:
 
 @dataclass(frozen=True)
 class Trace:
-    """What was seen, in forward order."""
+    """What was seen, in forward order; `gates` is the attention that multiplies features."""
 
     calls: tuple[ModuleCall, ...]
     sums: tuple[Sum, ...]
-    gated: tuple[str, ...]  # the modules whose own forward multiplies features by a gate
+    gates: tuple[FoundAttention, ...]
 
 
 def trace(model: nn.Module, images: Tensor | None = None) -> Trace:
     """Run a network once, in evaluation mode and without gradients, and leave it as it was.
 
-    `images` (batch, channel, height, width) are by default one black image of 64x64, with as many channels as the
-    first convolution takes. Raises ModelInputError if the network cannot be run on them.
+    `images` (batch, channel, height, width) are by default two random images of the size that the network says it
+    takes, or of 64 pixels. Raises ModelInputError if the network cannot be run on them.
     """
-    given = _example(model) if images is None else images
-    watch = _Watch()
-    with _evaluating(model), torch.no_grad(), watch.watching(model):
+    try:
+        given = example_images(model) if images is None else images
+    except AnalysisInputError as error:
+        raise ModelInputError(
+            "images", f"{type(model).__name__} has no 2-D convolution; give images= that it takes"
+        ) from error
+    with evaluating(model), torch.no_grad():
         try:
-            model(given)
+            graph = watched(model, (given,))
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             shape = "x".join(map(str, given.shape))
             raise ModelInputError(
                 "images", f"the network fails on images of {shape} ({reason}); give images= that it takes"
             ) from error
-    return Trace(tuple(watch.calls), tuple(watch.sums), tuple(watch.gated))
+    gates = (one for one in attention_in(graph) if one.usable and one.kind != "self-attention")
+    return Trace(tuple(map(_of_call, graph.calls)), tuple(_sums(graph)), tuple(gates))
 
 
-def _example(model: nn.Module) -> Tensor:
-    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if convolution is None:
-        raise ModelInputError("images", f"{type(model).__name__} has no 2-D convolution; give images= that it takes")
-    return convolution.weight.new_zeros(1, convolution.in_channels, EXAMPLE_SIZE, EXAMPLE_SIZE)
+def _of_call(call: Call) -> ModuleCall:
+    return ModuleCall(call.module, _size(call.taken), _size(call.given))
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def _size(shape: tuple[int, ...] | None) -> FeatureSize | None:
+    return None if shape is None else (shape[1], shape[2], shape[3])
 
 
-@dataclass
-class _Running:
-    """A call that has not returned, and the sums that its own forward made: the size, the ends, the trouble."""
-
-    module: str
-    taken: FeatureSize | None
-    sums: list[tuple[FeatureSize, tuple[str, ...], str]] = field(default_factory=list)
-
-
-@dataclass
-class _Value:
-    """A tensor as it is now: who made it, who has put it out, the convolutions on the longest way to it.
-
-    `squashed` says that it came out of a sigmoid or the like, perhaps reshaped or scaled since.
-    """
-
-    tensor: Tensor  # held, so that no other tensor gets its id
-    maker: str
-    convolutions: int
-    squashed: bool
-    givers: list[str] = field(default_factory=list)
-
-    def ends(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*(name for name in self.givers if name == self.maker), *self.givers]))
+def _sums(graph: Graph) -> Iterator[Sum]:
+    """The sums in each call that have the size of what it gave; others are of something inside the branch."""
+    depths = _convolutions(graph)
+    found: dict[tuple[str, int], list[Sum]] = defaultdict(list)
+    for node in graph.nodes:
+        if node.name in SUMS and node.within and (one := _sum(node, depths)) is not None:
+            found[node.within[-1]].append(one)
+    for call in graph.calls:
+        ends = [one for one in found[call.module, call.number] if one.size == _size(call.given)]
+        several = f"it makes {len(ends)} sums" if len(ends) > 1 else ""
+        yield from (Sum(one.block, one.size, one.ends, several or one.trouble) for one in ends)
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every tensor through a forward pass. The branch is the summand with more convolutions behind it."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[ModuleCall] = []
-        self.sums: list[Sum] = []
-        self.gated: dict[str, None] = {}
-        self.running: list[_Running] = []
-        self.values: dict[int, _Value] = {}
-
-    @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
-        """See every module's calls and every operation inside the block."""
-        with ExitStack() as hooks:
-            for name, module in model.named_modules():
-                hooks.callback(module.register_forward_pre_hook(self._entering(name), with_kwargs=True).remove)
-                hooks.callback(module.register_forward_hook(self._leave).remove)
-            with self:
-                yield
-
-    def _entering(self, name: str) -> Any:
-        def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
-            self.running.append(_Running(name, _size((args, kwargs))))
-
-        return enter
-
-    def _leave(self, _: nn.Module, __: Any, output: Any) -> None:
-        call, given = self.running.pop(), _size(output)
-        self.calls.append(ModuleCall(call.module, call.taken, given))
-        for tensor in _tensors(output):
-            if id(tensor) in self.values:
-                self.values[id(tensor)].givers.append(call.module)
-        found = [found for found in call.sums if found[0] == given]  # others are of something inside the branch
-        several = f"it makes {len(found)} sums" if len(found) > 1 else ""
-        self.sums += [Sum(call.module, size, ends, several or trouble) for size, ends, trouble in found]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        packet, inputs = func.overloadpacket, _tensors((args, kwargs))
-        if packet in (torch.ops.aten.add, torch.ops.aten.add_) and self.running:
-            self._note_sum(inputs)
-        if packet in (torch.ops.aten.mul, torch.ops.aten.mul_) and self._is_gating(inputs):
-            self.gated[self.running[-1].module if self.running else ""] = None
-        squashed = packet in SQUASHING or (packet in KEEPING and self._is_squashed(inputs[0]))
-        behind = max((self._convolutions(tensor) for tensor in inputs), default=0)
-        output = func(*args, **kwargs)
-        for tensor in _tensors(output):
-            maker = self.running[-1].module if self.running else ""
-            count = behind + (packet is torch.ops.aten.convolution)
-            self.values[id(tensor)] = _Value(tensor, maker, count, squashed)
-        return output
-
-    def _note_sum(self, summands: list[Tensor]) -> None:
-        sizes = {tensor.shape for tensor in summands}
-        if len(summands) != 2 or len(sizes) != 1 or summands[0].ndim != 4:
-            return
-        shortcut, branch = sorted(summands, key=self._convolutions)
-        ends: tuple[str, ...] = ()
-        trouble = "both of its summands have passed equally many convolutions"
-        if self._convolutions(shortcut) < self._convolutions(branch):
-            ends = self.values[id(branch)].ends()
-            trouble = "" if ends else "what it adds to the shortcut is the output of no module"
-        self.running[-1].sums.append((_shape(branch), ends, trouble))
-
-    def _is_gating(self, factors: list[Tensor]) -> bool:
-        """Whether features are multiplied by one number a channel, or one a position, that came out of a sigmoid."""
-        if len(factors) != 2:
-            return False
-        return any(
-            _is_gate_of(gate, features) and self._is_squashed(gate) for gate, features in (factors, reversed(factors))
-        )
-
-    def _is_squashed(self, tensor: Tensor) -> bool:
-        value = self.values.get(id(tensor))
-        return value is not None and value.squashed
-
-    def _convolutions(self, tensor: Tensor) -> int:
-        value = self.values.get(id(tensor))
-        return value.convolutions if value else 0
+def _sum(node: Node, depths: list[int]) -> Sum | None:
+    summands = [parent for parent in node.parents if parent is not None]
+    if len(summands) != 2 or summands[0].shape != summands[1].shape or len(node.shape) != 4:
+        return None
+    shortcut, branch = sorted(summands, key=lambda parent: depths[parent.index])
+    ends: tuple[str, ...] = ()
+    trouble = "both of its summands have passed equally many convolutions"
+    if depths[shortcut.index] < depths[branch.index]:
+        ends = _ends(branch)
+        trouble = "" if ends else "what it adds to the shortcut is the output of no module"
+    _, channels, height, width = branch.shape
+    return Sum(node.within[-1][0], (channels, height, width), ends, trouble)
 
 
-def _is_gate_of(gate: Tensor, features: Tensor) -> bool:
-    if gate.ndim != 4 or features.ndim != 4 or features[0, 0].numel() == 1:
-        return False
-    over_positions, over_channels = (_is_same(gate, dims) for dims in ((2, 3), (1,)))
-    return over_positions or over_channels
+def _ends(branch: Node) -> tuple[str, ...]:
+    """The modules that put out a value, first the one that made it."""
+    givers = [giver.module for giver in branch.givers]
+    maker = branch.within[-1][0] if branch.within else ""
+    return tuple(dict.fromkeys([*(name for name in givers if name == maker), *givers]))
 
 
-def _is_same(gate: Tensor, dims: Sequence[int]) -> bool:
-    """Whether a tensor has one number along all these dimensions, perhaps expanded."""
-    return all(gate.shape[dim] == 1 or gate.stride(dim) == 0 for dim in dims)
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
-
-
-def _size(values: Any) -> FeatureSize | None:
-    return next((_shape(tensor) for tensor in _tensors(values) if tensor.ndim == 4), None)
-
-
-def _shape(features: Tensor) -> FeatureSize:
-    _, channels, height, width = features.shape
-    return channels, height, width
+def _convolutions(graph: Graph) -> list[int]:
+    """For each value the convolutions on the longest way to it: the residual branch has more than the shortcut."""
+    depths: list[int] = []
+    for node in graph.nodes:
+        behind = max((depths[parent.index] for parent in node.parents if parent is not None), default=0)
+        depths.append(behind + (node.name == "convolution"))
+    return depths

@@ -19,7 +19,7 @@ from dia_models.runs.result import versions
 from dia_models.runs.tasks import task_for
 from dia_models.sweeps.executor import QueuedRun, places, train_locally
 from dia_models.sweeps.ray_executor import train_on_ray
-from dia_models.sweeps.sweep import PlannedRun, Sweep
+from dia_models.sweeps.sweep import PlannedRun, Sweep, load_sweep, parse_seeds
 from dia_models.training.config import RunConfig
 from dia_models.training.device import choose_device
 from dia_models.training.files import CONFIG, METRICS, MODEL, RESULT, NotWrittenError
@@ -38,6 +38,37 @@ class SweepFolder:
     scale: str
     runs: list[PlannedRun]
     path: Path
+
+    @classmethod
+    def plan(
+        cls,
+        name: str,
+        scale: str = "paper",
+        seeds: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        out: Path | None = None,
+        start_from: Path | None = None,
+    ) -> "SweepFolder":
+        """Plan the runs of a sweep; nothing is written yet.
+
+        Args:
+            name: The sweep's name, or a TOML file of one's own.
+            scale: `paper` or `laptop`.
+            seeds: Such as `0-4` or `0,7`; by default the scale's.
+            settings: Fields of the recipe that override all others.
+            out: The folder; by default one in dia-out/.
+            start_from: A folder of the checkpoints that the runs start from.
+
+        Raises:
+            ModelInputError: For what does not exist and for what cannot be run.
+        """
+        sweep, changes = load_sweep(name), dict(settings or {})
+        for key in changes.keys() - Recipe.model_fields.keys():
+            raise unknown("set", key, Recipe.model_fields, listed_by="docs/training.md")
+        chosen = range(sweep.scale(scale).seeds) if seeds is None else parse_seeds(seeds)
+        runs = sweep.start_from_checkpoints(scale, sweep.runs(scale, chosen, changes), start_from)
+        return cls(sweep, scale, runs, out or Path("dia-out") / f"{sweep.name}-{scale}")
 
     def find_data(self, data_dir: Path | None, *, download: bool = False, strict: bool = False) -> None:
         """Look for the data of the runs that are left, or fetch them, before anything is made."""
@@ -115,6 +146,16 @@ class SweepFolder:
             rows = list(csv.DictReader(file))
         return [{key: _finite(row[key]) for key in KEPT if row.get(key)} for row in rows]
 
+    def state(self, run: PlannedRun, failed: Mapping[Path, str]) -> str:
+        """How far a run is: its score when it has ended, else its epochs; or that it is among those that `failed`."""
+        if self.path / run.directory in failed:
+            return "failed"
+        if self.has_ended(run):
+            score = self.score(run)
+            return "nan" if score is None else f"{score:.2%}" if self.sweep.metric.unit else f"{score:.2f}"
+        epochs = len(self.epochs(run))
+        return f"{epochs}/{run.config.recipe.epochs}" if epochs else "·"
+
     def to_dict(self) -> dict[str, Any]:
         """The runs that have ended, as the document dia.sweep/1 without what is computed from them."""
         sweep, count = self.sweep, ParameterCounter()
@@ -164,12 +205,6 @@ def check_executor(name: str) -> None:
     """Raise ModelInputError for an unknown executor."""
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
-
-
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise ModelInputError for a setting that is no field of a recipe."""
-    for key in settings.keys() - Recipe.model_fields.keys():
-        raise unknown("set", key, Recipe.model_fields, listed_by="docs/training.md")
 
 
 @contextmanager

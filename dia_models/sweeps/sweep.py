@@ -19,6 +19,7 @@ from dia_models.training.config import RunConfig
 from dia_models.training.recipe import load_recipe
 
 ScaleName = Literal["paper", "laptop"]
+COLUMNS = ("name", "source", "data", "networks", "recipe", "seeds", "runs", "hours on an H100", "hours on two cores")
 SCALES: tuple[ScaleName, ...] = ("paper", "laptop")
 _START = (
     "{sweep} at {scale} scale starts every network from a classifier with the same attention: give a folder of them, "
@@ -107,6 +108,14 @@ class Sweep(_Table):
         """The variant that another is compared with; None for the reference itself."""
         against = self.variants_at(scale)[variant].versus or self.reference
         return None if against == variant else against
+
+    def row(self, scale: str) -> tuple[str, ...]:
+        """The sweep at a scale in words, by the columns `COLUMNS`."""
+        size, kinds = self.scale(scale), len(self.variants_at(scale))
+        runs = len(size.data) * len(size.backbones) * kinds * size.seeds
+        hours = (f"{size.hours[machine]:,.7g}" if machine in size.hours else "" for machine in ("H100", "two cores"))
+        networks, recipes = f"{', '.join(size.backbones)} x {kinds}", ", ".join(dict.fromkeys(size.backbones.values()))
+        return self.name, self.source, ", ".join(size.data), networks, recipes, str(size.seeds), str(runs), *hours
 
     def runs(self, scale: str, seeds: Iterable[int], changes: dict[str, Any] | None = None) -> list["PlannedRun"]:
         """Every run, seed by seed, so that a sweep which is interrupted has compared all variants.

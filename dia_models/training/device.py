@@ -25,6 +25,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def process_device(name: str) -> torch.device:
+    """The device of this process: of several that torchrun starts, each has a GPU of its own if there are any."""
+    own = os.environ.get("LOCAL_RANK")
+    device = choose_device(f"cuda:{own}" if own and name in ("auto", "cuda") and torch.cuda.is_available() else name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
 def choose_precision(name: str, device: torch.device) -> str:
     """`auto` means bfloat16 where the hardware computes in it, else float32."""
     if name != "auto":

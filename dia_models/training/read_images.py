@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dia_models.data import ImageSource, MemoryImages, StreamedImages, hold_out, open_data
+from dia_models.data import FileImages, ImageSource, MemoryImages, StreamedImages, hold_out, open_data
 from dia_models.data.images import resize_crop, warn_of_unreadable
 from dia_models.data.splits import AnyImages, balanced_subset
 from dia_models.errors import ModelInputError
@@ -95,7 +95,7 @@ def _in_memory(source: ImageSource, image_size: int | None, channels: int) -> Me
 
 
 def _stream(data: str, source: ImageSource, image_size: int | None, channels: int) -> StreamedImages:
-    if isinstance(source, MemoryImages):
+    if not isinstance(source, FileImages):
         raise ModelInputError(
             "set", f"augment=resized_crop_flip cuts parts out of image files, and {data} has none; accepted: crop_flip"
         )

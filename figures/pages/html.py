@@ -12,8 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from dia_analysis.errors import AnalysisInputError
-from dia_analysis.results.output import draft_of, writing
+from dia_analysis.results.output import draft_of, refuse_taken_file, writing
 from dia_analysis.results.style import STYLE
 
 MIME = {"svg": "image/svg+xml", "png": "image/png"}
@@ -55,8 +54,7 @@ def save_page(path: Path, html: str, *, overwrite: bool = False) -> Path:
 
     Raises AnalysisInputError if there is a file and `overwrite` is false, and if it cannot be written.
     """
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise AnalysisInputError("out", f"{path} exists; choose another file, or overwrite it")
+    refuse_taken_file(path, overwrite=overwrite)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = draft_of(path.resolve())

@@ -10,13 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dia_analysis import AnalysisInputError, Provenance, Subject, count_parameters
+from dia_analysis.networks import Known, Network
 from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.paper.measure_untrained import Untrained
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_analysis.results.provenance import versions
 from figures.pages import measured
-from figures.pages.measured import Again, Judge, Known, Network
-from figures.pages.report_page import Facts, ReportPage
+from figures.pages.measured import Again, Effort
+from figures.pages.report_page import Facts, ReportPage, Section
+
+EVERYTHING = Effort()
 
 
 def report(
@@ -60,13 +63,14 @@ def measure_report(
     subjects: Mapping[str, Subject],
     *,
     again: Again | None = None,
-    judge: Judge | None = None,
+    gradients: Section[BesidePlain] | None = None,
     unreadable: Mapping[str, str] | None = None,
+    effort: Effort = EVERYTHING,
 ) -> ReportPage:
     """The page of networks that know what they are and which images they see.
 
     `subjects` are the networks and their backbones without attention, to measure the cost of; `again` gives the
-    command that does an analysis again, and `judge` what came out of the gradients.
+    command that does an analysis again, `gradients` stand on the page in place of those of these networks.
     """
     images, command = networks[0].images, again or (lambda *_: "")
     page = ReportPage(
@@ -75,10 +79,10 @@ def measure_report(
         command=command("report", range(len(networks)), len(images)),
         subjects=[Facts(network.name, network.known.facts) for network in networks],
         correlation=measured.correlations(networks, command),
-        gini=measured.importances(networks, command),
-        gradients=measured.gradients(networks, command, judge or (lambda found: BesidePlain(found, ()).finding())),
-        gradcam=measured.heatmaps(networks, command),
-        cost=measured.costs(networks, subjects, command),
+        gini=measured.importances(networks, command, effort),
+        gradients=gradients or measured.gradients(networks, command, effort),
+        gradcam=measured.heatmaps(networks, command, effort),
+        cost=measured.costs(networks, subjects, command, effort),
         unreadable=unreadable or {},
         versions=versions(),
         seed=images.seed,
@@ -142,6 +146,12 @@ class _Images:
 
     def some(self, count: int) -> "_Images":
         return replace(self, pixels=self.pixels[:count], numbers=self.numbers[:count])
+
+    first = some
+
+    def of(self, names: Iterable[str]) -> "_Images":
+        chosen = [self.paths().index(name) for name in names]
+        return replace(self, pixels=self.pixels[chosen], numbers=self.numbers[chosen])
 
     def paths(self) -> list[str]:
         return [f"#{i}" for i in range(len(self))]

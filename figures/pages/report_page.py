@@ -12,10 +12,8 @@ from jaxtyping import UInt8
 from markupsafe import Markup, escape
 
 from dia_analysis import (
-    AgreementResult,
     CorrelationResult,
     CostResult,
-    GradCAMResult,
     GradientResult,
     NetworkCost,
     StageGini,
@@ -24,9 +22,11 @@ from dia_analysis import (
 from dia_analysis.gradients.results import HEADS
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.paper.findings import Finding
+from dia_analysis.paper.gradient_pairs import BesidePlain
+from dia_analysis.paper.importance import ImportanceComparison
 from dia_analysis.paper.untrained import Baseline, BesideUntrained
 from dia_analysis.results.style import COLORS
-from dia_analysis.trust.checks import warnings
+from dia_analysis.trust.heatmaps import HeatmapComparison
 from figures.correlation import distribution, scatter
 from figures.cost import cost_ratios
 from figures.gradcam import heatmaps
@@ -65,15 +65,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """What networks look at: their maps of the same images, the images themselves (at least the first four) and their
-    labels; `checks` of whether the maps can be trusted, None if there were none."""
+    """What networks look at, and the images themselves, at least the first four."""
 
-    results: Sequence[GradCAMResult]
+    found: HeatmapComparison
     pictures: UInt8[np.ndarray, "image height width 3"]
-    labels: Sequence[str | None]
-    checks: Sequence[TrustChecks] | None
-    agreements: Sequence[AgreementResult]
-    checked: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +84,12 @@ class Section(Generic[T]):
     findings: Sequence[tuple[str, Finding]]
     missing: Sequence[str] = ()
 
+    @property
+    def found(self) -> T:
+        """The result, where there is one."""
+        assert self.result is not None
+        return self.result
+
 
 @dataclass(frozen=True)
 class ReportPage:
@@ -102,8 +103,8 @@ class ReportPage:
     command: str
     subjects: Sequence[Facts]
     correlation: Section[Mapping[str, BesideUntrained]]
-    gini: Section[Mapping[str, GiniReadings]]
-    gradients: Section[GradientResult]
+    gini: Section[ImportanceComparison]
+    gradients: Section[BesidePlain]
     gradcam: Section[Heatmaps]
     cost: Section[CostResult]
     unreadable: Mapping[str, str]
@@ -133,8 +134,8 @@ class ReportPage:
             questions=QUESTIONS,
             titles=TITLES,
             correlation=_part(self.correlation, lambda found: _correlation(found, self.seed)),
-            gini=_part(self.gini, _gini),
-            gradients=_part(self.gradients, _gradients),
+            gini=_part(self.gini, lambda found: _gini(found.networks)),
+            gradients=_part(self.gradients, lambda found: _gradients(found.result)),
             gradcam=_part(self.gradcam, _gradcam),
             cost=_part(self.cost, _cost),
         )
@@ -295,13 +296,10 @@ def _gradients(result: GradientResult) -> dict[str, object]:
     }
 
 
-def _gradcam(found: Heatmaps) -> dict[str, object]:
+def _gradcam(given: Heatmaps) -> dict[str, object]:
+    found, trust = given.found, given.found.trust
     shown, names = [r.take(slice(SHOWN)) for r in found.results], ", ".join(r.name for r in found.results)
-    labels = found.labels[:SHOWN]
-    captions = [
-        f"{_file(path)}\n({label})" if label else _file(path)
-        for path, label in zip(shown[0].image_names, labels, strict=True)
-    ]
+    captions = found.captions()[:SHOWN]
     alt = f"Heatmaps of {names} on {len(captions)} images; the table below says what each network predicts"
     caption = (
         "What speaks for the class that each network predicts, on one colour scale; a grey image means no evidence. "
@@ -309,13 +307,13 @@ def _gradcam(found: Heatmaps) -> dict[str, object]:
     )
     return {
         "table": _gradcam_table(found),
-        "figures": [_Figure(embed(heatmaps(shown, found.pictures, captions), alt, "png"), caption)],
+        "figures": [_Figure(embed(heatmaps(shown, given.pictures, captions), alt, "png"), caption)],
         "layers": [
             f"{r.name}: {r.layer}, {'x'.join(map(str, r.layer_maps.shape[1:]))} positions" for r in found.results
         ],
-        "warnings": warnings(found.checks or (), found.agreements),
-        "checks": [] if found.checks is None else [_check(check, found.checked) for check in found.checks],
-        "agreements": [each.summary() for each in found.agreements],
+        "warnings": trust.warnings() if trust else [],
+        "checks": [_check(check, trust.num_images) for check in trust.checks] if trust else [],
+        "agreements": [each.summary() for each in trust.agreements] if trust else [],
     }
 
 
@@ -328,7 +326,7 @@ def _check(check: TrustChecks, images: int) -> dict[str, object]:
     return {"name": check.name, "images": images, "summary": check.summary(), "figure": figure}
 
 
-def _gradcam_table(found: Heatmaps) -> Table:
+def _gradcam_table(found: HeatmapComparison) -> Table:
     heads = ("image", "label", "network", "predicted", "score", "map's peak")
     rows = [
         (
@@ -391,7 +389,3 @@ def _plain(value: float | None) -> str:
 def _interval(network: NetworkCost) -> str:
     low, high = network.interval or (nan, nan)
     return f"95 % interval {low:.2f} to {high:.2f}"
-
-
-def _file(path: str) -> str:
-    return path.rpartition("/")[2]

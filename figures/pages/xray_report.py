@@ -7,10 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from dia_analysis import GradCAMResult, RegionsResult
+from dia_analysis import HeatmapComparison, RegionsResult, TrustReport
+from dia_analysis.networks import Known, Network, compare_heatmaps, explain
+from dia_analysis.results.provenance import versions
 from dia_analysis.statistics.binary_metrics import Diagnosis, diagnose
 from dia_analysis.statistics.intervals import percent
-from dia_analysis.xray.diagnosis import HOW, PairedTest, Readings, SeedSpread, TwoClassResult, about_tests, by_patient
+from dia_analysis.xray.diagnosis import HOW, Readings, SideBySide, TwoClassResult, about_tests, by_patient, side_by_side
 from dia_analysis.xray.regions import SOURCES, SUBSETS
 from figures.gradcam import ROWS, heatmaps
 from figures.pages.html import embed, page
@@ -21,15 +23,11 @@ WORST_PATIENTS = 20
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint: what it is, its numbers, and the paper's for the same attention (percent), if it has any."""
+    """A checkpoint: what it is, and its numbers."""
 
     name: str
-    input: str
-    trained_on: str
-    seed: int
-    sha256: str
+    known: Known
     result: TwoClassResult
-    paper: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -52,19 +50,16 @@ class PatientRow:
 
 @dataclass(frozen=True)
 class XrayPage:
-    """All that the page shows. `maps`, `pictures` and `captions` are of some images, worst errors first."""
+    """All that the page shows. `heatmaps` are of the images with the worst errors, with `pictures` of these."""
 
     data: str
     subjects: tuple[Subject, ...]
-    comparisons: Sequence[PairedTest]
-    spreads: Sequence[SeedSpread]
-    maps: Sequence[GradCAMResult]
+    compared: SideBySide
+    heatmaps: HeatmapComparison
     pictures: UInt8[np.ndarray, "image height width 3"]
-    captions: Sequence[str]
     regions: RegionsResult
     mean_picture: UInt8[np.ndarray, "height width"]
-    trust: Sequence[str]
-    warnings: Sequence[str]
+    trust: TrustReport
     unreadable: Mapping[str, str]
     versions: Mapping[str, str]
 
@@ -92,11 +87,42 @@ class XrayPage:
         ]
 
 
+def measure_page(
+    networks: Sequence[Network],
+    results: Sequence[TwoClassResult],
+    regions: RegionsResult,
+    mean_picture: UInt8[np.ndarray, "height width"],
+    trust: TrustReport,
+    unreadable: Mapping[str, str],
+) -> XrayPage:
+    """The page of networks, of which the results, regions and checks are known; the worst errors are explained.
+
+    The networks' images are of the data of the results.
+    """
+    readings = [each.readings for each in results]
+    images = networks[0].images.of(readings[0].image_names[i] for i in worst_first(readings)[:ROWS])
+    some = [network.of(images) for network in networks]
+    heatmaps = compare_heatmaps(some, [explain(each) for each in some])
+    return XrayPage(
+        data=images.data,
+        subjects=tuple(Subject(each.name, each.known, found) for each, found in zip(networks, results, strict=True)),
+        compared=side_by_side(results),
+        heatmaps=heatmaps,
+        pictures=next(images.pictures(heatmaps.size, ROWS)),
+        regions=regions,
+        mean_picture=mean_picture,
+        trust=trust,
+        unreadable=unreadable,
+        versions=versions(),
+    )
+
+
 def xray_report(content: XrayPage) -> str:
     """The page as one HTML document that needs nothing else."""
     first = content.subjects[0].result
     names = ", ".join(subject.name for subject in content.subjects)
-    shown = min(ROWS, len(content.captions))
+    drawn = content.heatmaps
+    shown = min(ROWS, len(drawn.labels))
     alt_maps = f"Heatmaps of {names} on the {shown} images with the worst errors"
     return page(
         "xray_report.html",
@@ -105,8 +131,8 @@ def xray_report(content: XrayPage) -> str:
         positive=first.readings.class_names[1],
         percent=percent,
         how=HOW,
-        about_tests=about_tests(content.comparisons) if content.comparisons else "",
-        heatmaps=embed(heatmaps(content.maps, content.pictures, content.captions), alt_maps, "png"),
+        about_tests=about_tests(content.compared.comparisons) if content.compared.comparisons else "",
+        heatmaps=embed(heatmaps(drawn.results, content.pictures, drawn.captions()), alt_maps, "png"),
         regions_figure=embed(region_shares(content.regions, content.mean_picture), _alt(content.regions)),
         regions_about=SOURCES[content.regions.source],
         region_rows={name: _region_rows(content.regions, name) for name in content.regions.networks},

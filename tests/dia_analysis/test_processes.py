@@ -9,12 +9,12 @@ from itertools import chain
 import pytest
 import torch
 import xarray as xr
-from torch import nn
 
 import cli.analyze
 import cli.common.main
 from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis import distributed as processes
+from tests.support.gates import Gates
 
 SE = "digits-resnet56-se"
 IMAGES, BATCH = 101, 16  # seven batches, the last of five: four to one process, three to the other
@@ -23,15 +23,7 @@ WORKER = """
 import json, pathlib, sys, torch
 import cli.analyze, cli.analyses.correlation, cli.common.main
 from dia_analysis import AnalysisInputError, ImageList, measure_correlation, distributed as processes, write_store
-from torch import nn
-
-class Gates(nn.Module):
-    def __init__(self, layers=3):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.ModuleDict({"gate": nn.Identity()}) for _ in range(layers))
-
-    def forward(self, x):
-        return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
+from tests.support.gates import Gates
 
 cli.analyses.correlation.draw = lambda *_: {}  # takes long, and other tests look at it
 
@@ -42,7 +34,7 @@ def analyze(*arguments):
 def results(batch, maps):
     mine = processes.share(range(len(maps)), batch)
     parts = [maps[mine[i : i + batch]] for i in range(0, len(mine), batch)]
-    return measure_correlation(Gates(), parts)
+    return measure_correlation(Gates(3), parts)
 
 out, maps = sys.argv[1], torch.load(sys.argv[1] + "/maps.pt")
 with processes.process_group():
@@ -60,23 +52,12 @@ with processes.process_group():
     except AnalysisInputError as error:
         print(f"rank {rank}: {error}", file=sys.stderr)
     one = ImageList(("a",))
-    write_store(f"{out}/one.zarr", Gates(), lambda rows: [(maps[rows], rows)], one, batch=8)
+    write_store(f"{out}/one.zarr", Gates(3), lambda rows: [(maps[rows], rows)], one, batch=8)
     for resume in (False, True):
         analyze("capture", *sys.argv[2:], "--out", f"{out}/two.zarr", *(["--resume"] if resume else []))
     analyze("correlation", *sys.argv[2:], "--out", f"{out}/two", "--json")
     analyze("correlation", "--capture", f"{out}/two.zarr", "-b", "16", "--out", f"{out}/stored")
 """
-
-
-class Gates(nn.Module):
-    """A network whose attention maps are slices of its input: (image, layer, channel)."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.ModuleDict({"gate": nn.Identity()}) for _ in range(3))
-
-    def forward(self, x):
-        return [layer["gate"](x[:, i]) for i, layer in enumerate(self.layers)]
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +145,7 @@ def test_a_store_written_by_two_is_that_written_by_one(run):
 @pytest.mark.parametrize("count", [7, 3, 1])
 def test_uneven_shares_and_fewer_images_than_processes(run, count):
     out, maps, _ = run
-    alone = measure_correlation(Gates(), maps[:count].split(1))
+    alone = measure_correlation(Gates(3), maps[:count].split(1))
     for rank in (0, 1):
         document = json.loads((out / f"library-{count}-{rank}.json").read_text())
         assert_same(alone.to_dict(), document["result"])

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import figures
 from dia_analysis import GradientResult, Subject, measure_correlation, measure_cost, network_gradients
-from dia_analysis.results.style import save_figure
+from dia_analysis.results.style import STYLE, save_figure
 from dia_models import create_model
 from tests.support.gates import of_maps
 
@@ -94,13 +94,24 @@ def test_the_scatter_writes_no_r_of_maps_that_differ_by_rounding_alone():
     assert ax.get_title() == "Stage 1\nr = undefined, undefined, undefined, undefined"
 
 
-def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
+def test_saved_figures_are_the_same_bytes_each_time(tmp_path, monkeypatch):
+    monkeypatch.setitem(STYLE, "pdf.fonttype", 42)  # as users have it
     for name in ("a", "b"):
         save_figure(figures.scatter(correlated_once()), tmp_path / name)
     for suffix in (".png", ".pdf"):
         content = [(tmp_path / name).with_suffix(suffix).read_bytes() for name in ("a", "b")]
         assert content[0] == content[1]
         assert len(content[0]) > 1000
+
+
+def test_saving_lays_a_figure_out_once_and_leaves_its_layout_on(tmp_path):
+    figure = figures.scatter(correlated_once())
+    engine, laid_out = figure.get_layout_engine(), []
+    execute = engine.execute
+    engine.execute = lambda drawn: (laid_out.append(drawn), execute(drawn))
+    save_figure(figure, tmp_path / "figure")
+    assert laid_out == [figure]
+    assert figure.get_layout_engine() is engine
 
 
 def correlated_once():

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from cli.analyses.gradients import beside_plain
-from cli.common.images import in_even_batches
 from cli.common.networks import candidates, run_files
 from cli.common.options import NetworkOptions
 from dia_analysis import GradientResult, Magnitudes, NetworkGradients, PointGradients, Provenance, network_gradients
 from dia_analysis.gradients.magnitudes import BINS
-from dia_analysis.paper.gradient_pairs import Ratio
+from dia_analysis.paper.gradient_pairs import BesidePlain, Ratio
 from dia_models import Checkpoint, ModelSpec, create_model
 from dia_models.data import Preprocessing, default_preprocessing, evenly_spaced, open_data
+from dia_models.data.selection import Selection
 from dia_models.factory import without_attention
 from tests.support.commands import analyze, failure, images, plain_checkpoint, train
 
@@ -152,7 +151,8 @@ def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
 
 def fake(values, name, skip=False):
     """Networks of one kind from several seeds, of which only the size of the gradient matters."""
-    made_from = ModelSpec(name=name, options={"skip": skip}).model_dump(mode="json")
+    spec = ModelSpec(name=name, options={"skip": skip})
+    plain = without_attention(spec).model_dump(mode="json") if "_dia_lstm" in name else None
     for seed, by_stage in enumerate(values):
         stages = [
             PointGradients(stage, None, "m", 0, (1,), 1.0, magnitudes(float(value)))
@@ -170,8 +170,9 @@ def fake(values, name, skip=False):
             seed=0,
             epoch=None,
             weights_seed=seed,
-            made_from=made_from,
+            made_from=spec.model_dump(mode="json"),
             provenance=Provenance(),
+            plain_from=plain,
         )
 
 
@@ -194,10 +195,10 @@ ONES = [(1.0, 1.0)] * 5
 )
 def test_the_papers_claim_is_judged_over_seeds(lstm, verdict, reason):
     networks = (*fake(ONES, "cifar_resnet56"), *fake(lstm, "cifar_resnet56_dia_lstm"))
-    found = beside_plain(GradientResult(networks)).finding()
+    found = BesidePlain(GradientResult(networks)).finding()
     assert found.verdict == verdict
     assert reason in found.reason
-    (pair,) = beside_plain(GradientResult(networks)).pairs
+    (pair,) = BesidePlain(GradientResult(networks)).pairs
     assert [ratio.median for ratio in pair.means] == pytest.approx(
         [np.median(stage) for stage in zip(*lstm, strict=True)]
     )
@@ -214,10 +215,10 @@ def test_a_ratios_interval_by_hand():
 
 def test_networks_with_skip_connections_or_other_seeds_are_no_pair():
     plain, lstm = fake(ONES, "cifar_resnet56", skip=True), fake(ONES, "cifar_resnet56_dia_lstm", skip=False)
-    found = beside_plain(GradientResult((*plain, *lstm))).finding()
+    found = BesidePlain(GradientResult((*plain, *lstm))).finding()
     assert (found.verdict, found.reason[:35]) == ("inconclusive", "it takes a network with DIA-LSTM be")
     first, second = list(fake(ONES, "cifar_resnet56"))[:2], list(fake(ONES, "cifar_resnet56_dia_lstm"))[1:4]
-    (pair,) = beside_plain(GradientResult((*first, *second))).pairs
+    (pair,) = BesidePlain(GradientResult((*first, *second))).pairs
     assert [network.weights_seed for network, _ in pair.seeds] == [1]
 
 
@@ -235,7 +236,12 @@ def test_modes_can_be_chosen(tmp_path, capsys):
 
 
 def test_batches_are_of_even_size():
-    assert [in_even_batches(count, 128) for count in (1, 128, 129, 360, 512, 1000)] == [1, 128, 65, 120, 128, 125]
+    counts = (1, 128, 129, 360, 512, 1000)
+    found = [
+        Selection("", open_data("digits", "test"), [0] * count, "", 128, 0).in_even_batches().batch_size
+        for count in counts
+    ]
+    assert found == [1, 128, 65, 120, 128, 125]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +257,7 @@ def test_batches_are_of_even_size():
         (("--run", "/nonexistent"), "--run: there is no file or folder /nonexistent"),
         (("--ckpt", SE, "--images", 361), "--images: 361 images asked for, digits has 360"),
         (("--ckpt", SE, "--images", 1), "--images: a batch of one image has no statistics"),
-        (("--ckpt", SE, "--points", "layer*", "--images", 4), "--points: no module matches 'layer*'"),
+        (("--ckpt", SE, "--points", "layer*", "--images", 4), "--points: nothing matches 'layer*'"),
     ],
 )
 def test_gradients_refuse_what_they_cannot_do(options, message, tmp_path, capsys):

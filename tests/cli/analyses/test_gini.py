@@ -85,8 +85,7 @@ def test_networks_of_the_same_file_name_are_told_apart(tmp_path, capsys):
     [
         (
             ("--ckpt", LSTM, "--ckpt", SE, "--hidden"),
-            f"--hidden: {SE} holds cifar_resnet56_se, which has no LSTM and so no hidden state; its attention is "
-            "18 x SqueezeExcitation; leave --hidden out",
+            "--hidden: cifar_resnet56_se has no LSTM and so no hidden state; its attention is 18 x Squeeze",
         ),
         (("--ckpt", LSTM, "--hidden", "--points", "*gate"), "--hidden: --hidden and --points both say"),
         (("--ckpt", SE, "--points", "*.gat"), "--points: no module matches '*.gat'"),

@@ -8,8 +8,9 @@ import typer
 
 from cli.common.commands import command, program
 from cli.common.main import run
-from cli.common.options import AllImages, DataOptions, settings
+from cli.common.options import AllImages, DataOptions
 from dia_models import ModelInputError
+from dia_models.settings import parse_settings
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ def called(*arguments, default=None):
     app.callback()(lambda: None)
     if default is None:
 
-        @command(app, "try show --width 1")
+        @command(app, "show --width 1")
         def show(name: Annotated[str, typer.Argument()] = "x", *, size: Size, data: DataOptions) -> None:
             """Show."""
             given.append((name, size, data))
     else:
 
-        @command(app, "try show", name="show")
+        @command(app, "show", name="show")
         def other(size: Size = default) -> None:
             """Show."""
             given.append(size)
@@ -63,9 +64,9 @@ def test_a_default_group_gives_the_options_defaults():
 def test_commands_that_take_all_images_have_no_option_for_how_many(capsys):
     app = program("try", "Try.")
     app.callback()(lambda: None)
-    command(app, "try show", name="show")(lambda: None)
+    command(app, "show", name="show")(lambda: None)
 
-    @command(app, "try all", name="all")
+    @command(app, "all", name="all")
     def everything(*, data: AllImages) -> None:
         """All."""
         assert data == AllImages(data="digits")
@@ -77,14 +78,14 @@ def test_commands_that_take_all_images_have_no_option_for_how_many(capsys):
 
 
 def test_settings_are_toml_or_text():
-    assert settings(["epochs=3", "clip=0.5", "skip=false", "milestones=[1, 2]", "name=a=b"]) == {
+    assert parse_settings(["epochs=3", "clip=0.5", "skip=false", "milestones=[1, 2]", "name=a=b"]) == {
         "epochs": 3,
         "clip": 0.5,
         "skip": False,
         "milestones": [1, 2],
         "name": "a=b",
     }
-    assert settings(None) == {}
+    assert parse_settings(None) == {}
     for wrong in ("epochs", "=3", "epochs="):
         with pytest.raises(ModelInputError, match="is not of the form key=value"):
-            settings([wrong])
+            parse_settings([wrong])

@@ -16,13 +16,13 @@ import zarr
 from matplotlib.figure import Figure
 
 import cli.common.main
-from cli.common.naming import default_name, file_name, names
 from cli.common.pipe import NotPrintedError, Pipe
-from cli.common.publish import Out, first_free
+from cli.common.publish import Out, default_name
 from dia_analysis import CaptureStore
-from dia_analysis.results.output import hold, take
+from dia_analysis.results.output import file_name, first_free, hold, take
 from dia_analysis.results.style import save_figure
 from dia_analysis.store.writer import _rounded
+from dia_models.checkpoints.names import distinct_names
 from dia_models.training.files import lock_directory
 from tests.support.commands import SE, analyze, failure, images, plain_checkpoint, train
 from tests.support.sweep_results import BETTER, WORSE, result
@@ -172,11 +172,11 @@ def interrupt(*_, **__):
     ("command", "where"),
     [
         (("correlation", "--ckpt", SE), "cli.analyses.correlation.measure"),
-        (("gini", "--ckpt", SE), "cli.analyses.gini.measure"),
-        (("gradients", "--model", "cifar_resnet11"), "cli.analyses.gradients.Measurement.__call__"),
-        (("gradcam", "--ckpt", SE), "cli.analyses.gradcam.explain_all"),
+        (("gini", "--ckpt", SE), "cli.analyses.gini.importance_of"),
+        (("gradients", "--model", "cifar_resnet11"), "cli.analyses.gradients.measure"),
+        (("gradcam", "--ckpt", SE), "cli.analyses.gradcam.explain"),
         (("regions", "--ckpt", SE), "cli.analyses.regions.look"),
-        (("cost", "--ckpt", SE), "cli.analyses.cost.measure"),
+        (("cost", "--ckpt", SE), "cli.analyses.cost.measure_cost"),
         (("demo",), "figures.pages.measured.correlations"),
         (("tables", "--runs", "."), "cli.analyses.tables.read_sweeps"),
         (("figures", "--runs", "."), "cli.analyses.tables.read_sweeps"),
@@ -335,7 +335,7 @@ def test_one_rule_for_names(tmp_path):
         path.touch()
 
     def named(*given):
-        return names([str(tmp_path / f"{each}.safetensors") for each in given])
+        return distinct_names([str(tmp_path / f"{each}.safetensors") for each in given])
 
     assert named("a/run/model") == ["run"]
     assert named("b/run/model", "b/other/model", "b/run/epoch-0001") == ["run", "other", "epoch-0001"]
@@ -343,7 +343,7 @@ def test_one_rule_for_names(tmp_path):
     assert named("a/run/model", "b/run/model") == ["a/run", "b/run"]
     assert named("a/run/model", "b/run/model", "b/run/best") == ["a/run/model", "b/run/model", "b/run/best"]
     assert named("a/run/model", "a/run/model", "b/other/model") == ["run", "run (2)", "other"]
-    assert names([SE, "my.net.safetensors"]) == [SE, "my.net"]
+    assert distinct_names([SE, "my.net.safetensors"]) == [SE, "my.net"]
 
 
 def test_default_names_are_short_and_tell_what_is_in_them():

@@ -102,7 +102,7 @@ def test_the_findings_come_first_with_the_papers_numbers_beside(made):
 def test_every_cell_of_the_matrices_is_the_results(made):
     _, content, page = made
     for name in (SE, LSTM):
-        both, gini = content.correlation.result[name], content.gini.result[name]
+        both, gini = content.correlation.result[name], content.gini.result.networks[name]
         for stage, untrained, forest in zip(both.trained.stages, both.untrained.stages, gini.first.stages, strict=True):
             for kind, wanted in (("trained", stage.matrix), ("untrained", untrained.matrix)):
                 np.testing.assert_allclose(page.matrix(name, stage.stage, kind), wanted, rtol=1e-5, atol=1e-9)
@@ -113,7 +113,7 @@ def test_a_cross_marks_what_is_not_above_its_null(made):
     _, content, page = made
     wanted = sum(
         int((~stage.above_null()[np.tri(5, dtype=bool)]).sum())
-        for readings in content.gini.result.values()
+        for readings in content.gini.result.networks.values()
         for _, stage, _ in readings.pairs()
     )
     marked = [attributes for attributes in page.of("td") if attributes.get("data-mark") == "not above its null"]
@@ -131,7 +131,7 @@ def test_the_tables_are_the_results(made):
         numbers = (stage.mean_r, untrained.mean_r, again.mean_r, stage.std_r, stage.median_r, stage.share_above_0_8)
         assert row[1:] == pytest.approx([stage.stage, 6, *numbers, stage.pairs, stage.undefined], rel=1e-5)
     _, rows = page.captioned("Importance of earlier layers")
-    forests = [pair[1:] for readings in content.gini.result.values() for pair in readings.pairs()]
+    forests = [pair[1:] for readings in content.gini.result.networks.values() for pair in readings.pairs()]
     for row, (stage, untrained) in zip(rows, forests, strict=True):
         means = (stage.mean_r2(), stage.mean_r2(null=True), untrained.mean_r2())
         shares = (stage.beyond_two_nearest(), untrained.beyond_two_nearest(), stage.beyond_if_flat())
@@ -143,7 +143,7 @@ def test_the_tables_are_the_results(made):
         )
         assert [number is None for number in found] == [number is None for number in known]
     _, rows = page.captioned("Absolute gradient g")
-    points = [point for n in content.gradients.result.networks for point in n.stages]
+    points = [point for n in content.gradients.result.result.networks for point in n.stages]
     for row, point in zip(rows, points, strict=True):
         found = point.magnitudes
         sizes = (found.mean, found.quantile(0.5), found.std, found.quantile(0.05), found.quantile(0.95))
@@ -158,7 +158,7 @@ def test_the_tables_are_the_results(made):
 def test_the_table_of_predictions_is_the_results(made):
     _, content, page = made
     texts, rows = page.captioned("What each network predicts")
-    found = content.gradcam.result
+    found = content.gradcam.result.found
     assert len(rows) == 2 * 16
     for i, label in enumerate(found.labels):
         for place, result in enumerate(found.results):
@@ -173,7 +173,7 @@ def test_every_figure_says_what_it_shows(made):
     alts = [image["alt"] for image in page.of("img")]
     assert len(alts) == 2 * 2 + 1 + 1 + 2 + 1
     assert all(len(alt) > 40 for alt in alts)
-    assert any(content.gradcam.result.checks[0].summary() in alt for alt in alts)
+    assert any(content.gradcam.result.found.trust.checks[0].summary() in alt for alt in alts)
 
 
 def test_the_commands_do_it_again(made, tmp_path, capsys):

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
 import cli.common.main
-import cli.runs.progress
+import cli.runs.fit
 import cli.train
 from cli.common.console import progress_bar
 from cli.runs.fit import _fitting_analyses
 from dia_models import ModelSpec
+from dia_models.training.progress import RunProgress
 
 FIT = ["fit", "--model", "cifar_resnet11", "--data", "digits", "--set", "training_images=100", "--set", "batch_size=64"]
 
@@ -58,12 +59,12 @@ def test_lightning_tells_no_tips(tmp_path, caplog):
 def test_a_resumed_run_goes_on_in_tensorboard(tmp_path, monkeypatch):
     out = tmp_path / "run"
 
-    def cut(self, trainer, *_, before=cli.runs.progress.RunProgress.on_train_batch_end):
+    def cut(self, trainer, *_, before=RunProgress.on_train_batch_end):
         if trainer.current_epoch == 1:
             raise KeyError
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli.runs.progress.RunProgress, "on_train_batch_end", cut)
+        patch.setattr(RunProgress, "on_train_batch_end", cut)
         assert run(*FIT, "--set", "epochs=3", "--tensorboard", "--out", out) == 1
     assert run("fit", "--resume", "--tensorboard", "--out", out) == 0
     assert list(scalars(out)["train_loss"]) == [0, 1, 2]
@@ -92,15 +93,15 @@ def test_the_bar_spans_the_whole_run(tmp_path, monkeypatch):
         bars.append(Progress(*progress_bar().columns, console=terminal))
         return bars[-1]
 
-    def watch(self, trainer, *_, before=cli.runs.progress.RunProgress.on_train_batch_end):
+    def watch(self, trainer, *_, before=RunProgress.on_train_batch_end):
         before(self, trainer, *_)
         task = self.bar.tasks[0]
         seen.append((task.description, task.completed, task.total))
         if trainer.current_epoch == stop:
             raise KeyError
 
-    monkeypatch.setattr(cli.runs.progress, "progress_bar", bar)
-    monkeypatch.setattr(cli.runs.progress.RunProgress, "on_train_batch_end", watch)
+    monkeypatch.setattr(cli.runs.fit, "progress_bar", bar)
+    monkeypatch.setattr(RunProgress, "on_train_batch_end", watch)
     stop, out = 1, tmp_path / "run"
     assert run(*FIT, "--set", "epochs=3", "--out", out) == 1
     stop = None

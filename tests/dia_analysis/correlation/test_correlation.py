@@ -246,8 +246,9 @@ def test_end_to_end_equals_a_numpy_loop_over_captured_maps(name):
 @pytest.mark.parametrize("name", attention_names())
 def test_the_maps_of_every_attention_module_are_found(name):
     stages = measure_correlation(create_model(f"cifar_resnet20_{name}"), [torch.randn(2, 3, 16, 16)]).stages
-    kinds = {"cbam": ["channel"] * 3 + ["spatial"] * 3, "sge": ["spatial"] * 3}.get(name.removeprefix("dia_"))
-    assert [stage.kind for stage in stages] == (kinds or ["channel"] * 3)
+    # 64 groups: in the first stage, of 64 channels, one for each channel
+    other = {"cbam": ["channel"] * 3 + ["spatial"] * 3, "sge": ["map", "spatial", "spatial"]}
+    assert [stage.kind for stage in stages] == other.get(name.removeprefix("dia_"), ["channel"] * 3)
     assert [len(stage.layers) for stage in stages] == [2] * len(stages)
 
 

@@ -20,7 +20,7 @@ from dia_analysis import (
 )
 from dia_analysis.cost.measure import median_interval
 from dia_analysis.cost.timing import interleaved_seconds
-from dia_models import create_model, list_models
+from dia_models import create_model
 from dia_models.attention import attention_names
 
 pytestmark = pytest.mark.numeric
@@ -89,15 +89,17 @@ def test_self_attention_is_its_projections_without_norms_and_the_layers_after_it
     """4 projections of width², with biases, in each layer: in plain transformers of ours, torchvision's and timm's."""
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
+        small = create_model("vit_small_patch16", num_classes=1000, image_size=224)
         networks = {
-            (12, 384): create_model("vit_small_patch16", num_classes=1000, image_size=224),
             (12, 768): torchvision.models.vit_b_16(),
             (12, 192): timm.create_model("vit_tiny_patch16_224"),
-            (2, 16): nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32), 2, enable_nested_tensor=False),
         }
+        encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32), 2, enable_nested_tensor=False)
+        tokens = torch.randn(2, 5, 16)
     for (layers, width), model in networks.items():
         assert count_attention_parameters(model) == layers * 4 * (width**2 + width)
-    assert count_attention_parameters(networks[12, 384]) == 7_096_320
+    assert count_attention_parameters(small) == 7_096_320 == 12 * 4 * (384**2 + 384)
+    assert count_attention_parameters(encoder, tokens) == 2 * 4 * (16**2 + 16)
 
 
 def test_shared_attention_of_a_transformer_counts_without_its_self_attention():
@@ -106,13 +108,24 @@ def test_shared_attention_of_a_transformer_counts_without_its_self_attention():
     assert count_attention_parameters(model) == count_parameters(model) - count_parameters(plain)
 
 
-@pytest.mark.parametrize("name", list_models("*_dia_lstm") + list_models("resnet18*") + list_models("cifar_wrn*"))
+@pytest.mark.parametrize(
+    "name", ["resnet18_se", "resnet18_dia_cbam", "cifar_wrn52_4_dia_lstm", "cifar_resnext101_8x32_dia_lstm"]
+)
 def test_attention_parameters_are_those_of_the_modules_called_so(name):
-    """Of every network whose attention sits in modules named `attention`."""
+    """Of networks whose attention sits in modules named `attention`."""
     with torch.device("meta"):
         model = create_model(name)
     named = {id(p): p.numel() for path, p in model.named_parameters() if "attention" in path.split(".")}
     assert count_attention_parameters(model) == sum(named.values())
+
+
+@pytest.mark.parametrize("name", ["uvit_tiny_dia_lstm", "retinanet_resnet18_fpn_dia_lstm"])
+def test_attention_parameters_of_networks_that_take_more_than_images(name):
+    with torch.device("meta"):
+        model, images, times = create_model(name), torch.randn(2, 3, 64, 64), torch.rand(2)
+        model, inputs = (model.backbone, images) if "retina" in name else (model, (images[..., :8, :8], times))
+    named = {id(p): p.numel() for path, p in model.named_parameters() if "attention" in path.split(".")}
+    assert count_attention_parameters(model, inputs) == sum(named.values())
 
 
 def test_attention_parameters_of_other_peoples_networks():

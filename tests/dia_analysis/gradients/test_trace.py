@@ -126,7 +126,7 @@ def test_points_that_cannot_be_used_are_named():
     model = Repeated()
     model.idle = nn.Conv2d(2, 2, 1)
     root = trace(model, torch.randn(2, 2, 4, 4))
-    with pytest.raises(AnalysisInputError, match="no module matches 'layers'"):
+    with pytest.raises(AnalysisInputError, match="nothing matches 'layers'"):
         named_stages(root, model, "layers")
     with pytest.raises(AnalysisInputError, match="idle never ran"):
         named_stages(root, model, "idle")

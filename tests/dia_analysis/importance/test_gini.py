@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from jaxtyping import TypeCheckError
+from beartype.roar import BeartypeCallHintViolation
 from scipy.stats import t as student
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import r2_score
@@ -389,7 +389,7 @@ def test_one_layer_two_layers_three_layers_and_one_image_are_said():
 
 def test_unknown_rows_are_an_error():
     """Checks of types, which these tests run with, say so too."""
-    with pytest.raises((AnalysisInputError, TypeCheckError), match="rows"):
+    with pytest.raises((AnalysisInputError, BeartypeCallHintViolation), match="rows"):
         measure_importance(Gates(2), [], rows="pairs")
 
 

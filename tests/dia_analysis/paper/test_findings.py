@@ -17,6 +17,7 @@ from dia_analysis import (
     RoadResult,
     StageGini,
     TrustChecks,
+    TrustReport,
 )
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.importance.scores import Importance
@@ -119,7 +120,7 @@ def test_correlation_without_a_pair_or_without_a_baseline():
 @pytest.mark.parametrize(
     ("training", "reason"),
     [
-        (Training(False, 100, 100, 10), "the checkpoint records no training, so it may hold random weights"),
+        (Training(False, 100, 100, 10), "no training of it is recorded, so it may hold random weights"),
         (Training(True, 0, 0, 10), "these images have no labels that the network knows"),
         (Training(True, 12, 100, 10), r"12.0% (95% interval 7.0% to 19.8%), is not above chance, 10.0%"),
     ],
@@ -304,10 +305,10 @@ def test_maps_are_compared_where_both_say_something():
     assert "1 of 2 maps of b are zero everywhere." in found.text
     assert "was not checked here" in found.text
     assert found.ours == "correlation of maps 1.00"
-    nothing = cam_finding([maps("a", [ramp]), maps("b", [flat])], ())
+    nothing = cam_finding([maps("a", [ramp]), maps("b", [flat])], None)
     assert "cannot be compared: one of them is always empty" in nothing.text
     assert nothing.ours == "no number"
-    assert "different sizes" in cam_finding([maps("a", [ramp]), maps("b", [ramp], (8, 8))], ()).text
+    assert "different sizes" in cam_finding([maps("a", [ramp]), maps("b", [ramp], (8, 8))], None).text
 
 
 def checked(name, scores):
@@ -321,7 +322,7 @@ def checked(name, scores):
 def test_only_maps_that_pass_are_said_to_pass():
     sure, unsure, worse = [0.2, 0.21, 0.19], [0.5, -0.4, 0.1], [-0.2, -0.21, -0.19]
     checks = [checked("a", sure), checked("b", unsure), checked("c", worse), checked("d", sure)]
-    text = cam_finding([maps("a", [np.eye(2)])], checks).text
+    text = cam_finding([maps("a", [np.eye(2)])], TrustReport(1, tuple(checks))).text
     assert "The maps of a and d pass both checks." in text
     assert "For the maps of b the checks do not decide." in text
     assert "Do not rely on the maps of c: removing what they mark lowers the score no more" in text

@@ -14,15 +14,15 @@ pytestmark = pytest.mark.numeric
 
 
 class Scale(nn.Module):
-    """Multiplies by a gate that is its `factor`."""
+    """Multiplies by a gate of its features' means."""
 
-    def __init__(self, factor):
+    def __init__(self, bias=0.0):
         super().__init__()
-        self.factor = nn.Parameter(torch.tensor(float(factor)))
-        self.gate = nn.Identity()
+        self.layer, self.gate = nn.Linear(2, 2), nn.Sigmoid()
+        nn.init.constant_(self.layer.bias, bias)
 
     def forward(self, x):
-        return x * self.gate(self.factor.expand(len(x), 1))
+        return x * self.gate(self.layer(x.mean((2, 3))))[:, :, None, None]
 
 
 class Shared(nn.Module):
@@ -30,7 +30,7 @@ class Shared(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.scale = Scale(2)
+        self.scale = Scale()
 
     def forward(self, x):
         for _ in range(3):
@@ -43,7 +43,7 @@ class Unused(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.used, self.idle = Scale(2), Scale(3)
+        self.used, self.idle = Scale(), Scale()
 
     def forward(self, x):
         return self.used(x)
@@ -54,7 +54,7 @@ class Recursive(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.scale = Scale(2)
+        self.scale = Scale()
 
     def forward(self, x, depth=2):
         x = self.scale(x)
@@ -62,26 +62,31 @@ class Recursive(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Changes the hooked tensor after the hook."""
+    """Changes the gate after it was used."""
 
     def __init__(self):
         super().__init__()
-        self.gate = nn.Identity()
+        self.layer, self.gate = nn.Linear(2, 2), nn.Sigmoid()
 
     def forward(self, x):
-        return torch.relu_(self.gate(x * 1))
+        gate = self.gate(self.layer(x.mean((2, 3))))[:, :, None, None]
+        x = x * gate
+        gate.zero_()
+        return x
 
 
 class Failing(nn.Module):
-    """Fails after its gate has run."""
+    """Fails after its gate has run, in every pass but the first."""
 
     def __init__(self):
         super().__init__()
-        self.gate = nn.Identity()
+        self.scale, self.fails = Scale(), False
 
     def forward(self, x):
-        self.gate(x)
-        raise RuntimeError("on purpose")
+        x = self.scale(x)
+        if self.fails:
+            raise RuntimeError("on purpose")
+        return x
 
 
 class Checkpointed(nn.Module):
@@ -89,10 +94,23 @@ class Checkpointed(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.scale = Scale(2)
+        self.scale = Scale()
 
     def forward(self, x):
         return checkpoint(self.scale, x, use_reentrant=False)
+
+
+class Sometimes(nn.Module):
+    """Gates bright images only."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        if x.mean() > 0:
+            x = x * 2
+        return x * self.layer(x.mean((2, 3))).sigmoid()[:, :, None, None]
 
 
 def hooks(model):
@@ -100,29 +118,35 @@ def hooks(model):
     return sum(len(getattr(m, kind)) for m in model.modules() for kind in kinds)
 
 
-def ones():
-    return torch.ones(2, 1)
+def ones(images=2):
+    return torch.ones(images, 2, 3, 3)
+
+
+def gate_of(scale, x):
+    return torch.sigmoid(x.mean((2, 3)) @ scale.layer.weight.T + scale.layer.bias)
 
 
 def test_a_module_called_three_times_gives_three_records():
-    model = Shared()
-    with capture(model, "scale") as records:
-        output = model(ones())
-    assert list(records) == [("scale", 0), ("scale", 1), ("scale", 2)]
-    assert [records["scale", call][0].item() for call in range(3)] == [2, 4, 8]
-    assert torch.equal(records["scale", 2], output)
+    model, x = Shared(), torch.randn(2, 2, 3, 3)
+    with capture(model) as records, torch.no_grad():
+        output = model(x)
+        for call in range(3):
+            torch.testing.assert_close(records["scale.gate", call], gate_of(model.scale, x))
+            x = x * records["scale.gate", call][:, :, None, None]
+    assert list(records) == [("scale.gate", 0), ("scale.gate", 1), ("scale.gate", 2)]
+    assert torch.equal(x, output)
 
 
 def test_a_module_under_three_names_gives_three_records_under_the_first():
-    scale = Scale(2)
+    scale = Scale()
     model = nn.Sequential(scale, scale, scale)
-    with capture(model, "2") as records:
+    with capture(model, "0.gate") as records:
         model(ones())
-    assert [(key, value[0].item()) for key, value in records.items()] == [
-        (("0", 0), 2),
-        (("0", 1), 4),
-        (("0", 2), 8),
-    ]
+    assert list(records) == [("0.gate", call) for call in range(3)]
+    with capture(model, "features:2") as records:
+        output = model(ones())
+    assert list(records) == [("0", call) for call in range(3)]
+    torch.testing.assert_close(records["0", 2], output.mean((2, 3)))
 
 
 def test_records_come_in_forward_order_with_feature_sizes():
@@ -155,9 +179,9 @@ def test_the_next_forward_pass_starts_anew():
     model = Shared()
     with capture(model) as records:
         model(ones())
-        model(torch.full((5, 1), 10.0))
+        model(ones(5))
         assert len(records) == 3
-        assert records["scale.gate", 2].shape == (5, 1)
+        assert records["scale.gate", 2].shape == (5, 2)
 
 
 def test_a_network_that_calls_itself_keeps_all_records():
@@ -165,13 +189,6 @@ def test_a_network_that_calls_itself_keeps_all_records():
     with capture(model) as records:
         model(ones())
     assert list(records) == [("scale.gate", call) for call in range(3)]
-
-
-def test_running_a_part_alone_is_recorded_too():
-    model = Shared()
-    with capture(model) as records:
-        model.scale(ones())
-    assert list(records) == [("scale.gate", 0)]
 
 
 def test_a_part_run_again_by_activation_checkpointing_is_recorded_once():
@@ -183,20 +200,33 @@ def test_a_part_run_again_by_activation_checkpointing_is_recorded_once():
 
 def test_a_later_change_in_place_does_not_reach_the_record():
     model = InPlace()
-    with capture(model) as records:
-        model(torch.tensor([[-1.0, 2.0]]))
-    assert records["gate", 0].tolist() == [[-1.0, 2.0]]
+    with capture(model) as records, torch.no_grad():
+        model(ones())
+    torch.testing.assert_close(records["gate", 0], gate_of(model, ones()))
 
 
 def test_points_that_never_run_are_an_error_that_names_them():
     model = Unused()
-    with pytest.raises(AnalysisInputError, match=r"^idle.gate never ran"), capture(model):
+    with pytest.raises(AnalysisInputError, match=r"^idle.gate never ran"), capture(model, ["used.*", "idle.gate"]):
         model(ones())
     with (
-        pytest.raises(AnalysisInputError, match=r"used.gate, idle.gate never ran: the network was not run"),
-        capture(model),
+        pytest.raises(AnalysisInputError, match=r"\*.gate: the network was not run"),
+        capture(model, "*.gate"),
     ):
         pass
+    with capture(model) as records:
+        model(ones())
+    assert list(records) == [("used.gate", 0)]
+    assert hooks(model) == 0
+
+
+def test_a_network_that_does_something_else_in_another_pass_is_refused_or_right():
+    model = Sometimes()
+    with capture(model) as records, torch.no_grad():
+        model(-ones())
+        with pytest.raises(AnalysisInputError, match="the network runs addmm where it ran mul"):
+            model(ones())
+    assert len(records) <= 1
     assert hooks(model) == 0
 
 
@@ -211,19 +241,21 @@ def test_hooks_are_gone_after_an_exception_in_forward():
     model = Failing()
     with pytest.raises(RuntimeError, match="on purpose"), capture(model) as records:
         model(ones())
+        model.fails = True
+        model(ones())
     assert hooks(model) == 0
-    assert list(records) == [("gate", 0)]
+    assert list(records) == [("scale.gate", 0)]
 
 
 def test_hooks_are_gone_after_an_exception_during_registration(monkeypatch):
-    model = Unused()
+    model = Shared()
 
     def refuse(*args, **kwargs):
         raise RuntimeError("no hook here")
 
-    monkeypatch.setattr(model.idle.gate, "register_forward_hook", refuse)
+    monkeypatch.setattr(model.scale.gate, "register_forward_hook", refuse)
     with pytest.raises(RuntimeError, match="no hook here"), capture(model):
-        pass
+        model(ones())
     assert hooks(model) == 0
 
 
@@ -288,15 +320,59 @@ def test_a_compiled_network_runs_uncompiled_meanwhile(whole):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated")
-def test_a_scripted_network_is_refused():
-    model = nn.Sequential(nn.Sigmoid())
-    model[0] = torch.jit.trace(nn.Sigmoid(), torch.zeros(1))
-    with pytest.raises(AnalysisInputError, match="0 is a TorchScript module"), capture(model, "0"):
+def test_a_scripted_network_is_refused_and_scripted_parts_are_seen_through():
+    model = Shared()
+    with pytest.raises(AnalysisInputError, match="is a TorchScript module"), capture(torch.jit.trace(model, ones())):
         pass
+    expected = gate_of(model.scale, ones())
+    model.scale = torch.jit.trace(model.scale, ones())
+    with capture(model) as records, torch.no_grad():
+        model(ones())
+    assert list(records) == [(":gate", 0), (":gate2", 0), (":gate3", 0)]
+    torch.testing.assert_close(records[":gate", 0], expected[:, :, None, None])
 
 
 def test_capture_works_while_another_capture_runs():
     model = Shared()
-    with capture(model) as outer, capture(model, "scale") as inner:
+    with capture(model) as outer, capture(model, "scale.*") as inner:
         model(ones())
     assert len(outer) == len(inner) == 3
+
+
+class Whatever(nn.Module):
+    """Squeeze-excitation whose module gives a dict, and whose forward changes its input in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.layer = nn.Conv2d(2, 4, 1), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x.mul_(2)
+        x = self.conv(x)
+        gate = self.layer(x.mean((2, 3))).sigmoid()
+        return {"features": [x * gate[:, :, None, None]], "name": "any"}
+
+
+WAYS = {
+    "float32": lambda model, x: (model, x),
+    "bfloat16": lambda model, x: (model.bfloat16(), x.bfloat16()),
+    "channels last": lambda model, x: (
+        model.to(memory_format=torch.channels_last),
+        x.to(memory_format=torch.channels_last),
+    ),
+    "one image": lambda model, x: (model, x[:1]),
+    "training": lambda model, x: (model.train(), x),
+}
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_any_type_layout_and_output_gives_the_gate_that_multiplies(way, autocast):
+    model, x = WAYS[way](Whatever(), torch.randn(3, 2, 4, 4))
+    with torch.autocast("cpu", enabled=autocast), capture(model) as records, torch.no_grad():
+        given = x.clone()
+        (product,) = model(given)["features"]
+        plain = model.conv(given)
+    (gate,) = records.values()
+    assert torch.equal(plain * gate.view(len(x), 4, 1, 1), product)
+    assert torch.equal(given, x * 2)

@@ -39,22 +39,24 @@ class Tokens(nn.Module):
 
 
 class Gated(nn.Module):
-    """Self-attention and a gate."""
+    """Self-attention, and a gate of its tokens."""
 
     def __init__(self):
         super().__init__()
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.gate = nn.Sigmoid()
+        self.layer, self.gate = nn.Linear(8, 8), nn.Sigmoid()
 
     def forward(self, x):
-        return self.gate(self.attention(x, x, x)[0].mean(1))
+        x = x.flatten(2).mT
+        x = self.attention(x, x, x)[0]
+        return x * self.gate(self.layer(x.mean(1, keepdim=True)))
 
 
 VITS = [timm_vit, torchvision_vit, lambda: Tokens().eval()]
 POINTS = [
-    tuple(f"blocks.{i}.attn.attn_drop" for i in range(3)),
-    tuple(f"encoder.layers.encoder_layer_{i}.self_attention" for i in range(3)),
-    tuple(f"encoder.layers.{i}.self_attn" for i in range(2)),
+    [f"blocks.{i}.attn:attention" for i in range(3)],
+    [f"encoder.layers.encoder_layer_{i}.self_attention:attention" for i in range(3)],
+    [f"encoder.layers.{i}.self_attn:attention" for i in range(2)],
 ]
 
 
@@ -81,7 +83,7 @@ def state(model):
 
 @pytest.mark.parametrize(("make", "points"), list(zip(VITS, POINTS, strict=True)))
 def test_the_points_are_found_without_being_told(make, points):
-    assert find_points(make()) == points
+    assert [point.name for point in find_points(make(), images())] == points
 
 
 def test_timms_maps_are_those_worked_out_from_the_weights():
@@ -91,7 +93,7 @@ def test_timms_maps_are_those_worked_out_from_the_weights():
     with capture(model) as records, torch.no_grad():
         model(images())
     expected = by_hand(seen["x"], attention.qkv.weight, attention.qkv.bias, 3)
-    found = records["blocks.1.attn.attn_drop", 0]
+    found = records["blocks.1.attn:attention", 0]
     assert found.shape == (2, 3, 5, 5)
     assert expected.std() > 1e-3
     torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-4)
@@ -107,7 +109,7 @@ def test_multihead_attentions_maps_are_those_worked_out_from_the_weights(gradien
         model(images())
     attention = block.self_attention
     expected = by_hand(seen["x"], attention.in_proj_weight, attention.in_proj_bias, 2)
-    found = records["encoder.layers.encoder_layer_1.self_attention", 0]
+    found = records["encoder.layers.encoder_layer_1.self_attention:attention", 0]
     torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-4)
 
 
@@ -133,7 +135,7 @@ def test_everything_is_put_back_after_an_error():
     before = state(model)
     with pytest.raises(RuntimeError, match="on purpose"), capture(model):
         raise RuntimeError("on purpose")
-    with pytest.raises(AnalysisInputError, match="never ran"), capture(model):
+    with pytest.raises(AnalysisInputError, match="was not run"), capture(model, "blocks.*"):
         pass
     assert state(model) == before
     assert any(fused for *_, fused in before)
@@ -143,26 +145,50 @@ def test_everything_is_put_back_after_an_error():
     "asked", [{}, {"need_weights": False}, {"average_attn_weights": False}, {"need_weights": True}]
 )
 def test_the_caller_of_multihead_attention_gets_what_it_asked_for(asked):
-    attention, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(2, 3, 8)
-    model = nn.ModuleDict({"a": attention})
-    plain, weights = attention(x, x, x, **asked)
+    class Caller(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            x = x.flatten(2).mT
+            return self.attention(x, x, x, **asked)
+
+    model, x = Caller().eval(), torch.randn(2, 8, 3)
+    plain, weights = model(x)
     with capture(model) as outer, capture(model) as inner:
-        captured, seen = attention(x, x, x, **asked)
-        attention(x, x, x, None, False)  # by position
+        captured, seen = model(x)
     torch.testing.assert_close(captured, plain)
     assert (seen is None) == (weights is None)
     if weights is not None:
         torch.testing.assert_close(seen, weights)
     for records in (outer, inner):
-        assert [value.shape for value in records.values()] == [(2, 2, 3, 3)] * 2
+        assert [value.shape for value in records.values()] == [(2, 2, 3, 3)]
+        if weights is not None:
+            found = records["attention:attention", 0]
+            assert torch.equal(found if weights.ndim == 4 else found.mean(1), weights)
 
 
-def test_gates_come_first_and_self_attention_by_name():
-    model, x = Gated(), torch.randn(2, 3, 8)
-    assert find_points(model) == ("gate",)
+def test_gates_and_self_attention_are_both_taken_and_each_by_name():
+    model, x = Gated().eval(), torch.randn(2, 8, 4)
+    assert [(point.name, point.kind) for point in find_points(model, x)] == [
+        ("attention:attention", "self-attention"),
+        ("gate", "channel"),
+    ]
     with capture(model, "attention") as records:
         model(x)
-    assert records["attention", 0].shape == (2, 2, 3, 3)
+    assert [value.shape for value in records.values()] == [(2, 2, 4, 4)]
+    assert [stage.kind for stage in measure_correlation(model, [x]).stages] == ["self-attention", "channel"]
+
+
+def test_dropout_between_the_weights_and_the_product_is_not_in_the_map():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, embed_dim=24, attn_drop_rate=0.5)
+    for fused in (True, False):
+        model.blocks[0].attn.fused_attn = fused
+        with capture(model.train()) as records:
+            model(images())
+        (value,) = records.values()
+        torch.testing.assert_close(value.sum(-1), torch.ones(2, 3, 5))
 
 
 @pytest.mark.parametrize("make", VITS)
@@ -200,18 +226,18 @@ class CrossCovariance(nn.Module):
 
     def __init__(self, heads):
         super().__init__()
-        self.heads, self.attn_drop = heads, nn.Identity()
+        self.heads, self.layer = heads, nn.Conv1d(12, 12, 1)
 
     def forward(self, x):
-        x = x.unflatten(2, (self.heads, -1)).permute(0, 2, 3, 1)  # (batch, head, channel, token)
-        return (self.attn_drop((x @ x.mT).softmax(-1)) @ x).permute(0, 3, 1, 2).flatten(2)
+        x = self.layer(x).unflatten(1, (self.heads, -1))  # (batch, head, channel, token)
+        return ((x @ x.mT).softmax(-1) @ x).flatten(1, 2)
 
 
-@pytest.mark.parametrize(("tokens", "kind"), [(5, "cross-covariance"), (4, "self-attention")])
-def test_maps_over_channels_are_told_by_their_shape_unless_the_tokens_are_as_many(tokens, kind):
+@pytest.mark.parametrize("tokens", [5, 4])
+def test_maps_over_channels_are_told_by_what_is_multiplied_even_if_the_tokens_are_as_many(tokens):
     model = nn.Sequential(CrossCovariance(3), CrossCovariance(3))  # 3 heads of 4 channels
-    (stage,) = measure_correlation(model, [torch.randn(2, tokens, 12)]).stages
-    assert (stage.kind, stage.channels, len(stage.layers)) == (kind, 3 * 4 * 4, 2)
+    (stage,) = measure_correlation(model, [torch.randn(2, 12, tokens)]).stages
+    assert (stage.kind, stage.channels, len(stage.layers)) == ("cross-covariance", 3 * 4 * 4, 2)
 
 
 def test_timms_cross_covariance_is_told_from_its_class_attention():
@@ -223,12 +249,23 @@ def test_timms_cross_covariance_is_told_from_its_class_attention():
     ]
 
 
-def test_maps_of_windows_are_refused_because_they_are_not_of_one_image():
+def test_maps_of_windows_belong_to_their_images():
     model = timm.create_model(
-        "swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(1,), embed_dim=12, num_heads=(2,)
-    )
-    with pytest.raises(AnalysisInputError, match="gives 32 maps for 2 images, for example one per window"):
-        measure_correlation(model, [torch.randn(2, 3, 64, 64)])
+        "swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(2,), embed_dim=12, num_heads=(2,)
+    ).eval()
+    x, seen = torch.randn(3, 3, 64, 64), []
+    for block in model.layers[0].blocks:
+        block.attn.fused_attn = False
+        block.attn.softmax.register_forward_hook(lambda _, __, out: seen.append(out))
+    assert [point.shape for point in find_points(model)] == [(16, 2, 16, 16)] * 2
+    with capture(model) as records, torch.no_grad():
+        model(x)
+    for value, whole in zip(records.values(), seen[-2:], strict=True):
+        assert torch.equal(value, whole.unflatten(0, (3, 16)))
+    with capture(model) as alone, torch.no_grad():
+        model(x[1:2])
+    for value, one in zip(records.values(), alone.values(), strict=True):
+        torch.testing.assert_close(value[1:2], one)
 
 
 def test_statistics_of_large_maps_are_taken_image_by_image(monkeypatch):

@@ -53,7 +53,7 @@ def found():
         importance,
         ImportanceComparison({"a": importance, "b": importance}),
         gradients,
-        BesidePlain(gradients, ()),
+        BesidePlain(gradients),
         maps,
         HeatmapComparison((maps,), (None,) * 6, report),
         measure_cost({"net": Subject(model, images, "net")}, rounds=6),

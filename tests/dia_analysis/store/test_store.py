@@ -15,7 +15,6 @@ import pytest
 import torch
 import xarray as xr
 import zarr
-from torch import nn
 
 from dia_analysis import (
     AnalysisInputError,
@@ -29,6 +28,7 @@ from dia_analysis import (
 )
 from dia_analysis.store import writer as store_writer
 from dia_models import create_model
+from tests.support.gates import Gates
 
 pytestmark = pytest.mark.numeric
 
@@ -150,17 +150,6 @@ def test_float16_moves_r_by_little(tmp_path, model, images, store):
         np.testing.assert_allclose(a.matrix, b.matrix, atol=1e-3)
         assert not np.array_equal(a.matrix, b.matrix)
     assert rounded.mean_r == pytest.approx(exact.mean_r, abs=1e-3)
-
-
-class Gates(nn.Module):
-    """A network whose attention maps are slices of its input: (image, layer, *map)."""
-
-    def __init__(self, layers):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.ModuleDict({"gate": nn.Identity()}) for _ in range(layers))
-
-    def forward(self, x):
-        return sum(layer["gate"](x[:, i]).sum() for i, layer in enumerate(self.layers))
 
 
 def test_float16_refuses_maps_that_it_cannot_hold_and_keeps_infinite_ones(tmp_path):

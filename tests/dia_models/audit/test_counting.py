@@ -47,7 +47,7 @@ def test_a_frozen_stages_attention_does_not_count():
 
 
 def test_networks_of_every_task_are_listed_with_their_count(capsys):
-    assert cli.common.main.run(cli.train.app, ["models", "[rvuf]*_dia_lstm", "--classes", "1000", "--json"]) == 0
+    assert cli.common.main.run(cli.train.app, ["models", "[rvuf]*_dia_lstm", "--num-classes", "1000", "--json"]) == 0
     models = {m["name"]: m["parameters"] for m in json.loads(capsys.readouterr().out)["models"]}
     assert list(models) == list_models("[rvuf]*_dia_lstm")
     assert models["uvit_small_dia_lstm"] == 44_915_040

@@ -4,6 +4,8 @@ import json
 import pickle
 import re
 from argparse import Namespace
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from pytorchcv.model_provider import get_model
 import cli.common.main
 import cli.train
 from dia_models import Checkpoint, ModelInputError, create_model
-from dia_models.checkpoints.public_weights import build_public, load_public, read_state_dict
+from dia_models.checkpoints.public_weights import build_public, load_public
+from dia_models.checkpoints.state_dict import read_state_dict as read
 
 pytestmark = pytest.mark.numeric
 
@@ -154,6 +157,10 @@ def test_the_command_writes_a_checkpoint(tmp_path, capsys):
     assert "--out" in capsys.readouterr().err
 
 
+def read_state_dict(path):
+    return read(path, "source").tensors
+
+
 class Evil:
     def __reduce__(self):
         return exec, ("raise SystemExit('it ran')",)
@@ -169,12 +176,21 @@ def test_nothing_in_a_pickle_runs(tmp_path):
 
 
 def test_a_file_that_holds_other_objects_says_which_and_what_to_do(tmp_path):
-    source, _ = public_weights(tmp_path, hyper_parameters=Namespace(lr=0.1))
+    source, _ = public_weights(tmp_path, hyper_parameters=Fraction(1, 10))
     with pytest.raises(ModelInputError) as caught:
         read_state_dict(source)
-    assert "holds more than tensors: argparse.Namespace; save its state_dict alone" in str(caught.value)
+    assert "holds more than tensors: fractions.Fraction. Where its code is, run torch.save(torch.load(" in str(
+        caught.value
+    )
+    assert "weights_only=False)['state_dict'], 'weights.pth')" in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) <= 300
+
+
+def test_the_options_of_a_command_beside_the_weights_are_passed_over(tmp_path):
+    options = Namespace(lr=0.1, out=Path("runs"))
+    torch.save({"args": options, "state_dict": {"a": torch.ones(2)}}, tmp_path / "a.pth")
+    assert list(read_state_dict(tmp_path / "a.pth")) == ["a"]
 
 
 NUMBERS = [np.float64(3), np.float32(3), np.int64(3), np.bool_(True), np.arange(3)]

@@ -144,7 +144,7 @@ def test_statistics_are_re_estimated_on_the_images_and_nothing_else_changes(run)
 def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     assert inputs(run / "model.safetensors").reestimate(torch.nn.Conv2d(1, 1, 1)) == 0
-    monkeypatch.setattr("cli.common.inputs.has_statistics", lambda _: False)
+    monkeypatch.setattr("dia_models.checkpoints.prepared.has_statistics", lambda _: False)
     command = ("correlation", "--ckpt", run / "model.safetensors", "--images", 4, "--out", tmp_path / "a")
     assert analyze(*command, "--json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -192,7 +192,7 @@ def test_a_network_of_random_weights_and_a_store_of_it_give_no_verdict(tmp_path,
         picture(folder / label / "0.png", random)
     options = ("--data", f"folder:{folder}")
     assert analyze("correlation", "--ckpt", path, *options, "--out", tmp_path / "a") == 0
-    assert "inconclusive, as the checkpoint records no training" in capsys.readouterr().out
+    assert "inconclusive, as no training of it is recorded" in capsys.readouterr().out
     assert analyze("capture", "--ckpt", path, *options, "--out", tmp_path / "s.zarr") == 0
     assert analyze("correlation", "--capture", tmp_path / "s.zarr", "--out", tmp_path / "b") == 0
     assert "inconclusive, as a capture store does not tell whether its network was trained" in capsys.readouterr().out

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from dia_analysis.xray.diagnosis import choose_threshold
-from dia_models import Checkpoint, ModelInputError
-from dia_models.classification.evaluated import evaluate_checkpoint
+from dia_models import Checkpoint, ModelInputError, open_network
+from dia_models.classification.evaluated import evaluate_classifier
 from dia_models.classification.held_out import TrainingImages, groups_in_both
-from dia_models.data import MemoryImages, open_data
+from dia_models.data import MemoryImages, Outputs, open_data
 from dia_models.data.labels import class_numbers
 from dia_models.runs.configure import check_same, configure
 
@@ -43,10 +43,10 @@ def test_a_wrong_configuration_is_told_before_any_data_are_read(given, message):
 
 
 def test_a_checkpoint_is_evaluated_on_the_classes_of_the_data():
-    checkpoint, source = Checkpoint.read("digits-resnet56-se"), open_data("digits", "test")
+    network, source = open_network("digits-resnet56-se"), open_data("digits", "test")
     watched = []
-    found = evaluate_checkpoint(
-        checkpoint,
+    found = evaluate_classifier(
+        network,
         source,
         "digits",
         device=CPU,
@@ -54,7 +54,7 @@ def test_a_checkpoint_is_evaluated_on_the_classes_of_the_data():
         watch=lambda batches, count, name: watched.append((count, name)) or batches,
     )
     assert watched == [(4, "digits-resnet56-se")]
-    assert found.evaluation.accuracy == pytest.approx(checkpoint.info.metrics["test_accuracy"])
+    assert found.evaluation.accuracy == pytest.approx(network.checkpoint.info.metrics["test_accuracy"])
     assert found.groups == ()
     rows = list(found.rows())
     assert len(rows) == found.to_dict()["images"] == 360
@@ -67,11 +67,11 @@ def images(labels, classes=("no", "yes"), **more):
 
 
 def test_classes_are_matched_by_name():
-    assert class_numbers(images([0, 1]), ("yes", "maybe", "no"), "x").tolist() == [2, 0]
+    assert class_numbers(images([0, 1]), Outputs(3, ("yes", "maybe", "no")), "x").tolist() == [2, 0]
     with pytest.raises(ModelInputError, match="x has classes that the network does not know: no; it knows yes"):
-        class_numbers(images([0]), ("yes",), "x")
+        class_numbers(images([0]), Outputs(2, ("yes", "maybe")), "x")
     with pytest.raises(ModelInputError, match="x has no classes"):
-        class_numbers(images([-1], ()), ("yes",), "x")
+        class_numbers(images([-1], ()), Outputs(2), "x")
 
 
 def test_groups_in_both_parts_by_the_names_of_images_in_memory():

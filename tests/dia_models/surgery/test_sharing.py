@@ -84,7 +84,7 @@ def test_the_shared_module_has_the_mean_of_the_weights():
 
 
 class Gated(nn.Module):
-    """Features scaled by sigmoid(weight)."""
+    """Features scaled by sigmoid(weight times mean)."""
 
     def __init__(self, weight):
         super().__init__()
@@ -92,7 +92,7 @@ class Gated(nn.Module):
         self.gate = nn.Sigmoid()
 
     def forward(self, x):
-        return x * self.gate(self.scale)[None, :, None, None]
+        return x * self.gate(self.scale * x.mean((2, 3)))[..., None, None]
 
 
 class Net(nn.Module):
@@ -206,12 +206,25 @@ class Owner(nn.Module):
         return x
 
 
-def test_modules_of_ones_own_are_shared_by_name():
+@pytest.mark.parametrize("options", [{}, {"modules": "blocks.?"}])
+def test_modules_of_ones_own_are_shared(options):
     model = Owner()
-    with pytest.raises(ModelInputError, match="no attention module that is known here .* modules='layer"):
-        share(model)
-    share(model, modules="blocks.?")
+    share(model, **options)
     assert model.blocks[0] is model.blocks[1] is model.alias
+
+
+def test_gates_that_no_module_makes_alone_are_not_shared():
+    class Inline(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.scale = nn.Conv2d(3, 4, 1), nn.Parameter(torch.rand(4, 4))
+
+        def forward(self, x):
+            x = self.conv(x)
+            return x * (x.mean((2, 3)) @ self.scale).sigmoid()[..., None, None]
+
+    with pytest.raises(ModelInputError, match="no module of Inline makes :gate and nothing else"):
+        share(Inline())
 
 
 def test_a_shared_checkpoint_saves_loads_and_costs_accuracy(tmp_path):
@@ -234,7 +247,7 @@ def test_a_shared_checkpoint_saves_loads_and_costs_accuracy(tmp_path):
 
 
 REFUSED = {
-    "no attention": (lambda: create_model("cifar_resnet20"), {}, "has no attention module that is known here"),
+    "no attention": (lambda: create_model("cifar_resnet20"), {}, "multiplies its features by no gate"),
     "shared already": (lambda: create_model("cifar_resnet20_dia_se"), {}, "no two attention modules .* nothing to"),
     "a batch norm": (
         lambda: attentive("cbam"),

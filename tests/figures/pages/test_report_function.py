@@ -29,9 +29,9 @@ def test_its_numbers_are_those_of_the_analyses(made):
     assert set(page.correlation.result) == {"gated"}
     wanted = measure_correlation(models["cifar_resnet20_se"], list(images.split(8)))
     assert page.correlation.result["gated"].trained.mean_r == pytest.approx(wanted.mean_r, rel=1e-6)
-    assert [network.name for network in page.gradients.result.networks] == ["gated", "plain"]
+    assert [network.name for network in page.gradients.result.result.networks] == ["gated", "plain"]
     maps = gradcam(
-        models["cifar_resnet20"], images, class_names=("a", "b", "c"), layer=page.gradcam.result.results[1].layer
+        models["cifar_resnet20"], images, class_names=("a", "b", "c"), layer=page.gradcam.result.found.results[1].layer
     )
     texts, rows = drawn.captioned("What each network predicts")
     plain = [(text, row) for text, row in zip(texts, rows, strict=True) if text[2] == "plain"]

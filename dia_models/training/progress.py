@@ -1,13 +1,12 @@
 """How far a training run is: a bar and a line per epoch."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from rich.progress import TaskID
-
-from cli.common.console import note, progress_bar
+from rich.progress import Progress, TaskID
 
 TOLD = (
     ("train_loss", "loss", ".3f"),
@@ -17,10 +16,10 @@ TOLD = (
 
 
 class RunProgress(Callback):
-    """A bar of the whole run with images per second and the time that is left, and a line on stderr per epoch."""
+    """A bar of the whole run with images per second (the task's field `detail`), and a line for each epoch."""
 
-    def __init__(self) -> None:
-        self.bar = progress_bar()
+    def __init__(self, bar: Progress, say: Callable[[str], None]):
+        self.bar, self.say = bar, say
         self.task: TaskID | None = None
         self.images = 0
         self.started = 0.0
@@ -48,20 +47,17 @@ class RunProgress(Callback):
         seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
         parts = [f"{words} {seen[name]:{form}}" for name, words, form in TOLD if name in seen]
         parts.append(f"{self._rate():.0f} images/s")
-        note(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(parts)}")
+        self.say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(parts)}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the terminal as it was."""
-        self._close()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
-        self._close()
-
-    def _close(self) -> None:
         if self.task is not None:
             self.bar.remove_task(self.task)
         self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self.on_train_end(trainer, pl_module)
 
     def _rate(self) -> float:
         return self.images / (time.perf_counter() - self.started)

@@ -1,0 +1,3 @@
+from . import images, inputs, networks
+
+__all__ = ["images", "inputs", "networks"]

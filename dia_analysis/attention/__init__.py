@@ -1,0 +1,1 @@
+"""Look at attention maps: over the image, by layer and head, and rolled out through the layers."""
