@@ -26,20 +26,30 @@ def correlation(
     networks: o.NetworkOptions,
     capture: o.Capture = None,
     points: o.Points = None,
+    similarity: Annotated[
+        list[str] | None,
+        option("Besides r and CKA: spearman, cosine, logit, sorted; several times."),
+    ] = None,
+    readings: Annotated[bool, option("Fig. 2 in several readings, side by side.")] = False,
+    across: Annotated[bool, option("Also CKA between the layers of each two networks.")] = False,
     *,
     data: DataOptions,
     out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(networks, capture, data, {"--points": points})
+    o.check_source(networks, capture, data, {"--points": points, "--across": across or None})
+    if across and len([*(networks.ckpts or ()), *(networks.models or ())]) < 2:
+        raise typer.BadParameter("takes two networks or more: --ckpt A --ckpt B", param_hint="--across")
+    from dia_analysis.correlation.similarity_names import READINGS, check_similarities
     from dia_analysis.distributed import process_group
 
+    others = check_similarities([*(similarity or ()), *(READINGS if readings else ())])
     with process_group():
         if capture is None:
-            everyone = common.inputs.open_networks(networks, data)
-            analyses.correlation.report(everyone, points, out)
+            what = analyses.correlation.What(points, others, across)
+            analyses.correlation.report(common.inputs.open_networks(networks, data), what, out)
         else:
-            analyses.correlation.report_store(capture, out, batch_size=data.batch_size)
+            analyses.correlation.report_store(capture, others, out, batch_size=data.batch_size)
 
 
 @command(app, "capture --ckpt digits-resnet56-se --images 100 --out store.zarr")

@@ -46,7 +46,10 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     drawn = {
         f"{figure}.{kind}"
-        for figure in ("fig2-matrices", "fig2c-distribution", "fig2ab-scatter")
+        for figure in (
+            *("fig2-matrices", "fig2c-distribution", "fig2ab-scatter", "fig2d-parts", "fig2e-distance"),
+            "stripes",
+        )
         for kind in ("png", "pdf")
     }
     arrays = {f"{copy}stage{stage}.nc" for copy in ("", "untrained-", "reestimated-") for stage in (1, 2, 3)}
@@ -63,7 +66,7 @@ def test_correlation_json_is_one_document_equal_to_a_plain_loop(tmp_path, capsys
     document = json.loads(capsys.readouterr().out)
     checkpoint, source = Checkpoint.read(SE), open_data("digits", "test")
     assert (document["schema"], document["checkpoint"], document["data"], document["images"]) == (
-        "dia.correlation/1",
+        "dia.correlation/2",
         SE,
         "digits",
         20,

@@ -117,7 +117,7 @@ def test_the_command_gives_what_one_process_gives(run):
 def test_only_the_first_process_speaks_and_writes(run):
     out, _, found, noted = run
     assert found.count("the attention maps of its layers") == 2  # captured, and nothing left to capture
-    assert found.count('"schema": "dia.correlation/1"') == 1
+    assert found.count('"schema": "dia.correlation/2"') == 1
     assert found.count("Mean r is") == 1
     for name in ("two.zarr", "two", "stored"):
         assert noted.count(f"written to {out / name}/") == (2 if name == "two.zarr" else 1)
