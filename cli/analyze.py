@@ -36,7 +36,8 @@ def correlation(
 
     with process_group():
         if capture is None:
-            analyses.correlation.report(common.inputs.open_networks(networks, data), points, out)
+            everyone = common.inputs.open_networks(networks, data)  # first: the analyses take seconds to import
+            analyses.correlation.report(everyone, points, out)
         else:
             analyses.correlation.report_store(capture, out, batch_size=data.batch_size)
 
@@ -68,7 +69,8 @@ def capture(
 @command(app, "points --ckpt digits-resnet56-se", "points --model torchvision:efficientnet_b0")
 def points(networks: o.NetworkOptions, points: o.Points = None, as_json: o.Json = False) -> None:
     """What can be captured of a network? Its attention, found by what it does with two random images."""
-    analyses.points.report(common.networks.candidates(networks), points, as_json=as_json)
+    compared = common.networks.candidates(networks)
+    analyses.points.report(compared, points, as_json=as_json)
 
 
 @command(app, "attention --ckpt digits-resnet56-se --images 2")
