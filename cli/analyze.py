@@ -46,8 +46,9 @@ def correlation(
     others = check_similarities([*(similarity or ()), *(READINGS if readings else ())])
     with process_group():
         if capture is None:
+            everyone = common.inputs.open_networks(networks, data)  # first: the analyses take seconds to import
             what = analyses.correlation.What(points, others, across)
-            analyses.correlation.report(common.inputs.open_networks(networks, data), what, out)
+            analyses.correlation.report(everyone, what, out)
         else:
             analyses.correlation.report_store(capture, others, out, batch_size=data.batch_size)
 
@@ -79,7 +80,8 @@ def capture(
 @command(app, "points --ckpt digits-resnet56-se", "points --model torchvision:efficientnet_b0")
 def points(networks: o.NetworkOptions, points: o.Points = None, as_json: o.Json = False) -> None:
     """What can be captured of a network? Its attention, found by what it does with two random images."""
-    analyses.points.report(common.networks.candidates(networks), points, as_json=as_json)
+    compared = common.networks.candidates(networks)
+    analyses.points.report(compared, points, as_json=as_json)
 
 
 @command(app, "attention --ckpt digits-resnet56-se --images 2")

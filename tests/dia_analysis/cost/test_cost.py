@@ -10,15 +10,8 @@ import torchvision
 import xarray as xr
 from torch import nn
 
-from dia_analysis import (
-    AnalysisInputError,
-    Subject,
-    count_attention_parameters,
-    count_flops,
-    count_parameters,
-    measure_cost,
-)
-from dia_analysis.cost.measure import median_interval
+from dia_analysis import AnalysisInputError, Subject, count_flops, measure_cost
+from dia_analysis.cost.measure import count_attention_parameters, count_parameters, median_interval
 from dia_analysis.cost.timing import interleaved_seconds
 from dia_models import create_model
 from dia_models.attention import attention_names
