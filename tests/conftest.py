@@ -9,7 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import checked, forests  # noqa: E402
+from tests.support import checked, forests, forked  # noqa: E402
 
 checked.install("dia_models", "dia_analysis")
 
@@ -44,6 +44,12 @@ def _warned_of_nothing(monkeypatch):
 def _small_forests(monkeypatch):
     """That commands run is asked, and not what their forests find."""
     forests.shrink(monkeypatch)
+
+
+@pytest.fixture
+def _quick_workers(monkeypatch):
+    """A sweep's workers are forked, and not started with all of their imports."""
+    monkeypatch.setattr("multiprocessing.get_context", lambda *_: forked.context)
 
 
 @pytest.fixture
