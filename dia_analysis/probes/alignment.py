@@ -22,6 +22,7 @@ from dia_analysis.probes.replacing import replacing
 
 COPIES = frozenset(("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "copy", "written"))
 APART = (ELEMENTWISE - VIEWS) | COPIES | {"addcmul", "lerp"}  # of what each channel becomes, no other has a part
+NO_COMMON_MEANING = "channel numbers have no common meaning"
 
 
 @dataclass(frozen=True)
