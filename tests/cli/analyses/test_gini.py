@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.commands import LSTM, SE, analyze, failure, plain_checkpoint
 
-pytestmark = pytest.mark.usefixtures("_small_forests")
+pytestmark = pytest.mark.usefixtures("_shortened")
 
 
 def test_two_networks_stand_side_by_side(tmp_path, capsys):
