@@ -30,8 +30,8 @@ from tests.support.sweep_results import BETTER, WORSE, result
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DRAWING = (
     "cli.analyses.correlation.draw",
-    "cli.analyses.gini.draw",
-    "cli.analyses.gradients.draw",
+    "figures.paper_figures",
+    "dia_analysis.results.base.Result.figure",
     "dia_analysis.results.style.save_figure",
 )
 
