@@ -22,6 +22,7 @@ from dia_analysis import (
     check_road,
     gradcam,
     measure_agreement,
+    measure_attention,
     measure_cost,
     measure_gradients,
     measure_regions,
@@ -74,6 +75,7 @@ def found():
         assess(readings(), resamples=5),
         sweep(SE=BETTER, plain=WORSE),
         measure_regions(model, [images]),
+        measure_attention(model, images),
     )
     return {type(result).__name__: result for result in every}
 
@@ -82,6 +84,7 @@ NAMES = (
     *("CorrelationResult", "BesideUntrained", "GiniResult", "GiniReadings", "ImportanceComparison", "GradientResult"),
     *("BesidePlain", "GradCAMResult", "HeatmapComparison", "CostResult", "RandomizationResult", "RoadResult"),
     *("TrustChecks", "TrustReport", "AgreementResult", "TwoClassResult", "SweepResult", "RegionsResult"),
+    "AttentionResult",
 )
 
 
