@@ -167,7 +167,7 @@ def gradients(networks: o.NetworkOptions, given: o.GradientOptions, *, data: o.M
 
 @command(
     app,
-    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean --replace-by one",
+    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean",
     "ablate --ckpt cifar10-resnet29-se --layers each --replace-by mean",
 )
 def ablate(networks: o.NetworkOptions, *, given: o.AblationOptions, data: DataOptions, out: Out) -> None:
