@@ -48,8 +48,9 @@ def correlation(
     others = check_similarities(similarity or ())
     with process_group():
         if capture is None:
+            everyone = common.inputs.open_networks(networks, data)  # first: the analyses take seconds to import
             what = analyses.correlation.What(points, others, readings, across)
-            analyses.correlation.report(common.inputs.open_networks(networks, data), what, out)
+            analyses.correlation.report(everyone, what, out)
         else:
             analyses.correlation.report_store(capture, others, out, batch_size=data.batch_size)
 
@@ -81,7 +82,8 @@ def capture(
 @command(app, "points --ckpt digits-resnet56-se", "points --model torchvision:efficientnet_b0")
 def points(networks: o.NetworkOptions, points: o.Points = None, as_json: o.Json = False) -> None:
     """What can be captured of a network? Its attention, found by what it does with two random images."""
-    analyses.points.report(common.networks.candidates(networks), points, as_json=as_json)
+    compared = common.networks.candidates(networks)
+    analyses.points.report(compared, points, as_json=as_json)
 
 
 @command(app, "attention --ckpt digits-resnet56-se --images 2")
@@ -165,7 +167,7 @@ def gradients(networks: o.NetworkOptions, given: o.GradientOptions, *, data: o.M
 
 @command(
     app,
-    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean --replace-by one",
+    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean",
     "ablate --ckpt cifar10-resnet29-se --layers each --replace-by mean",
 )
 def ablate(networks: o.NetworkOptions, *, given: o.AblationOptions, data: DataOptions, out: Out) -> None:

@@ -6,13 +6,11 @@ from .attention.results import AttentionResult
 from .attention.rollout import rollout
 from .correlation.measure import measure_correlation
 from .correlation.results import CorrelationResult, StageCorrelation
-from .cost.flops import FlopCount, count_flops, flop_count
+from .cost.flops import count_flops
 from .cost.measure import (
     CostResult,
     NetworkCost,
     Subject,
-    count_attention_parameters,
-    count_parameters,
     measure_cost,
 )
 from .errors import AnalysisInputError
@@ -24,17 +22,19 @@ from .gradients.measure import measure_gradients, network_gradients
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
 from .importance.measure import GiniCollector, measure_importance
 from .importance.results import GiniResult, StageGini
+from .paper.read_sweeps import read_sweeps
+from .paper.sweeps import SweepResult
 from .probes.capture import Records, capture
 from .probes.listing import Point, find_points
 from .probes.points import has_attention
 from .probes.records import Record
-from .probes.stages import StageMaps, group_stages
+from .probes.stages import StageMaps
 from .probes.stream import stream_stages
 from .results.base import Result
 from .results.provenance import Provenance
 from .statistics.binary_metrics import Diagnosis, diagnose
 from .statistics.pearson import PearsonBetweenLayers, pearson
-from .store.reader import CaptureStore, stream_store
+from .store.reader import CaptureStore
 from .store.writer import ImageList, write_store
 from .trust.agreement import AgreementResult, measure_agreement
 from .trust.checks import TrustChecks, TrustReport
@@ -42,6 +42,7 @@ from .trust.heatmaps import HeatmapComparison
 from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
 from .version import __version__
+from .xray.diagnosis import TwoClassResult
 from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
@@ -55,7 +56,6 @@ __all__ = [
     "CorrelationResult",
     "CostResult",
     "Diagnosis",
-    "FlopCount",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
@@ -83,21 +83,19 @@ __all__ = [
     "StageGini",
     "StageMaps",
     "Subject",
+    "SweepResult",
     "TrustChecks",
     "TrustReport",
+    "TwoClassResult",
     "__version__",
     "capture",
     "check_randomization",
     "check_road",
     "compare_regions",
-    "count_attention_parameters",
     "count_flops",
-    "count_parameters",
     "diagnose",
     "find_points",
-    "flop_count",
     "gradcam",
-    "group_stages",
     "has_attention",
     "measure_ablation",
     "measure_agreement",
@@ -110,9 +108,9 @@ __all__ = [
     "method_names",
     "network_gradients",
     "pearson",
+    "read_sweeps",
     "rollout",
     "stream_gradcam",
     "stream_stages",
-    "stream_store",
     "write_store",
 ]

@@ -78,6 +78,12 @@ def small_chest_xray(tmp_path_factory):
     return chest_xray(tmp_path_factory.mktemp("data"), train=40, test=12, size=32)
 
 
+@pytest.fixture
+def _few_scenes(monkeypatch):
+    """A few scenes of digits, in place of 1,250."""
+    monkeypatch.setattr("dia_models.data.detection.digit_scenes.SCENES", {"train": 40, "test": 10})
+
+
 def run_inside(arguments, capsys):
     """Run a command in this process: starting one for each would take most of the time."""
     program, *rest = arguments
@@ -87,7 +93,7 @@ def run_inside(arguments, capsys):
     return code, capsys.readouterr()
 
 
-@pytest.mark.usefixtures("_small_forests")
+@pytest.mark.usefixtures("_shortened", "_few_scenes", "_quick_workers")
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request, monkeypatch, capsys):
     (folder / page).mkdir(exist_ok=True)

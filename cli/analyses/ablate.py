@@ -39,6 +39,7 @@ def measure(inputs: Inputs, given: AblationOptions, options: DataOptions) -> Abl
         points=given.points,
         freeze_others=given.freeze_others,
         recalibrate_bn=given.recalibrate_bn,
+        swap=given.swap or None,
         seed=options.seed,
         name=inputs.name,
         announce=announced(inputs.name, len(inputs.images)),

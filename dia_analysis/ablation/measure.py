@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from dia_analysis.ablation.conditions import Condition, conditions_of
 from dia_analysis.ablation.donors import Donors
 from dia_analysis.ablation.fitting import Average, MapAverage
-from dia_analysis.ablation.images import LabelledBatches
-from dia_analysis.ablation.outcomes import NOTHING, Answers, score
+from dia_analysis.ablation.images import UNKNOWN, LabelledBatches
+from dia_analysis.ablation.outcomes import NOTHING, Answers, AnswersByImage, score
 from dia_analysis.ablation.recalibrating import Recalibration
 from dia_analysis.ablation.replacements import REPLACEMENTS, check_replacements
 from dia_analysis.ablation.results import Ablation, AblationResult, NetworkAblation
 from dia_analysis.ablation.running import Layer, ReplaceableMaps
+from dia_analysis.ablation.swapping import MATCHED, MOST_PASSES, PERMUTED, passes_of, swap_conditions, swap_score
 from dia_analysis.ablation.targets import choose_targets
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.alignment import NO_COMMON_MEANING, aligned_layers
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.statistics.intervals import Estimate
 
 Announce = Callable[[int, float], object]
 
@@ -36,6 +39,7 @@ def measure_ablation(
     points: str | Iterable[str] | None = None,
     freeze_others: bool = False,
     recalibrate_bn: bool = False,
+    swap: bool | None = None,
     seed: int = 0,
     name: str | None = None,
     announce: Announce | None = None,
@@ -61,6 +65,8 @@ def measure_ablation(
             from what they then see (the total one). Single layers have both.
         recalibrate_bn: Whether batch norms get new statistics for each replacement from the images that give the
             means; the untouched network does, too.
+        swap: Whether each layer's map is also replaced by those of the other layers of its stage with which its
+            channels are aligned; by default where that takes at most 50 passes of the images.
         seed: Of the draws.
         name: The network's name, in tables.
         announce: Is told, before the long part, how often the network will run over all images, and about how many
@@ -86,12 +92,13 @@ def measure_ablation(
         conditions = conditions_of(
             maps.layers, choose_targets(maps.layers, layers, freeze_others=freeze_others), replace_by
         )
-        ablation = _Run(maps, averages, conditions, Donors(seed), recalibration, seed)
+        swaps, unswapped = _swaps(maps, fit, swap, seed)
+        ablation = _Run(maps, averages, conditions, swaps, Donors(seed), recalibration, seed)
         ablation.look(evaluated)
         if announce is not None:
             announce(ablation.passes, ablation.seconds)
         ablation.run(evaluated)
-        notes = [*_left_out(maps.layers, left_out), *ablation.notes()]
+        notes = [*_left_out(maps.layers, left_out), *ablation.notes(), *unswapped]
     about = provenance or Provenance(seed=seed)
     network = ablation.result(name or about.checkpoint or type(model).__name__, fit_images, notes)
     return AblationResult((network,), about)
@@ -112,13 +119,32 @@ def _averages(maps: ReplaceableMaps, fit: LabelledBatches) -> tuple[list[Average
     return [average.compute() for average in found], images, [average.left_out for average in found]
 
 
+def _swaps(
+    maps: ReplaceableMaps, fit: LabelledBatches, wanted: bool | None, seed: int
+) -> tuple[list[Condition], list[str]]:
+    """The layer swaps that are to run, and why others are not."""
+    stages = {layer.stage for layer in maps.layers}
+    several = [s for s in sorted(stages) if sum(layer.stage == s for layer in maps.layers) > 1]
+    if wanted is False or not several:
+        return [], []
+    images = next(iter(fit)).images.to(maps.device)
+    aligned = aligned_layers(maps.model, images, [(layer.name, layer.call) for layer in maps.layers])
+    found = swap_conditions(maps.layers, aligned, seed)
+    known = {condition.target.stage for condition in found}
+    notes = [f"Stage {s}: layer swap is undefined: {NO_COMMON_MEANING}." for s in several if s not in known]
+    if wanted is None and passes_of(found) > MOST_PASSES:
+        return [], [*notes, f"The layer swap was not run: it takes {passes_of(found)} passes; ask for it (swap)."]
+    return found, notes
+
+
 @dataclass
 class _Run:
     """The images going through the network, first untouched, then with every replacement."""
 
     maps: ReplaceableMaps
     averages: list[Average]
-    conditions: list[Condition]
+    targets: list[Condition]
+    swaps: list[Condition]
     donors: Donors
     recalibration: Recalibration | None
     seed: int
@@ -127,6 +153,11 @@ class _Run:
     finite: list[Tensor] = field(default_factory=list)
     classes: int = 0
     seconds: float = 0.0
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """All in which the network runs."""
+        return [*self.targets, *self.swaps]
 
     @property
     def passes(self) -> int:
@@ -157,8 +188,8 @@ class _Run:
             donors = self.donors.of(first, own)
             for number, condition in enumerate(self.conditions):
                 with statistics(number):
-                    for answers, other in zip(condition.answers, donors, strict=False):
-                        new = condition.new_maps(self.averages, own, other)
+                    for draw, (answers, other) in enumerate(zip(condition.answers, donors, strict=False)):
+                        new = condition.new_maps(self.averages, own, other, draw)
                         condition.note_change(new, own)
                         answers.add(self.maps.replaced(batch.images, new), batch.labels, outputs)
             first += len(batch.images)
@@ -198,22 +229,41 @@ class _Run:
             loss=itself.loss,
             most_frequent=_most_frequent(labels),
             layers=self.maps.layers,
-            ablations=tuple(
-                Ablation(
-                    stage=each.target.stage,
-                    layers=each.target.layers,
-                    replaced_by=each.replaced_by,
-                    effect=each.target.effect,
-                    scores=score([one.of(chosen) for one in each.answers], untouched, labels),
-                    map_change=each.map_change,
-                    draws=each.draws,
-                    seed=self.seed,
-                )
-                for each in self.conditions
-            ),
+            ablations=tuple(self._ablation(each, chosen, untouched, labels) for each in self.targets),
+            swaps=tuple(self._ablation(each, chosen, untouched, labels) for each in self.swaps),
             recalibrated=self.recalibration is not None,
             notes=tuple(notes),
         )
+
+    def _ablation(self, one: Condition, chosen: np.ndarray, untouched: AnswersByImage, labels: np.ndarray) -> Ablation:
+        answers = [each.of(chosen) for each in one.answers]
+        return Ablation(
+            stage=one.target.stage,
+            layers=one.target.layers,
+            replaced_by=one.replaced_by,
+            effect=one.target.effect,
+            scores=score(answers, untouched, labels),
+            map_change=one.map_change,
+            draws=one.draws,
+            seed=self.seed,
+            by_layer=one.by_layer,
+            swap_score=self._swap_score(one, answers[0], chosen, untouched, labels)
+            if one.replaced_by == MATCHED
+            else None,
+        )
+
+    def _swap_score(
+        self,
+        one: Condition,
+        matched: AnswersByImage,
+        chosen: np.ndarray,
+        untouched: AnswersByImage,
+        labels: np.ndarray,
+    ) -> Estimate:
+        floor = next(c for c in self.swaps if c.target == one.target and c.replaced_by == PERMUTED)
+        permuted = np.mean([each.of(chosen).loss for each in floor.answers], axis=0)
+        known = labels != UNKNOWN
+        return swap_score(permuted[known], matched.loss[known], untouched.loss[known])
 
 
 @contextmanager

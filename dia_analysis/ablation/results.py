@@ -13,6 +13,7 @@ from dia_analysis.ablation.findings import findings
 from dia_analysis.ablation.outcomes import Scores
 from dia_analysis.ablation.replacements import REPLACEMENTS
 from dia_analysis.ablation.running import Layer
+from dia_analysis.ablation.swapping import MATCHED, OTHER_IMAGE, PERMUTED, RAW
 from dia_analysis.ablation.targets import Effect
 from dia_analysis.results.base import Concise, Result
 from dia_analysis.results.provenance import Provenance
@@ -31,12 +32,22 @@ UNLIKE = (
 )
 
 
+SWAP = (
+    "Layer swap, accuracy in %: a layer's map replaced by another layer's of the same image, as it is (raw) or shifted "
+    "and scaled to this layer's mean and standard deviation (matched), or by that of another image. The floors are its "
+    "own map with channels permuted, one constant, its mean. Score: 0 as with channels permuted, 1 as untouched."
+)
+SWAP_HEADS = ("stage", "layer", "by", "permuted", "constant", "mean", "raw", "matched", "other image", "score", "95 %")
+
+
 @dataclass(frozen=True, repr=False)
 class Ablation(Concise):
     """Some layers' maps replaced in one way. `layers` count all layers in forward order from 0.
 
     `stage` is None where the layers are those of all stages. `map_change` is the root mean square of the change of the
     maps divided by that of the maps, None if all are zero; `draws` is how often donors were drawn, from `seed`.
+    `by_layer` is the number of the layer of the stage whose map was taken, None if none was; `swap_score` says how far
+    a matched one closes the gap from the own map with channels permuted (0) to the own map (1).
     """
 
     stage: int | None
@@ -47,6 +58,8 @@ class Ablation(Concise):
     map_change: float | None
     draws: int
     seed: int
+    by_layer: int | None = None
+    swap_score: Estimate | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +79,7 @@ class NetworkAblation(Concise):
     most_frequent: float | None
     layers: tuple[Layer, ...]
     ablations: tuple[Ablation, ...]
+    swaps: tuple[Ablation, ...]
     recalibrated: bool
     notes: tuple[str, ...]
 
@@ -97,7 +111,7 @@ class NetworkAblation(Concise):
                 {"stage": x.stage, "layer": x.number, "module": x.name, "call": x.call, "kind": x.kind}
                 for x in self.layers
             ],
-            "ablations": [self._ablation(each) for each in self.ablations],
+            "ablations": [self._ablation(each) for each in (*self.ablations, *self.swaps)],
             "findings": findings(self),
             "notes": list(self.notes),
         }
@@ -108,12 +122,13 @@ class NetworkAblation(Concise):
             "stage": one.stage,
             "layers": [i + 1 if one.stage is None else self.layers[i].number for i in one.layers],
             "replaced_by": one.replaced_by,
-            "by_layer": None,
+            "by_layer": one.by_layer,
             "effect": one.effect,
             "map_change": one.map_change,
             **{name: _number(value) for name, value in scores.items()},
             **{f"{name}_interval": _interval(value) for name, value in scores.items()},
             "not_finite": one.scores.not_finite,
+            **({} if one.swap_score is None else _scored(one.swap_score)),
             "draws": one.draws,
             "seed": one.seed,
         }
@@ -131,7 +146,28 @@ class NetworkAblation(Concise):
         head = f"{self.name}: {self.num_images} images, means over {self.fit_images} others{norms}{accuracy}"
         table = text_table([HEADS, *self.rows()], left=(0, 1, 2))
         unlike = [UNLIKE] if len({one.replaced_by for one in self.ablations}) > 1 else []
-        return "\n".join([head, table, *findings(self), *unlike, *_not_finite(self), *self.notes])
+        return "\n".join([head, table, *findings(self), *unlike, *self._swap_lines(), *_not_finite(self), *self.notes])
+
+    def _swap_lines(self) -> list[str]:
+        """A table with a row for each ordered pair of layers."""
+        if not self.swaps:
+            return []
+        found = {(one.layers[0], one.replaced_by, one.by_layer): one for one in self.swaps}
+        rows = []
+        for one in self.swaps:
+            if one.replaced_by == MATCHED:
+                floors = [found[one.layers[0], name, None] for name in (PERMUTED, "constant", "mean")]
+                ways = [found[one.layers[0], name, one.by_layer] for name in (RAW, MATCHED, OTHER_IMAGE)]
+                rows.append(self._swap_row(one, [*floors, *ways]))
+        return [SWAP, text_table([SWAP_HEADS, *rows])]
+
+    def _swap_row(self, one: Ablation, ways: Sequence[Ablation]) -> tuple[str, ...]:
+        layer, score = self.layers[one.layers[0]], one.swap_score
+        defined = score is not None and not np.isnan(score.value)
+        ends = f"[{score.low:.2f}, {score.high:.2f}]" if score is not None and defined else "undefined"
+        value = f"{score.value:.2f}" if score is not None and defined else "-"
+        accuracies = (_percent(way.scores.accuracy) for way in ways)
+        return (str(layer.stage), str(layer.number), str(one.by_layer), *accuracies, value, ends)
 
     def draw(self, ax: "Axes") -> None:
         """The accuracy (without labels the share of predictions that stay) by replacement, a line for each target."""
@@ -230,6 +266,10 @@ def _number(estimate: Estimate) -> float | None:
 
 def _interval(estimate: Estimate) -> list[float] | None:
     return None if np.isnan(estimate.low) else [float(estimate.low), float(estimate.high)]
+
+
+def _scored(score: Estimate) -> dict[str, Any]:
+    return {"swap_score": _number(score), "swap_score_interval": _interval(score)}
 
 
 def _kept(changed: Estimate) -> Estimate:

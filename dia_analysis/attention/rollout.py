@@ -19,6 +19,9 @@ def rollout(layers: Sequence[Weights]) -> Float[np.ndarray, "image token token"]
     Args:
         layers: Self-attention of each layer (image, head, query, key), in forward order.
 
+    Returns:
+        By image, how much each token (row) draws on each token of the input.
+
     Raises:
         AnalysisInputError: If there is none, or the layers do not all map the same tokens to themselves.
     """

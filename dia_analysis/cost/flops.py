@@ -63,7 +63,15 @@ def flop_count(model: nn.Module, images: Float[Tensor, "batch *features"], *, se
 def count_flops(model: nn.Module, images: Float[Tensor, "batch *features"]) -> int:
     """The floating-point operations of one image's forward pass in evaluation mode (`FlopCount` says which).
 
-    Warns of operations that it cannot count; `flop_count` returns them.
+    Args:
+        model: The network; it is left as it was.
+        images: An input of the network, images first.
+
+    Returns:
+        The number for one image; a multiply-add counts as 2. A warning names operations that cannot be counted.
+
+    Raises:
+        AnalysisInputError: For a scripted network.
     """
     found = flop_count(model, images)
     if found.uncounted:

@@ -192,9 +192,17 @@ class CostResult(Result):
 def measure_cost(subjects: Mapping[str, Subject], *, rounds: int = 20, seed: int = 0) -> CostResult:
     """Count and time networks in evaluation mode, all in turn in every round.
 
-    The interval is that of the median ratio over rounds (`median_interval`). `seed` is for networks that draw random
-    numbers. The networks are left as they were. Raises AnalysisInputError for a baseline that is not among the networks
-    and for fewer than 6 rounds, from which no interval follows.
+    Args:
+        subjects: By name, each network with its input and the name of its baseline; they are left as they were.
+        rounds: How often each is timed, 6 or more.
+        seed: For networks that draw random numbers.
+
+    Returns:
+        Parameters, FLOPs of an image, seconds of each pass, and the median ratio to the baseline's time with its 95 %
+        interval (`median_interval`).
+
+    Raises:
+        AnalysisInputError: For a baseline that is not among the networks, and for too few rounds.
     """
     if rounds < LEAST_ROUNDS:
         raise AnalysisInputError("rounds", f"{rounds} given; a 95 % interval takes {LEAST_ROUNDS} or more")

@@ -88,7 +88,15 @@ def stream_gradcam(
 ) -> Iterator[GradCAMResult]:
     """As `gradcam`, one result per batch, so that memory does not grow with the number of images.
 
-    Between batches the network is as it was, and may be used.
+    Args:
+        model: The network; between batches it is as it was, and may be used.
+        batches: Images (batch, channel, height, width); all further arguments are those of `gradcam`.
+
+    Yields:
+        The maps of each batch.
+
+    Raises:
+        AnalysisInputError: As `gradcam`.
     """
     model = getattr(model, "_orig_mod", model)
     refuse_scripted(model)

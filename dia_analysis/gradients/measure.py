@@ -35,9 +35,23 @@ def measure_gradients(
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> GradientResult:
-    """Measure the gradients of one network, or of several by name on the same images; see `network_gradients`.
+    """Measure the gradient of the loss at the output of each stage of one network, or of several on the same images.
 
-    For several networks `batches` must be something that can be gone through several times, such as a list.
+    Args:
+        models: A network, or several by name; they are left as they were.
+        batches: Images (batch, channel, height, width) with labels, as `network_gradients` takes them; for several
+            networks something that can be gone through several times, such as a list.
+        points: Shell patterns of modules that count as stages; by default stages are found (`find_stages`).
+        per_block: Also at the output of each block.
+        mode: `training` or `evaluation`: batch norm with the batch's statistics, or with its stored ones.
+        seed: Of dropout.
+        provenance: Where networks and images come from.
+
+    Returns:
+        The distribution of the absolute gradient at each output.
+
+    Raises:
+        AnalysisInputError: As `network_gradients`.
     """
     named = models if isinstance(models, Mapping) else {type(models).__name__: models}
     measure = partial(network_gradients, batches=batches, points=points, per_block=per_block, mode=mode, seed=seed)
@@ -60,22 +74,29 @@ def network_gradients(
     plain_from: Mapping[str, Any] | None = None,
     provenance: Provenance | None = None,
 ) -> NetworkGradients:
-    """Measure the gradient of the loss at the output of each stage, and of each block if `per_block`.
+    """Measure the gradient of the loss at the output of each stage of one network.
 
-    `batches` yields the network's input (batch, channel, height, width) and labels, as (images, labels) or as a dict.
     The loss is summed over a batch: the cross-entropy to class numbers, or for one logit an image and for several
     classes at once (a row of 0 and 1 an image) the binary cross-entropy. In evaluation mode each image's gradient is
     its own and does not depend on how images are put into batches; in training mode batch norms use the batch's
-    statistics, which couples its images, and dropout draws from `seed`. The network's weights, gradients, buffers,
-    modes and the random numbers that follow are left as they were; autocast is off. Memory does not grow with the
-    number of images.
+    statistics, which couples its images. Autocast is off. Memory does not grow with the number of images.
 
-    Stages are found as `find_stages` says, or are the modules named by shell patterns (`points`). `epoch`,
-    `weights_seed` (the seed from which its weights were made or trained), `made_from` (how it was made, in plain
-    values) and, of a network with DIA-LSTM, `plain_from` (how the same without attention is made) are passed on to the
-    result.
-    Raises AnalysisInputError for batches without labels, labels that the network does not know, an output that is no
-    logits, and a point that the loss does not depend on.
+    Args:
+        model: The network; its weights, gradients, buffers, modes and the random numbers that follow stay as they were.
+        batches: The network's input (batch, channel, height, width) and labels, as (images, labels) or as a dict.
+        name: What the network is called.
+        points: As for `measure_gradients`, as are `per_block`, `mode`, `seed` and `provenance`.
+        epoch: How long it was trained; this and the following are passed on to the result.
+        weights_seed: The seed from which its weights were made or trained.
+        made_from: How it was made, in plain values.
+        plain_from: Of a network with DIA-LSTM, how the same without attention is made.
+
+    Returns:
+        The network's stages, and its blocks if asked for.
+
+    Raises:
+        AnalysisInputError: For batches without labels, labels that the network does not know, an output that is no
+            logits, and a point that the loss does not depend on.
     """
     if mode not in get_args(Mode):
         raise AnalysisInputError("mode", f"{mode!r} given; accepted: {', '.join(get_args(Mode))}")

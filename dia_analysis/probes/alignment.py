@@ -4,21 +4,25 @@ They do where one shared module makes both maps, and where both products go, eac
 common shortcut. A gate inside a block, before a convolution that mixes channels, has channel numbers of its own.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from dia_analysis.probes.axes import Axis
-from dia_analysis.probes.found import FoundAttention, attention_in, watched
+from dia_analysis.probes.found import IMAGES, FoundAttention, attention_in, watched
 from dia_analysis.probes.gates import ELEMENTWISE, VIEWS, plain
-from dia_analysis.probes.graph import Graph, Node, tensors_in
+from dia_analysis.probes.graph import Giver, Graph, Node, tensors_in
 from dia_analysis.probes.replacing import replacing
 
 COPIES = frozenset(("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "copy", "written"))
-APART = (ELEMENTWISE - VIEWS) | COPIES  # of what each channel becomes, no other has a part
+APART = (ELEMENTWISE - VIEWS) | COPIES | {"addcmul", "lerp"}  # of what each channel becomes, no other has a part
+NO_COMMON_MEANING = "channel numbers have no common meaning"
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,20 @@ def aligned_layers(model: nn.Module, images: Tensor, layers: Sequence[tuple[str,
     """
     with torch.no_grad():
         graph = watched(model, (images,))
-        found = {(one.name, one.call): one for one in reversed(attention_in(graph))}
+        found = {(one.name, one.call): one for one in reversed(attention_in(graph)) if one.kind == "channel"}
         points = [found.get(layer) for layer in layers]
-        sums = [_confirmed(model, images[:2], graph, one) if one and one.kind == "channel" else None for one in points]
+        sums = [None if one is None else _sum(graph, one) for one in points]
+        kept = _keep_channels(model, images[:IMAGES], graph, points, sums)
+    streams = [into if keeps else None for into, keeps in zip(sums, kept, strict=True)]
     same = torch.eye(len(layers), dtype=torch.bool)
-    for i, j in torch.combinations(torch.arange(len(layers))).tolist():
-        same[i, j] = same[j, i] = _one_module(points[i], points[j]) or _one_stream(sums[i], sums[j])
+    for i, j in combinations(range(len(layers)), 2):
+        same[i, j] = same[j, i] = _one_module(points[i], points[j]) or _one_stream(streams[i], streams[j])
     return same
 
 
 def _one_module(first: FoundAttention | None, second: FoundAttention | None) -> bool:
     """Whether the same parameters make both gates of channels."""
-    if first is None or second is None or {first.kind, second.kind} != {"channel"}:
+    if first is None or second is None:
         return False
     return bool(first.weights) and first.weights == second.weights and first.shape == second.shape
 
@@ -60,16 +66,9 @@ def _one_stream(first: _Sum | None, second: _Sum | None) -> bool:
     return first.channel == second.channel and bool(first.stream & second.stream)
 
 
-def _confirmed(model: nn.Module, images: Tensor, graph: Graph, one: FoundAttention) -> _Sum | None:
-    product = next((node for node in graph.nodes if node.place is not None and node.place == one.product), None)
-    into = None if product is None else _sum(graph, product)
-    if into is None or not _keeps_channels(model, images, graph, one, into):
-        return None
-    return into
-
-
-def _sum(graph: Graph, product: Node) -> _Sum | None:
+def _sum(graph: Graph, one: FoundAttention) -> _Sum | None:
     """Follow a product's channels to the first sum with something that was not made of it, and from there on."""
+    product = next(node for node in graph.nodes if node.place is not None and node.place == one.product)
     channel = _channel(product)
     if channel is None:
         return None
@@ -104,37 +103,63 @@ def _is_channel(axis: Axis) -> bool:
     return axis.kind == "channel" and axis.varies
 
 
-def _keeps_channels(model: nn.Module, images: Tensor, graph: Graph, one: FoundAttention, into: _Sum) -> bool:
-    """Change one channel of the gate and look at the block's output; where no module puts the sum out, true."""
-    block = next((g for node in graph.nodes if node.index in into.stream for g in node.givers), None)
-    if block is None:
-        return True
-    outputs: list[Tensor] = []
-    calls = 0
+def _keep_channels(
+    model: nn.Module,
+    images: Tensor,
+    graph: Graph,
+    points: Sequence[FoundAttention | None],
+    sums: Sequence[_Sum | None],
+) -> list[bool]:
+    """Change one channel of each gate in turn: whether no other channel of the block's output changes with it.
 
-    def keep(_: nn.Module, __: object, output: object) -> None:
-        nonlocal calls
-        if calls == block.call:
-            outputs.append(tensors_in(output)[block.leaf].clone())
-        calls += 1
+    Where no module puts the sum out there is nothing to look at, and the structure alone tells.
+    """
+    blocks = [None if into is None else _put_out(graph, into) for into in sums]
+    outputs: dict[Giver, Tensor] = {}
+    changing: FoundAttention | None = None
 
     def change(point: FoundAttention, value: Tensor) -> Tensor | None:
-        if (point.name, point.call) != (one.name, one.call) or len(outputs) == 0:
+        if changing is None or (point.name, point.call) != (changing.name, changing.call):
             return None
         new = value.clone()
         new[:, 0] += 1
         return new
 
-    module = dict(model.named_modules())[block.module]
-    with replacing(model, change, one.name):
-        model(images)  # watched first: what follows runs alike
-        hook = module.register_forward_hook(keep)
-        try:
-            for _ in range(2):
-                calls = 0
-                model(images)
-        finally:
-            hook.remove()
-    before, after = outputs
-    changed = (before != after).movedim(into.channel, 0).flatten(1).any(1)
-    return bool(changed[0]) and not bool(changed[1:].any())
+    with replacing(model, change), _keeping(model, {block for block in blocks if block}, outputs):
+        model(images)
+        before, kept = dict(outputs), []
+        for one, into, block in zip(points, sums, blocks, strict=True):
+            if into is None or block is None:
+                kept.append(True)
+                continue
+            changing = one
+            model(images)
+            changed = (before[block] != outputs[block]).movedim(into.channel, 0).flatten(1).any(1)
+            kept.append(not bool(changed[1:].any()))
+    return kept
+
+
+def _put_out(graph: Graph, into: _Sum) -> Giver | None:
+    """The first call of a module whose output the sum is, or what it becomes channel by channel."""
+    return next((giver for node in graph.nodes if node.index in into.stream for giver in node.givers), None)
+
+
+@contextmanager
+def _keeping(model: nn.Module, wanted: set[Giver], outputs: dict[Giver, Tensor]) -> Iterator[None]:
+    """Inside, what these calls of modules put out in the latest pass is kept."""
+    modules, calls = dict(model.named_modules()), Counter[str]()
+
+    def keeper(name: str) -> Callable[..., None]:
+        def keep(_: nn.Module, __: object, output: object) -> None:
+            for leaf, tensor in enumerate(tensors_in(output)):
+                if (giver := Giver(name, calls[name], leaf)) in wanted:
+                    outputs[giver] = tensor.clone()
+            calls[name] += 1
+
+        return keep
+
+    with ExitStack() as hooks:
+        hooks.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        for name in {giver.module for giver in wanted}:
+            hooks.callback(modules[name].register_forward_hook(keeper(name)).remove)
+        yield

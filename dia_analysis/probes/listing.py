@@ -53,6 +53,9 @@ def find_points(
         points: Shell patterns as for `capture`; by default all attention.
         image_size: The side in pixels, or (height, width), of those random images.
 
+    Returns:
+        A point for each map of each call; `usable` says whether it is captured, `reason` why not.
+
     Raises:
         AnalysisInputError: If the network cannot be run so, or a pattern matches nothing.
     """

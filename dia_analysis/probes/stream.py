@@ -24,14 +24,23 @@ def stream_stages(
     *,
     points: str | Iterable[str] | None = None,
 ) -> int:
-    """Call `consume` with every batch's attention maps, grouped into stages; give the number of images.
+    """Call a function with every batch's attention maps, grouped into stages.
 
-    `batches` yields the network's input (batch, channel, height, width), as `iterate_batches` says; it is moved to
-    the network's device. `points` are shell patterns of module names, by default every attention gate.
-    The network runs in evaluation mode and is left as it was. Of several processes, each is given its own share of
-    the batches, perhaps none, and the number is that of all together.
-    Raises AnalysisInputError if nothing can be captured, if there is no image, if a batch ran other layers than the
-    first one, and if a module does not give one map per image.
+    Of several processes, each is given its own share of the batches, perhaps none.
+
+    Args:
+        model: The network; it runs in evaluation mode and is left as it was.
+        batches: The network's input (batch, channel, height, width), as `iterate_batches` says; it is moved to the
+            network's device.
+        consume: Is given the `StageMaps` of a batch.
+        points: Shell patterns as for `capture`; by default all attention.
+
+    Returns:
+        The number of images, of all processes together.
+
+    Raises:
+        AnalysisInputError: If nothing can be captured, if there is no image, if a batch ran other layers than the first
+            one, and if a module does not give one map per image.
     """
     images = sum(all_gather(stream_share(model, batches, consume, points=points)))
     if not images:

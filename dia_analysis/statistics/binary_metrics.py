@@ -132,11 +132,22 @@ def diagnose(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Diagnosis:
-    """Judge scores (probabilities of the positive class) against labels (true: positive).
+    """Judge scores against labels: sensitivity, AUROC and more, with 95 % intervals over patients.
 
-    `resamples` bootstrap samples of patients give the variance of AUPRC, and as many draws of labels the calibration
-    error of calibrated scores. Raises AnalysisInputError for scores outside [0, 1] or not finite, and for lengths
-    that differ.
+    Args:
+        labels: By image, whether it is positive.
+        scores: By image, the probability of the positive class.
+        patients: By image, whose it is.
+        threshold: The score from which an image counts as positive.
+        resamples: Bootstrap samples of patients, for the variance of AUPRC, and draws of labels, for the calibration
+            error of calibrated scores.
+        seed: Of these samples.
+
+    Returns:
+        The numbers at this threshold.
+
+    Raises:
+        AnalysisInputError: For scores outside [0, 1] or not finite, and for lengths that differ.
     """
     _check(labels, scores, patients)
     whose, above = Patients.named(patients), scores >= threshold

@@ -56,10 +56,15 @@ def rounding(dtype: torch.dtype, made_in: torch.dtype | None = None) -> float:
 def pearson(
     maps: Float[Tensor, "image layer element"], made_in: torch.dtype | None = None
 ) -> tuple[Float[Tensor, "image layer layer"], Bool[Tensor, "image layer layer"]]:
-    """Pearson's r between every two layers of each image, over the elements, in float64, and where it is defined.
+    """Pearson's r between every two layers of each image, over the elements, in float64.
 
-    It is not defined (r is NaN) for a map that is constant but for the rounding of the type in which the network made
-    it (see `Deviations.of`), or that has a value which is not finite.
+    Args:
+        maps: Attention maps (image, layer, element).
+        made_in: The type in which the network made them, by default theirs.
+
+    Returns:
+        r (image, layer, layer), and where it is defined: not (r is NaN) for a map that is constant but for the rounding
+        of that type (see `Deviations.of`), or that has a value which is not finite.
     """
     found = Deviations.of(maps, made_in)
     return found.pearson(), found.vary[:, :, None] & found.vary[:, None, :]

@@ -78,16 +78,32 @@ def write_store(
     resume: bool = False,
     overwrite: bool = False,
 ) -> CaptureStore:
-    """Run a network over images and keep its attention maps in a new store at `path`; memory stays flat.
+    """Run a network over images and keep its attention maps in a new store; memory stays flat.
 
-    `batches(rows)` is called with the positions in `images` of those to capture and yields, in that order and `batch`
-    at a time, the network's input and the positions of the images in it; an image left out counts as unreadable.
-    With `resume`, the batches that are in the store already are not asked for again, and the store ends up with the
-    content that it would have had without the interruption. Of several processes, each captures its share.
+    Of several processes, each captures its share.
 
-    Raises AnalysisInputError if `path` exists (unless `resume`, or `overwrite` and it is a capture store), if another
-    process is writing it, if it cannot be written (what is captured stays), if a resumed capture is of another network,
-    of other images or to be kept in another way, if a map does not fit into float16, and as `stream_stages` does.
+    Args:
+        path: The store, a folder.
+        model: The network; it is left as it was.
+        batches: Is called with the positions in `images` of those to capture and yields, in that order and `batch` at a
+            time, the network's input and the positions of the images in it; an image left out counts as unreadable.
+        images: The names and labels of all images.
+        batch: Images at a time.
+        points: Shell patterns as for `capture`; by default all attention.
+        dtype: `float32`, or `float16`, which halves the store and rounds the maps.
+        provenance: Where network and images come from.
+        resume: Go on with a store; the batches that are in it are not asked for again, and it ends up with the content
+            that it would have had without the interruption.
+        overwrite: Replace a store.
+
+    Returns:
+        The store, open for reading.
+
+    Raises:
+        AnalysisInputError: If `path` exists (unless `resume`, or `overwrite` and it is a capture store), if another
+            process is writing it, if it cannot be written (what is captured stays), if a resumed capture is of another
+            network, of other images or to be kept in another way, if a map does not fit into float16, and as
+            `stream_stages`.
     """
     path, provenance = Path(path), provenance or Provenance()
     info = _describe(model, images, points, batch, dtype, provenance)

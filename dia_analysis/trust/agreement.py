@@ -116,11 +116,18 @@ class AgreementResult(Result):
         ax.figure.colorbar(image, ax=ax, label="Rank correlation of the maps")
 
 
-def measure_agreement(results: Sequence[GradCAMResult], provenance: Provenance | None = None) -> AgreementResult:
+def measure_agreement(results: Sequence[GradCAMResult], *, provenance: Provenance | None = None) -> AgreementResult:
     """Do several training runs of one architecture look at the same things?
 
-    Give the results of `gradcam` for the same images (best with one `target` for all). Raises AnalysisInputError for
-    fewer than two results, different images, layers or sizes of maps.
+    Args:
+        results: What `gradcam` gives for each run on the same images, best with one `target` for all.
+        provenance: Where they come from.
+
+    Returns:
+        Rank correlations of the runs' maps by image and pair of runs.
+
+    Raises:
+        AnalysisInputError: For fewer than two results, different images, layers or sizes of maps.
     """
     check_same_images(results)
     if len(results) < 2:

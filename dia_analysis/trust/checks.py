@@ -175,4 +175,4 @@ def agreements(results: Sequence[GradCAMResult], networks: Sequence[Hashable]) -
     groups: dict[Any, list[GradCAMResult]] = {}
     for network, result in zip(networks, results, strict=True):
         groups.setdefault((network, result.layer, result.layer_maps.shape, result.size), []).append(result)
-    return tuple(measure_agreement(same, same[0].provenance) for same in groups.values() if len(same) > 1)
+    return tuple(measure_agreement(same, provenance=same[0].provenance) for same in groups.values() if len(same) > 1)

@@ -161,10 +161,24 @@ def check_randomization(
 ) -> RandomizationResult:
     """Does the map change when the weights are destroyed? Cascading randomization (Adebayo et al. 2018).
 
-    From the classifier down, in `steps` steps, parameters become noise of the same mean and spread, in `draws`
-    random ways; each time the maps of the same classes are compared with the intact network's. `explain(model,
-    images, targets)` is any other way to make maps (image, height, width); by default `gradcam` with the options.
-    The network is left as it was. Raises AnalysisInputError as `gradcam` does, and for fewer than 2 steps or 1 draw.
+    From the classifier down parameters become noise of the same mean and spread; each time the maps of the same classes
+    are compared with the intact network's.
+
+    Args:
+        model: The network; it is left as it was.
+        images: Images (image, channel, height, width) as the network expects them.
+        target: The class to explain, as `gradcam` takes it, as are `layer`, `call` and `method`.
+        explain: Another way to make maps: `explain(model, images, targets)` gives (image, height, width).
+        steps: In how many steps the weights are destroyed, 2 or more.
+        draws: In how many random ways, 1 or more.
+        seed: Of the noise.
+        provenance: Where the network and the images come from.
+
+    Returns:
+        Rank correlations with the intact network's maps, by image, step and draw.
+
+    Raises:
+        AnalysisInputError: As `gradcam`, and for too few steps or draws.
     """
     if steps < 2 or draws < 1:
         raise AnalysisInputError("steps", f"{steps} steps and {draws} draws given; at least 2 and 1 are needed")

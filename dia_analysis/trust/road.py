@@ -163,10 +163,24 @@ def check_road(
 ) -> RoadResult:
     """Does the score fall sooner when the most relevant part is removed than when the least relevant is?
 
-    What is removed is imputed from what is left, with noise (Rong et al. 2022): a blur or a plain color would show
-    what was removed, which can itself tell the class. `maps` (image, height, width) are the maps to judge, by default
-    those of `gradcam` with the options. The network is left as it was. Raises AnalysisInputError as `gradcam` does,
-    for maps of another size than the images, and for fewer than 2 steps or 1 draw.
+    What is removed is imputed from what is left, with noise (Rong et al. 2022): a blur or a plain color would show what
+    was removed, which can itself tell the class.
+
+    Args:
+        model: The network; it is left as it was.
+        images: Images (image, channel, height, width) as the network expects them.
+        maps: The maps to judge (image, height, width), by default those of `gradcam` with the options.
+        target: The class to explain, as `gradcam` takes it, as are `layer`, `call` and `method`.
+        steps: How many shares of the pixels are removed, 2 or more.
+        draws: With how many random orders of pixels the maps' order is compared, 1 or more.
+        seed: Of the noise and the random orders.
+        provenance: Where the network and the images come from.
+
+    Returns:
+        The scores after each share, most relevant first, least relevant first, and in random order.
+
+    Raises:
+        AnalysisInputError: As `gradcam`, for maps of another size than the images, and for too few steps or draws.
     """
     if steps < 2 or draws < 1:
         raise AnalysisInputError("steps", f"{steps} steps and {draws} draws given; at least 2 and 1 are needed")

@@ -54,6 +54,9 @@ def measure_regions(
         image_names: the images' names, by default #0, #1, ...
         patients: the patient of each image, over whom the intervals are; by default each image is a patient.
 
+    Returns:
+        The share of each map's evidence in each region, with intervals over patients.
+
     Raises:
         AnalysisInputError: if there are no images, for masks of another number or size, and as `gradcam` does.
     """
@@ -94,7 +97,14 @@ def measure_regions(
 def compare_regions(results: Sequence[RegionsResult]) -> RegionsResult:
     """Networks that were measured on the same images and regions, side by side.
 
-    Raises AnalysisInputError if there is none, and for results of other images or regions than the first's.
+    Args:
+        results: What `measure_regions` gives for each.
+
+    Returns:
+        All of them as one result.
+
+    Raises:
+        AnalysisInputError: If there is none, and for results of other images or regions than the first's.
     """
     if not results:
         raise AnalysisInputError("results", "there is no network; give at least one")

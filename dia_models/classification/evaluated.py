@@ -119,10 +119,22 @@ def evaluate_classifier(
     batch_size: int = 256,
     watch: Watch = lambda batches, count, name: batches,
 ) -> EvaluatedClassifier:
-    """Classify all images of a source; `watch` passes the batches on, given their number and the network's name.
+    """Classify all images of a source that have a label.
 
-    Images without a label are left out. Raises ModelInputError for a network that gives no class scores, if no image
-    has a label, and for classes that the network does not know.
+    Args:
+        network: The network, as `open_network` gives it.
+        source: The images, as `open_data` gives them.
+        data: What the data are called.
+        device: Where to compute.
+        batch_size: Images at a time.
+        watch: Passes the batches on, given their number and the network's name.
+
+    Returns:
+        The predictions, accuracies and loss.
+
+    Raises:
+        ModelInputError: For a network that gives no class scores, if no image has a label, and for classes that the
+            network does not know.
     """
     shown, numbers = network.preprocessing, class_numbers(source, network.outputs, data)
     batches = source.batches(range(len(source)), batch_size, shown.size, len(shown.mean))

@@ -71,9 +71,21 @@ def evaluate_detector(
     batch_size: int = LARGEST_BATCH,
     watch: Watch = lambda batches, count, name: batches,
 ) -> EvaluatedDetector:
-    """Find the objects in all scenes, at most 16 at a time; `watch` passes the batches on, as `evaluate_classifier`'s.
+    """Find the objects in all scenes.
 
-    Raises ModelInputError for scenes of other classes than the network was trained on.
+    Args:
+        checkpoint: The detector.
+        scenes: The images and their objects.
+        data: What the data are called.
+        device: Where to compute.
+        batch_size: Images at a time, at most 16.
+        watch: As for `evaluate_classifier`.
+
+    Returns:
+        The boxes, and COCO's average precision.
+
+    Raises:
+        ModelInputError: For scenes of other classes than the network was trained on.
     """
     classes = checkpoint.info.classes
     if classes != scenes.classes:

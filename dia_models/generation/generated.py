@@ -79,9 +79,23 @@ def generate_images(
 ) -> GeneratedImages:
     """Make images out of noise; the same seed makes the same images.
 
-    `features` names a classifier, or inception, in whose features the distance to the training images is measured.
-    `watch` passes the batches on, given their number and the checkpoint's name. Raises ModelInputError for a network
-    that does not predict noise, and for features or training images that are not there.
+    Args:
+        checkpoint: A network that predicts noise.
+        images: How many.
+        device: Where to compute.
+        steps: Sampling steps per image.
+        seed: Of the noise.
+        batch_size: Images at a time.
+        features: A classifier, or inception, in whose features the distance to the training images is measured.
+        data_dir: Where the training images are.
+        watch: Passes the batches on, given their number and the checkpoint's name.
+
+    Returns:
+        The images, and their Fréchet distance if `features` are given.
+
+    Raises:
+        ModelInputError: For a network that does not predict noise, and for features or training images that are not
+            there.
     """
     info = checkpoint.info
     if (task := task_of(info.model.name)) != "noise prediction":

@@ -42,6 +42,9 @@ def configure(
         start_from: a checkpoint whose weights to start from.
         keep_every: also keep the network before training and after every so many epochs.
 
+    Returns:
+        The configuration, checked.
+
     Raises:
         ModelInputError: before any data are read, for what does not exist and for a setting that is neither.
     """

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dia_analysis import AnalysisInputError, Provenance, Subject, count_parameters
+from dia_analysis import AnalysisInputError, Provenance, Subject
+from dia_analysis.cost.measure import count_parameters
 from dia_analysis.networks import Known, Network
 from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.paper.measure_untrained import Untrained

@@ -28,12 +28,6 @@ from tests.support.commands import SE, analyze, failure, images, plain_checkpoin
 from tests.support.sweep_results import BETTER, WORSE, result
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-DRAWING = (
-    "cli.analyses.correlation.draw",
-    "cli.analyses.gini.draw",
-    "cli.analyses.gradients.draw",
-    "dia_analysis.results.style.save_figure",
-)
 
 
 @pytest.fixture
@@ -63,10 +57,8 @@ def commands(network):
 
 
 @pytest.fixture(params=["correlation", "gini", "gradients", "gradcam", "cost", "eval"])
-def command(request, network, monkeypatch):
-    """A command without --out, and a word of what it finds; it does not draw, which takes long."""
-    for name in DRAWING:
-        monkeypatch.setattr(name, lambda *_, **__: None)
+def command(request, network, _undrawn):
+    """A command without --out, and a word of what it finds."""
     run, arguments, word = commands(network)[request.param]
     return lambda *more: run(request.param, *arguments, *more), word
 

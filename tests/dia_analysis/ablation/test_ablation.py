@@ -287,6 +287,65 @@ def test_images_without_a_finite_answer_are_left_out_and_counted():
     assert "1 images were left out: the untouched network's answer is not finite." in network.text()
 
 
+class Twins(nn.Module):
+    """Two blocks of one stage whose gates see the same pooled image, and are the same but for `apart`."""
+
+    def __init__(self, apart=0.0):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(2))
+        self.stem, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, CLASSES)
+        self.fc = nn.ModuleList(nn.Linear(3, 4) for _ in range(2))
+        self.fc[1].load_state_dict(self.fc[0].state_dict())
+        with torch.no_grad():
+            self.fc[1].bias += apart
+
+    def forward(self, image):
+        pooled, x = image.mean((2, 3)), self.stem(image)
+        for conv, fc in zip(self.convs, self.fc, strict=True):
+            x = x + conv(x) * torch.sigmoid(fc(pooled))[:, :, None, None]
+        return self.head(x.mean((2, 3)))
+
+
+def test_swapping_equal_maps_changes_nothing_to_the_bit_and_scores_one():
+    images, labels = planted(40)
+    network = measure_ablation(Twins(), (images, labels), images + 0.1, replace_by=["mean"]).networks[0]
+    raw = [one for one in network.swaps if one.replaced_by == "layer"]
+    assert [(network.layers[one.layers[0]].number, one.by_layer) for one in raw] == [(1, 2), (2, 1)]
+    assert all(one.map_change == one.scores.kl.value == one.scores.loss_change.value == 0 for one in raw)
+    other = [one for one in network.swaps if one.replaced_by == "layer-matched-other-image"]
+    assert all(one.scores.kl.value > 0 for one in other)
+    assert "Layer swap, accuracy in %" in network.text()
+    assert {row["by_layer"] for row in network.to_dict()["ablations"]} == {None, 1, 2}
+
+
+def test_matched_maps_have_the_mean_and_the_spread_of_the_layer_that_they_replace():
+    images, labels = planted(40)
+    network = measure_ablation(Twins(2.0), (images, labels), images, replace_by=["mean"]).networks[0]
+    found = {(one.layers[0], one.replaced_by): one for one in network.swaps}
+    assert found[0, "layer-matched"].map_change < 0.5 * found[0, "layer"].map_change
+    scored = [one.swap_score for one in network.swaps if one.replaced_by == "layer-matched"]
+    assert all(score is not None for score in scored)
+
+
+def test_the_score_of_a_swap_by_hand():
+    from dia_analysis.ablation.swapping import swap_score
+
+    permuted, matched, untouched = np.array([3.0, 5.0, 4.0]), np.array([2.0, 3.5, 2.5]), np.array([1.0, 3.0, 2.0])
+    assert swap_score(permuted, matched, untouched).value == pytest.approx((1 + 1.5 + 1.5) / 6)
+    assert swap_score(permuted, untouched, untouched).value == 1
+    assert swap_score(permuted, permuted, untouched).value == 0
+    assert np.isnan(swap_score(untouched, matched, untouched).value)  # there is no gap
+
+
+def test_layers_without_common_channels_are_not_swapped():
+    model = create_model("cifar_resnet20_se", num_classes=3)
+    images, labels = torch.randn(4, 3, 8, 8), torch.arange(4) % 3
+    many = measure_ablation(model, (images, labels), images, replace_by=["mean"], layers=["all"])
+    assert "The layer swap was not run: it takes 60 passes; ask for it (swap)." in many.summary()
+    apart = measure_ablation(Deciding(), (images[:, :, :4, :4], labels % 2), images[:, :, :4, :4], replace_by=["mean"])
+    assert "Stage 1: layer swap is undefined: channel numbers have no common meaning." in apart.summary()
+
+
 def test_the_document_has_the_fields_that_others_rely_on():
     images, labels = planted(12)
     result = measure_ablation(Deciding(), (images, labels), images, layers=["all", "1.2"], name="planted")

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from dia_analysis import count_flops, flop_count
+from dia_analysis import count_flops
+from dia_analysis.cost.flops import flop_count
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric

@@ -21,12 +21,15 @@ from dia_analysis import (
     check_randomization,
     check_road,
     gradcam,
+    measure_ablation,
     measure_agreement,
+    measure_attention,
     measure_cost,
     measure_gradients,
     measure_regions,
 )
 from dia_analysis.importance.readings import GiniReadings
+from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.paper.importance import ImportanceComparison
 from dia_analysis.paper.untrained import Baseline, BesideUntrained
@@ -58,6 +61,7 @@ def found():
     every = (
         correlation,
         BesideUntrained(correlation, Baseline(correlation, "random", None, True)),
+        CorrelationComparison({"net": BesideUntrained(correlation, Baseline(correlation, "random", None, True))}),
         importance.first,
         importance,
         ImportanceComparison({"a": importance, "b": importance}),
@@ -74,6 +78,8 @@ def found():
         assess(readings(), resamples=5),
         sweep(SE=BETTER, plain=WORSE),
         measure_regions(model, [images]),
+        measure_attention(model, images),
+        measure_ablation(model, (images, torch.arange(6)), images + 0.1, replace_by=["mean"], layers=["all"]),
     )
     return {type(result).__name__: result for result in every}
 
@@ -82,6 +88,7 @@ NAMES = (
     *("CorrelationResult", "BesideUntrained", "GiniResult", "GiniReadings", "ImportanceComparison", "GradientResult"),
     *("BesidePlain", "GradCAMResult", "HeatmapComparison", "CostResult", "RandomizationResult", "RoadResult"),
     *("TrustChecks", "TrustReport", "AgreementResult", "TwoClassResult", "SweepResult", "RegionsResult"),
+    *("AttentionResult", "AblationResult", "CorrelationComparison"),
 )
 
 
@@ -92,7 +99,9 @@ def test_every_result_has_a_folder_a_picture_and_a_short_repr(found, name, tmp_p
     arrays = result.datasets()
     pictures = {f"{result.file}.{kind}" for kind in ("png", "pdf")}
     files = {path.name for path in folder.iterdir()}
-    assert files == {f"{result.file}.json", "images.txt", "manifest.json", *pictures, *(f"{n}.nc" for n in arrays)}
+    more = ("index.html", "arrays", "pictures") if name == "AttentionResult" else ()
+    numbers = {f"{result.file}.json", *(f"{n}.nc" for n in arrays)}
+    assert files == {"images.txt", "manifest.json", *pictures, *numbers, *more}
     labelled = result.to_xarray()
     assert labelled.sizes if isinstance(labelled, xr.Dataset) else len(labelled.children) == len(arrays)
     assert json.loads((folder / f"{result.file}.json").read_text()) == json.loads(json.dumps(result.to_dict()))

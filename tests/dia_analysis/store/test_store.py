@@ -21,10 +21,10 @@ from dia_analysis import (
     Provenance,
     capture,
     measure_correlation,
-    stream_store,
     write_store,
 )
 from dia_analysis.store import writer as store_writer
+from dia_analysis.store.reader import stream_store
 from dia_models import create_model
 from tests.support import forked
 from tests.support.gates import Gates

@@ -100,8 +100,14 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_faster_rcnn_trains_its_unfixed_parts_only(folder, tmp_path, precision):
-    plan = config(folder, "fasterrcnn_resnet18_fpn_se", from_scratch=False, epochs=1, precision=precision)
+def test_faster_rcnn_trains_its_unfixed_parts_only(tmp_path, precision):
+    plan = config(
+        coco(tmp_path / "coco", train=4, test=1),
+        "fasterrcnn_resnet18_fpn_se",
+        from_scratch=False,
+        epochs=1,
+        precision=precision,
+    )
     fit(plan.model_copy(update={"keep_every": 1}), tmp_path / "run", CPU)
     one, other = (Checkpoint.read(path).weights for path in sorted((tmp_path / "run").glob("epoch-000?.safetensors")))
     changed = {name for name in one if not torch.allclose(one[name], other[name], atol=1e-6)}

@@ -24,7 +24,6 @@ from dia_models.sweeps.executor import QueuedRun, places, train_locally
 from dia_models.sweeps.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
 from dia_models.training.config import RunConfig
 from dia_models.training.recipe import Recipe, list_recipes, load_recipe
-from tests.support import forked
 from tests.support.commands import train
 
 SMALL = """
@@ -57,12 +56,6 @@ def small(tmp_path):
     path = tmp_path / "small.toml"
     path.write_text(SMALL)
     return path
-
-
-@pytest.fixture
-def _quick_workers(monkeypatch):
-    """Workers that are forked, and not started with all of their imports."""
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _: forked.context)
 
 
 @pytest.mark.parametrize("scale", SCALES)
