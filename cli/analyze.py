@@ -26,20 +26,31 @@ def correlation(
     networks: o.NetworkOptions,
     capture: o.Capture = None,
     points: o.Points = None,
+    similarity: Annotated[
+        list[str] | None,
+        option("Besides r and CKA: spearman, cosine, logit, sorted; several times."),
+    ] = None,
+    readings: Annotated[bool, option("Fig. 2 in several readings, side by side.")] = False,
+    across: Annotated[bool, option("Also CKA between the layers of each two networks.")] = False,
     *,
     data: DataOptions,
     out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(networks, capture, data, {"--points": points})
+    o.check_source(networks, capture, data, {"--points": points, "--across": across or None})
+    if across and len([*(networks.ckpts or ()), *(networks.models or ())]) < 2:
+        raise typer.BadParameter("takes two networks or more: --ckpt A --ckpt B", param_hint="--across")
+    from dia_analysis.correlation.similarity_names import READINGS, check_similarities
     from dia_analysis.distributed import process_group
 
+    others = check_similarities([*(similarity or ()), *(READINGS if readings else ())])
     with process_group():
         if capture is None:
             everyone = common.inputs.open_networks(networks, data)  # first: the analyses take seconds to import
-            analyses.correlation.report(everyone, points, out)
+            what = analyses.correlation.What(points, others, across)
+            analyses.correlation.report(everyone, what, out)
         else:
-            analyses.correlation.report_store(capture, out, batch_size=data.batch_size)
+            analyses.correlation.report_store(capture, others, out, batch_size=data.batch_size)
 
 
 @command(app, "capture --ckpt digits-resnet56-se --images 100 --out store.zarr")
@@ -150,6 +161,16 @@ def gradients(networks: o.NetworkOptions, given: o.GradientOptions, *, data: o.M
     compared = common.networks.candidates(networks, common.networks.run_files(given.runs or [], given.every_epoch))
     images = common.images.select_labelled(data, common.inputs.default_data(compared[:1]) or "digits")
     analyses.gradients.report(compared, images, given, out)
+
+
+@command(
+    app,
+    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean --replace-by one",
+    "ablate --ckpt cifar10-resnet29-se --layers each --replace-by mean",
+)
+def ablate(networks: o.NetworkOptions, *, given: o.AblationOptions, data: DataOptions, out: Out) -> None:
+    """Does the attention matter, and does its dependence on the image? Maps are replaced while the network runs."""
+    analyses.ablate.report(common.inputs.open_each(networks, data), given, data, out)
 
 
 @command(app, "cost --model cifar_resnet20_se --model cifar_resnet20_dia_lstm")

@@ -1,3 +1,5 @@
+from .ablation.measure import measure_ablation
+from .ablation.results import Ablation, AblationResult, NetworkAblation
 from .attention.layer import LayerAttention
 from .attention.measure import measure_attention
 from .attention.results import AttentionResult
@@ -45,6 +47,8 @@ from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
 __all__ = [
+    "Ablation",
+    "AblationResult",
     "AgreementResult",
     "AnalysisInputError",
     "AttentionResult",
@@ -61,6 +65,7 @@ __all__ = [
     "LayerAttention",
     "MagnitudeStatistics",
     "Magnitudes",
+    "NetworkAblation",
     "NetworkCost",
     "NetworkGradients",
     "NetworkShares",
@@ -92,6 +97,7 @@ __all__ = [
     "find_points",
     "gradcam",
     "has_attention",
+    "measure_ablation",
     "measure_agreement",
     "measure_attention",
     "measure_correlation",

@@ -1,5 +1,6 @@
 from .anatomy import attention_anatomy
 from .correlation import distribution, matrices, scatter
+from .correlation_parts import across_networks, correlation_parts, distance_profile, stripes
 from .cost import cost_ratios
 from .gini import triangles
 from .gradcam import heatmaps
@@ -11,8 +12,11 @@ from .structure import importance_arcs
 from .trust import trust_checks
 
 __all__ = [
+    "across_networks",
     "attention_anatomy",
+    "correlation_parts",
     "cost_ratios",
+    "distance_profile",
     "distribution",
     "gradient_distributions",
     "gradients_along_depth",
@@ -24,6 +28,7 @@ __all__ = [
     "region_shares",
     "report",
     "scatter",
+    "stripes",
     "triangles",
     "trust_checks",
 ]

@@ -9,7 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import checked  # noqa: E402
+from tests.support import checked, forests, forked  # noqa: E402
 
 checked.install("dia_models", "dia_analysis")
 
@@ -38,6 +38,29 @@ def _seeded():
 def _warned_of_nothing(monkeypatch):
     """What is warned of once in a process is warned of once in each test."""
     monkeypatch.setattr("dia_models.data.warn_once.SAID", set())
+
+
+@pytest.fixture
+def _small_forests(monkeypatch):
+    """That commands run is asked, and not what their forests find."""
+    forests.shrink(monkeypatch)
+
+
+@pytest.fixture
+def _quick_workers(monkeypatch):
+    """A sweep's workers are forked, and not started with all of their imports."""
+    monkeypatch.setattr("multiprocessing.get_context", lambda *_: forked.context)
+
+
+@pytest.fixture
+def _undrawn(monkeypatch):
+    """Files of figures are there and empty: drawing takes longer than all else that a command does on little data."""
+
+    def touch(_, path):
+        for form in ("png", "pdf"):
+            path.with_suffix(f".{form}").touch()
+
+    monkeypatch.setattr("dia_analysis.results.style.save_figure", touch)
 
 
 @pytest.fixture(scope="session")

@@ -28,11 +28,12 @@ def test_every_command_and_option_is_in_it():
             assert f"### `{app.info.name} {name}" in page
     report = page.partition("### `dia-analyze report`")[2].partition("###")[0]
     for row in (
-        "| `--ckpt` TEXT | A checkpoint file or the name of a bundled one; several times. | needed |",
+        "| `--ckpt` TEXT | A checkpoint file or the name of a bundled one; several times. |  |",
         "| `--seed` NUMBER | Random seed. | `0` |",
         "| `-b`, `--batch-size` NUMBER | Images at a time. | `32` |",
         "| `--overwrite` | Replace an existing page. |  |",
     ):
         assert row in report
+    assert "| `--out` PATH | Folder for the images. | needed |" in page
     assert "| `--dtype` `float16` or `float32` |" in page
     assert "### `dia-analyze gradcam [IMAGES]...`" in page

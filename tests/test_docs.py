@@ -79,10 +79,9 @@ def small_chest_xray(tmp_path_factory):
 
 
 @pytest.fixture
-def _small_forests(monkeypatch):
-    """A tenth of the trees: that commands run is asked here, not what they find."""
-    for name, trees in (("TREES", 10), ("HALF_TREES", 2), ("FOLD_TREES", 2)):
-        monkeypatch.setattr(f"dia_analysis.importance.layer_forests.{name}", trees)
+def _few_scenes(monkeypatch):
+    """A few scenes of digits, in place of 1,250."""
+    monkeypatch.setattr("dia_models.data.detection.digit_scenes.SCENES", {"train": 40, "test": 10})
 
 
 def run_inside(arguments, capsys):
@@ -94,7 +93,7 @@ def run_inside(arguments, capsys):
     return code, capsys.readouterr()
 
 
-@pytest.mark.usefixtures("_small_forests")
+@pytest.mark.usefixtures("_small_forests", "_few_scenes", "_quick_workers")
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request, monkeypatch, capsys):
     (folder / page).mkdir(exist_ok=True)

@@ -1,3 +1,15 @@
-from . import attention, capture, correlation, cost, gini, gradcam, gradients, points, regions, tables
+from . import ablate, attention, capture, correlation, cost, gini, gradcam, gradients, points, regions, tables
 
-__all__ = ["attention", "capture", "correlation", "cost", "gini", "gradcam", "gradients", "points", "regions", "tables"]
+__all__ = [
+    "ablate",
+    "attention",
+    "capture",
+    "correlation",
+    "cost",
+    "gini",
+    "gradcam",
+    "gradients",
+    "points",
+    "regions",
+    "tables",
+]

@@ -1,6 +1,8 @@
 """dia-analyze correlation: measure, draw, compare with the network before training and with the paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,62 +11,127 @@ import figures
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore, measure_correlation
+from dia_analysis.correlation.across import Across, measure_across
+from dia_analysis.correlation.seeds import Seeds, over_seeds
+from dia_analysis.distributed import share
+from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.results.output import file_name
+from dia_models import Checkpoint
 
 
-def measure(inputs: Inputs, points: list[str] | None) -> BesideUntrained:
+@dataclass(frozen=True)
+class What:
+    """What is measured: the modules to capture, likenesses besides r and CKA, and whether between networks too."""
+
+    points: list[str] | None = None
+    similarity: Sequence[str] = ()
+    across: bool = False
+
+
+def measure(inputs: Inputs, what: What) -> BesideUntrained:
     """Correlate the layers of the network, and of the same before training, on the same images."""
     return measure_beside_untrained(
         inputs.model,
         inputs.answered,
         inputs.before_training(),
         recorded=inputs.known.recorded,
-        points=points,
+        points=what.points,
+        similarity=what.similarity,
+        patients=None if inputs.images.source.group_of is None else lambda: _patients(inputs),
+        seed=inputs.images.seed,
         provenance=inputs.provenance(),
     )
 
 
-def report(everyone: Sequence[Inputs], points: list[str] | None, out: Out) -> None:
-    """Measure, print the tables or the JSON document, and write everything, of further networks in a folder each."""
+def compare(everyone: Sequence[Inputs], what: What) -> CorrelationComparison:
+    """Measure all networks, those that differ in their seed alone together too, and each two if asked for."""
+    results = {each.name: measure(each, what) for each in everyone}
+    across = [_between(a, b, what) for a, b in combinations(everyone, 2)] if what.across else []
+    return CorrelationComparison(results, tuple(_over_seeds(everyone, results)), tuple(across))
+
+
+def report(everyone: Sequence[Inputs], what: What, out: Out) -> None:
+    """Measure, print the tables or the JSON document, and write everything."""
     images = everyone[0].images
     with out.folder("correlation", [each.name for each in everyone], images.data) as taken:
-        outcomes = {each.name: found(measure(each, points), images.names()) for each in everyone}
+        comparison = compare(everyone, what)
         images.report_unreadable()
-        first, *others = outcomes.values()
-        more = {"compared": [each.document for each in others]}
-        text = "".join(f"\n\n{each.text}" for each in others)
-        out.publish(first.beside(lambda folder: _write(folder, outcomes), more, text) if others else first, taken)
+        out.publish(Found.of(comparison, lambda: draw(comparison), images.names), taken)
 
 
-def _write(folder: Path, outcomes: Mapping[str, Found]) -> None:
-    for name, each in list(outcomes.items())[1:]:
-        part = folder / file_name(name)
-        part.mkdir()
-        each.write(part)
+def _patients(inputs: Inputs) -> list[str]:
+    """Whose the images are that this process has seen, those that cannot be read left out."""
+    images, group_of = inputs.images, inputs.images.source.group_of
+    assert group_of is not None
+    names = map(images.source.name, share(images.chosen, images.batch_size))
+    return [group_of(name) for name in names if name not in images.source.unreadable]
 
 
-def report_store(path: Path, out: Out, *, batch_size: int) -> None:
+def _over_seeds(everyone: Sequence[Inputs], results: dict[str, BesideUntrained]) -> list[Seeds]:
+    runs: dict[Hashable, dict[int, Inputs]] = {}
+    for each in everyone:
+        if (checkpoint := each.network.checkpoint) is not None:
+            runs.setdefault(_all_but_seed(checkpoint), {}).setdefault(checkpoint.info.seed, each)
+    several = [list(some.values()) for some in runs.values() if len(some) > 1]
+    return [
+        over_seeds(some[0].network.model_name, {each.name: results[each.name].trained for each in some})
+        for some in several
+    ]
+
+
+def _all_but_seed(checkpoint: Checkpoint) -> Hashable:
+    """What runs of one network have in common: network, data and training."""
+    return checkpoint.info.model_dump_json(include={"model", "data", "classes", "preprocessing", "recipe", "epoch"})
+
+
+def _between(first: Inputs, second: Inputs, what: What) -> Across:
+    label = f"{first.name} and {second.name}"
+    shown = (first.batches(label), second.batches(label))
+    return measure_across((first.name, first.model), (second.name, second.model), shown, points=what.points)
+
+
+def report_store(path: Path, similarity: Sequence[str], out: Out, *, batch_size: int) -> None:
     """The same from a capture store, which holds nothing from before training."""
     store = CaptureStore.open(path)
     origin = store.provenance
     with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
-        outcome = BesideUntrained(measure_correlation(store, batch_size=batch_size))
-        out.publish(found(outcome, store.names), taken)
+        result = measure_correlation(store, batch_size=batch_size, similarity=similarity, seed=origin.seed or 0)
+        out.publish(found(BesideUntrained(result), store.names), taken)
 
 
 def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
     """What to print and to write."""
-    return Found.of(outcome, lambda: draw(outcome), lambda: images)
+    comparison = CorrelationComparison({outcome.provenance.checkpoint or "network": outcome})
+    return Found.of(comparison, lambda: draw(comparison), lambda: images)
 
 
-def draw(outcome: BesideUntrained) -> dict[str, Figure]:
+def _figures(outcome: BesideUntrained) -> dict[str, Figure]:
     """The paper's figures. Without a stage of two layers there is nothing to draw."""
     if not outcome.panels():
         return {}
-    return {
+    drawn = {
         "fig2-matrices": figures.matrices(outcome.trained),
         "fig2c-distribution": figures.distribution(outcome.results()),
         "fig2ab-scatter": figures.scatter(outcome.trained, outcome.provenance.seed or 0),
     }
+    if any(stage.readings for stage in outcome.trained.stages):
+        drawn["fig2d-parts"] = figures.correlation_parts(outcome.results())
+        if any(len(stage.layers) > 2 for stage in outcome.trained.stages):
+            drawn["fig2e-distance"] = figures.distance_profile(outcome.results())
+    if any(stage.kind == "channel" and len(stage.stripes) > 1 for stage in outcome.trained.stages):
+        drawn["stripes"] = figures.stripes(outcome.trained)
+    return drawn
+
+
+def draw(comparison: CorrelationComparison) -> dict[str, Figure]:
+    """The figures of every network, those of all but the first with its name, and the matrix between each two."""
+    drawn: dict[str, Figure] = {}
+    for number, (name, outcome) in enumerate(comparison.networks.items()):
+        drawn |= {
+            figure if not number else f"{file_name(name)}-{figure}": each for figure, each in _figures(outcome).items()
+        }
+    for across in comparison.across:
+        drawn[f"across-{file_name(across.a)}-{file_name(across.b)}"] = figures.across_networks(across)
+    return drawn

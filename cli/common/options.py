@@ -81,7 +81,7 @@ BatchSize = Annotated[int, option("Images at a time.", "-b", "--batch-size", min
 Workers = Annotated[int, option("Threads that decode image files.", "-j", "--workers", min=1)]
 Set = Annotated[list[str] | None, option("key=value: an option of the model or a field of the recipe.", "--set")]
 Strict = Annotated[bool, option("An unreadable image is an error, not a warning.")]
-Points = Annotated[list[str] | None, option("Points by pattern, or features:PATTERN for modules' outputs.")]
+Points = Annotated[list[str] | None, option("Points by pattern; kind:channel; features:PATTERN for modules' outputs.")]
 ImagePaths = Annotated[
     list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
 ]
@@ -190,6 +190,24 @@ class GradientOptions:
         Literal["training", "evaluation"], option("Batch norm with the batch's statistics, or with its stored ones.")
     ] = "training"
     draws: Annotated[int, option("Seeds of random weights for --model, from --seed on.", min=1)] = 5
+
+
+@dataclass(frozen=True)
+class AblationOptions:
+    """Which maps are replaced, by what, and how; as `dia_analysis.measure_ablation` takes it."""
+
+    replace_by: Annotated[Many, option("mean, resample, resample-half, constant or one; by default all of them.")] = (
+        None
+    )
+    layers: Annotated[
+        Many,
+        option("What is replaced together: all, a stage (2), a layer (2.3), each; by default the stages, and all."),
+    ] = None
+    points: Points = None
+    fit_images: Annotated[int | None, option("Training images for the means; by default as --images.", min=1)] = None
+    freeze_others: Annotated[bool, option("The other layers keep the untouched network's maps.")] = False
+    recalibrate_bn: Annotated[bool, option("New batch-norm statistics for each replacement.")] = False
+    swap: Annotated[bool, option("Replace maps by other layers', too; by itself where it takes few passes.")] = False
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,26 @@
 """How strongly do the attention maps of a stage's layers correlate? (section I and Fig. 2 of the paper)"""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import chain, zip_longest
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from dia_analysis.correlation.results import CorrelationResult, StageCorrelation
+from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
+from dia_analysis.correlation.chance import similarities, stage_null
+from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
+from dia_analysis.correlation.parts import over_pairs
+from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
+from dia_analysis.correlation.results import CorrelationResult, NetworkAlignment, StageCorrelation
+from dia_analysis.correlation.similarity_names import check_similarities
+from dia_analysis.correlation.stage_stream import EXAMPLES, StageStream
 from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.stages import StageMaps
+from dia_analysis.probes.stream import Consume
 from dia_analysis.results.provenance import Provenance
-from dia_analysis.statistics.pearson import PearsonBetweenLayers
 from dia_analysis.store.source import Source, open_source
-
-EXAMPLES = 4
 
 
 def measure_correlation(
@@ -25,12 +29,17 @@ def measure_correlation(
     *,
     points: str | Iterable[str] | None = None,
     batch_size: int | None = None,
+    similarity: str | Iterable[str] = (),
+    patients: Patients | None = None,
+    seed: int = 0,
     provenance: Provenance | None = None,
 ) -> CorrelationResult:
     """Measure how the attention maps of a network's layers correlate, image by image, stage by stage.
 
-    A network runs in evaluation mode and is left as it was. Memory does not grow with the number of images. Where
-    several processes are joined (torchrun), each is given its own batches, and all get the result of all.
+    Of r, how much is static and how much depends on the image; the same in other readings, with CKA, by distance
+    between layers, with intervals over images, and by chance. A network runs in evaluation mode and is left as it was.
+    Maps of up to 1 GiB are held; of more, the network runs twice over the images, and memory does not grow further.
+    Where several processes are joined (torchrun), each is given its own batches, and all get the result of all.
     The numbers from a float32 store of a network that computes in float32 are equal to the network's own, if the
     batches are as large. A float16 store rounds every map to 11 significant bits.
 
@@ -40,28 +49,168 @@ def measure_correlation(
             network's device. None for a store.
         points: Shell patterns of module names, by default every attention gate. None for a store.
         batch_size: How many images are read from a store at a time, by default as many as were captured at a time.
+        similarity: What to measure besides r and CKA, with other vectors made of each map: "spearman", r of ranks;
+            "cosine", without centering; "logit", r of what goes into the sigmoid; "sorted", r of the values by size,
+            which shows how alike their distributions are. "pearson" and "cka" may be named too.
+        patients: Whose each image is, in the order in which this process sees them: images of one patient are left out
+            together for the intervals; or a function that gives those of the images seen so far. By default each image
+            is of another.
+        seed: Of what is drawn at random: channels and images in another order.
         provenance: Where the network and the images come from; a store has its own.
 
     Returns:
         Pearson's r between the layers of each stage, over all images.
 
     Raises:
-        AnalysisInputError: Nothing can be captured, there are no images, or the path is no whole capture store.
+        AnalysisInputError: Nothing can be captured, there are no images, the path is no whole capture store, or a
+            similarity is unknown.
     """
     stream, known = open_source(source, batches, points, batch_size)
-    streams: list[_StageStream] = []
-
-    def add(stages: list[StageMaps]) -> None:
-        streams.extend(map(_StageStream.start, stages if not streams else ()))
-        for each, stage in zip(streams, stages, strict=True):
-            each.add(stage)
-
-    images = stream(add)
-    add(_layout(streams))
-    return _result(streams, images, provenance or known or Provenance())
+    held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
+    measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
+    measurement.run()
+    return measurement.result(provenance or known or Provenance())
 
 
-def _layout(streams: list["_StageStream"]) -> list[StageMaps]:
+@dataclass
+class _Measurement:
+    """The passes over the images, and what they leave. `block` are all maps, None where they did not fit."""
+
+    stream: Callable[[Consume], int]
+    held: HeldMaps
+    seed: int
+    repeatable: bool
+    similarities: tuple[str, ...] = ()
+    images: int = 0
+    block: Block | None = None
+    alignment: Alignment | None = None
+    sample: Block | None = None
+
+    def run(self) -> None:
+        """Run the network once, or twice where the maps are too large to be held."""
+        self.streams: list[StageStream] = []
+        self.overflowed = False
+        self.images = self.stream(self._add)
+        self._add(_layout(self.streams))
+        whole = not any(all_gather(self.overflowed))
+        self._first(self.held.waiting)
+        for stage in self.streams:
+            stage.end_first()
+        if whole:
+            self._second_of_held()
+        elif self.repeatable:
+            self._second_run()
+
+    @property
+    def stages(self) -> list[StageMaps]:
+        """The stages without images."""
+        return [stream.empty for stream in self.streams]
+
+    def _add(self, stages: list[StageMaps]) -> None:
+        if not self.streams:
+            self.streams = [StageStream(stage, self.similarities) for stage in stages]
+        for each, stage in zip(self.streams, stages, strict=True):
+            each.keep(stage.maps)
+        self.held.add(stages)
+        if self.held.full:
+            self.overflowed = True
+            self._first(self.held.waiting)
+            self.held.waiting.clear()
+
+    def _first(self, waiting: list[Block]) -> None:
+        if waiting:
+            block = Block.of(waiting)
+            for stage, maps in zip(self.streams, block.stages, strict=True):
+                stage.add(maps, block.groups)
+
+    def _second(self, block: Block) -> None:
+        for stage, maps in zip(self.streams, block.stages, strict=True):
+            stage.add_again(maps, block.groups)
+
+    def _second_of_held(self) -> None:
+        if self.held.waiting:
+            self._second(Block.of(self.held.waiting))
+        self.block = self.sample = everyones(self.held.waiting)
+        assert self.block is not None  # every process holds at least the layout
+        self.alignment = align(self.block, self.stages)
+
+    def _second_run(self) -> None:
+        self.held = self.held.again()
+        batched = BatchedAlignment(self.stages, self.seed)
+
+        def use() -> None:
+            block = Block.of(self.held.waiting)
+            self.sample = self.sample or block
+            self._second(block)
+            batched.add(block)
+            self.held.waiting.clear()
+
+        def add(stages: list[StageMaps]) -> None:
+            self.held.add(stages)
+            if self.held.full:
+                use()
+
+        self.stream(add)
+        self.held.add(self.stages)
+        use()
+        self.alignment = batched.result()
+        self.sample = all_gather(self.sample)[0]
+
+    def result(self, provenance: Provenance) -> CorrelationResult:
+        """What was found."""
+        stages, first = [], 0
+        for number, stream in enumerate(self.streams, 1):
+            readings = self._readings(number - 1, first) if self.alignment else None
+            stages.append(_stage(number, stream, readings))
+            first += len(stream.empty.layers)
+        weighted = [(stage.mean_r, stage.pairs - stage.undefined) for stage in stages if stage.mean_r is not None]
+        count = sum(weight for _, weight in weighted)
+        mean = sum(r * weight for r, weight in weighted) / count if count else None
+        weights = [(len(stage.layers) * (len(stage.layers) - 1) // 2, len(stage.layers)) for stage in stages]
+        numbers = overall([stage.readings for stage in stages], weights)
+        return CorrelationResult(tuple(stages), self.images, mean, provenance, numbers, self._network_alignment())
+
+    def _readings(self, index: int, first: int) -> StageReadings:
+        assert self.alignment is not None
+        assert self.sample is not None
+        stream = self.streams[index]
+        parts = stream.parts()
+        layers = len(stream.empty.layers)
+        never = np.logical_not(parts.varies.any(axis=1))
+        matrices = parts.matrices | self.alignment.of_stage(first, layers)
+        for name in ("cka", "cka_without_gain"):
+            matrices[name] = np.where(never[:, None] | never, np.nan, matrices[name])
+        means = parts.means | {name: over_pairs(matrices[name]) for name in ("cka", "cka_without_gain")}
+        null, permuted = stage_null(self.sample.stages[index], stream, parts, self.seed)
+        return StageReadings(
+            images=parts.images,
+            numbers=estimates(means, parts.sizes),
+            matrices={name: values[0] for name, values in matrices.items()},
+            by_layer={name: values[0] for name, values in parts.by_layer.items()},
+            distances=distances(matrices, parts.sizes, permuted),
+            mean_map=parts.mean_map,
+            channel_std=parts.channel_std,
+            varies=parts.varies,
+            constant_deviations=stream.deviation_totals.constant,
+            rounding_share=parts.rounding_share,
+            null=null,
+            cka_batches=self.alignment.batches,
+            cka_undefined=int(np.isnan(np.diagonal(matrices["cka"][0])).sum()),
+            sizes=parts.sizes,
+            similarities=similarities(self.sample.stages[index], stream, parts.sizes, self.seed),
+            without={name: values[1:] for name, values in means.items() if len(values) > 1},
+        )
+
+    def _network_alignment(self) -> NetworkAlignment | None:
+        """CKA of all layers, where there is more than one stage."""
+        if self.alignment is None or len(self.streams) < 2:
+            return None
+        layers = tuple(layer for stage in self.stages for layer in stage.layers)
+        numbers = tuple(number for number, stage in enumerate(self.stages, 1) for _ in stage.layers)
+        return NetworkAlignment(layers, numbers, self.alignment.matrices[0], self.alignment.without_gain[0])
+
+
+def _layout(streams: list[StageStream]) -> list[StageMaps]:
     """The stages that every process has found, without images: a process that had none learns them from the others."""
     first, *others = filter(None, all_gather([stream.empty for stream in streams]))
     if any([stage.layers for stage in first] != [stage.layers for stage in other] for other in others):
@@ -69,44 +218,15 @@ def _layout(streams: list["_StageStream"]) -> list[StageMaps]:
     return first
 
 
-@dataclass(frozen=True)
-class _StageStream:
-    """A stage while images stream through: its kind and layers, its statistics and the first images' maps.
-
-    The examples are kept batch by batch, so that those of several processes can be put in order.
-    """
-
-    empty: StageMaps
-    statistics: PearsonBetweenLayers
-    examples: list[Tensor]
-
-    @classmethod
-    def start(cls, stage: StageMaps) -> "_StageStream":
-        empty = replace(stage, maps=stage.maps.new_empty((0, *stage.maps.shape[1:]), device="cpu"))
-        return cls(empty, PearsonBetweenLayers(len(stage.layers)), [])
-
-    def add(self, stage: StageMaps) -> None:
-        self.statistics.update(stage.maps, stage.made_in)
-        missing = EXAMPLES - sum(map(len, self.examples))
-        if missing > 0:
-            self.examples.append(stage.maps[:missing].float().cpu().clone())
-
-    def result(self, index: int) -> StageCorrelation:
-        in_turn = chain.from_iterable(zip_longest(*all_gather(self.examples)))  # as processes take the batches in turn
-        examples = torch.cat([maps for maps in in_turn if maps is not None])[:EXAMPLES]
-        return StageCorrelation(
-            stage=index,
-            kind=self.empty.kind,
-            layers=self.empty.layers,
-            channels=self.empty.maps.shape[2],
-            examples=examples.numpy(),
-            **self.statistics.compute(),
-        )
-
-
-def _result(streams: list[_StageStream], images: int, provenance: Provenance) -> CorrelationResult:
-    stages = tuple(stream.result(index) for index, stream in enumerate(streams, 1))
-    weighted = [(stage.mean_r, stage.pairs - stage.undefined) for stage in stages if stage.mean_r is not None]
-    count = sum(weight for _, weight in weighted)
-    mean = sum(r * weight for r, weight in weighted) / count if count else None
-    return CorrelationResult(stages, images, mean, provenance)
+def _stage(number: int, stream: StageStream, readings: StageReadings | None) -> StageCorrelation:
+    kept = stream.first_images()
+    return StageCorrelation(
+        stage=number,
+        kind=stream.empty.kind,
+        layers=stream.empty.layers,
+        channels=stream.empty.maps.shape[2],
+        examples=kept[:EXAMPLES],
+        stripes=kept,
+        readings=readings,
+        **stream.statistics.compute(),
+    )

@@ -1,16 +1,19 @@
 """What `measure_correlation` gives: numbers by stage, their matrices, and what they say."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int64
 
+from dia_analysis.correlation import words
+from dia_analysis.correlation.readings import StageReadings, plain, with_intervals
 from dia_analysis.results.base import Concise, Result, long_form
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
+from dia_analysis.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +31,9 @@ class StageCorrelation(Concise):
     `pairs` counts those values, of which `undefined` do not exist because a map was constant or not finite;
     `constant` and `not_finite` count the images on which each layer's map was.
     `matrix` (layer, layer) is the mean over images, NaN where never defined. `std_r` divides by the count.
-    `histogram` counts r in equal bins from -1 to 1. `examples` (image, layer, element) are the first images' maps.
+    `histogram` counts r in equal bins from -1 to 1. `examples` (image, layer, element) are the first images' maps, of
+    which `stripes` has more if they are small. `readings` holds the parts of r and all else that takes a second look at
+    the maps; None where images could not be shown twice.
     """
 
     stage: int
@@ -46,10 +51,18 @@ class StageCorrelation(Concise):
     matrix: Float[np.ndarray, "layer layer"]
     histogram: np.ndarray
     examples: np.ndarray
+    stripes: np.ndarray
+    readings: StageReadings | None = None
+
+    @property
+    def aligned(self) -> bool | None:
+        """True where one module serves all layers, so that channel numbers mean the same in each; else not known."""
+        return True if len({module for module, _ in self.layers}) == 1 < len(self.layers) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The stage as the JSON schema dia.correlation/1 has it."""
+        """The stage as the JSON schema dia.correlation/2 has it."""
         return {
+            **(self.readings.to_dict() if self.readings else {}),
             "stage": self.stage,
             "layers": len(self.layers),
             "channels": self.channels,
@@ -63,11 +76,15 @@ class StageCorrelation(Concise):
             "not_finite": self.not_finite.tolist(),
             "matrix": [[None if np.isnan(r) else float(r) for r in row] for row in self.matrix],
             "kind": self.kind,
+            "aligned": self.aligned,
             "points": [{"module": module, "call": call} for module, call in self.layers],
         }
 
     def to_xarray(self) -> xr.Dataset:
-        """The arrays with names: matrix (layer, other), histogram (r), examples (image, layer, element)."""
+        """The arrays with names: matrix (layer, other), histogram (r), examples (image, layer, element).
+
+        Of the readings: each matrix by its name, mean_map and channel_std (layer, element).
+        """
         edges = np.linspace(-1, 1, SAVED_BINS + 1)
         counts = self.histogram.reshape(SAVED_BINS, -1).sum(1).astype(np.float64)
         names = [f"{module}#{call}" for module, call in self.layers]
@@ -77,10 +94,18 @@ class StageCorrelation(Concise):
                 "histogram": ("r", counts),
                 "examples": (("image", "layer", "element"), self.examples),
                 "call": ("layer", [call for _, call in self.layers]),
+                **self._readings(),
             },
             coords={"layer": names, "other": names, "r": (edges[:-1] + edges[1:]) / 2},
             attrs={"stage": self.stage, "kind": self.kind},
         )
+
+    def _readings(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        if self.readings is None:
+            return {}
+        matrices = {name: (("layer", "other"), matrix) for name, matrix in self.readings.matrices.items()}
+        by_element = {name: getattr(self.readings, name) for name in ("mean_map", "channel_std")}
+        return matrices | {name: (("layer", "element"), values) for name, values in by_element.items()}
 
     def draw(self, ax: "Axes") -> None:
         """Draw the matrix, with its numbers if it is small; layers are numbered from 1 in forward order."""
@@ -98,30 +123,58 @@ class StageCorrelation(Concise):
 
 
 @dataclass(frozen=True, repr=False)
+class NetworkAlignment(Concise):
+    """CKA of every two layers of a network, whatever their widths: `stages` is the number of each layer's stage."""
+
+    layers: tuple[tuple[str, int], ...]
+    stages: tuple[int, ...]
+    matrix: Float[np.ndarray, "layer layer"]
+    without_gain: Float[np.ndarray, "layer layer"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As dia.correlation/2 has it."""
+        return {
+            "points": [{"module": module, "call": call} for module, call in self.layers],
+            "stages": list(self.stages),
+            "matrix": [plain(row) for row in self.matrix],
+            "matrix_without_gain": [plain(row) for row in self.without_gain],
+        }
+
+
+@dataclass(frozen=True, repr=False)
 class CorrelationResult(Result):
-    """What `measure_correlation` found. `mean_r` is over all defined (image, layer pair) values of all stages."""
+    """What `measure_correlation` found. `mean_r` is over all defined (image, layer pair) values of all stages.
+
+    `numbers` are those of `StageReadings.numbers` for all stages together: means over pairs of layers, and of the
+    shares of variance over layers. `alignment` is CKA between the layers of all stages, None where there is one stage.
+    """
 
     file = "correlation"
     stages: tuple[StageCorrelation, ...]
     num_images: int
     mean_r: float | None
     provenance: Provenance
+    numbers: Mapping[str, Estimate] = field(default_factory=dict)
+    alignment: NetworkAlignment | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON document dia.correlation/1."""
+        """The JSON document dia.correlation/2."""
         return {
-            "schema": "dia.correlation/1",
+            "schema": "dia.correlation/2",
             **self.provenance.to_dict(),
             "images": self.num_images,
+            **with_intervals(self.numbers),
             "mean_r": self.mean_r,
             "stages": [stage.to_dict() for stage in self.stages],
+            "cka_of_all_layers": self.alignment and self.alignment.to_dict(),
         }
 
     def summary(self) -> str:
-        """A table of the stages, and a sentence on each stage that has no number."""
+        """A table of the stages, one of the parts of r, and a sentence on each stage that has no number."""
         heads = ("stage", "layers", "channels", "mean r", "std", "median", "r > 0.8", "pairs", "undefined")
         table = text_table([heads, *map(_row, self.stages)])
-        return "\n".join([table, *(note for stage in self.stages for note in _notes(stage, self.num_images))])
+        notes = [note for stage in self.stages for note in _notes(stage, self.num_images)]
+        return "\n".join([table, *notes, *words.tables(self)])
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The mean r over the images by stage, layer and other layer."""

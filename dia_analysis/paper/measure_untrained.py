@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dia_analysis.correlation.held import Patients
 from dia_analysis.correlation.measure import measure_correlation
 from dia_analysis.correlation.results import CorrelationResult
 from dia_analysis.distributed import all_gather
@@ -41,6 +42,9 @@ def measure_beside_untrained(
     *,
     recorded: bool = False,
     points: Sequence[str] | None = None,
+    similarity: Sequence[str] = (),
+    patients: Patients | None = None,
+    seed: int = 0,
     provenance: Provenance | None = None,
 ) -> BesideUntrained:
     """Correlate the layers of a classifier, and of the same network before training, on the same images.
@@ -51,20 +55,25 @@ def measure_beside_untrained(
             knows), each time that it is called; its argument says what for.
         untrained: the network before training.
         recorded: whether a checkpoint records the network's training, or its weights were loaded from a file.
-        points: modules to capture, as `measure_correlation` takes them.
+        points: modules to capture, as `measure_correlation` takes them; so are `similarity`, `patients` and `seed`.
+        similarity: what to measure besides r and CKA.
+        patients: whose each image is.
+        seed: of what is drawn at random.
+        provenance: where the network and the images come from.
     """
     tally = Tally(recorded)
+    how: Any = {"similarity": similarity, "patients": patients, "seed": seed, "provenance": provenance}
 
     def correlate(network: nn.Module, shown: Iterable[Tensor]) -> CorrelationResult:
-        return measure_correlation(network, shown, points=points, provenance=provenance)
+        return measure_correlation(network, shown, points=points, **how)
 
     with tally.watching(model):
-        trained = correlate(model, tally.images_of(batches("trained")))
+        trained = correlate(model, Again(lambda: tally.images_of(batches("trained"))))
     if untrained is None:
         return BesideUntrained(trained, training=tally.training())
 
     def baseline(label: str, statistics: str) -> Baseline:
-        found = correlate(untrained.model, (images for images, _ in batches(label)))
+        found = correlate(untrained.model, Again(lambda: (images for images, _ in batches(label))))
         return Baseline(found, untrained.weights, statistics, untrained.exact)
 
     before = baseline("before training", "as saved")
@@ -74,18 +83,30 @@ def measure_beside_untrained(
     return BesideUntrained(trained, replace(before, statistics=None), None, tally.training())
 
 
+@dataclass(frozen=True)
+class Again:
+    """Batches that can be asked for again, from a function that gives them."""
+
+    give: Callable[[], Iterable[Tensor]]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.give())
+
+
 class Tally:
     """Counts the right answers of a network while an analysis runs it; images of unknown classes do not count."""
 
     def __init__(self, recorded: bool):
         self.recorded = recorded
+        self.shown = False
         self.labels = torch.empty(0)
         self.right = self.images = self.classes = 0
 
     def images_of(self, batches: Iterable[Labelled]) -> Iterator[Tensor]:
-        """The images, for a network that is watched meanwhile."""
+        """The images, for a network that is watched meanwhile; those that are shown again do not count."""
+        again, self.shown = self.shown, True
         for images, labels in batches:
-            self.labels = labels
+            self.labels = torch.full_like(labels, -1) if again else labels
             yield images
 
     @contextmanager

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from dia_analysis.correlation.results import UNFIT, CorrelationResult, StageCorrelation
+from dia_analysis.correlation.similarity_names import READINGS
+from dia_analysis.paper.figure2_readings import ReadingRow, read_figure2, readings_table
 from dia_analysis.paper.findings import Finding
 from dia_analysis.paper.numbers import MEAN_R
 from dia_analysis.results.base import Result, by_name
@@ -65,7 +67,7 @@ class Training:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As the document dia.correlation/1 has it."""
+        """As the document dia.correlation/2 has it."""
         return {
             "recorded": self.recorded,
             "correct": self.correct,
@@ -99,7 +101,7 @@ class Baseline:
         return f"The same network {self.name} (weights: {self.weights}{statistics})"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the document dia.correlation/1 has it."""
+        """As the document dia.correlation/2 has it."""
         found = self.result.to_dict()
         return {
             "weights": self.weights,
@@ -138,14 +140,23 @@ class BesideUntrained(Result):
         return named
 
     def to_dict(self) -> dict[str, Any]:
-        """The document dia.correlation/1, with the numbers before training, the accuracy and the paper's number."""
+        """The document dia.correlation/2, with the numbers before training, the accuracy and the paper's number."""
         return {
             **self.trained.to_dict(),
             "untrained": self.before and self.before.to_dict(),
             "untrained_reestimated": self.reestimated and self.reestimated.to_dict(),
             "training": self.training and self.training.to_dict(),
+            "readings": [row.to_dict() for row in self.readings()],
             "paper_mean_r": MEAN_R,
         }
+
+    def readings(self) -> list[ReadingRow]:
+        """Fig. 2 in several readings, where what they need was measured."""
+        measured = [stage.readings.similarities for stage in self.trained.stages if stage.readings]
+        if not any(name in found for found in measured for name in READINGS):
+            return []
+        others = [None if each is None else each.result for each in (self.before, self.reestimated)]
+        return read_figure2(self.trained, *others)
 
     def summary(self) -> str:
         """The tables, with the network's accuracy, and the finding."""
@@ -156,6 +167,8 @@ class BesideUntrained(Result):
             parts.append(f"It gets {accuracy:.1%} of these images right.")
         for baseline in filter(None, (self.before, self.reestimated)):
             parts += [baseline.title(), baseline.result.summary()]
+        if rows := self.readings():
+            parts.append(readings_table(rows))
         finding = self.finding()
         return "\n\n".join([*parts, f"{finding.text}\n{finding.comparison()}"])
 
@@ -197,7 +210,7 @@ class BesideUntrained(Result):
         r = self.trained.mean_r
         if r is None:
             return self._nothing()
-        text = " ".join([self._mean(r), *self._stages(), *_broken(self.trained)])
+        text = " ".join([self._mean(r), *self._parts(), *self._stages(), *_broken(self.trained)])
         return Finding(text, f"{r:z.2f}", PAPER, "inconclusive", self._reason())
 
     def _nothing(self) -> Finding:
@@ -233,6 +246,23 @@ class BesideUntrained(Result):
         other = self.reestimated
         again = f" ({_number(other.result.mean_r)} with batch-norm statistics re-estimated)" if other else ""
         return f"Mean r is {r:z.2f}; {self.before.name} it is {_number(self.before.result.mean_r)}{again}."
+
+    def _parts(self) -> list[str]:
+        """How much of r is static, and how much of the maps, beside the network before training."""
+        numbers = self.trained.numbers
+        if not all(name in numbers for name in ("mean_r", "mean_r_other_image", "channel_share")):
+            return []
+        kept = f"Of r {numbers['mean_r'].value:z.2f}, {numbers['mean_r_other_image'].value:z.2f}"
+        static = self._beside_static(numbers["channel_share"].value)
+        return [
+            f"{kept} remains when the second map is another image's. {static} of the maps' variance is static. This "
+            "describes the maps; whether the network uses how they depend on the image, an ablation can tell."
+        ]
+
+    def _beside_static(self, share: float) -> str:
+        known = self.before.result.numbers.get("channel_share") if self.before else None
+        other = f" ({self.before.name} {known.value:.0%})" if self.before and known else ""
+        return f"{share:.0%}{other}"
 
     def _stages(self) -> list[str]:
         """What is different in each stage from before training."""

@@ -84,7 +84,7 @@ def capture(model: nn.Module, points: str | Iterable[str] | None = None) -> Iter
         model: Any network; it is to be run whole.
         points: Shell patterns of names that `find_points` gives, such as `blocks.*:attention`; by default all that is
             usable. A pattern that matches no such name stands for modules whose outputs are maps, `features:` before
-            it for modules whose outputs are pooled over their positions.
+            it for modules whose outputs are pooled over their positions, `kind:channel` for all maps of a kind.
 
     Yields:
         The maps of the latest pass: gates (image, what they vary over), self-attention (image, head, query, key),

@@ -10,7 +10,8 @@ from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.found import FoundAttention
 from dia_analysis.probes.points import match_modules, no_match
 
-FEATURES = "features:"
+FEATURES, KIND = "features:", "kind:"
+KINDS = ("channel", "spatial", "directional", "branch", "map", "self-attention")
 Patterns = tuple[str, ...] | None
 
 
@@ -33,6 +34,9 @@ def as_patterns(points: str | Iterable[str] | None) -> Patterns:
 def check_patterns(model: nn.Module, patterns: Patterns) -> None:
     """Raise AnalysisInputError for a pattern that can match nothing, before the network runs."""
     for pattern in patterns or ():
+        if pattern.startswith(KIND):
+            check_kind(pattern.removeprefix(KIND))
+            continue
         match_modules(model, pattern.removeprefix(FEATURES).partition(":")[0] or "*")
 
 
@@ -41,6 +45,7 @@ def choose(model: nn.Module, found: list[FoundAttention], patterns: Patterns) ->
 
     A pattern stands for the found maps whose names it matches, with or without what follows the colon; if there are
     none, for modules, whose outputs are taken for maps; with `features:` before it for modules whatever was found.
+    `kind:channel` stands for all maps of a kind.
     Raises AnalysisInputError if there is nothing to capture.
     """
     if patterns is None:
@@ -52,7 +57,9 @@ def choose(model: nn.Module, found: list[FoundAttention], patterns: Patterns) ->
     modules: dict[str, None] = {}
     features: dict[str, None] = {}
     for pattern in patterns:
-        if pattern.startswith(FEATURES):
+        if pattern.startswith(KIND):
+            maps.update(dict.fromkeys(_of_kind(found, pattern.removeprefix(KIND))))
+        elif pattern.startswith(FEATURES):
             features.update(dict.fromkeys(match_modules(model, pattern.removeprefix(FEATURES))))
         elif hits := [one for one in found if _matches(one.name, pattern)]:
             maps.update(dict.fromkeys(one for one in hits if one.usable or _refuse(one)))
@@ -61,6 +68,20 @@ def choose(model: nn.Module, found: list[FoundAttention], patterns: Patterns) ->
         else:
             modules.update(dict.fromkeys(match_modules(model, pattern)))
     return Choice(tuple(one for one in found if one in maps), tuple(modules), tuple(features))
+
+
+def check_kind(kind: str) -> None:
+    """Raise AnalysisInputError for what is no kind of map."""
+    if kind not in KINDS:
+        raise AnalysisInputError("points", f"{kind!r} is no kind of map; accepted: {', '.join(KINDS)}")
+
+
+def _of_kind(found: list[FoundAttention], kind: str) -> list[FoundAttention]:
+    hits = [one for one in found if one.usable and one.kind == kind]
+    if not hits:
+        known = ", ".join(dict.fromkeys(one.kind for one in found if one.usable)) or "none"
+        raise AnalysisInputError("points", f"the network uses no attention of kind {kind!r}; its kinds: {known}")
+    return hits
 
 
 def _matches(name: str, pattern: str) -> bool:

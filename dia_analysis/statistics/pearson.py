@@ -33,9 +33,8 @@ class Deviations:
         values = maps.to("cpu", torch.float64)
         deviations = values - values.mean(-1, keepdim=True)
         lengths = deviations.norm(dim=-1)
-        rounding = max(torch.finfo(dtype).eps for dtype in (maps.dtype, made_in or maps.dtype))
         finite = lengths.isfinite()
-        varies = lengths > ROUNDINGS * rounding * values.norm(dim=-1)
+        varies = lengths > rounding(maps.dtype, made_in) * values.norm(dim=-1)
         units = deviations / torch.where(varies & finite, lengths, torch.nan)[..., None]
         return cls(units, finite & ~varies, finite)
 
@@ -47,6 +46,11 @@ class Deviations:
     def pearson(self) -> Float[Tensor, "image layer layer"]:
         """Pearson's r between every two layers of each image, NaN where one of the two has no direction."""
         return (self.units @ self.units.mT).clamp(-1, 1)
+
+
+def rounding(dtype: torch.dtype, made_in: torch.dtype | None = None) -> float:
+    """The least length of a deviation that is more than rounding, in lengths of the map: 8 eps of the coarser type."""
+    return ROUNDINGS * max(torch.finfo(each).eps for each in (dtype, made_in or dtype))
 
 
 def pearson(
@@ -96,8 +100,15 @@ class PearsonBetweenLayers(Metric):
         self.add_state("histogram", torch.zeros(BINS, dtype=torch.int64), "sum")
         self.add_state("images", torch.tensor(0), "sum")
 
-    def update(self, maps: Float[Tensor, "image layer element"], made_in: torch.dtype | None = None) -> None:
-        """Add some images; `made_in` is the type in which the network made the maps, by default their own."""
+    def update(
+        self, maps: Float[Tensor, "image layer element"] | Deviations, made_in: torch.dtype | None = None
+    ) -> None:
+        """Add some images, or their deviations; `made_in` is the type in which the network made the maps, by default
+        their own.
+        """
+        if isinstance(maps, Deviations):
+            self._add(maps)
+            return
         images = max(1, VALUES_AT_ONCE // (maps.shape[1] * maps.shape[2]))
         for part in torch.split(maps, images):
             self._add(Deviations.of(part, made_in))

@@ -13,6 +13,14 @@ def mean(values: Values) -> float | None:
     return float(known.mean()) if known.size else None
 
 
+def mean_along(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean of the finite values along an axis; NaN where there are none."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        found: np.ndarray = np.where(known, values, 0).sum(axis) / known.sum(axis)
+    return found
+
+
 def missing(values: Values) -> int:
     """How many values are not finite."""
     return int((~np.isfinite(values)).sum())

@@ -122,4 +122,6 @@ def numbered(
         return labels
     if len(labels) and (last := int(labels.max())) >= len(numbers):
         raise ModelInputError("data", f"{data} has a label {last}; the network has {len(numbers)} classes")
-    return torch.where(labels < 0, labels, numbers[labels])
+    found, known = labels.clone(), labels >= 0
+    found[known] = numbers[labels[known]]
+    return found

@@ -96,7 +96,7 @@ class PreparedNetwork:
         except ModelInputError:
             numbers = torch.empty(0, dtype=torch.int64)
         for pixels, batch in self.shown(label):
-            known = batch.labels.ndim == 1 and bool(batch.labels.max() < len(numbers))
+            known = batch.labels.ndim == 1 and bool(len(numbers) and batch.labels.max() < len(numbers))
             unknown = torch.full((len(pixels),), -1)
             yield pixels, numbered(batch.labels, numbers, self.images.data) if known else unknown
 

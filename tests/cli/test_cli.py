@@ -46,7 +46,10 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     drawn = {
         f"{figure}.{kind}"
-        for figure in ("fig2-matrices", "fig2c-distribution", "fig2ab-scatter")
+        for figure in (
+            *("fig2-matrices", "fig2c-distribution", "fig2ab-scatter", "fig2d-parts", "fig2e-distance"),
+            "stripes",
+        )
         for kind in ("png", "pdf")
     }
     arrays = {f"{copy}stage{stage}.nc" for copy in ("", "untrained-", "reestimated-") for stage in (1, 2, 3)}
@@ -57,12 +60,13 @@ def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     assert manifest["versions"]["torch"] == torch.__version__
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_correlation_json_is_one_document_equal_to_a_plain_loop(tmp_path, capsys):
     assert analyze("correlation", "--ckpt", SE, "--images", 20, "--json", "--out", tmp_path / "out") == 0
     document = json.loads(capsys.readouterr().out)
     checkpoint, source = Checkpoint.read(SE), open_data("digits", "test")
     assert (document["schema"], document["checkpoint"], document["data"], document["images"]) == (
-        "dia.correlation/1",
+        "dia.correlation/2",
         SE,
         "digits",
         20,
@@ -85,6 +89,7 @@ def test_correlation_json_is_one_document_equal_to_a_plain_loop(tmp_path, capsys
     assert len(document["untrained"]["stages"]) == 3
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_the_same_command_gives_the_same_numbers(tmp_path, capsys):
     for name in ("a", "b"):
         assert analyze("correlation", "--ckpt", LSTM, "--images", 8, "--json", "--out", tmp_path / name) == 0
@@ -93,11 +98,13 @@ def test_the_same_command_gives_the_same_numbers(tmp_path, capsys):
     assert out[:half] == out[half:]
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_shared_module_is_not_held_against_the_papers_claim(tmp_path, capsys):
     assert analyze("correlation", "--ckpt", LSTM, "--images", 8, "--out", tmp_path / "out") == 0
     assert "one module serves several layers" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_points_can_be_named(tmp_path, capsys):
     options = ("--images", 4, "--points", "*cell_state", "--json", "--out", tmp_path / "out")
     assert analyze("correlation", "--ckpt", LSTM, *options) == 0
@@ -133,6 +140,7 @@ def test_a_network_without_attention_says_what_to_do(tmp_path, capsys):
     assert "no attention gate was found in ResidualNetwork; name the modules" in message
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_existing_results_are_refused_before_any_work_and_replaced_on_request(tmp_path, capsys):
     run = ("correlation", "--ckpt", SE, "--images", 4, "--out", tmp_path / "out")
     assert analyze(*run) == 0
@@ -152,6 +160,7 @@ def test_a_stage_of_one_layer_is_said(tmp_path, capsys):
     assert "There is no defined correlation" in out
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_an_unreadable_image_is_named_and_skipped_or_an_error(tmp_path, capsys):
     path = tmp_path / "net.safetensors"
     plain_checkpoint(path, "cifar_resnet20_se")
@@ -179,6 +188,7 @@ def test_an_interrupt_ends_with_130(monkeypatch, tmp_path):
     assert analyze("correlation", "--ckpt", SE, "--out", tmp_path / "out") == 130
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_capture_writes_a_store_from_which_correlation_gives_the_same_numbers(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     store = tmp_path / "maps.zarr"

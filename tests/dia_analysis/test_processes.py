@@ -1,9 +1,6 @@
-"""torchrun: two processes give what one gives, with uneven shares, and only the first one speaks and writes."""
+"""As with torchrun: two processes give what one gives, with uneven shares, and only the first one speaks and writes."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import chain
 
 import pytest
@@ -14,6 +11,7 @@ import cli.analyze
 import cli.common.main
 from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis import distributed as processes
+from tests.support import forked
 from tests.support.gates import Gates
 
 SE = "digits-resnet56-se"
@@ -66,25 +64,19 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("processes")
     maps = torch.randn(7, 3, 9, generator=torch.Generator().manual_seed(3))
     torch.save(maps, out / "maps.pt")
-    (out / "worker.py").write_text(WORKER)
     options = ["--ckpt", SE, "--images", str(IMAGES), "-b", str(BATCH)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, str(out / "worker.py"), str(out), *options],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    two = forked.run_two(WORKER, out, *options, folder=out)
+    said, noted = (
+        "".join(file.read_text() for file in files) for files in zip(*((p.out, p.err) for p in two), strict=True)
     )
-    assert done.returncode == 0, done.stderr
+    assert [process.code for process in two] == [0, 0], noted
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cli.analyses.correlation.draw", lambda *_: {})
         assert cli.common.main.run(cli.analyze.app, ["capture", *options, "--out", str(out / "whole.zarr")]) == 0
         assert (
             cli.common.main.run(cli.analyze.app, ["correlation", *options, "--out", str(out / "whole"), "--json"]) == 0
         )
-    return out, maps, done
+    return out, maps, said, noted
 
 
 def numbers(stages):
@@ -102,7 +94,7 @@ def assert_same(first, second):
 
 
 def test_the_command_gives_what_one_process_gives(run):
-    out, _, _ = run
+    out, *_ = run
     one, two, stored = (json.loads((out / n / "correlation.json").read_text()) for n in ("whole", "two", "stored"))
     assert one["images"] == IMAGES
     assert one["stages"][0]["pairs"] == IMAGES * 15
@@ -123,18 +115,17 @@ def test_the_command_gives_what_one_process_gives(run):
 
 
 def test_only_the_first_process_speaks_and_writes(run):
-    out, _, done = run
-    found = done.stdout
+    out, _, found, noted = run
     assert found.count("the attention maps of its layers") == 2  # captured, and nothing left to capture
-    assert found.count('"schema": "dia.correlation/1"') == 1
+    assert found.count('"schema": "dia.correlation/2"') == 1
     assert found.count("Mean r is") == 1
     for name in ("two.zarr", "two", "stored"):
-        assert done.stderr.count(f"written to {out / name}/") == (2 if name == "two.zarr" else 1)
-    assert "Warning" not in done.stderr
+        assert noted.count(f"written to {out / name}/") == (2 if name == "two.zarr" else 1)
+    assert "Warning" not in noted
 
 
 def test_a_store_written_by_two_is_that_written_by_one(run):
-    out, _, _ = run
+    out, *_ = run
     one, two = (
         {p.relative_to(out / name).as_posix(): p.read_bytes() for p in (out / name).rglob("*") if p.is_file()}
         for name in ("whole.zarr", "two.zarr")
@@ -144,7 +135,7 @@ def test_a_store_written_by_two_is_that_written_by_one(run):
 
 @pytest.mark.parametrize("count", [7, 3, 1])
 def test_uneven_shares_and_fewer_images_than_processes(run, count):
-    out, maps, _ = run
+    out, maps, *_ = run
     alone = measure_correlation(Gates(3), maps[:count].split(1))
     for rank in (0, 1):
         document = json.loads((out / f"library-{count}-{rank}.json").read_text())
@@ -153,16 +144,16 @@ def test_uneven_shares_and_fewer_images_than_processes(run, count):
 
 
 def test_a_store_of_one_image_by_two_processes(run):
-    out, maps, _ = run
+    out, maps, *_ = run
     (stage,) = CaptureStore.open(out / "one.zarr").stages(slice(0, 1))
     assert torch.equal(stage.maps, maps[:1])
 
 
 def test_errors_reach_every_process(run):
-    _, _, done = run
+    noted = run[-1]
     for rank in (0, 1):
-        assert f"rank {rank}: there are no images to analyze" in done.stderr
-        assert f"rank {rank}: the network ran other layers in one process than in another" in done.stderr
+        assert f"rank {rank}: there are no images to analyze" in noted
+        assert f"rank {rank}: the network ran other layers in one process than in another" in noted
 
 
 def test_one_process_is_alone(monkeypatch):

@@ -61,6 +61,7 @@ def test_gradients_of_fresh_networks_beside_a_checkpoint(tmp_path, capsys):
     assert (pair["skip"], pair["seeds"]) == (False, [0, 1, 2])
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_gradients_are_those_of_the_library_on_the_same_images(tmp_path, capsys):
     assert (
         gradients(tmp_path / "a", "--model", "cifar_resnet20_se", "--images", 30, "-b", 20, "--seed", 5, "--draws", 1)
@@ -100,6 +101,7 @@ def test_training_keeps_the_start_every_second_epoch_and_the_last(run):
     assert not torch.equal(start.weights["classifier.weight"], final.weights["classifier.weight"])
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_gradients_along_training(run, tmp_path, capsys):
     assert gradients(tmp_path / "out", "--run", run, "--every-epoch", "--images", 20) == 0
     models = json.loads(capsys.readouterr().out)["models"]
@@ -123,6 +125,7 @@ def labelled_folder(tmp_path):
     return f"folder:{folder}"
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_folder_of_classes(tmp_path, capsys):
     data = labelled_folder(tmp_path)
     options = ("--model", "cifar_resnet11", "--data", data, "--draws", 1)
@@ -143,7 +146,9 @@ def test_files_and_folders_of_one_name_are_told_apart_by_their_paths():
         "net",
         "other",
     ]
-    found = candidates(NetworkOptions(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], ["skip=false"]))
+    found = candidates(
+        NetworkOptions(["a/net.safetensors", "b/net.safetensors"], ["cifar_resnet20"], changes=["skip=false"])
+    )
     assert [c.name for c in found] == ["a/net", "b/net", "cifar_resnet20"]
     runs = [[Path("/a/run/epoch-0000.safetensors")], [Path("/b/run/epoch-0000.safetensors")]]
     assert [c.name for c in candidates(NetworkOptions(), runs)] == ["a/run", "b/run"]
@@ -222,6 +227,7 @@ def test_networks_with_skip_connections_or_other_seeds_are_no_pair():
     assert [network.weights_seed for network, _ in pair.seeds] == [1]
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_modes_can_be_chosen(tmp_path, capsys):
     options = ("--model", "cifar_resnet11", "--images", 13, "--mode", "evaluation", "--draws", 1)
     assert gradients(tmp_path / "a", *options, "-b", 13) == gradients(tmp_path / "b", *options, "-b", 5) == 0
@@ -247,8 +253,8 @@ def test_batches_are_of_even_size():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "--model: say which networks to compare"),
-        (("--ckpt", SE, "--set", "skip=false"), "--set: these are options of networks made by --model"),
+        ((), "--model: say which networks"),
+        (("--ckpt", SE, "--set", "skip=false"), "--set: this is for networks that --model names"),
         (("--model", "cifar_resnet21"), "--model: cifar_resnet21: the depth must be 9n + 2"),
         (("--model", "cifar_resnet20", "--set", "reduction=4"), "--set: unknown option 'reduction'"),
         (("--model", "cifar_resnet20", "--set", "skip"), "--set: 'skip' is not of the form key=value"),
@@ -296,6 +302,7 @@ def test_cost_compares_each_network_with_its_backbone(tmp_path, capsys):
     assert names == drawn | {"cost.json", "seconds.nc", "manifest.json"}
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_cost_uses_a_backbone_that_is_given(tmp_path, capsys):
     options = ("--model", "cifar_resnet20_se", "--model", "cifar_resnet20", "--rounds", 6, "-b", 1)
     assert analyze("cost", *options, "--image-size", 8, "--out", tmp_path / "out") == 0

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.commands import LSTM, SE, analyze, failure, plain_checkpoint
 
+pytestmark = pytest.mark.usefixtures("_small_forests")
+
 
 def test_two_networks_stand_side_by_side(tmp_path, capsys):
     out = tmp_path / "out"
@@ -44,6 +46,7 @@ def shown(stage):
     return "{:.2f} [{:.2f}, {:.2f}]".format(stage["beyond_two_nearest"], *stage["beyond_two_nearest_interval"])
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_hidden_states_and_json(tmp_path, capsys):
     plain_checkpoint(tmp_path / "net.safetensors", "cifar_resnet20_dia_lstm")
     options = ("--ckpt", tmp_path / "net.safetensors", "--data", "digits", "--images", 4, "--json")
@@ -55,6 +58,7 @@ def test_hidden_states_and_json(tmp_path, capsys):
     assert hidden["stages"][0]["points"][1] == {"module": "stages.0.attention.gate", "call": 1}
 
 
+@pytest.mark.usefixtures("_undrawn")
 @pytest.mark.parametrize("rows", ["vector", "raw"])
 def test_other_rows(rows, tmp_path, capsys):
     plain_checkpoint(tmp_path / "net.safetensors", "cifar_resnet20_se")
@@ -68,6 +72,7 @@ def test_other_rows(rows, tmp_path, capsys):
     assert (document["rows"], "vector" in document) == (rows, rows == "raw")
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_networks_of_the_same_file_name_are_told_apart(tmp_path, capsys):
     for name in ("cifar_resnet20_se", "cifar_resnet20_eca"):
         plain_checkpoint(tmp_path / name / "model.safetensors", name)

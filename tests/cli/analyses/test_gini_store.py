@@ -2,9 +2,14 @@
 
 import json
 
+import pytest
+
 from tests.support.commands import SE, analyze, failure, plain_checkpoint
 
+pytestmark = pytest.mark.usefixtures("_small_forests")
 
+
+@pytest.mark.usefixtures("_undrawn")
 def test_a_store_gives_the_same_numbers_as_the_network(tmp_path, capsys):
     store, options = tmp_path / "maps.zarr", ("--json", "--seed", 3)
     plain_checkpoint(tmp_path / "net.safetensors", "cifar_resnet20_se")

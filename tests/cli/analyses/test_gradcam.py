@@ -45,6 +45,7 @@ def test_two_checkpoints_side_by_side(tmp_path, capsys):
         assert overlay.size == (224, 224)
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_the_json_document_is_what_python_gives(tmp_path, capsys):
     out = tmp_path / "out"
     options = ("--images", 5, "--target", 3, "--layer", "stages.1", "--json", "--out", out)
@@ -102,6 +103,7 @@ def test_trust_checks_are_printed_and_written(tmp_path, network, capsys):
     assert len(trust["models"][0]["randomization"]["steps"]) == 8
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_images_are_files_and_folders_in_the_order_given(tmp_path, network, capsys):
     folder = photos(tmp_path / "photos")
     alone = photos(tmp_path / "other", 1) / "0.png"
@@ -115,6 +117,7 @@ def test_images_are_files_and_folders_in_the_order_given(tmp_path, network, caps
     assert document["models"][0]["selection"] == "4 images, named one by one"
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_classes_are_named_and_a_wrong_one_is_answered_with_the_list(tmp_path, network, capsys):
     folder = photos(tmp_path / "photos")
     assert analyze("gradcam", "--ckpt", network, folder, "--target", "yes", "--json", "--out", tmp_path / "out") == 0
@@ -164,6 +167,7 @@ def test_a_broken_checkpoint_is_named(tmp_path, capsys):
     )
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_unreadable_images_are_left_out_or_an_error(tmp_path, network, capsys):
     folder = photos(tmp_path / "photos", 2)
     (folder / "1a.png").write_bytes(b"no image")

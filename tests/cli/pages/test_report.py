@@ -12,10 +12,13 @@ from PIL import Image
 
 import cli.pages.report
 from dia_models import Checkpoint
+from tests.support import forests
 from tests.support.browser import chromium
 from tests.support.commands import LSTM, SE, analyze, failure
 from tests.support.pages import Page, Tables, text_of
 from tests.support.xray_data import chest_xray, network
+
+pytestmark = pytest.mark.usefixtures("_small_forests")
 
 IMAGES = 24
 EVIL = "<script>alert(1)<!-- $x$ \"'&"
@@ -27,6 +30,7 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
+        forests.shrink(patch)
         patch.setattr("cli.pages.report.analyze_networks", keeping(cli.pages.report.analyze_networks, kept))
         options = ("--data", "digits", "--images", IMAGES, "--out", out)
         assert analyze("report", "--ckpt", SE, "--ckpt", LSTM, *options) == 0

@@ -281,7 +281,7 @@ def test_features_are_no_attention_maps():
 
 def test_the_json_document_has_the_fields_of_its_schema():
     document = of_maps(torch.randn(4, 3, 8)).to_dict()
-    assert document["schema"] == "dia.correlation/1"
+    assert document["schema"] == "dia.correlation/2"
     assert {"checkpoint", "data", "images", "mean_r", "stages"} <= document.keys()
     stage = document["stages"][0]
     fields = "stage layers channels mean_r std_r median_r share_above_0_8 pairs undefined matrix"

@@ -50,7 +50,10 @@ def test_correlation_says_what_training_did_in_every_stage_and_that_one_run_give
     found = outcome.finding()
     first, then = number(outcome.untrained), number(outcome.trained)
     again = f"({first} with batch-norm statistics re-estimated)"
-    assert found.text.startswith(f"Mean r is {then}; before training it is {first} {again}. Stage 1: ")
+    assert found.text.startswith(f"Mean r is {then}; before training it is {first} {again}. Of r {then}, ")
+    assert " remains when the second map is another image's. " in found.text
+    static = [f"{result.numbers['channel_share'].value:.0%}" for result in (outcome.trained, outcome.untrained)]
+    assert f"{static[0]} (before training {static[1]}) of the maps' variance is static. This describes" in found.text
     shares = [result.stages[0].share_above_0_8 for result in (outcome.untrained, outcome.trained)]
     assert sorted(shares) == [0, 1]
     assert found.text.endswith(
@@ -109,7 +112,7 @@ def test_correlation_without_a_pair_or_without_a_baseline():
         "a capture store does not tell whether its network was trained",
     )
     undefined = BesideUntrained(correlated(0.1), baseline(1.0, layers=1), None, TRAINED).finding().text
-    assert undefined.endswith("before training it is undefined.")
+    assert "before training it is undefined. Of r " in undefined
     flat = BesideUntrained(of_maps(torch.ones(2, 3, 8)), None, None, TRAINED).finding()
     assert flat.reason == "every pair has a constant map"
 

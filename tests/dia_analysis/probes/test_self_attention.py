@@ -179,6 +179,13 @@ def test_gates_and_self_attention_are_both_taken_and_each_by_name():
         model(x)
     assert [value.shape for value in records.values()] == [(2, 2, 4, 4)]
     assert [stage.kind for stage in measure_correlation(model, [x]).stages] == ["self-attention", "channel"]
+    with capture(model, "kind:channel") as records:
+        model(x)
+    assert list(records) == [("gate", 0)]
+    with pytest.raises(AnalysisInputError, match="no attention of kind 'spatial'; its kinds: self-attention, channel"):
+        measure_correlation(model, [x], points="kind:spatial")
+    with pytest.raises(AnalysisInputError, match="'gates' is no kind of map; accepted: channel, spatial"):
+        measure_correlation(model, [x], points="kind:gates")
 
 
 def test_dropout_between_the_weights_and_the_product_is_not_in_the_map():

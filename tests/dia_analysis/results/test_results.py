@@ -21,6 +21,7 @@ from dia_analysis import (
     check_randomization,
     check_road,
     gradcam,
+    measure_ablation,
     measure_agreement,
     measure_attention,
     measure_cost,
@@ -28,6 +29,7 @@ from dia_analysis import (
     measure_regions,
 )
 from dia_analysis.importance.readings import GiniReadings
+from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.paper.importance import ImportanceComparison
 from dia_analysis.paper.untrained import Baseline, BesideUntrained
@@ -58,7 +60,8 @@ def found():
     report = TrustReport(6, (check,), (measure_agreement([maps, replace(maps, name="other")]),))
     every = (
         correlation,
-        BesideUntrained(correlation, Baseline(correlation, "random", None, True)),
+        beside := BesideUntrained(correlation, Baseline(correlation, "random", None, True)),
+        CorrelationComparison({"a": beside, "b": beside}),
         importance.first,
         importance,
         ImportanceComparison({"a": importance, "b": importance}),
@@ -76,6 +79,7 @@ def found():
         sweep(SE=BETTER, plain=WORSE),
         measure_regions(model, [images]),
         measure_attention(model, images),
+        measure_ablation(model, (images, torch.arange(6)), replace_by=["one"]),
     )
     return {type(result).__name__: result for result in every}
 
@@ -84,20 +88,18 @@ NAMES = (
     *("CorrelationResult", "BesideUntrained", "GiniResult", "GiniReadings", "ImportanceComparison", "GradientResult"),
     *("BesidePlain", "GradCAMResult", "HeatmapComparison", "CostResult", "RandomizationResult", "RoadResult"),
     *("TrustChecks", "TrustReport", "AgreementResult", "TwoClassResult", "SweepResult", "RegionsResult"),
-    "AttentionResult",
+    *("AttentionResult", "AblationResult", "CorrelationComparison"),
 )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_result_has_a_folder_a_picture_and_a_short_repr(found, name, tmp_path):
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "AttentionResult"])  # its folder is its own
+def test_every_result_has_a_folder_with_its_numbers_and_a_picture(found, name, tmp_path):
     result = found[name]
     folder = result.save(tmp_path / "out", image_names=["x", "y"])
     arrays = result.datasets()
     pictures = {f"{result.file}.{kind}" for kind in ("png", "pdf")}
     files = {path.name for path in folder.iterdir()}
     assert files == {f"{result.file}.json", "images.txt", "manifest.json", *pictures, *(f"{n}.nc" for n in arrays)}
-    labelled = result.to_xarray()
-    assert labelled.sizes if isinstance(labelled, xr.Dataset) else len(labelled.children) == len(arrays)
     assert json.loads((folder / f"{result.file}.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     for stem, expected in arrays.items():
         with xr.open_dataset(folder / f"{stem}.nc") as written:
@@ -107,6 +109,13 @@ def test_every_result_has_a_folder_a_picture_and_a_short_repr(found, name, tmp_p
                 )
     with pytest.raises(AnalysisInputError, match="exists; choose another folder"):
         result.save(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_result_speaks_draws_and_has_labelled_arrays(found, name):
+    result = found[name]
+    labelled = result.to_xarray()
+    assert labelled.sizes if isinstance(labelled, xr.Dataset) else len(labelled.children) == len(result.datasets())
     assert len(result.summary()) > 20
     assert len(repr(result)) < 800
     assert "<img" in result._repr_html_()

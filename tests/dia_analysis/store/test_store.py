@@ -5,8 +5,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numcodecs
@@ -28,6 +26,7 @@ from dia_analysis import (
 from dia_analysis.store import writer as store_writer
 from dia_analysis.store.reader import stream_store
 from dia_models import create_model
+from tests.support import forked
 from tests.support.gates import Gates
 
 pytestmark = pytest.mark.numeric
@@ -261,8 +260,8 @@ def test_a_killed_command_goes_on_with_resume(tmp_path, capsys):
 
     command = ("capture", "--ckpt", "digits-resnet56-se", "--images", "50", "-b", "16")
     part, whole = tmp_path / "part.zarr", tmp_path / "whole.zarr"
-    done = subprocess.run([sys.executable, "-c", KILLED, *command, "--out", part], check=False, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed = forked.run(KILLED, *command, "--out", part, folder=tmp_path)
+    assert killed.code == -signal.SIGKILL, killed.err.read_text()
     with pytest.raises(AnalysisInputError, match="18 of 50 images are missing"):
         CaptureStore.open(part)
     (part / "stage1_layer01" / "c" / "2" / "0.1234.partial").write_bytes(b"half")

@@ -358,6 +358,7 @@ def masks(data, folder, pixels):
     return folder
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_masks_are_cut_as_the_image_and_missing_ones_left_out(tmp_path, data, capsys):
     pixels = np.zeros((40, 40), dtype=np.uint8)
     pixels[:, :20] = 1  # half the picture, at twice its size; any grey level but black marks lung
@@ -424,6 +425,7 @@ def test_a_mask_is_cropped_with_its_image(tmp_path):
     assert not mask[:, 5:].any()
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_unreadable_images_are_left_out_of_everything(tmp_path, data, capsys):
     (data / "chest_xray" / "test" / "NORMAL" / "IM-0999-0001.png").write_bytes(b"no image")
     ckpt = network(tmp_path / "net.safetensors")

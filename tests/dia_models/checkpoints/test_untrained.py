@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cli.common.inputs import open_networks
-from cli.common.options import DataOptions
+from cli.common.options import DataOptions, NetworkOptions
 from dia_analysis import measure_correlation
 from dia_analysis.paper.measure_untrained import Tally
 from dia_models import Checkpoint, create_model, save_checkpoint
@@ -99,7 +99,7 @@ def test_batch_norms_are_told_from_other_norms():
 
 def inputs(path, images=24, data=None, seed=0):
     options = DataOptions(data, images, device="cpu", batch_size=16, workers=1, seed=seed)
-    return open_networks([str(path)], options)[0]
+    return open_networks(NetworkOptions([str(path)]), options)[0]
 
 
 def measured(path):
@@ -107,6 +107,7 @@ def measured(path):
     return [stage.mean_r for stage in measure_correlation(opened.model, opened.batches("")).stages]
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_correlation_sets_both_baselines_beside_the_network(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     options = ("--images", 24, "-b", 16, "--seed", 0)
@@ -141,10 +142,11 @@ def test_statistics_are_re_estimated_on_the_images_and_nothing_else_changes(run)
     assert not any(module.training for module in again.modules())
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     assert inputs(run / "model.safetensors").reestimate(torch.nn.Conv2d(1, 1, 1)) == 0
-    monkeypatch.setattr("dia_models.checkpoints.prepared.has_statistics", lambda _: False)
+    monkeypatch.setattr("dia_models.networks.prepared.has_statistics", lambda _: False)
     command = ("correlation", "--ckpt", run / "model.safetensors", "--images", 4, "--out", tmp_path / "a")
     assert analyze(*command, "--json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -156,7 +158,7 @@ def test_a_network_without_batch_norms_has_one_baseline(run, tmp_path, capsys, m
 
 def test_the_accuracy_is_counted_while_the_maps_are_taken():
     opened = inputs("digits-resnet56-se", 40)
-    tally = Tally(opened.recorded)
+    tally = Tally(opened.known.recorded)
     with tally.watching(opened.model):
         measure_correlation(opened.model, tally.images_of(opened.answered("")))
     labels = opened.images.source.labels[torch.tensor(opened.images.chosen)]
@@ -168,6 +170,7 @@ def test_the_accuracy_is_counted_while_the_maps_are_taken():
     assert not opened.model._forward_hooks
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     checkpoint = Checkpoint.read("digits-resnet56-se")
@@ -182,6 +185,7 @@ def test_a_network_that_diverged_gets_nothing_right(capsys, tmp_path, monkeypatc
     assert "It gets 0.0% of these images right." in out
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_network_of_random_weights_and_a_store_of_it_give_no_verdict(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
     path, folder = tmp_path / "net.safetensors", tmp_path / "images"

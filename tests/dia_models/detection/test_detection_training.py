@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -18,6 +15,7 @@ from dia_models.data import Preprocessing
 from dia_models.runs.run import fit
 from dia_models.training.config import RunConfig
 from dia_models.training.recipe import load_recipe
+from tests.support import forked
 from tests.support.coco_data import coco
 
 CPU = torch.device("cpu")
@@ -88,11 +86,8 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
     plain = ["fit", "--model", "retinanet_resnet18_fpn_dia_lstm", "--data", f"coco:{folder}", "--set", "min_size=64"]
     plain += ["--set", "epochs=1", "--set", "batch_size=4", "--set", "precision=float32", "--set", "max_size=96"]
     plain += ["--set", "learning_rate=1e-4", "--set", "warmup=0", "--set", "clip=1"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "cli.train"]
-    command = [*launch, *plain, "--out", str(tmp_path / "two")]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert ended.returncode == 0, ended.stderr
+    for process in forked.run_two("import cli.train; cli.train.main()", *plain, "--out", "two", folder=tmp_path):
+        assert process.code == 0, process.err.read_text()
     assert cli.common.main.run(cli.train.app, [*plain, "--out", str(tmp_path / "one")]) == 0
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
@@ -105,8 +100,14 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_faster_rcnn_trains_its_unfixed_parts_only(folder, tmp_path, precision):
-    plan = config(folder, "fasterrcnn_resnet18_fpn_se", from_scratch=False, epochs=1, precision=precision)
+def test_faster_rcnn_trains_its_unfixed_parts_only(tmp_path, precision):
+    plan = config(
+        coco(tmp_path / "coco", train=4, test=1),
+        "fasterrcnn_resnet18_fpn_se",
+        from_scratch=False,
+        epochs=1,
+        precision=precision,
+    )
     fit(plan.model_copy(update={"keep_every": 1}), tmp_path / "run", CPU)
     one, other = (Checkpoint.read(path).weights for path in sorted((tmp_path / "run").glob("epoch-000?.safetensors")))
     changed = {name for name in one if not torch.allclose(one[name], other[name], atol=1e-6)}

@@ -1,10 +1,7 @@
 """Runs: they learn, resume to the same weights after a kill, and refuse to mix."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -18,6 +15,7 @@ from dia_models.data import Batch, Preprocessing, open_data
 from dia_models.runs.run import fit, kept_epochs
 from dia_models.training.batches import Batches, epoch_seed
 from dia_models.training.recipe import list_recipes, load_recipe
+from tests.support import forked
 from tests.support.runs import CPU, config, rows
 
 pytestmark = pytest.mark.numeric
@@ -41,35 +39,24 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_scores_the_same(tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["last"]["test_accuracy"] == result.last.accuracy
 
 
+INTERRUPTED = """
+import cli.train, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+cli.train.main()
+"""
+
+
 def test_an_interrupt_says_how_to_go_on_and_ends_with_130(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "cli.train",
-        "fit",
-        "--model",
-        "cifar_resnet29",
-        "--data",
-        "digits",
-        "--out",
-        "run",
-    ]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    command = ("fit", "--model", "cifar_resnet29", "--data", "digits", "--out", "run")
+    process = forked.Process(INTERRUPTED, *command, folder=tmp_path)
     while not (tmp_path / "run" / "metrics.csv").exists():
-        assert process.poll() is None
+        assert process.code is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; to continue: dia-train fit --resume --out run" in err
-    assert "Traceback" not in err
+    process.signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    said = process.err.read_text()
+    assert "interrupted; to continue: dia-train fit --resume --out run" in said
+    assert "Traceback" not in said
 
 
 def test_without_validation_images_there_is_no_best_network(tmp_path):

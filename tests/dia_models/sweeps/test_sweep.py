@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import cli.common.main
-import cli.train
 from dia_analysis.paper.sweeps import SweepResult
 from dia_models import Checkpoint, ModelInputError
 from dia_models.audit.published import audit
@@ -26,6 +24,7 @@ from dia_models.sweeps.executor import QueuedRun, places, train_locally
 from dia_models.sweeps.sweep import SCALES, list_sweeps, load_sweep, parse_seeds
 from dia_models.training.config import RunConfig
 from dia_models.training.recipe import Recipe, list_recipes, load_recipe
+from tests.support.commands import train
 
 SMALL = """
 title = "Try"
@@ -49,6 +48,7 @@ batch_size = 256
 augment = "crop"
 padding = 1
 """
+QUICK = ("--jobs", 1, "--set", "training_images=256")
 
 
 @pytest.fixture
@@ -56,10 +56,6 @@ def small(tmp_path):
     path = tmp_path / "small.toml"
     path.write_text(SMALL)
     return path
-
-
-def train(*arguments):
-    return cli.common.main.run(cli.train.app, [str(a) for a in arguments])
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -151,9 +147,10 @@ def test_places_share_the_cores():
         places(torch.device("cpu"), len(cores) + 1)
 
 
+@pytest.mark.usefixtures("_quick_workers")
 def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ("sweep", small, "--scale", "laptop", "--seeds", "0-1", "--jobs", 1, "--out", out)
+    arguments = ("sweep", small, "--scale", "laptop", "--seeds", "0-1", *QUICK, "--out", out)
     assert train(*arguments) == 0
     printed, told = capsys.readouterr()
     assert "4 of 4 runs" in printed
@@ -175,6 +172,7 @@ def test_a_sweep_on_the_command_line(small, tmp_path, capsys):
     assert "is a run with another configuration" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_quick_workers")
 def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, capsys):
     """A folder with an image that no decoder reads: found before training, and an error with --strict when read."""
     for part in ("train", "test"):
@@ -182,7 +180,7 @@ def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, capsys):
         (tmp_path / "broken" / part / "a" / "x.png").write_bytes(b"no image")
     text = SMALL.replace('data = ["digits"]', f'data = ["folder:{tmp_path}/broken", "digits"]')
     small.write_text(text.replace("SE = {", "X = {").replace('"SE"', '"X"'))
-    arguments = ("--scale", "laptop", "--jobs", 1, "--strict", "--set", "epochs=1", "--out", tmp_path / "out")
+    arguments = ("--scale", "laptop", "--strict", *QUICK, "--set", "epochs=1", "--out", tmp_path / "out")
     assert train("sweep", small, *arguments) == 1
     printed, told = capsys.readouterr()
     assert "2 of 4 runs" in printed, told
@@ -259,10 +257,23 @@ def test_no_title_names_data_that_a_scale_does_not_use():
         assert named == [], name
 
 
+@pytest.mark.usefixtures("_quick_workers")
 def test_a_sweep_by_another_metric(small, tmp_path, capsys):
     metric = '[metric]\nkey = "loss"\nwords = "cross-entropy"\nunit = ""\nhigher_is_better = false\n\n[variants]'
     small.write_text(SMALL.replace("[variants]", metric))
-    arguments = ("sweep", small, "--scale", "laptop", "--jobs", 1, "--set", "epochs=1", "--out", tmp_path / "out")
+    arguments = (
+        "sweep",
+        small,
+        "--scale",
+        "laptop",
+        "--jobs",
+        1,
+        *QUICK,
+        "--set",
+        "epochs=1",
+        "--out",
+        tmp_path / "out",
+    )
     assert train(*arguments) == 0
     printed, told = capsys.readouterr()
     assert "test cross-entropy after the last epoch (lower is better), mean" in " ".join(printed.split())
@@ -280,9 +291,10 @@ def _threads():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("_threads")
-def test_a_killed_worker_loses_no_run(small, tmp_path):
-    runs = load_sweep(str(small)).runs("laptop", [0], {"epochs": 3})
+@pytest.mark.usefixtures("_threads", "_quick_workers")
+def test_a_killed_worker_loses_no_run(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("dia_models.sweeps.executor.POLL_SECONDS", 0.05)
+    runs = load_sweep(str(small)).runs("laptop", [0], {"epochs": 3, "training_images": 512})
     for run in runs:
         directory = tmp_path / run.directory
         directory.mkdir()
@@ -308,15 +320,13 @@ def test_a_killed_worker_loses_no_run(small, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_workers_end_with_the_sweep_and_the_sweep_goes_on(small, tmp_path):
+@pytest.mark.usefixtures("_quick_workers")
+def test_workers_end_with_the_sweep_and_the_sweep_goes_on(small, tmp_path, capsys):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "cli.train", "sweep", str(small), "--scale", "laptop", "--jobs", "1"]
-    command += ["--set", "epochs=4", "--out", str(out)]
-    for _ in range(2):
-        _start_and_kill(command, out)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs" in done.stdout
+    sweep = ["sweep", str(small), "--scale", "laptop", "--jobs", "1", "--set", "epochs=4", "--out", str(out)]
+    _start_and_kill([sys.executable, "-m", "cli.train", *sweep], out)
+    assert train(*sweep) == 0
+    assert "2 of 2 runs" in capsys.readouterr().out
 
 
 def _start_and_kill(command, out):

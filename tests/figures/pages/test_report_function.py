@@ -6,6 +6,7 @@ import torch
 import figures
 from dia_analysis import AnalysisInputError, gradcam, measure_correlation
 from dia_models import create_model
+from tests.support import forests
 from tests.support.pages import Tables, text_of
 
 
@@ -19,7 +20,9 @@ def made(tmp_path_factory):
     images = torch.randn(12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(12) % 3
     models, names = networks(), ["gated", "plain"]
-    page = figures.report(models, list(images.split(8)), labels, names, class_names=("a", "b", "c"), data="noise")
+    with pytest.MonkeyPatch.context() as patch:
+        forests.shrink(patch)
+        page = figures.report(models, list(images.split(8)), labels, names, class_names=("a", "b", "c"), data="noise")
     out = page.save(tmp_path_factory.mktemp("page") / "deep" / "report.html")
     return page, images, models, Tables(out.read_text(encoding="utf-8"))
 

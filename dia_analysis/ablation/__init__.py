@@ -1,0 +1,1 @@
+"""Whether a network's attention matters: its maps replaced while it runs."""

@@ -1,0 +1,106 @@
+"""What an ablation says, in words.
+
+Mean ablation asks whether a trained network uses the dependence of its maps on the image at inference. It does not say
+whether the network could have been trained without it, nor whether another layer's map would do.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dia_analysis.ablation.results import Ablation, NetworkAblation
+
+FEW = 0.05
+"""Share of predictions below which a change is called small, at the upper end of its interval."""
+SMALL = 0.02
+"""Fall of the accuracy that is still called small, at the far end of its interval."""
+FIXED = {
+    "channel": "a fixed scaling of channels",
+    "branch": "a fixed mixing of branches",
+    "spatial": "a fixed weighting of positions",
+    "directional": "a fixed weighting of rows and columns",
+    "self-attention": "a fixed mixing of tokens",
+    "cross-covariance": "a fixed mixing of channels",
+}
+SCOPE = "This is what the trained network uses at inference; it does not say what training would have needed."
+
+
+def findings(network: "NetworkAblation") -> list[str]:
+    """Sentences on mean ablation: of all layers, or else each stage, then of single layers.
+
+    None without mean ablation, and of a network that is not known to do better than always answering one class.
+    """
+    means = [one for one in network.ablations if one.replaced_by == "mean"]
+    if not means:
+        return []
+    if (reason := _untrained(network)) is not None:
+        return [reason]
+    whole = [one for one in means if one.stage is None]
+    stages = [one for one in means if one.stage is not None and not _is_single(network, one)]
+    said = [_whole(network, one) for one in whole or stages]
+    if whole and len(stages) > 1:
+        said.append(_by_stage(network, stages))
+    layers = [one for one in means if _is_single(network, one)]
+    pairs = list(zip(layers[::2], layers[1::2], strict=True))  # the total effect, then the direct one
+    return [*said, *(_single(network, total, direct) for total, direct in pairs), SCOPE]
+
+
+def _is_single(network: "NetworkAblation", one: "Ablation") -> bool:
+    """Whether a layer was named by itself: such have both effects."""
+    both = {(x.layers, x.effect) for x in network.ablations}
+    return len(one.layers) == 1 and one.stage is not None and {(one.layers, "total"), (one.layers, "direct")} <= both
+
+
+def _untrained(network: "NetworkAblation") -> str | None:
+    if network.most_frequent is None:
+        return "No finding: without labels it is not known whether the network does better than chance."
+    if network.accuracy.low > max(network.most_frequent, 1 / network.num_classes):
+        return None
+    return (
+        f"No finding: accuracy {100 * network.accuracy.value:.1f} % is not above that of always answering one class "
+        f"({100 * network.most_frequent:.1f} %) with {network.num_images} images."
+    )
+
+
+def _whole(network: "NetworkAblation", one: "Ablation") -> str:
+    maps = "every map" if one.stage is None else f"the maps of stage {one.stage}"
+    before, after = (100 * accuracy.value for accuracy in (network.accuracy, one.scores.accuracy))
+    change = f"accuracy {before:.1f} -> {after:.1f}"
+    start = f"Replacing {maps} by its mean over images" if one.stage is None else f"Replacing {maps} by their means"
+    changed = f"{100 * one.scores.changed.value:.1f} % of the predictions"
+    return f"{start} changes {changed} ({change}): {_verdict(network, one)}."
+
+
+def _verdict(network: "NetworkAblation", one: "Ablation") -> str:
+    scores = one.scores
+    kinds = {network.layers[i].kind for i in one.layers}
+    if scores.changed.high < FEW and scores.accuracy_change.low > -SMALL:
+        return f"the attention here is mostly {FIXED.get(kinds.pop(), 'fixed') if len(kinds) == 1 else 'fixed'}"
+    if scores.accuracy_change.high < 0:
+        return "the network uses its maps' dependence on the image"
+    if scores.accuracy_change.low > 0:
+        return "the network answers better without its maps' dependence on the image"
+    return f"that the accuracy depends on it is not shown with {network.num_images} images"
+
+
+def _by_stage(network: "NetworkAblation", stages: Sequence["Ablation"]) -> str:
+    parts = (
+        f"stage {one.stage} {100 * one.scores.accuracy_change.value:+.1f} points "
+        f"[{100 * one.scores.accuracy_change.low:+.1f}, {100 * one.scores.accuracy_change.high:+.1f}]"
+        for one in stages
+    )
+    return f"By stage, the change of the accuracy: {', '.join(parts)}."
+
+
+def _single(network: "NetworkAblation", total: "Ablation", direct: "Ablation") -> str:
+    effects = (
+        f"{100 * one.scores.accuracy_change.value:+.1f} points [{100 * one.scores.accuracy_change.low:+.1f}, "
+        f"{100 * one.scores.accuracy_change.high:+.1f}]"
+        for one in (total, direct)
+    )
+    layer = network.layers[total.layers[0]]
+    in_all, alone = effects
+    return (
+        f"Stage {layer.stage}, layer {layer.number} by its mean: accuracy {in_all} in all, {alone} directly "
+        "(the other maps kept)."
+    )

@@ -1,0 +1,165 @@
+"""Whether channel numbers mean the same in two layers.
+
+They do where one shared module makes both maps, and where both products go, each channel by itself, into sums with one
+common shortcut. A gate inside a block, before a convolution that mixes channels, has channel numbers of its own.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from dia_analysis.probes.axes import Axis
+from dia_analysis.probes.found import IMAGES, FoundAttention, attention_in, watched
+from dia_analysis.probes.gates import ELEMENTWISE, VIEWS, plain
+from dia_analysis.probes.graph import Giver, Graph, Node, tensors_in
+from dia_analysis.probes.replacing import replacing
+
+COPIES = frozenset(("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "copy", "written"))
+APART = (ELEMENTWISE - VIEWS) | COPIES | {"addcmul", "lerp"}  # of what each channel becomes, no other has a part
+NO_COMMON_MEANING = "channel numbers have no common meaning"
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The sum with a shortcut that a product goes into; the dimension of its channels, and what it becomes later on."""
+
+    node: Node
+    channel: int
+    stream: frozenset[int]
+
+
+def aligned_layers(model: nn.Module, images: Tensor, layers: Sequence[tuple[str, int]]) -> Bool[Tensor, "layer layer"]:
+    """For each two layers, given as (name, call) of their points, whether their channel numbers mean the same.
+
+    Told by what one pass on two of the images does, in the network's present mode, and confirmed: when one channel of
+    a gate changes, no other channel of the block's output may. Only gates of channels can be aligned.
+    """
+    with torch.no_grad():
+        graph = watched(model, (images,))
+        found = {(one.name, one.call): one for one in reversed(attention_in(graph)) if one.kind == "channel"}
+        points = [found.get(layer) for layer in layers]
+        sums = [None if one is None else _sum(graph, one) for one in points]
+        kept = _keep_channels(model, images[:IMAGES], graph, points, sums)
+    streams = [into if keeps else None for into, keeps in zip(sums, kept, strict=True)]
+    same = torch.eye(len(layers), dtype=torch.bool)
+    for i, j in combinations(range(len(layers)), 2):
+        same[i, j] = same[j, i] = _one_module(points[i], points[j]) or _one_stream(streams[i], streams[j])
+    return same
+
+
+def _one_module(first: FoundAttention | None, second: FoundAttention | None) -> bool:
+    """Whether the same parameters make both gates of channels."""
+    if first is None or second is None:
+        return False
+    return bool(first.weights) and first.weights == second.weights and first.shape == second.shape
+
+
+def _one_stream(first: _Sum | None, second: _Sum | None) -> bool:
+    if first is None or second is None:
+        return False
+    return first.channel == second.channel and bool(first.stream & second.stream)
+
+
+def _sum(graph: Graph, one: FoundAttention) -> _Sum | None:
+    """Follow a product's channels to the first sum with something that was not made of it, and from there on."""
+    product = next(node for node in graph.nodes if node.place is not None and node.place == one.product)
+    channel = _channel(product)
+    if channel is None:
+        return None
+    reached, into = {product}, product if _adds_shortcut(product, product) else None
+    for node in graph.nodes[product.index + 1 :]:
+        if plain(node.name) not in APART or not any(p in reached and p.shape == node.shape for p in node.made):
+            continue
+        if into is None and any(p not in reached and p.depends_on(product) for p in node.made):
+            continue  # what was made of the product in another way has mixed its channels
+        if into is None and _adds_shortcut(node, product):
+            into, reached = node, set()
+        reached.add(node)
+    return None if into is None else _Sum(into, channel, frozenset(node.index for node in reached))
+
+
+def _adds_shortcut(node: Node, product: Node) -> bool:
+    """Whether a sum has a part that is not made of the product: `addcmul` adds its first argument to a product."""
+    if node is product:
+        added = node.parents[0] if plain(node.name) == "addcmul" else None
+        return added is not None and bool(added.sources)
+    others = [parent for parent in node.made if parent is not product and not parent.depends_on(product)]
+    return plain(node.name) == "add" and bool(others)
+
+
+def _channel(node: Node) -> int | None:
+    """The dimension of a value's channels, if there is exactly one."""
+    places = [place for place, dim in enumerate(node.axes) if any(_is_channel(axis) for axis in dim)]
+    return places[0] if len(places) == 1 else None
+
+
+def _is_channel(axis: Axis) -> bool:
+    return axis.kind == "channel" and axis.varies
+
+
+def _keep_channels(
+    model: nn.Module,
+    images: Tensor,
+    graph: Graph,
+    points: Sequence[FoundAttention | None],
+    sums: Sequence[_Sum | None],
+) -> list[bool]:
+    """Change one channel of each gate in turn: whether no other channel of the block's output changes with it.
+
+    Where no module puts the sum out there is nothing to look at, and the structure alone tells.
+    """
+    blocks = [None if into is None else _put_out(graph, into) for into in sums]
+    outputs: dict[Giver, Tensor] = {}
+    changing: FoundAttention | None = None
+
+    def change(point: FoundAttention, value: Tensor) -> Tensor | None:
+        if changing is None or (point.name, point.call) != (changing.name, changing.call):
+            return None
+        new = value.clone()
+        new[:, 0] += 1
+        return new
+
+    with replacing(model, change), _keeping(model, {block for block in blocks if block}, outputs):
+        model(images)
+        before, kept = dict(outputs), []
+        for one, into, block in zip(points, sums, blocks, strict=True):
+            if into is None or block is None:
+                kept.append(True)
+                continue
+            changing = one
+            model(images)
+            changed = (before[block] != outputs[block]).movedim(into.channel, 0).flatten(1).any(1)
+            kept.append(not bool(changed[1:].any()))
+    return kept
+
+
+def _put_out(graph: Graph, into: _Sum) -> Giver | None:
+    """The first call of a module whose output the sum is, or what it becomes channel by channel."""
+    return next((giver for node in graph.nodes if node.index in into.stream for giver in node.givers), None)
+
+
+@contextmanager
+def _keeping(model: nn.Module, wanted: set[Giver], outputs: dict[Giver, Tensor]) -> Iterator[None]:
+    """Inside, what these calls of modules put out in the latest pass is kept."""
+    modules, calls = dict(model.named_modules()), Counter[str]()
+
+    def keeper(name: str) -> Callable[..., None]:
+        def keep(_: nn.Module, __: object, output: object) -> None:
+            for leaf, tensor in enumerate(tensors_in(output)):
+                if (giver := Giver(name, calls[name], leaf)) in wanted:
+                    outputs[giver] = tensor.clone()
+            calls[name] += 1
+
+        return keep
+
+    with ExitStack() as hooks:
+        hooks.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        for name in {giver.module for giver in wanted}:
+            hooks.callback(modules[name].register_forward_hook(keeper(name)).remove)
+        yield
