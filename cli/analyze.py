@@ -37,17 +37,19 @@ def correlation(
     out: Out,
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
-    o.check_source(networks, capture, data, {"--points": points, "--across": across or None})
+    o.check_source(
+        networks, capture, data, {"--points": points, "--across": across or None, "--readings": readings or None}
+    )
     if across and len([*(networks.ckpts or ()), *(networks.models or ())]) < 2:
         raise typer.BadParameter("takes two networks or more: --ckpt A --ckpt B", param_hint="--across")
-    from dia_analysis.correlation.similarity_names import READINGS, check_similarities
+    from dia_analysis.correlation.similarity_names import check_similarities
     from dia_analysis.distributed import process_group
 
-    others = check_similarities([*(similarity or ()), *(READINGS if readings else ())])
+    others = check_similarities(similarity or ())
     with process_group():
         if capture is None:
             everyone = common.inputs.open_networks(networks, data)  # first: the analyses take seconds to import
-            what = analyses.correlation.What(points, others, across)
+            what = analyses.correlation.What(points, others, readings, across)
             analyses.correlation.report(everyone, what, out)
         else:
             analyses.correlation.report_store(capture, others, out, batch_size=data.batch_size)
@@ -165,7 +167,7 @@ def gradients(networks: o.NetworkOptions, given: o.GradientOptions, *, data: o.M
 
 @command(
     app,
-    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean --replace-by one",
+    "ablate --ckpt digits-resnet56-se --images 100 --replace-by mean",
     "ablate --ckpt cifar10-resnet29-se --layers each --replace-by mean",
 )
 def ablate(networks: o.NetworkOptions, *, given: o.AblationOptions, data: DataOptions, out: Out) -> None:

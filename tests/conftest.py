@@ -9,7 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import checked, forests, forked  # noqa: E402
+from tests.support import checked  # noqa: E402
 
 checked.install("dia_models", "dia_analysis")
 
@@ -17,6 +17,7 @@ import torch  # noqa: E402
 
 from dia_analysis.results import style  # noqa: E402
 from dia_models.training import device  # noqa: E402
+from tests.support import forked, shortened  # noqa: E402
 
 style.STYLE["pdf.fonttype"] = 3  # drawn in half the time of the fonts that a user's files have
 
@@ -41,9 +42,9 @@ def _warned_of_nothing(monkeypatch):
 
 
 @pytest.fixture
-def _small_forests(monkeypatch):
-    """That commands run is asked, and not what their forests find."""
-    forests.shrink(monkeypatch)
+def _shortened(monkeypatch):
+    """That commands run is asked, and not what they find."""
+    shortened.shorten(monkeypatch)
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def run_inside(arguments, capsys):
     return code, capsys.readouterr()
 
 
-@pytest.mark.usefixtures("_small_forests", "_few_scenes", "_quick_workers")
+@pytest.mark.usefixtures("_shortened", "_few_scenes", "_quick_workers")
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request, monkeypatch, capsys):
     (folder / page).mkdir(exist_ok=True)

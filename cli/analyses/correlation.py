@@ -23,10 +23,13 @@ from dia_models import Checkpoint
 
 @dataclass(frozen=True)
 class What:
-    """What is measured: the modules to capture, likenesses besides r and CKA, and whether between networks too."""
+    """What is measured: the modules to capture, likenesses besides r and CKA, whether Fig. 2 is read in several ways,
+    and whether networks are compared with each other.
+    """
 
     points: list[str] | None = None
     similarity: Sequence[str] = ()
+    readings: bool = False
     across: bool = False
 
 
@@ -39,6 +42,7 @@ def measure(inputs: Inputs, what: What) -> BesideUntrained:
         recorded=inputs.known.recorded,
         points=what.points,
         similarity=what.similarity,
+        readings=what.readings,
         patients=None if inputs.images.source.group_of is None else lambda: _patients(inputs),
         seed=inputs.images.seed,
         provenance=inputs.provenance(),

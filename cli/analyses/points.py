@@ -16,7 +16,7 @@ HEADS = ("point", "call", "kind", "shape of a map", "stage", "usable")
 def report(candidates: list[Candidate], patterns: Iterable[str] | None, *, as_json: bool) -> None:
     """Run two random images, and print a row for each call, or the JSON document dia.points/1."""
     if len(candidates) > 1:
-        raise ModelInputError("model", f"{len(candidates)} networks given; points takes one")
+        raise ModelInputError("model", f"{len(candidates)} networks given; this command takes one")
     network = candidates[0].open()
     size = network.preprocessing.size
     if "image size" in " ".join(network.assumptions()) and own_size(network.model) is None:

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from dia_analysis.attention.layer import LayerAttention, Query
 from dia_analysis.results.base import Result
-from dia_analysis.results.output import file_name, write_json
+from dia_analysis.results.output import file_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
 
@@ -151,19 +151,15 @@ class AttentionResult(Result):
     def write(
         self, folder: Path, figures: "Mapping[str, Figure] | None" = None, image_names: Iterable[str] = ()
     ) -> None:
-        """Write the JSON document, the arrays of all heads, a picture for each layer and image, and the page."""
-        from dia_analysis.results.style import save_figure
-
+        """Write what every result writes, the arrays of all heads, a picture for each layer and image, and the page."""
+        super().write(folder, figures, image_names)
         (folder / "arrays").mkdir()
         (folder / "pictures").mkdir()
         for image, number in self._each():
             stem = self._stem(image, number)
             np.save(folder / "arrays" / f"{stem}.npy", self.all_layers[number].maps[image])
             self._save_picture(folder / "pictures" / f"{stem}.png", image, number)
-        write_json(folder / "attention.json", self.to_dict())
         (folder / "index.html").write_text(self.page(), encoding="utf-8")
-        for name, figure in (figures or {}).items():
-            save_figure(figure, folder / name)
 
     def _each(self) -> Iterator[tuple[int, int]]:
         return ((image, number) for image in range(len(self.image_names)) for number in range(len(self.all_layers)))

@@ -27,7 +27,7 @@ def over_heads(maps: Maps, stage: StageMaps) -> Maps:
     if stage.kind not in HEADS or stage.shape is None or len(stage.shape) < 3:
         return maps
     images, layers, _ = maps.shape
-    return maps.double().view(images, layers, stage.shape[0], -1).mean(2)
+    return maps.double().view(images, layers, *stage.shape).mean(-3).flatten(2)  # windows stay apart
 
 
 def _spearman(maps: Maps, stage: StageMaps) -> Tensor:

@@ -142,11 +142,22 @@ class NetworkAlignment(Concise):
 
 
 @dataclass(frozen=True, repr=False)
+class Controls(Concise):
+    """By the number of a stage of gates, the correlation of what its gates see (pooled features that they multiply),
+    and of what its blocks put out, pooled. A stage is missing where no modules of their own put these out.
+    """
+
+    inputs: Mapping[int, StageCorrelation]
+    outputs: Mapping[int, StageCorrelation]
+
+
+@dataclass(frozen=True, repr=False)
 class CorrelationResult(Result):
     """What `measure_correlation` found. `mean_r` is over all defined (image, layer pair) values of all stages.
 
     `numbers` are those of `StageReadings.numbers` for all stages together: means over pairs of layers, and of the
     shares of variance over layers. `alignment` is CKA between the layers of all stages, None where there is one stage.
+    `controls` are None where they were not asked for.
     """
 
     file = "correlation"
@@ -156,6 +167,7 @@ class CorrelationResult(Result):
     provenance: Provenance
     numbers: Mapping[str, Estimate] = field(default_factory=dict)
     alignment: NetworkAlignment | None = None
+    controls: Controls | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.correlation/2."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,8 @@ NOTE = (
     "is as high before training or with each layer's channels in another order measures how the values are spread, "
     "not how alike layers are."
 )
-Reading = Callable[[StageReadings], tuple[Estimate, float | None]]
+Found = tuple[Estimate, float | None]
+Reading = Callable[[CorrelationResult, StageCorrelation, StageReadings], Found]
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def read_figure2(
     rows = []
     for name, read in READINGS.items():
         for stage in trained.stages:
-            found = _read(stage, read)
-            if found is None:
+            found = _read(trained, stage, read)
+            if found is None or np.isnan(found[0].value):
                 continue
             first, again = (_of(result, stage.stage, read) for result in (before, reestimated))
             rows.append(ReadingRow(name, stage.stage, found[0], first, again, found[1]))
@@ -71,36 +72,46 @@ def readings_table(rows: list[ReadingRow]) -> str:
     return f"Fig. 2 in several readings:\n{text_table([heads, *(row.texts() for row in rows)], left=[0])}\n{NOTE}"
 
 
-def _read(stage: StageCorrelation, read: Reading) -> tuple[Estimate, float | None] | None:
+def _read(result: CorrelationResult, stage: StageCorrelation, read: Reading) -> Found | None:
     if stage.readings is None or len(stage.layers) < 2:
         return None
-    return read(stage.readings)
+    return read(result, stage, stage.readings)
 
 
 def _of(result: CorrelationResult | None, stage: int, read: Reading) -> Estimate:
-    found = None if result is None else _read(result.stages[stage - 1], read)
+    found = None if result is None else _read(result, result.stages[stage - 1], read)
     return NONE if found is None else found[0]
 
 
 def _number(name: str) -> Reading:
-    def read(readings: StageReadings) -> tuple[Estimate, float | None]:
-        chance = readings.null.chances.get(name)
-        return readings.numbers.get(name, NONE), None if chance is None else chance.mean
+    return lambda result, stage, readings: _by_chance(readings, name)
 
-    return read
+
+def _by_chance(readings: StageReadings, name: str) -> Found:
+    chance = readings.null.chances.get(name)
+    return readings.numbers.get(name, NONE), None if chance is None else chance.mean
 
 
 def _similarity(name: str) -> Reading:
-    def read(readings: StageReadings) -> tuple[Estimate, float | None]:
+    def read(result: CorrelationResult, stage: StageCorrelation, readings: StageReadings) -> Found:
         found = readings.similarities.get(name)
         return (NONE, None) if found is None else (found.mean, None if found.null is None else found.null.mean)
 
     return read
 
 
-def _neighbors(readings: StageReadings) -> tuple[Estimate, float | None]:
+def _neighbors(result: CorrelationResult, stage: StageCorrelation, readings: StageReadings) -> Found:
     chance = readings.distances.chance
     return readings.distances.means["mean_r"][0], None if chance is None else sum(chance[0]) / 2
+
+
+def _control(which: Literal["inputs", "outputs"]) -> Reading:
+    def read(result: CorrelationResult, stage: StageCorrelation, readings: StageReadings) -> Found:
+        measured: Mapping[int, StageCorrelation] = getattr(result.controls, which, {})
+        found = measured.get(stage.stage)
+        return (NONE, None) if found is None or found.readings is None else _by_chance(found.readings, "mean_r")
+
+    return read
 
 
 READINGS: Mapping[str, Reading] = {
@@ -110,6 +121,8 @@ READINGS: Mapping[str, Reading] = {
     "r of logits": _similarity("logit"),
     "r of maps sorted by size": _similarity("sorted"),
     "r, neighboring layers": _neighbors,
+    "r of what the gates see": _control("inputs"),
+    "r of block outputs": _control("outputs"),
 }
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dia_analysis.correlation.controls import with_controls
 from dia_analysis.correlation.held import Patients
 from dia_analysis.correlation.measure import measure_correlation
 from dia_analysis.correlation.results import CorrelationResult
+from dia_analysis.correlation.similarity_names import READINGS
 from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.targets import as_logits
@@ -43,6 +45,7 @@ def measure_beside_untrained(
     recorded: bool = False,
     points: Sequence[str] | None = None,
     similarity: Sequence[str] = (),
+    readings: bool = False,
     patients: Patients | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
@@ -57,15 +60,18 @@ def measure_beside_untrained(
         recorded: whether a checkpoint records the network's training, or its weights were loaded from a file.
         points: modules to capture, as `measure_correlation` takes them; so are `similarity`, `patients` and `seed`.
         similarity: what to measure besides r and CKA.
+        readings: whether Fig. 2 is read in several ways, which takes two more passes of each network.
         patients: whose each image is.
         seed: of what is drawn at random.
         provenance: where the network and the images come from.
     """
     tally = Tally(recorded)
-    how: Any = {"similarity": similarity, "patients": patients, "seed": seed, "provenance": provenance}
+    others = dict.fromkeys([*similarity, *(READINGS if readings else ())])
+    how: Any = {"similarity": list(others), "patients": patients, "seed": seed, "provenance": provenance}
 
     def correlate(network: nn.Module, shown: Iterable[Tensor]) -> CorrelationResult:
-        return measure_correlation(network, shown, points=points, **how)
+        found = measure_correlation(network, shown, points=points, **how)
+        return with_controls(found, network, shown, seed=seed) if readings else found
 
     with tally.watching(model):
         trained = correlate(model, Again(lambda: tally.images_of(batches("trained"))))

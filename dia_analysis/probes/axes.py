@@ -220,7 +220,10 @@ def _product(left: Dims, right: Dims, shape: Sequence[int]) -> Dims | None:
 
 
 def _broadcast(given: list[Dims], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Dims | None:
-    """Element by element: of each dimension the axes of the input that varies there, the largest input first."""
+    """Element by element: of each dimension the axes of the input that varies there, the largest input first.
+
+    Axes that are known as channels or positions come before others.
+    """
     order = sorted(range(len(given)), key=lambda i: -prod(shapes[i]))
     if not any(len(given[i]) == len(shape) for i in order):
         return None
@@ -228,7 +231,8 @@ def _broadcast(given: list[Dims], shapes: list[tuple[int, ...]], shape: tuple[in
     for place in range(1, len(shape) + 1):
         choices = [given[i][-place] for i in order if len(given[i]) >= place and shapes[i][-place] == shape[-place]]
         varying = [dim for dim in choices if _varies(dim)]
-        result.append(next(iter(varying or choices), ()))
+        told = [dim for dim in varying if all(axis.kind != "other" for axis in dim)]
+        result.append(next(iter(told or varying or choices), ()))
     return tuple(reversed(result))
 
 

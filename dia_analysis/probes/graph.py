@@ -300,12 +300,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if _are_apart(changed, tensor):
                 continue
             parents = (old, node)
+            filled = bool(node.sources) and not old.sources  # as a batch is with images, one after the other
             new = Node(
                 len(self.graph.nodes),
                 "written",
                 parents,
                 old.shape,
-                old.axes,
+                input_axes(old.shape) if filled else old.axes,
                 old.sources | node.sources,
                 dtype=old.dtype,
             )

@@ -28,6 +28,7 @@ from dia_analysis.paper.untrained import Baseline, BesideUntrained
 from dia_analysis.results.style import COLORS
 from dia_analysis.trust.heatmaps import HeatmapComparison
 from figures.correlation import distribution, scatter
+from figures.correlation_parts import correlation_parts
 from figures.cost import cost_ratios
 from figures.gradcam import heatmaps
 from figures.gradients import gradient_distributions
@@ -160,6 +161,9 @@ def _part(section: Section[T], draw: Callable[[T], dict[str, object]]) -> dict[s
     return None if section.result is None else draw(section.result)
 
 
+PARTS = {"pooled r": "pooled_r", "static part": "r_from_static", "image-dependent part": "r_from_image"}
+
+
 @dataclass(frozen=True)
 class _Figure:
     """A figure as an image, and what stands under it."""
@@ -186,6 +190,7 @@ def _correlation_figures(name: str, both: BesideUntrained, seed: int) -> list[_F
     means = ", ".join(f"stage {s.stage} {_plain(s.mean_r)}" for s in both.trained.stages)
     beside = " ".join(f"{baseline.title()}." for baseline in (both.before, both.reestimated) if baseline)
     return [
+        *_parts_figure(name, both),
         _Figure(
             embed(distribution(both.results()), f"Distribution of r in {name}, by stage; mean r: {means}"),
             f"{name}: all values of r, over images and pairs of layers. {beside}",
@@ -194,6 +199,21 @@ def _correlation_figures(name: str, both: BesideUntrained, seed: int) -> list[_F
             embed(scatter(both.trained, seed), f"Two layers' attention maps of {name} against each other", "png"),
             f"{name}: the maps of two layers, drawn at random, against each other; a point is a channel or position.",
         ),
+    ]
+
+
+def _parts_figure(name: str, both: BesideUntrained) -> list[_Figure]:
+    """Pooled r in its parts, where these were measured."""
+    numbers = both.trained.numbers
+    if "pooled_r" not in numbers:
+        return []
+    parts = ", ".join(f"{what} {_plain(numbers[key].value)}" for what, key in PARTS.items())
+    return [
+        _Figure(
+            embed(correlation_parts(both.results()), f"Pooled r of {name} in its parts, by stage; all stages: {parts}"),
+            f"{name}: r of all images together, of which the static part comes from the mean maps; below, three "
+            "readings of how alike layers depend on the image, with what chance gives.",
+        )
     ]
 
 

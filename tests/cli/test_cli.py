@@ -121,7 +121,7 @@ def test_points_can_be_named(tmp_path, capsys):
         ),
         (("--ckpt", SE, "--data", "digit"), "--data: unknown data 'digit'; did you mean 'digits'"),
         (("--ckpt", SE, "--device", "cud"), "--device: 'cud' is not available here; accepted: auto, cpu"),
-        (("--ckpt", SE, "--points", "*.gat"), "--points: no module matches '*.gat'"),
+        (("--ckpt", SE, "--points", "*.gat"), "--points: nothing matches '*.gat'"),
         (("--ckpt", SE, "--images", 361), "--images: 361 images asked for, digits has 360"),
         (("--ckpt", SE, "--data", "folder:/nonexistent"), "--data: /nonexistent is not a folder"),
         (("--ckpt", "/nonexistent.safetensors"), "--ckpt: there is no file /nonexistent.safetensors"),
@@ -137,7 +137,7 @@ def test_a_network_without_attention_says_what_to_do(tmp_path, capsys):
     plain_checkpoint(path)
     options = ("--data", f"folder:{images(tmp_path, 2)}", "--out", tmp_path / "out")
     message = failure(capsys, analyze("correlation", "--ckpt", path, *options))
-    assert "no attention gate was found in ResidualNetwork; name the modules" in message
+    assert "ResidualNetwork uses no attention that can be captured; name modules" in message
 
 
 @pytest.mark.usefixtures("_undrawn")

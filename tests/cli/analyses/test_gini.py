@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.commands import LSTM, SE, analyze, failure, plain_checkpoint
 
-pytestmark = pytest.mark.usefixtures("_small_forests")
+pytestmark = pytest.mark.usefixtures("_shortened")
 
 
 def test_two_networks_stand_side_by_side(tmp_path, capsys):
@@ -93,7 +93,7 @@ def test_networks_of_the_same_file_name_are_told_apart(tmp_path, capsys):
             "--hidden: cifar_resnet56_se has no LSTM and so no hidden state; its attention is 18 x Squeeze",
         ),
         (("--ckpt", LSTM, "--hidden", "--points", "*gate"), "--hidden: --hidden and --points both say"),
-        (("--ckpt", SE, "--points", "*.gat"), "--points: no module matches '*.gat'"),
+        (("--ckpt", SE, "--points", "*.gat"), "--points: nothing matches '*.gat'"),
         (("--ckpt", "none"), "--ckpt: unknown checkpoint 'none'"),
     ],
 )

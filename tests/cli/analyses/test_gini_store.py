@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.commands import SE, analyze, failure, plain_checkpoint
 
-pytestmark = pytest.mark.usefixtures("_small_forests")
+pytestmark = pytest.mark.usefixtures("_shortened")
 
 
 @pytest.mark.usefixtures("_undrawn")

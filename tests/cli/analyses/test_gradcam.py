@@ -85,6 +85,7 @@ def network(tmp_path):
     return path
 
 
+@pytest.mark.usefixtures("_shortened")
 def test_trust_checks_are_printed_and_written(tmp_path, network, capsys):
     out, folder = tmp_path / "out", photos(tmp_path / "photos")
     assert analyze("gradcam", "--ckpt", network, "--ckpt", network, folder, "--trust", "--out", out) == 0

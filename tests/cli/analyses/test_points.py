@@ -73,7 +73,7 @@ def test_attention_writes_arrays_pictures_and_a_page(capsys, tmp_path):
         (["--heads", "first"], "--heads: 'first' given; accepted: numbers from 0, such as 0,2"),
         (["--layers", "layer9"], "nothing matches 'layer9'"),
         (["--rollout"], "it takes layers of one number of tokens"),
-        (["--ckpt", "digits-resnet56-se"], "2 networks given; attention takes one"),
+        (["--ckpt", "digits-resnet56-se"], "2 networks given; this command takes one"),
     ],
 )
 def test_what_attention_refuses(capsys, tmp_path, given, message):

@@ -12,13 +12,13 @@ from PIL import Image
 
 import cli.pages.report
 from dia_models import Checkpoint
-from tests.support import forests
+from tests.support import shortened
 from tests.support.browser import chromium
 from tests.support.commands import LSTM, SE, analyze, failure
 from tests.support.pages import Page, Tables, text_of
 from tests.support.xray_data import chest_xray, network
 
-pytestmark = pytest.mark.usefixtures("_small_forests")
+pytestmark = pytest.mark.usefixtures("_shortened")
 
 IMAGES = 24
 EVIL = "<script>alert(1)<!-- $x$ \"'&"
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        forests.shrink(patch)
+        shortened.shorten(patch)
         patch.setattr("cli.pages.report.analyze_networks", keeping(cli.pages.report.analyze_networks, kept))
         options = ("--data", "digits", "--images", IMAGES, "--out", out)
         assert analyze("report", "--ckpt", SE, "--ckpt", LSTM, *options) == 0
@@ -175,7 +175,7 @@ def test_the_table_of_predictions_is_the_results(made):
 def test_every_figure_says_what_it_shows(made):
     _, content, page = made
     alts = [image["alt"] for image in page.of("img")]
-    assert len(alts) == 2 * 2 + 1 + 1 + 2 + 1
+    assert len(alts) == 2 * 3 + 1 + 1 + 2 + 1  # of correlation each network has its parts, too
     assert all(len(alt) > 40 for alt in alts)
     assert any(content.gradcam.result.found.trust.checks[0].summary() in alt for alt in alts)
 

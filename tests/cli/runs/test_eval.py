@@ -146,9 +146,9 @@ def test_other_peoples_images_do_not_stand_beside_the_papers(tmp_path, data, cap
     """Of the same classes and a network that the paper has: its Table XI is of chest-xray alone."""
     ckpt, other = network(tmp_path / "net.safetensors"), f"folder:{data / 'chest_xray'}"
     assert evaluated(capsys, data, "--ckpt", ckpt)["paper"] is not None
-    assert train("eval", "--ckpt", ckpt, "--data", other, "--json") == 0
+    assert train("eval", "--ckpt", ckpt, "--data", other, "--data-dir", data, "--json") == 0
     assert json.loads(capsys.readouterr().out)["paper"] is None
-    assert train("eval", "--ckpt", ckpt, "--data", other) == 0
+    assert train("eval", "--ckpt", ckpt, "--data", other, "--data-dir", data) == 0
     text = capsys.readouterr().out
     assert "Table XI" not in text
     assert "paper" not in text

@@ -227,7 +227,7 @@ def test_transformers_are_saved_loaded_and_captured(tmp_path, name, size, classe
     save_checkpoint(tmp_path / "m.safetensors", model, info)
     loaded = load(tmp_path / "m.safetensors")
     inputs = (torch.randn(2, 3, size, size), *(() if classes else (torch.rand(2),)))
-    with torch.no_grad(), capture(loaded) as records:
+    with torch.no_grad(), capture(loaded, "kind:channel") as records:
         assert torch.equal(loaded(*inputs), model(*inputs))
     assert list(records) == [(f"{place}attention.gate", call) for call in range(layers)]
     assert all(gate.shape == (2, 384 if classes else 64) for gate in records.values())
@@ -235,7 +235,7 @@ def test_transformers_are_saved_loaded_and_captured(tmp_path, name, size, classe
 
 def test_attention_of_some_blocks_leaves_the_others_alone(small):
     model = create_model("uvit_small_dia_lstm", image_size=8, attention_blocks=(1, 4)).eval()
-    with torch.no_grad(), capture(model) as records:
+    with torch.no_grad(), capture(model, "kind:channel") as records:
         model(torch.randn(1, 3, 8, 8), torch.zeros(1))
     assert len(records) == 2
 

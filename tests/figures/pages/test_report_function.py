@@ -6,7 +6,7 @@ import torch
 import figures
 from dia_analysis import AnalysisInputError, gradcam, measure_correlation
 from dia_models import create_model
-from tests.support import forests
+from tests.support import shortened
 from tests.support.pages import Tables, text_of
 
 
@@ -21,7 +21,7 @@ def made(tmp_path_factory):
     labels = torch.arange(12) % 3
     models, names = networks(), ["gated", "plain"]
     with pytest.MonkeyPatch.context() as patch:
-        forests.shrink(patch)
+        shortened.shorten(patch)
         page = figures.report(models, list(images.split(8)), labels, names, class_names=("a", "b", "c"), data="noise")
     out = page.save(tmp_path_factory.mktemp("page") / "deep" / "report.html")
     return page, images, models, Tables(out.read_text(encoding="utf-8"))
