@@ -55,9 +55,9 @@ def _draw_stage(ax: Axes, stage: StageCorrelation, layers: list[int | None], lef
         _box(ax, x, 0.95, WIDTH, BLOCK, str(layer))
         if not shared:
             _box(ax, x, 0.0, WIDTH, MODULE, "")
-        centre = x + WIDTH / 2
-        _arrow(ax, (centre - 0.12, 0.95), (centre - 0.12, HEIGHT))
-        _arrow(ax, (centre + 0.12, HEIGHT), (centre + 0.12, 0.95))
+        center = x + WIDTH / 2
+        _arrow(ax, (center - 0.12, 0.95), (center - 0.12, HEIGHT))
+        _arrow(ax, (center + 0.12, HEIGHT), (center + 0.12, 0.95))
     calls = f"{len(stage.layers)} layers, {len({module for module, _ in stage.layers})} module"
     plural = "" if shared or len(stage.layers) == 1 else "s"
     ax.text((left + right) / 2, -0.12, f"{calls}{plural}", ha="center", va="top", fontsize=5)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from dia_analysis import GradCAMResult
-from dia_analysis.explain.overlay import Picture, heat_on_grey, overlay, shared_peak
+from dia_analysis.explain.overlay import Picture, heat_on_gray, overlay, shared_peak
 from dia_analysis.results.style import COLUMN, styled
 
 ROWS = 8
@@ -52,7 +52,7 @@ def heatmaps(
         _picture(axes[row, 0], pictures[row], captions[row])
         for ax, result, text in zip(axes[row, 1:], shown, verdicts[row], strict=True):
             _picture(ax, overlay(pictures[row], result.layer_maps[row], peak), text)
-    scale = ScalarMappable(Normalize(0, peak), heat_on_grey())
+    scale = ScalarMappable(Normalize(0, peak), heat_on_gray())
     label = f"{results[0].method}: evidence for the class, one scale for all maps"
     look: Any = {"location": "bottom", "shrink": 0.8, "aspect": 40, "pad": 0.02}
     figure.colorbar(scale, ax=axes, label=label, format=FuncFormatter(lambda value, _: f"{value:g}"), **look)

@@ -21,7 +21,7 @@ KINDS = {"prior": "Regions: an approximation,\non the mean image", "masks": "Reg
 
 @styled
 def region_shares(result: RegionsResult, picture: UInt8[np.ndarray, "height width"]) -> Figure:
-    """Draw the regions on a grey picture (such as the mean image), then the shares of all, right and wrong images."""
+    """Draw the regions on a gray picture (such as the mean image), then the shares of all, right and wrong images."""
     figure = Figure(figsize=(WIDE, WIDE * 0.34), layout="constrained")
     outline, *panels = figure.subplots(1, 4, width_ratios=(0.8, 1, 1, 1))
     _outlines(outline, result, picture)

@@ -21,7 +21,7 @@ def importance_arcs(results: Mapping[str, GiniResult]) -> Figure:
     """Draw every stage's layers in a row, and an arc for each pair: as wide as the earlier layer is important.
 
     The row of short arrows is the explicit structure, each layer after the one before it. The arcs are measured: the
-    Gini importance of the source for the target, grey where the source does not rise above its null (see Fig. 11). The
+    Gini importance of the source for the target, gray where the source does not rise above its null (see Fig. 11). The
     title says what a row of the forests is.
     """
     stages = [(name, stage) for name, result in results.items() for stage in result.stages if stage.numbers is not None]

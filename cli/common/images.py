@@ -17,8 +17,8 @@ from dia_models.training.device import process_device
 if TYPE_CHECKING:
     from dia_analysis import ImageList
 
-ANALYSED, EXPLAINED, MEASURED = 1000, 4, 512
-"""Images that are analysed, explained, and whose gradients are measured by default."""
+ANALYZED, EXPLAINED, MEASURED = 1000, 4, 512
+"""Images that are analyzed, explained, and whose gradients are measured by default."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SelectedImages(Selection):
 
 
 def select_images(
-    options: DataOptions, default: str | None, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    options: DataOptions, default: str | None, otherwise: int = ANALYZED, paths: Sequence[Path] = ()
 ) -> SelectedImages:
     """Open the images: those at `paths`, or `options.images` of the data set, else `otherwise` or all there are.
 
@@ -82,7 +82,7 @@ def chosen_data(options: DataOptions, default: str | None) -> str:
     return data
 
 
-def open_part(options: DataOptions, data: str, split: str, otherwise: int = ANALYSED) -> ImageSource:
+def open_part(options: DataOptions, data: str, split: str, otherwise: int = ANALYZED) -> ImageSource:
     """A part of a data set; of data without a length `options.images`, else `otherwise`."""
     how: Any = {"workers": options.workers, "strict": options.strict, "download": options.download}
     how["limit"] = options.images or otherwise

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.common.console import note, tracked
-from cli.common.images import ANALYSED, SelectedImages, select_images
+from cli.common.images import ANALYZED, SelectedImages, select_images
 from cli.common.networks import Candidate, candidates
 from cli.common.options import DataOptions, NetworkOptions
 from dia_analysis import AnalysisInputError, Provenance
@@ -84,7 +84,7 @@ class Inputs(PreparedNetwork):
 
 
 def open_networks(
-    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYZED, paths: Sequence[Path] = ()
 ) -> list[Inputs]:
     """Networks, under names that tell them apart, and the same images for all; as `select_images`."""
     found = candidates(given)
@@ -100,7 +100,7 @@ def open_each(given: NetworkOptions, options: DataOptions) -> list[Inputs]:
 
 
 def open_one(
-    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYSED, paths: Sequence[Path] = ()
+    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYZED, paths: Sequence[Path] = ()
 ) -> Inputs:
     """The same for a command that takes one network. Raises ModelInputError if there are more."""
     opened = open_networks(given, options, otherwise, paths)

@@ -26,7 +26,7 @@ def shared_peak(results: Sequence["GradCAMResult"]) -> float:
 
 
 def overlay(picture: Picture, layer_map: Float[np.ndarray, "row column"], peak: float) -> Large:
-    """A map on its image in grey: the warmer and the more opaque, the nearer to `peak`; without evidence it is clear.
+    """A map on its image in gray: the warmer and the more opaque, the nearer to `peak`; without evidence it is clear.
 
     The image's pixels are repeated until its shorter side has at least 224.
     """
@@ -34,7 +34,7 @@ def overlay(picture: Picture, layer_map: Float[np.ndarray, "row column"], peak: 
     size = (large.shape[0], large.shape[1])
     value = np.clip(upsample(np.maximum(layer_map, 0)[None], size)[0] / peak, 0, 1)
     opacity = STRENGTH * _rise(value)[..., None]
-    mixed = (1 - opacity) * _grey(large) / 255 + opacity * HEAT(value)[..., :3]
+    mixed = (1 - opacity) * _gray(large) / 255 + opacity * HEAT(value)[..., :3]
     return np.asarray(np.rint(255 * mixed), dtype=np.uint8)
 
 
@@ -48,13 +48,13 @@ def _rise(value: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(value))
 
 
-def heat_on_grey() -> ListedColormap:
-    """The colors as they look on middle grey, for the scale."""
+def heat_on_gray() -> ListedColormap:
+    """The colors as they look on middle gray, for the scale."""
     value = np.linspace(0, 1, 256)
     opacity = STRENGTH * _rise(value)[:, None]
     return ListedColormap((1 - opacity) * 0.5 + opacity * HEAT(value)[:, :3])
 
 
-def _grey(picture: Picture) -> Picture:
+def _gray(picture: Picture) -> Picture:
     brightness = np.rint(picture @ np.array([0.299, 0.587, 0.114]))
     return np.asarray(brightness[..., None].repeat(3, -1), dtype=np.uint8)

@@ -120,10 +120,10 @@ class GradCAMResult(Result):
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
-        from dia_analysis.explain.overlay import HEAT, heat_on_grey
+        from dia_analysis.explain.overlay import HEAT, heat_on_gray
 
         if axes:
-            colors = heat_on_grey() if self.pictures else HEAT
+            colors = heat_on_gray() if self.pictures else HEAT
             scale = ScalarMappable(Normalize(0, self.take(slice(DRAWN)).peak), colors)
             axes[0].figure.colorbar(scale, ax=list(axes), label=UNIT)
 

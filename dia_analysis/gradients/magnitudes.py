@@ -44,7 +44,7 @@ class Magnitudes(Concise):
     def quantile(self, q: float) -> float | None:
         """The smallest value that a share `q` of the finite ones does not exceed, to 1.2 %; None if there is none.
 
-        It is read from the histogram: the geometric centre of the bin, never outside `smallest` to `largest`.
+        It is read from the histogram: the geometric center of the bin, never outside `smallest` to `largest`.
         """
         if not self.count:
             return None

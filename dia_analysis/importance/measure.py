@@ -1,4 +1,4 @@
-"""Which earlier layers' attention maps tell what a layer's will be? (section V-A and Fig. 11 of the paper)"""
+"""Which earlier layers predict a layer's attention? (section V-A and Fig. 11 of the paper)"""
 
 from collections.abc import Callable, Iterable
 from typing import Any

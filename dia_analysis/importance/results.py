@@ -176,7 +176,7 @@ class StageGini(Concise):
         ax.imshow(self.importance(), vmin=0, vmax=highest, cmap="Blues", extent=extent)
         share, r2 = (_drawn(value) for value in (self.beyond_two_nearest(), self.mean_r2()))
         title = f"Stage {self.stage}\nfurther back: {share}\nR² {r2}"
-        ax.set(title=title, xlabel="Source layer", ylabel="Target layer", facecolor="0.9")  # grey: there is no source
+        ax.set(title=title, xlabel="Source layer", ylabel="Target layer", facecolor="0.9")  # gray: there is no source
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         unsure = np.isfinite(self.permutation()) & np.isfinite(self.importance()) & ~self.above_null()

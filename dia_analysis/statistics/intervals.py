@@ -114,9 +114,9 @@ def student(freedom: int) -> float:
 def wilson(value: float, number: float, quantile: float) -> tuple[float, float]:
     """Wilson's interval of a share of so many (not necessarily whole) independent images."""
     weight = quantile**2 / number
-    centre = (value + weight / 2) / (1 + weight)
+    center = (value + weight / 2) / (1 + weight)
     reach = quantile * sqrt(value * (1 - value) / number + weight / number / 4) / (1 + weight)
-    low, high = max(centre - reach, 0.0), min(centre + reach, 1.0)
+    low, high = max(center - reach, 0.0), min(center + reach, 1.0)
     return (0.0 if value == 0 else low), (1.0 if value == 1 else high)  # where rounding may miss them
 
 

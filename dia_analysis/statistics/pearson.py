@@ -154,7 +154,7 @@ class PearsonBetweenLayers(Metric):
 
 
 def _median(histogram: np.ndarray) -> float:
-    """The median of values in equal bins over [-1, 1], each value taken to be at its bin's centre."""
+    """The median of values in equal bins over [-1, 1], each value taken to be at its bin's center."""
     count = int(histogram.sum())
     middle = np.searchsorted(histogram.cumsum(), [(count - 1) // 2, count // 2], side="right")
     return float((middle.mean() + 0.5) * 2 / len(histogram) - 1)

@@ -41,7 +41,7 @@ class TrustChecks(Result):
         if self.randomization.depends_on_weights is False:
             failed.append("they stay the same when the weights are destroyed")
         if self.road.better_than_random is False:
-            failed.append("removing what they mark lowers the score no more than removing the rest")
+            failed.append("masking the highlighted pixels hurts no more than masking others")
         return failed
 
     @property

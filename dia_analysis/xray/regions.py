@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BORDER = 0.1  # of each side
 LUNG_ROWS, LEFT_COLUMNS, RIGHT_COLUMNS = (BORDER, 0.8), (BORDER, 0.4), (0.6, 1 - BORDER)
-PRIOR = ("left_field", "right_field", "centre", "elsewhere", "border")
+PRIOR = ("left_field", "right_field", "center", "elsewhere", "border")
 MASKS = ("mask", "outside_mask", "border")
 SOURCES = {
     "prior": "an approximation: fixed parts of a frontal chest X-ray, not this patient's anatomy",
@@ -35,8 +35,8 @@ Regions = Bool[np.ndarray, "#image region height width"]
 
 
 def border_band(size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """The outer tenth on each side of a picture of this size (height, width), by the pixels' centres."""
-    rows, columns = _centres(size)
+    """The outer tenth on each side of a picture of this size (height, width), by the pixels' centers."""
+    rows, columns = _centers(size)
     return np.asarray(~(_within(rows, BORDER, 1 - BORDER) & _within(columns, BORDER, 1 - BORDER)))
 
 
@@ -44,15 +44,15 @@ def prior_regions(size: tuple[int, int]) -> Bool[np.ndarray, "1 region height wi
     """Where the lungs of a frontal chest X-ray usually are, and what is beside them; in the order of `PRIOR`.
 
     Each pixel is in one region. Left and right are those of the picture: the patient's right lung is on the left. The
-    fields are columns 10 to 40 % and 60 to 90 %, rows 10 to 80 %; between them is the centre (spine, heart, great
+    fields are columns 10 to 40 % and 60 to 90 %, rows 10 to 80 %; between them is the center (spine, heart, great
     vessels), down to 90 %. The heart reaches into the right field; what is below the diaphragm is elsewhere.
     """
-    rows, columns = _centres(size)
+    rows, columns = _centers(size)
     border = border_band(size)
     left = _within(rows, *LUNG_ROWS) & _within(columns, *LEFT_COLUMNS)
     right = _within(rows, *LUNG_ROWS) & _within(columns, *RIGHT_COLUMNS)
-    centre = ~border & _within(columns, LEFT_COLUMNS[1], RIGHT_COLUMNS[0])
-    return np.stack([left, right, centre, ~(left | right | centre | border), border])[None]
+    center = ~border & _within(columns, LEFT_COLUMNS[1], RIGHT_COLUMNS[0])
+    return np.stack([left, right, center, ~(left | right | center | border), border])[None]
 
 
 def mask_regions(masks: Bool[np.ndarray, "image height width"]) -> Bool[np.ndarray, "image region height width"]:
@@ -331,8 +331,8 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _centres(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels' centres from 0 to 1: rows as a column, columns as a row."""
+def _centers(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels' centers from 0 to 1: rows as a column, columns as a row."""
     height, width = size
     return ((np.arange(height) + 0.5) / height)[:, None], ((np.arange(width) + 0.5) / width)[None]
 

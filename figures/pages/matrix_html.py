@@ -1,4 +1,4 @@
-"""Matrices of layers as HTML tables: every number is text, its colour says the same."""
+"""Matrices of layers as HTML tables: every number is text, its color says the same."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from figures.pages.html_table import exact
 
 MOST_LAYERS = 64  # of a stage: more cells than 4,096 nobody reads one by one
 SMALL = 8  # layers up to which the numbers are in the size of the text
-DIVERGING, SEQUENTIAL = 21, 11  # steps of the colour scales
+DIVERGING, SEQUENTIAL = 21, 11  # steps of the color scales
 NOT_ABOVE_NULL = "not above its null"
 S = TypeVar("S", StageCorrelation, StageGini)
 
 
 @dataclass(frozen=True)
 class Square:
-    """A cell: what it says, its exact number, the class of its colour, and a mark with its meaning."""
+    """A cell: what it says, its exact number, the class of its color, and a mark with its meaning."""
 
     text: str
     value: str
-    colour: str
+    color: str
     mark: str = ""
 
     @property
@@ -94,7 +94,7 @@ def gini_matrices(results: Mapping[str, GiniReadings]) -> list[Stage]:
     return _by_stage(parts, matrix)
 
 
-def colours() -> str:
+def colors() -> str:
     """The style of the cells: a diverging scale (d0 for -1 to d20 for 1) and a sequential one (s0 for 0 to s10)."""
     return "".join([*_scale("d", "RdBu_r", DIVERGING), *_scale("s", "Blues", SEQUENTIAL)])
 
@@ -168,14 +168,14 @@ def _names(stage: StageCorrelation | StageGini) -> list[str]:
     return [f"{module}, call {call + 1}" if shared else module for module, call in stage.layers]
 
 
-def _scale(letter: str, colourmap: str, steps: int) -> Iterator[str]:
-    for step, (red, green, blue, _) in enumerate(colormaps[colourmap](np.linspace(0, 1, steps))):
+def _scale(letter: str, colormap: str, steps: int) -> Iterator[str]:
+    for step, (red, green, blue, _) in enumerate(colormaps[colormap](np.linspace(0, 1, steps))):
         text = "#000" if _luminance(red, green, blue) > 0.18 else "#fff"
         background = "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
         yield f".{letter}{step} {{ background: #{background}; color: {text}; }}\n"
 
 
 def _luminance(*channels: float) -> float:
-    """How light a colour is, 0 to 1, as WCAG 2 defines it for contrast."""
+    """How light a color is, 0 to 1, as WCAG 2 defines it for contrast."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -162,7 +162,7 @@ class _Images:
         return [None if n < 0 else self.classes[n] if self.classes else str(n) for n in found]
 
     def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-        """Each image's values from its lowest, black, to its highest, white; of three channels the colours."""
+        """Each image's values from its lowest, black, to its highest, white; of three channels the colors."""
         for part in torch.split(self.pixels.float().cpu(), count):
             low, high = part.amin((1, 2, 3), keepdim=True), part.amax((1, 2, 3), keepdim=True)
             shown = (part - low) / (high - low).clamp(min=1e-12)

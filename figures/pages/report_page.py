@@ -34,7 +34,7 @@ from figures.gradcam import heatmaps
 from figures.gradients import gradient_distributions
 from figures.pages.html import embed, page, save_page, source
 from figures.pages.html_table import Cell, Table, number, table
-from figures.pages.matrix_html import colours, correlation_matrices, gini_matrices
+from figures.pages.matrix_html import colors, correlation_matrices, gini_matrices
 from figures.trust import trust_checks
 
 WIDTH = 110  # columns of the findings as text
@@ -128,7 +128,7 @@ class ReportPage:
         """The page as one HTML document that needs nothing else."""
         return page(
             "report.html",
-            style=source("report.css") + colours(),
+            style=source("report.css") + colors(),
             script=source("report.js"),
             page=self,
             sections={name: getattr(self, name) for name in QUESTIONS},
@@ -322,7 +322,7 @@ def _gradcam(given: Heatmaps) -> dict[str, object]:
     captions = found.captions()[:SHOWN]
     alt = f"Heatmaps of {names} on {len(captions)} images; the table below says what each network predicts"
     caption = (
-        "What speaks for the class that each network predicts, on one colour scale; a grey image means no evidence. "
+        "What speaks for the class that each network predicts, on one color scale; a gray image means no evidence. "
         "Under the images stand their names and labels, under the maps the predicted classes and their scores."
     )
     return {

@@ -99,7 +99,7 @@ def test_the_findings_come_first_with_the_papers_numbers_beside(made):
     for section in sections:
         for _, finding in section.findings:
             assert " ".join(finding.text.split()) in text
-            assert text.index(" ".join(finding.text.split())) < text.index("What was analysed The checkpoints")
+            assert text.index(" ".join(finding.text.split())) < text.index("What was analyzed The checkpoints")
     assert [len(section.findings) for section in sections] == [2, 1, 1, 1, 2]
 
 

@@ -325,7 +325,7 @@ def test_only_maps_that_pass_are_said_to_pass():
     text = cam_finding([maps("a", [np.eye(2)])], TrustReport(1, tuple(checks))).text
     assert "The maps of a and d pass both checks." in text
     assert "For the maps of b the checks do not decide." in text
-    assert "Do not rely on the maps of c: removing what they mark lowers the score no more" in text
+    assert "Do not rely on the maps of c: masking the highlighted pixels hurts no more" in text
 
 
 def test_self_attention_is_not_held_against_the_papers_number():

@@ -41,7 +41,7 @@ def test_maps_of_the_wrong_place_are_warned_of(sound):
     elsewhere = check_road(Finder(), images, maps=np.roll(where, (10, 10), (1, 2)), target=1)
     assert elsewhere.better_than_random is False
     (line,) = warnings([replace(sound, road=elsewhere)], [])
-    assert "removing what they mark lowers the score no more than removing the rest" in line
+    assert "masking the highlighted pixels hurts no more than masking others" in line
 
 
 def test_what_is_undecided_fails_nothing(sound):
@@ -82,7 +82,7 @@ def test_every_network_is_told_passed_failed_or_uncertain(sound):
     worse = replace(sound, road=replace(sound.road, morf=sound.road.lerf, lerf=sound.road.morf))
     assert (worse.passed, worse.verdict()) == (
         False,
-        "Failed: removing what they mark lowers the score no more than removing the rest.",
+        "Failed: masking the highlighted pixels hurts no more than masking others.",
     )
     halves = np.where(np.arange(sound.road.morf.shape[0]) % 2, 1, -1)[:, None] * 0.1 + 0.01
     mixed = replace(sound, road=replace(sound.road, lerf=sound.road.morf + halves))

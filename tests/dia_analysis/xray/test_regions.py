@@ -39,11 +39,11 @@ def test_every_pixel_is_in_one_region(size):
 
 def test_the_regions_by_hand():
     """Of 20 pixels a side the border takes 2 at each end; columns 2 to 7, 8 to 11 and 12 to 17, rows 2 to 15 or 17."""
-    left, right, centre, elsewhere, border = prior_regions((20, 20))[0]
+    left, right, center, elsewhere, border = prior_regions((20, 20))[0]
     assert left[2:16, 2:8].all()
     assert right[2:16, 12:18].all()
-    assert centre[2:18, 8:12].all()
-    assert [r.sum() for r in (left, right, centre, elsewhere)] == [14 * 6, 14 * 6, 16 * 4, 2 * 2 * 6]
+    assert center[2:18, 8:12].all()
+    assert [r.sum() for r in (left, right, center, elsewhere)] == [14 * 6, 14 * 6, 16 * 4, 2 * 2 * 6]
     assert border.sum() == 400 - 16 * 16
     assert (border == border_band((20, 20))).all()
 
@@ -227,7 +227,7 @@ def test_the_figure_shows_regions_areas_and_the_approximation():
     figure = figures.region_shares(found, np.full((20, 20), 90, dtype=np.uint8))
     outline, *panels = figure.axes
     assert outline.get_title().startswith("Regions: an approximation")
-    assert {text.get_text() for text in outline.texts} == {"left\nfield", "right\nfield", "centre", "border"}
+    assert {text.get_text() for text in outline.texts} == {"left\nfield", "right\nfield", "center", "border"}
     assert [ax.get_title() for ax in panels] == [
         "All images (8 maps)", "Classified rightly (7 maps)", "Classified wrongly (1 map)",
     ]  # fmt: skip
