@@ -1,7 +1,8 @@
 """What capturing costs in time and memory: `python -m benchmarks.capture_speed`.
 
 Time: ResNet164, batch 32, CPU, evaluation, as a stream runs it (attention found once, with a watched pass of two
-images) and with finding it before each pass; beside it the same pass without capture a second time, which shows how far the machine itself drifts.
+images) and with finding it before each pass; beside it the same pass without capture a second time, which shows how far
+the machine itself drifts.
 Memory: the peak of a process that writes a capture store of 1,000 or 10,000 images.
 """
 
