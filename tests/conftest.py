@@ -8,7 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so d
 sys.dont_write_bytecode = False  # compiling the packages takes seconds in each of the many processes
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-import pytest
+import pytest  # noqa: E402
 
 pytest.register_assert_rewrite("tests.support")
 
