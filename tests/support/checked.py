@@ -34,13 +34,13 @@ def checked(thing, *, typechecker):
     finally:
         thing.__annotations__ = as_written
     function.__annotations__ = as_written
-    return _with_letters(function) if shaped else function
+    return _with_letters(function, thing) if shaped else function
 
 
-def _with_letters(function):
+def _with_letters(function, thing):
     """The letters of its shapes stand for one number each in a call: as jaxtyped, which checks arguments twice."""
 
-    @wraps(function)
+    @wraps(thing)  # one step to what was written: Lightning looks there for its arguments
     def called(*arguments, **named):
         with jaxtyped("context"):
             return function(*arguments, **named)
