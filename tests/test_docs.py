@@ -96,6 +96,8 @@ def run_inside(arguments, capsys):
 @pytest.mark.usefixtures("_shortened", "_few_scenes", "_quick_workers")
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request, monkeypatch, capsys):
+    if page != "demo":  # the demo draws its figures; a figure of every result is drawn where results are tested
+        request.getfixturevalue("_undrawn")
     (folder / page).mkdir(exist_ok=True)
     monkeypatch.chdir(folder / page)
     if "cifar10 " in command:
