@@ -1,7 +1,7 @@
 """Where do gradients vanish or explode? The gradient of the loss at each stage's output (Fig. 13 of the paper)."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.gradients.losses import LossName, images_and_labels, summed_loss
+from dia_analysis.gradients.losses import Loss, given_loss, images_and_labels, images_and_targets, summed_loss
 from dia_analysis.gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from dia_analysis.gradients.results import GradientResult, NetworkGradients, PointGradients
 from dia_analysis.gradients.trace import StageOutput, find_stages, first_tensor, named_stages, trace
@@ -32,6 +32,7 @@ def measure_gradients(
     points: str | Iterable[str] | None = None,
     per_block: bool = False,
     mode: Mode = "training",
+    loss: Loss | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> GradientResult:
@@ -44,6 +45,8 @@ def measure_gradients(
         points: Shell patterns of modules that count as stages; by default stages are found (`find_stages`).
         per_block: Also at the output of each block.
         mode: `training` or `evaluation`: batch norm with the batch's statistics, or with its stored ones.
+        loss: A function of the network's output and the batch's labels that gives one number for each image, or their
+            sum; output and labels may be of any kind. By default `summed_loss` chooses by what labels look like.
         seed: Of dropout.
         provenance: Where networks and images come from.
 
@@ -54,8 +57,9 @@ def measure_gradients(
         AnalysisInputError: As `network_gradients`.
     """
     named = models if isinstance(models, Mapping) else {type(models).__name__: models}
-    measure = partial(network_gradients, batches=batches, points=points, per_block=per_block, mode=mode, seed=seed)
-    networks = tuple(measure(model, name=name, provenance=provenance) for name, model in named.items())
+    how: dict[str, Any] = {"points": points, "per_block": per_block, "mode": mode, "loss": loss, "seed": seed}
+    how["provenance"] = provenance
+    networks = tuple(network_gradients(model, batches, name=name, **how) for name, model in named.items())
     return GradientResult(networks)
 
 
@@ -67,6 +71,7 @@ def network_gradients(
     points: str | Iterable[str] | None = None,
     per_block: bool = False,
     mode: Mode = "training",
+    loss: Loss | None = None,
     seed: int = 0,
     epoch: int | None = None,
     weights_seed: int | None = None,
@@ -77,15 +82,16 @@ def network_gradients(
     """Measure the gradient of the loss at the output of each stage of one network.
 
     The loss is summed over a batch: the cross-entropy to class numbers, or for one logit an image and for several
-    classes at once (a row of 0 and 1 an image) the binary cross-entropy. In evaluation mode each image's gradient is
-    its own and does not depend on how images are put into batches; in training mode batch norms use the batch's
-    statistics, which couples its images. Autocast is off. Memory does not grow with the number of images.
+    classes at once (a row of 0 and 1 an image) the binary cross-entropy; or what `loss` gives. In evaluation mode each
+    image's gradient is its own and does not depend on how images are put into batches; in training mode batch norms
+    use the batch's statistics, which couples its images. Autocast is off. Memory does not grow with the number of
+    images.
 
     Args:
         model: The network; its weights, gradients, buffers, modes and the random numbers that follow stay as they were.
         batches: The network's input (batch, channel, height, width) and labels, as (images, labels) or as a dict.
         name: What the network is called.
-        points: As for `measure_gradients`, as are `per_block`, `mode`, `seed` and `provenance`.
+        points: As for `measure_gradients`, as are `per_block`, `mode`, `loss`, `seed`, `provenance`.
         epoch: How long it was trained; this and the following are passed on to the result.
         weights_seed: The seed from which its weights were made or trained.
         made_from: How it was made, in plain values.
@@ -105,17 +111,20 @@ def network_gradients(
     remaining = iterate_batches(batches)
     if (first := next(remaining, None)) is None:
         raise AnalysisInputError("data", "there are no images to analyze")
-    some, _ = images_and_labels(first)
+    read = images_and_labels if loss is None else images_and_targets
+    lose = summed_loss if loss is None else partial(given_loss, loss)
+    some, _ = read(first)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     root = trace(model, some[:2].to(device))
     stages = find_stages(root) if points is None else named_stages(root, model, points)
     probes = _Probes({call.key for stage in stages for call in _calls(stage, per_block)})
     sizes: list[int] = []
-    losses: list[tuple[LossName, float]] = []
+    losses: list[tuple[str, float]] = []
     with rehearsing(model, seed, mode), autocast_off(model), probes.attached(model), torch.enable_grad():
-        for images, labels in map(images_and_labels, chain([first], remaining)):
+        for images, labels in map(read, chain([first], remaining)):
             sizes.append(len(images))
-            losses.append(probes.measure(model, images.to(device), labels.to(device)))
+            there = labels.to(device) if isinstance(labels, Tensor) else labels
+            losses.append(probes.measure(model, images.to(device), partial(lose, labels=there)))
     return NetworkGradients(
         name=name,
         stages=tuple(probes.result(number, None, stage.output.key) for number, stage in enumerate(stages, 1)),
@@ -124,7 +133,7 @@ def network_gradients(
         num_images=sum(sizes),
         batch_sizes=tuple(sorted(set(sizes), reverse=True)),
         loss_name=_one_loss({kind for kind, _ in losses}),
-        loss=sum(loss for _, loss in losses) / sum(sizes),
+        loss=sum(value for _, value in losses) / sum(sizes),
         seed=seed,
         epoch=epoch,
         weights_seed=weights_seed,
@@ -157,7 +166,7 @@ class _Probes:
                 hooks.callback(modules[name].register_forward_hook(hear).remove)
             yield
 
-    def measure(self, model: nn.Module, images: Images, labels: Tensor) -> tuple[LossName, float]:
+    def measure(self, model: nn.Module, images: Images, lose: Callable[[Any], tuple[str, Tensor]]) -> tuple[str, float]:
         """Run one batch forth and back; give what its loss is called, and the sum over its images."""
         _refuse_single(model, images)
         self.calls.clear()
@@ -168,7 +177,7 @@ class _Probes:
             output = model(source.clone())  # a copy, which the network may change in place
         finally:
             self.running = False  # activation checkpointing runs modules once more on the way back
-        name, loss = summed_loss(output, labels)
+        name, loss = lose(output)
         if loss.requires_grad:
             torch.autograd.grad(loss, source, allow_unused=True)
         if silent := sorted(self.statistics.keys() - self.reached):
@@ -223,7 +232,7 @@ def _sum_of_squares(values: Tensor) -> float:
     return norm * norm
 
 
-def _one_loss(names: set[LossName]) -> LossName:
+def _one_loss(names: set[str]) -> str:
     if len(names) > 1:
         raise AnalysisInputError("data", f"some batches have labels for {' and others for '.join(sorted(names))}")
     return names.pop()

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from dia_models.data.preprocessing import Preprocessing
 from dia_models.errors import ModelInputError, one_line
+from dia_models.networks.outputs import scores_in
 from dia_models.user_code import seeded
 
 USUAL_SIZES = (224, 32, 64, 28, 96, 128, 160, 256, 299, 384)
@@ -130,10 +131,9 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _scores(output: Any) -> int | None:
-    output = output.get("logits", output) if isinstance(output, Mapping) else getattr(output, "logits", output)
-    if not isinstance(output, Tensor) or output.ndim not in (1, 2):
+    if (scores := scores_in(output)) is None:
         return None
-    return output.shape[1] if output.ndim == 2 else 1
+    return scores.shape[1] if scores.ndim == 2 else 1
 
 
 def _words(shown: Preprocessing) -> str:
