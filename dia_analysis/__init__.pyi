@@ -19,6 +19,7 @@ from .explain.methods import method_names
 from .explain.results import GradCAMResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
+from .gradients.monitor import GradientMonitor
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
 from .importance.measure import GiniCollector, measure_importance
 from .importance.results import GiniResult, StageGini
@@ -59,6 +60,7 @@ __all__ = [
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
+    "GradientMonitor",
     "GradientResult",
     "HeatmapComparison",
     "ImageList",

@@ -1,8 +1,6 @@
 """Where do gradients vanish or explode? The gradient of the loss at each stage's output (Fig. 13 of the paper)."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, get_args
@@ -14,15 +12,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.gradients.losses import Loss, given_loss, images_and_labels, images_and_targets, summed_loss
-from dia_analysis.gradients.magnitudes import Magnitudes, MagnitudeStatistics
+from dia_analysis.gradients.probes import Probes
 from dia_analysis.gradients.results import GradientResult, NetworkGradients, PointGradients
-from dia_analysis.gradients.trace import StageOutput, find_stages, first_tensor, named_stages, trace
+from dia_analysis.gradients.trace import StageOutput, find_stages, named_stages, trace
 from dia_analysis.probes.batches import iterate_batches
 from dia_analysis.probes.capture import refuse_scripted
 from dia_analysis.probes.modes import Mode, autocast_off, rehearsing
 from dia_analysis.results.provenance import Provenance
 
 Images = Float[Tensor, "batch channel height width"]
+Lose = Callable[[Any], tuple[str, Tensor]]
 
 
 def measure_gradients(
@@ -117,14 +116,14 @@ def network_gradients(
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     root = trace(model, some[:2].to(device))
     stages = find_stages(root) if points is None else named_stages(root, model, points)
-    probes = _Probes({call.key for stage in stages for call in _calls(stage, per_block)})
+    probes = Probes({call.key for stage in stages for call in _calls(stage, per_block)})
     sizes: list[int] = []
     losses: list[tuple[str, float]] = []
     with rehearsing(model, seed, mode), autocast_off(model), probes.attached(model), torch.enable_grad():
         for images, labels in map(read, chain([first], remaining)):
             sizes.append(len(images))
             there = labels.to(device) if isinstance(labels, Tensor) else labels
-            losses.append(probes.measure(model, images.to(device), partial(lose, labels=there)))
+            losses.append(_measure_batch(probes, model, images.to(device), partial(lose, labels=there)))
     return NetworkGradients(
         name=name,
         stages=tuple(probes.result(number, None, stage.output.key) for number, stage in enumerate(stages, 1)),
@@ -143,93 +142,33 @@ def network_gradients(
     )
 
 
-class _Probes:
-    """Hooks on the outputs of chosen (module, call)s: their size going forward, their gradient coming back."""
-
-    def __init__(self, keys: set[tuple[str, int]]):
-        self.statistics = {key: MagnitudeStatistics() for key in keys}
-        self.shapes: dict[tuple[str, int], tuple[int, ...]] = {}
-        self.squares = dict.fromkeys(keys, 0.0)
-        self.elements = dict.fromkeys(keys, 0)
-        self.calls: Counter[str] = Counter()
-        self.reached: set[tuple[str, int]] = set()
-        self.running = False
-
-    @contextmanager
-    def attached(self, model: nn.Module) -> Iterator[None]:
-        """Hear the modules inside the block."""
-        modules = dict(model.named_modules())
-        with ExitStack() as hooks:
-            hooks.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code calls no hooks
-            for name in {name for name, _ in self.statistics}:
-                hear = partial(self._hear, name)
-                hooks.callback(modules[name].register_forward_hook(hear).remove)
-            yield
-
-    def measure(self, model: nn.Module, images: Images, lose: Callable[[Any], tuple[str, Tensor]]) -> tuple[str, float]:
-        """Run one batch forth and back; give what its loss is called, and the sum over its images."""
-        _refuse_single(model, images)
-        self.calls.clear()
-        self.reached.clear()
-        source = images.detach().requires_grad_()  # so that every output has a gradient, also where weights are frozen
-        self.running = True
-        try:
-            output = model(source.clone())  # a copy, which the network may change in place
-        finally:
-            self.running = False  # activation checkpointing runs modules once more on the way back
-        name, loss = lose(output)
-        if loss.requires_grad:
-            torch.autograd.grad(loss, source, allow_unused=True)
-        if silent := sorted(self.statistics.keys() - self.reached):
-            module, call = silent[0]
-            raise AnalysisInputError(
-                "points",
-                f"no gradient came back to the output of {module} (call {call}): the loss does not depend on it, or it "
-                "does not depend on the images",
-            )
-        return name, float(loss.detach())
-
-    def result(self, stage: int, block: int | None, key: tuple[str, int]) -> PointGradients:
-        """What was found at one output."""
-        rms = (self.squares[key] / self.elements[key]) ** 0.5
-        magnitudes = Magnitudes(**self.statistics[key].compute())
-        return PointGradients(stage, block, *key, self.shapes[key], rms, magnitudes)
-
-    def _hear(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
-        key = (name, self.calls[name])
-        self.calls[name] += self.running
-        if not self.running or key not in self.statistics:
-            return
-        tensor = first_tensor(output)
-        if tensor is None or not tensor.requires_grad:
-            return
-        values = tensor.detach()
-        self.shapes[key] = tuple(values.shape[1:])
-        self.squares[key] += _sum_of_squares(values)
-        self.elements[key] += values.numel()
-        # A hook on the tensor belongs to its value of now, also if a later module changes it in place.
-        tensor.register_hook(partial(self._take, key))  # type: ignore[no-untyped-call]
-
-    def _take(self, key: tuple[str, int], gradient: Tensor) -> None:
-        self.reached.add(key)
-        self.statistics[key].update(gradient)
+def _measure_batch(probes: Probes, model: nn.Module, images: Images, lose: Lose) -> tuple[str, float]:
+    """Run one batch forth and back; give what its loss is called, and the sum over its images."""
+    _refuse_single(model, images)
+    source = images.detach().requires_grad_()  # so that every output has a gradient, also where weights are frozen
+    with probes.listening():
+        output = model(source.clone())  # a copy, which the network may change in place
+    name, loss = lose(output)
+    if loss.requires_grad:
+        torch.autograd.grad(loss, source, allow_unused=True)
+    if silent := probes.silent:
+        module, call = silent[0]
+        raise AnalysisInputError(
+            "points",
+            f"no gradient came back to the output of {module} (call {call}): the loss does not depend on it, or it "
+            "does not depend on the images",
+        )
+    return name, float(loss.detach())
 
 
 def _calls(stage: StageOutput, per_block: bool) -> tuple[Any, ...]:
     return (stage.output, *(stage.blocks if per_block else ()))
 
 
-def _block_results(probes: _Probes, stages: list[StageOutput]) -> Iterator[PointGradients]:
+def _block_results(probes: Probes, stages: list[StageOutput]) -> Iterator[PointGradients]:
     for number, stage in enumerate(stages, 1):
         for position, block in enumerate(stage.blocks, 1):
             yield probes.result(number, position, block.key)
-
-
-def _sum_of_squares(values: Tensor) -> float:
-    """In float64, which does not lose what is small or large, also where it must be computed on the CPU."""
-    values = values.cpu() if values.device.type == "mps" else values
-    norm = float(torch.linalg.vector_norm(values, dtype=torch.float64))
-    return norm * norm
 
 
 def _one_loss(names: set[str]) -> str:
