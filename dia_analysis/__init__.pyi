@@ -3,7 +3,7 @@ from .ablation.results import Ablation, AblationResult, NetworkAblation
 from .attention.layer import LayerAttention
 from .attention.measure import measure_attention
 from .attention.results import AttentionResult
-from .attention.rollout import rollout
+from .attention.rollout import gradient_rollout, rollout
 from .correlation.measure import measure_correlation
 from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import count_flops
@@ -98,6 +98,7 @@ __all__ = [
     "diagnose",
     "find_points",
     "gradcam",
+    "gradient_rollout",
     "has_attention",
     "measure_ablation",
     "measure_agreement",

@@ -145,7 +145,7 @@ class Explanation:
     target: Annotated[str | None, option("A class by name or number; by default the predicted one.")] = None
     layer: Layer = None
     call: Annotated[int | None, option("Which application of a shared module, from 0; by default the last.")] = None
-    method: Annotated[str, option("gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
+    method: Annotated[str, option("gradcam, rollout, gradient_rollout, gradcam++, layercam, ...")] = "gradcam"
 
 
 @dataclass(frozen=True)
