@@ -64,7 +64,7 @@ def known_device(name: str, _: str) -> None:
 CKPTS = option("A checkpoint file or the name of a bundled one; several times.", "--ckpt", check=known_checkpoint)
 MODEL = "[NAME=]MODEL, several times: a network of ours, timm:X, torchvision:X, hf-hub:ORG/X, or file.py:function."
 WEIGHTS = "[NAME:]FILE: the state dict of a network that --model names; else its weights are random."
-DATA = "A data set, folder:PATH or file.py:function; by default what the checkpoint was trained on."
+DATA = "A data set, folder:PATH, labels:FILE.csv or file.py:function; by default what the checkpoint was trained on."
 ONE = "; NAME:VALUE for one network."
 STORE = "a store that dia-analyze capture wrote"
 Capture = Annotated[Path | None, option(f"Instead of a network, {STORE}.", check=existing)]
