@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from dia_models.data.images import UNLABELED, FileImages
 from dia_models.data.request import Request
@@ -27,7 +28,7 @@ def open_labels(path: Path, request: Request) -> FileImages:
     if len(set(paths)) < len(paths):
         twice = next(line for place, (line, _) in enumerate(rows) if paths[place] in paths[:place])
         raise _error(path, twice, "names an image that is named above")
-    how = {"workers": request.workers, "strict": request.strict}
+    how: dict[str, Any] = {"workers": request.workers, "strict": request.strict}
     if len(columns) > 1:
         marks = tuple(_marks(path, line, cells[1:]) for line, cells in rows)
         return FileImages(path.parent, paths, (UNLABELED,) * len(paths), tuple(columns), rows=marks, **how)

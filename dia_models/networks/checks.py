@@ -44,6 +44,12 @@ def refuse_opaque(model: nn.Module, name: str) -> None:
                 f"{name}: {where} is scripted or traced (TorchScript), so nothing inside can be watched; make the "
                 "network from its Python code, with the environment variable PYTORCH_JIT=0 where that scripts parts",
             )
+        if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):  # it has been replaced by a refusal
+            raise ModelInputError(
+                "model",
+                f"{name}: {where} is exported (torch.export), one graph in which no module runs; make the network from "
+                "its Python code, and load its weights into that",
+            )
         if ".quantized" in type(module).__module__ or any(t.is_quantized for t in _tensors(module)):
             raise ModelInputError(
                 "model", f"{name}: {where} is quantized, so it has no gradients; give the network in float32"
