@@ -122,6 +122,7 @@ def test_the_installed_commands_start():
 RUN_PAGES = """
 import json, os, sys, traceback, warnings
 warnings.simplefilter("error")
+warnings.filterwarnings("ignore", module="lightning")  # of its own code, and of how many workers a loader has
 import dia_analysis.correlation.measure, dia_analysis.importance.measure, dia_models.runs.training_run
 import figures, matplotlib.pyplot, numba, xarray
 for line in sys.stdin:
