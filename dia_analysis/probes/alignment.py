@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dia_analysis.probes.axes import Axis
 from dia_analysis.probes.found import IMAGES, FoundAttention, attention_in, watched
 from dia_analysis.probes.gates import ELEMENTWISE, VIEWS, plain
-from dia_analysis.probes.graph import Giver, Graph, Node, tensors_in
+from dia_analysis.probes.graph import Giver, Graph, Node, looking, tensors_in
 from dia_analysis.probes.replacing import replacing
 
 COPIES = frozenset(("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "copy", "written"))
@@ -41,7 +41,7 @@ def aligned_layers(model: nn.Module, images: Tensor, layers: Sequence[tuple[str,
     Told by what one pass on two of the images does, in the network's present mode, and confirmed: when one channel of
     a gate changes, no other channel of the block's output may. Only gates of channels can be aligned.
     """
-    with torch.no_grad():
+    with torch.no_grad(), looking():
         graph = watched(model, (images,))
         found = {(one.name, one.call): one for one in reversed(attention_in(graph)) if one.kind == "channel"}
         points = [found.get(layer) for layer in layers]

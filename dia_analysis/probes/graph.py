@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,6 +57,9 @@ EMPTY = (
     "fill_",
     "zero_",
 )
+
+
+_looking: ContextVar[bool] = ContextVar("looking", default=False)
 
 
 def is_counted(name: str) -> bool:
@@ -341,8 +345,18 @@ def in_parts(mode: TorchDispatchMode, func: Any, args: Any, kwargs: dict[str, An
 
 
 def is_watched() -> bool:
-    """Whether the code that asks runs inside a watched pass: hooks that count images leave it out."""
-    return any(isinstance(mode, Watch) for mode in _get_current_dispatch_mode_stack())
+    """Whether the code that asks runs inside a pass that only looks: hooks that count images leave it out."""
+    return _looking.get() or any(isinstance(mode, Watch) for mode in _get_current_dispatch_mode_stack())
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """Inside, passes only look at the network, as watched ones do (`is_watched`)."""
+    before = _looking.set(True)
+    try:
+        yield
+    finally:
+        _looking.reset(before)
 
 
 def constant_axes(shape: Sequence[int]) -> Dims:

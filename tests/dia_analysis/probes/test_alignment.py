@@ -6,6 +6,7 @@ from torch import nn
 
 from dia_analysis import find_points
 from dia_analysis.probes.alignment import aligned_layers
+from dia_analysis.probes.graph import is_watched
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric
@@ -66,3 +67,14 @@ def test_layers_of_a_stage_that_add_to_one_shortcut_are_aligned():
     images = torch.randn(2, 3, 8, 8)
     layers = [(point.name, point.call) for point in find_points(model, images)]
     assert aligned_layers(model, images, layers).tolist() == torch.block_diag(*[torch.ones(2, 2)] * 3).bool().tolist()
+
+
+def test_hooks_that_count_images_can_tell_its_passes_from_others():
+    model, counted = nn.Sequential(Block(nn.Identity()), Block(nn.Identity())), []
+    model.register_forward_hook(lambda *_: counted.append(is_watched()))
+    images = torch.randn(2, 4, 5, 5)
+    aligned_layers(model, images, [(point.name, point.call) for point in find_points(model, images)])
+    assert len(counted) > 2
+    assert all(counted)
+    model(images)
+    assert not counted[-1]
