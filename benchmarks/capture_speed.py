@@ -1,7 +1,8 @@
 """What capturing costs in time and memory: `python -m benchmarks.capture_speed`.
 
-Time: ResNet164, batch 32, CPU, evaluation, as a stream runs it (hooks attached once) and with attaching them for each
-pass; beside it the same pass without capture a second time, which shows how far the machine itself drifts.
+Time: ResNet164, batch 32, CPU, evaluation, as a stream runs it (attention found once, with a watched pass of two
+images) and with finding it before each pass; beside it the same pass without capture a second time, which shows how far
+the machine itself drifts.
 Memory: the peak of a process that writes a capture store of 1,000 or 10,000 images.
 """
 
@@ -47,7 +48,7 @@ def time_ratios(rounds: int) -> None:
         off = seconds["off"]
         print(f"{name}: {1000 * off:.1f} ms without capture, median of {rounds} rounds")
         print(f"  captured / not captured, as a stream runs {seconds['stream'] / off:.3f}  promised 1.03")
-        print(f"  captured / not captured, hooks every time {seconds['pass'] / off:.3f}  promised 1.03")
+        print(f"  the same, attention found anew every time {seconds['pass'] / off:.3f}")
         print(f"  not captured / not captured, the drift    {seconds['off again'] / off:.3f}")
 
 

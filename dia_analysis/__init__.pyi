@@ -3,7 +3,7 @@ from .ablation.results import Ablation, AblationResult, NetworkAblation
 from .attention.layer import LayerAttention
 from .attention.measure import measure_attention
 from .attention.results import AttentionResult
-from .attention.rollout import rollout
+from .attention.rollout import gradient_rollout, rollout
 from .correlation.measure import measure_correlation
 from .correlation.results import CorrelationResult, StageCorrelation
 from .cost.flops import count_flops
@@ -19,6 +19,7 @@ from .explain.methods import method_names
 from .explain.results import GradCAMResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
+from .gradients.monitor import GradientMonitor
 from .gradients.results import GradientResult, NetworkGradients, PointGradients
 from .importance.measure import GiniCollector, measure_importance
 from .importance.results import GiniResult, StageGini
@@ -59,6 +60,7 @@ __all__ = [
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
+    "GradientMonitor",
     "GradientResult",
     "HeatmapComparison",
     "ImageList",
@@ -96,6 +98,7 @@ __all__ = [
     "diagnose",
     "find_points",
     "gradcam",
+    "gradient_rollout",
     "has_attention",
     "measure_ablation",
     "measure_agreement",

@@ -1,28 +1,56 @@
 """Every test runs with the shapes in the signatures checked at run time."""
 
 import os
+import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so do the commands that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.dont_write_bytecode = False  # compiling the packages takes seconds in each of the many processes
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-import pytest
+import pytest  # noqa: E402
 
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import checked  # noqa: E402
+from tests.support import checked, forked  # noqa: E402
 
-checked.install("dia_models", "dia_analysis")
 
-import torch  # noqa: E402
+def pytest_configure(config):
+    """Where tests run, which is not in the process that gives them to workers."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    checked.install("dia_models", "dia_analysis")
+    from dia_analysis.results import style
+    from dia_models.training import device
 
-from dia_analysis.results import style  # noqa: E402
-from dia_models.training import device  # noqa: E402
-from tests.support import forked, shortened  # noqa: E402
+    style.STYLE["pdf.fonttype"] = 3  # drawn in half the time of the fonts that a user's files have
+    if (forced := os.environ.get("DIA_TEST_BFLOAT16")) is not None:  # as on a machine that computes in it, or does not
+        device._cpu_has_bfloat16 = lambda: forced == "1"
 
-style.STYLE["pdf.fonttype"] = 3  # drawn in half the time of the fonts that a user's files have
 
-if (forced := os.environ.get("DIA_TEST_BFLOAT16")) is not None:  # as on a machine that computes in it, or does not
-    device._cpu_has_bfloat16 = lambda: forced == "1"
+# A worker has a whole file, and what begins last keeps the others waiting: the files that take longest come first.
+LONGEST = (
+    "test_docs",
+    "test_report",
+    "test_sweep",
+    "test_detection_training",
+    "test_survival",
+    "test_training_options",
+    "test_processes",
+    "test_training_processes",
+    "test_generation",
+    "test_attached",
+    "test_correlation",
+    "test_gini",
+    "test_nothing_lost",
+    "test_report_function",
+    "test_xray_report",
+    "test_store",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_xdist_auto_num_workers():
@@ -32,6 +60,8 @@ def pytest_xdist_auto_num_workers():
 
 @pytest.fixture(autouse=True)
 def _seeded():
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -44,6 +74,8 @@ def _warned_of_nothing(monkeypatch):
 @pytest.fixture
 def _shortened(monkeypatch):
     """That commands run is asked, and not what they find."""
+    from tests.support import shortened
+
     shortened.shorten(monkeypatch)
 
 

@@ -96,6 +96,8 @@ def run_inside(arguments, capsys):
 @pytest.mark.usefixtures("_shortened", "_few_scenes", "_quick_workers")
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request, monkeypatch, capsys):
+    if page != "demo":  # the demo draws its figures; a figure of every result is drawn where results are tested
+        request.getfixturevalue("_undrawn")
     (folder / page).mkdir(exist_ok=True)
     monkeypatch.chdir(folder / page)
     if "cifar10 " in command:
@@ -120,6 +122,7 @@ def test_the_installed_commands_start():
 RUN_PAGES = """
 import json, os, sys, traceback, warnings
 warnings.simplefilter("error")
+warnings.filterwarnings("ignore", module="lightning")  # of its own code, and of how many workers a loader has
 import dia_analysis.correlation.measure, dia_analysis.importance.measure, dia_models.runs.training_run
 import figures, matplotlib.pyplot, numba, xarray
 for line in sys.stdin:

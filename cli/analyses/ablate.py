@@ -66,6 +66,9 @@ def fit_part(images: SelectedImages, options: DataOptions, count: int | None) ->
     if train is None:
         return None
     others = _not_among(train, images)
+    if not len(others) and count is None:
+        note(f"{images.data} has no training images beside these: half give the means, the others the accuracy")
+        return None
     number = count or min(len(images), len(others))
     if not 0 < number <= len(others):
         raise ModelInputError(

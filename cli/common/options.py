@@ -64,7 +64,7 @@ def known_device(name: str, _: str) -> None:
 CKPTS = option("A checkpoint file or the name of a bundled one; several times.", "--ckpt", check=known_checkpoint)
 MODEL = "[NAME=]MODEL, several times: a network of ours, timm:X, torchvision:X, hf-hub:ORG/X, or file.py:function."
 WEIGHTS = "[NAME:]FILE: the state dict of a network that --model names; else its weights are random."
-DATA = "A data set, folder:PATH or file.py:function; by default what the checkpoint was trained on."
+DATA = "A data set, folder:PATH, labels:FILE.csv or file.py:function; by default what the checkpoint was trained on."
 ONE = "; NAME:VALUE for one network."
 STORE = "a store that dia-analyze capture wrote"
 Capture = Annotated[Path | None, option(f"Instead of a network, {STORE}.", check=existing)]
@@ -145,7 +145,7 @@ class Explanation:
     target: Annotated[str | None, option("A class by name or number; by default the predicted one.")] = None
     layer: Layer = None
     call: Annotated[int | None, option("Which application of a shared module, from 0; by default the last.")] = None
-    method: Annotated[str, option("gradcam, gradcam++, hirescam, layercam, ...")] = "gradcam"
+    method: Annotated[str, option("gradcam, rollout, gradient_rollout, gradcam++, layercam, ...")] = "gradcam"
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
 from dia_analysis.correlation.chance import similarities, stage_null
+from dia_analysis.correlation.common_channels import Aligned, Remembered, of_stages
 from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
@@ -65,11 +66,15 @@ def measure_correlation(
         AnalysisInputError: Nothing can be captured, there are no images, the path is no whole capture store, or a
             similarity is unknown.
     """
-    stream, known = open_source(source, batches, points, batch_size)
+    given = None if batches is None else Remembered(batches)
+    stream, known = open_source(source, given, points, batch_size)
     held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
     measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
     measurement.run()
-    return measurement.result(provenance or known or Provenance())
+    aligned = None
+    if given is not None and isinstance(source, nn.Module):
+        aligned = of_stages(source, given.images, measurement.stages)
+    return measurement.result(provenance or known or Provenance(), aligned)
 
 
 @dataclass
@@ -156,12 +161,13 @@ class _Measurement:
         self.alignment = batched.result()
         self.sample = all_gather(self.sample)[0]
 
-    def result(self, provenance: Provenance) -> CorrelationResult:
-        """What was found."""
+    def result(self, provenance: Provenance, aligned: list[Aligned | None] | None) -> CorrelationResult:
+        """What was found; `aligned` says for each stage between which layers r has a meaning, as far as it is known."""
         stages, first = [], 0
         for number, stream in enumerate(self.streams, 1):
             readings = self._readings(number - 1, first) if self.alignment else None
-            stages.append(_stage(number, stream, readings))
+            known = aligned[number - 1] if aligned else None
+            stages.append(_stage(number, stream, readings).where_aligned(None if known is None else known.numpy()))
             first += len(stream.empty.layers)
         weighted = [(stage.mean_r, stage.pairs - stage.undefined) for stage in stages if stage.mean_r is not None]
         count = sum(weight for _, weight in weighted)

@@ -1,7 +1,8 @@
 """What is known of a stage beyond r itself: its parts, with intervals, by layer and distance, and by chance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ class Distances:
     pairs: tuple[int, ...]
     means: Mapping[str, tuple[Estimate, ...]]
     chance: tuple[Range, ...] | None
+
+    def without(self, names: set[str]) -> "Distances":
+        """The same with these undefined."""
+        means = {n: tuple(Estimate(nan) for _ in m) if n in names else m for n, m in self.means.items()}
+        return replace(self, means=means, chance=None)
 
     def to_list(self) -> list[dict[str, Any]]:
         """A row for each distance, as dia.correlation/2 has it."""
@@ -120,6 +126,21 @@ class StageReadings(Concise):
     def rounded(self) -> list[int]:
         """The layers, from 1, whose dependence on the image may be rounding."""
         return [int(layer) + 1 for layer in np.flatnonzero(self.rounding_share > INCONCLUSIVE)]
+
+    def of_unaligned(self) -> "StageReadings":
+        """The same without what compares channel by channel: CKA and the shares of variance are left."""
+        gone = {*OF_PAIRS, *BY_DISTANCE} - {"cka", "cka_without_gain"}
+        return replace(
+            self,
+            numbers={name: Estimate(nan) if name in gone else found for name, found in self.numbers.items()},
+            matrices={
+                name: np.full_like(matrix, nan) if name in gone else matrix for name, matrix in self.matrices.items()
+            },
+            distances=self.distances.without(gone),
+            null=replace(self.null, chances={n: c for n, c in self.null.chances.items() if n not in gone}),
+            similarities={},
+            without={name: values for name, values in self.without.items() if name not in gone},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As dia.correlation/2 has it."""

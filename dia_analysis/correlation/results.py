@@ -1,12 +1,12 @@
 """What `measure_correlation` gives: numbers by stage, their matrices, and what they say."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 
 from dia_analysis.correlation import words
 from dia_analysis.correlation.readings import StageReadings, plain, with_intervals
@@ -33,7 +33,8 @@ class StageCorrelation(Concise):
     `matrix` (layer, layer) is the mean over images, NaN where never defined. `std_r` divides by the count.
     `histogram` counts r in equal bins from -1 to 1. `examples` (image, layer, element) are the first images' maps, of
     which `stripes` has more if they are small. `readings` holds the parts of r and all else that takes a second look at
-    the maps; None where images could not be shown twice.
+    the maps; None where images could not be shown twice. `aligned` says of which two layers of channel gates the
+    channel numbers mean the same (`dia_analysis.probes.alignment`): of others r is undefined. None if not known.
     """
 
     stage: int
@@ -53,11 +54,7 @@ class StageCorrelation(Concise):
     examples: np.ndarray
     stripes: np.ndarray
     readings: StageReadings | None = None
-
-    @property
-    def aligned(self) -> bool | None:
-        """True where one module serves all layers, so that channel numbers mean the same in each; else not known."""
-        return True if len({module for module, _ in self.layers}) == 1 < len(self.layers) else None
+    aligned: Bool[np.ndarray, "layer layer"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The stage as the JSON schema dia.correlation/2 has it."""
@@ -76,9 +73,31 @@ class StageCorrelation(Concise):
             "not_finite": self.not_finite.tolist(),
             "matrix": [[None if np.isnan(r) else float(r) for r in row] for row in self.matrix],
             "kind": self.kind,
-            "aligned": self.aligned,
+            "aligned": None if self.aligned is None else self.aligned.tolist(),
             "points": [{"module": module, "call": call} for module, call in self.layers],
         }
+
+    def where_aligned(self, aligned: Bool[np.ndarray, "layer layer"] | None) -> "StageCorrelation":
+        """The same, without r of layers whose channel numbers have no common meaning.
+
+        Of r in all pairs only its mean is left where some are aligned, over these. CKA and shares of variance stay.
+        """
+        if aligned is None or aligned.all():
+            return replace(self, aligned=aligned)
+        matrix = np.where(aligned, self.matrix, np.nan)
+        left = matrix[np.triu(aligned, 1)]
+        mean = float(np.nanmean(left)) if np.isfinite(left).any() else None
+        readings = self.readings and self.readings.of_unaligned()
+        return replace(
+            self,
+            aligned=aligned,
+            matrix=matrix,
+            mean_r=mean,
+            std_r=None,
+            median_r=None,
+            share_above_0_8=None,
+            readings=readings,
+        )
 
     def to_xarray(self) -> xr.Dataset:
         """The arrays with names: matrix (layer, other), histogram (r), examples (image, layer, element).
@@ -231,6 +250,25 @@ def _notes(stage: StageCorrelation, images: int) -> list[str]:
         return [
             f"Stage {stage.stage} has one attention layer ({stage.layers[0][0]}), so there is no pair to correlate."
         ]
+    return [*_not_aligned(stage), *_undefined(stage, images)]
+
+
+def _not_aligned(stage: StageCorrelation) -> list[str]:
+    """That r means nothing where channel numbers do not mean the same."""
+    if stage.aligned is None:
+        return []
+    pairs = len(stage.layers) * (len(stage.layers) - 1) // 2
+    apart = pairs - int(np.triu(stage.aligned, 1).sum())
+    if not apart:
+        return []
+    which = "its layers" if apart == pairs else f"{apart} of {pairs} pairs of its layers"
+    return [
+        f"Stage {stage.stage}: r of {which} is undefined: channel numbers have no common meaning (the gates lie inside "
+        "blocks, before their channels are mixed); read CKA instead."
+    ]
+
+
+def _undefined(stage: StageCorrelation, images: int) -> list[str]:
     if not stage.undefined:
         return []
     share = stage.undefined / stage.pairs

@@ -1,8 +1,9 @@
 """What a network looks at: Grad-CAM and its relatives on any torch network (Fig. 9; Selvaraju et al. 2017)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,15 +13,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.explain.layer_gradient import Explained, NotReachedError, features_and_gradient
+from dia_analysis.explain.layer_gradient import NotReachedError, features_and_gradient
 from dia_analysis.explain.methods import GRADCAM, Method, cam_method
 from dia_analysis.explain.results import DRAWN, GradCAMResult, join
+from dia_analysis.explain.rolled import SOURCES, rolled_maps
 from dia_analysis.explain.target_layer import TargetLayer, find_target_layer, last_that_counts
 from dia_analysis.explain.targets import Target, Targets, evidence, name_classes, probabilities
 from dia_analysis.probes.batches import inputs_of, iterate_batches
 from dia_analysis.probes.capture import refuse_scripted
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.results.provenance import Provenance
+
+Images = Float[Tensor, "image channel height width"]
+Explain = Callable[[nn.Module, Images, "_Score"], GradCAMResult]
 
 
 def gradcam(
@@ -49,7 +54,7 @@ def gradcam(
             predicted class.
         layer: The module to explain, by name; by default the last block that the class scores depend on.
         call: Which of the layer's applications, from 0; by default the last.
-        method: One of `method_names()`.
+        method: One of `method_names()`; `rollout` and `gradient_rollout` go through all of a transformer's attention.
         class_names: By default the classes' numbers.
         image_names: By default #0, #1, ...
         model_name: The network's name in tables and figures.
@@ -100,51 +105,78 @@ def stream_gradcam(
     """
     model = getattr(model, "_orig_mod", model)
     refuse_scripted(model)
-    make_map, targets = cam_method(method), Targets(target)
+    targets = Targets(target)
+    if method in SOURCES:
+        _refuse_layer(method, layer, call)
+        explain: Explain = partial(_explain_rolled, method=method)
+    else:
+        explain = _AtLayer(layer, call, cam_method(method))
     about: dict[str, Any] = {"name": model_name, "method": method, "provenance": provenance or Provenance()}
-    done, found = 0, None
+    done = 0
     for batch in _prepared(model, batches):
         with _undisturbed(model):
-            first, found = found is None, found or find_target_layer(model, batch[:1], layer, call)
-            try:
-                part = _explain(model, batch, found, make_map, targets, class_names, done)
-            except NotReachedError:
-                searched = first and layer is None and call is None
-                other = (
-                    last_that_counts(model, batch[:1], _Score(model, targets, class_names, done)) if searched else None
-                )
-                if other is None:
-                    raise
-                found = other
-                part = _explain(model, batch, found, make_map, targets, class_names, done)
+            part = explain(model, batch, _Score(model, targets, class_names, done))
         done += len(batch)
         yield replace(part, **about)
     targets.finish()
 
 
-def _explain(
-    model: nn.Module,
-    batch: Float[Tensor, "image channel height width"],
-    layer: TargetLayer,
-    make_map: Method,
-    targets: Targets,
-    class_names: Sequence[str] | None,
-    done: int,
+def _refuse_layer(method: str, layer: str | None, call: int | None) -> None:
+    if layer is not None or call is not None:
+        name, given = ("layer", layer) if layer is not None else ("call", call)
+        raise AnalysisInputError(name, f"{given} given; {method} goes through all self-attention, so leave it out")
+
+
+class _AtLayer:
+    """Explains by the features of one layer: the one asked for, or the last that counts, as the first batch shows."""
+
+    def __init__(self, layer: str | None, call: int | None, make_map: Method):
+        self.layer, self.call, self.make_map = layer, call, make_map
+        self.found: TargetLayer | None = None
+
+    def __call__(self, model: nn.Module, batch: Images, score: "_Score") -> GradCAMResult:
+        first, found = self.found is None, self.found or find_target_layer(model, batch[:1], self.layer, self.call)
+        self.found = found
+        try:
+            return self._explain(model, batch, found, score)
+        except NotReachedError:
+            searched = first and self.layer is None and self.call is None
+            other = last_that_counts(model, batch[:1], score.again()) if searched else None
+            if other is None:
+                raise
+            self.found = other
+            return self._explain(model, batch, other, score)
+
+    def _explain(self, model: nn.Module, batch: Images, layer: TargetLayer, score: "_Score") -> GradCAMResult:
+        explained = features_and_gradient(model, batch, layer, score)
+        maps = self.make_map(explained).cpu().numpy()
+        return _result(batch, score, explained.logits, maps, (layer.name, layer.call))
+
+
+def _explain_rolled(model: nn.Module, batch: Images, score: "_Score", method: str) -> GradCAMResult:
+    rolled = rolled_maps(model, batch, method, score)
+    return _result(batch, score, rolled.logits, rolled.maps, (rolled.name, rolled.call))
+
+
+def _result(
+    batch: Images,
+    score: "_Score",
+    logits: Float[Tensor, "image logit"],
+    maps: Float[np.ndarray, "image row column"],
+    place: tuple[str, int],
 ) -> GradCAMResult:
-    score = _Score(model, targets, class_names, done)
-    explained = features_and_gradient(model, batch, layer, score)
-    shares = probabilities(explained.logits)
+    shares, done = probabilities(logits), score.done
     predicted, chosen = score.predicted, score.chosen
     scores = [shares.gather(1, numbers[:, None])[:, 0].cpu().numpy() for numbers in (predicted, chosen)]
     return GradCAMResult(
         name="",
-        layer=layer.name,
-        call=layer.call,
+        layer=place[0],
+        call=place[1],
         method="",
-        class_names=name_classes(class_names, explained.logits.shape[1]),
+        class_names=name_classes(score.class_names, logits.shape[1]),
         image_names=tuple(f"#{done + i}" for i in range(len(batch))),
         size=(batch.shape[2], batch.shape[3]),
-        layer_maps=_checked_maps(make_map, explained, layer, done),
+        layer_maps=_checked_maps(maps, place[0], done),
         predicted=predicted.cpu().numpy(),
         score=scores[0],
         target=chosen.cpu().numpy(),
@@ -171,6 +203,10 @@ class _Score:
     def __init__(self, model: nn.Module, targets: Targets, class_names: Sequence[str] | None, done: int):
         self.model, self.targets, self.class_names, self.done = model, targets, class_names, done
 
+    def again(self) -> "_Score":
+        """The same, for other images of the batch."""
+        return _Score(self.model, self.targets, self.class_names, self.done)
+
     def __call__(self, logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image"]:
         _refuse_non_finite(self.model, logits, self.done)
         self.predicted = probabilities(logits.detach()).argmax(1)
@@ -179,13 +215,12 @@ class _Score:
 
 
 def _checked_maps(
-    make_map: Method, explained: Explained, layer: TargetLayer, done: int
+    maps: Float[np.ndarray, "image row column"], layer: str, done: int
 ) -> Float[np.ndarray, "image row column"]:
-    maps = make_map(explained).cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(maps).all((1, 2)))
     if len(bad):
         raise AnalysisInputError(
-            "layer", f"the map of image #{done + bad[0]} is not finite: the gradient at {layer.name} is NaN or infinite"
+            "layer", f"the map of image #{done + bad[0]} is not finite: the gradient at {layer} is NaN or infinite"
         )
     return maps
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.layer_gradient import Explained
+from dia_analysis.explain.rolled import SOURCES
 
 # The package's methods that need features and gradients only, and not hundreds of further passes.
 PACKAGE = {
@@ -31,7 +32,7 @@ Method = Callable[[Explained], Float[Tensor, "image row column"]]
 
 def method_names() -> list[str]:
     """The methods known by name."""
-    return [GRADCAM, *PACKAGE]
+    return [GRADCAM, *PACKAGE, *SOURCES]
 
 
 def cam_method(name: str) -> Method:
@@ -45,6 +46,8 @@ def cam_method(name: str) -> Method:
 
 def method_source(name: str) -> str:
     """Whose formula it is."""
+    if name in SOURCES:
+        return SOURCES[name]
     return "Selvaraju et al. 2017" if name == GRADCAM else f"grad-cam {version('grad-cam')}"
 
 

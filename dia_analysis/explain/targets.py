@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,44 @@ Target = int | np.integer[Any] | str | Sequence[int | str] | np.ndarray | Tensor
 def as_logits(output: Any) -> Float[Tensor, "image logit"]:
     """The network's output as (image, logit), in at least float32. Raises AnalysisInputError for anything else.
 
-    The output is that tensor, or one number per image, or holds either as `logits`, as an attribute or in a dict.
+    The output is that tensor, or one number per image, or holds either as `logits`, as an attribute or in a dict; in a
+    dict, tuple or list without this name, the only tensor of one or two axes is taken.
     """
-    output = output.get("logits", output) if isinstance(output, Mapping) else getattr(output, "logits", output)
-    shape = tuple(output.shape) if isinstance(output, Tensor) else None
+    found = _logits_in(output)
+    shape = tuple(found.shape) if isinstance(found, Tensor) else None
     if shape is None or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] == 0):
-        given = f"a tensor {shape}" if shape is not None else f"a {type(output).__name__}"
+        given = f"a tensor {shape}" if shape is not None else _several(output)
         raise AnalysisInputError(
             "model",
             f"it gives {given}; class scores (image, class) are needed, as the output itself or as its `logits`; wrap "
             "the network in a module that returns them",
         )
-    logits: Tensor = output[:, None] if len(shape) == 1 else output
+    logits: Tensor = found[:, None] if len(shape) == 1 else found
     return logits if logits.dtype is torch.float64 else logits.float()
+
+
+def _logits_in(output: Any) -> Any:
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if named is not None:
+        return named
+    parts = _parts(output)
+    may_be = [part for part in parts if isinstance(part, Tensor) and part.ndim in (1, 2)]
+    return may_be[0] if len(may_be) == 1 else output
+
+
+def _parts(output: Any) -> list[Any]:
+    if isinstance(output, Mapping):
+        return list(output.values())
+    return list(output) if isinstance(output, tuple | list) else []
+
+
+def _several(output: Any) -> str:
+    """What an output holds, for an error."""
+    names = list(map(str, output)) if isinstance(output, Mapping) else []
+    shapes = [str(tuple(part.shape)) if isinstance(part, Tensor) else type(part).__name__ for part in _parts(output)]
+    held = ", ".join(f"{name}: {shape}" if name else shape for name, shape in zip_longest(names, shapes, fillvalue=""))
+    kind = type(output).__name__
+    return f"a {kind} of {held[:90]}{'...' if len(held) > 90 else ''}" if held else f"a {kind}"
 
 
 def probabilities(logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image class"]:

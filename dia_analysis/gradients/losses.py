@@ -1,6 +1,7 @@
 """The loss whose gradient is measured, chosen by what labels and logits look like."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,9 +9,9 @@ from torch import Tensor
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.targets import as_logits
-from dia_analysis.probes.batches import inputs_of, labels_of
+from dia_analysis.probes.batches import inputs_of, labels_of, targets_of
 
-LossName = Literal["cross-entropy", "binary cross-entropy"]
+Loss = Callable[[Any, Any], Tensor]
 NEEDED = (
     "labels are needed, since the gradient is of a loss: batches (images, labels), or dicts with both; one class "
     "number an image, from 0, or for several classes at once a row of 0 and 1"
@@ -19,16 +20,10 @@ NEEDED = (
 
 def images_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
     """What a batch holds. Raises AnalysisInputError for no images, and for labels that are none."""
-    images = inputs_of(batch)
+    images = _images(batch)
     labels = labels_of(batch)
     if labels is None:
         raise AnalysisInputError("data", NEEDED)
-    if not images.is_floating_point():
-        raise AnalysisInputError(
-            "data", f"images of {images.dtype} given; give floating-point numbers, prepared as the network expects them"
-        )
-    if not len(images):
-        raise AnalysisInputError("data", "there is a batch without images")
     if labels.shape[:1] != images.shape[:1] or labels.ndim > 2:
         raise AnalysisInputError("data", f"labels of {tuple(labels.shape)} for {len(images)} images; {NEEDED}")
     if labels.ndim == 2 or labels.is_floating_point():
@@ -39,7 +34,44 @@ def images_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def summed_loss(output: Any, labels: Tensor) -> tuple[LossName, Float[Tensor, ""]]:
+def images_and_targets(batch: Any) -> tuple[Tensor, Any]:
+    """What a batch holds for a loss that the caller gives: images, and whatever stands where labels do."""
+    return _images(batch), targets_of(batch)
+
+
+def _images(batch: Any) -> Tensor:
+    images = inputs_of(batch)
+    if not images.is_floating_point():
+        raise AnalysisInputError(
+            "data", f"images of {images.dtype} given; give floating-point numbers, prepared as the network expects them"
+        )
+    if not len(images):
+        raise AnalysisInputError("data", "there is a batch without images")
+    return images
+
+
+def given_loss(loss: Loss, output: Any, labels: Any) -> tuple[str, Float[Tensor, ""]]:
+    """The batch's loss as the caller computes it, summed, and its name.
+
+    Raises AnalysisInputError for a loss that averages over a batch, and for what is no number or number by image.
+    """
+    name = getattr(loss, "__name__", type(loss).__name__)
+    if getattr(loss, "reduction", None) == "mean":
+        raise AnalysisInputError(
+            "loss",
+            f"{name} gives the mean over a batch, so that gradients depend on how many images it has; give it "
+            "reduction='sum' or 'none'",
+        )
+    found = loss(output, labels)
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        raise AnalysisInputError(
+            "loss",
+            f"{name} gives a {type(found).__name__}; give a tensor: one number for each image, or their sum",
+        )
+    return ("given loss" if name == "<lambda>" else f"loss {name}"), found.sum()
+
+
+def summed_loss(output: Any, labels: Tensor) -> tuple[str, Float[Tensor, ""]]:
     """The batch's loss, the sum over its images, and what it is called.
 
     Class numbers and several logits: cross-entropy. One logit z an image (class 1 has the probability sigmoid(z)), or

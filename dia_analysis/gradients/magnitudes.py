@@ -73,7 +73,7 @@ class Magnitudes(Concise):
 class MagnitudeStatistics(Metric):
     """Streams `Magnitudes` of tensors of any shape; its size does not depend on how many values there are.
 
-    All states join over processes.
+    All states join over processes, unless the metric's `sync_on_compute` is false.
     """
 
     full_state_update = False
@@ -84,8 +84,8 @@ class MagnitudeStatistics(Metric):
     largest: Float[Tensor, ""]
     histogram: Int64[Tensor, "bin"]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **of_metric: Any) -> None:
+        super().__init__(**of_metric)
         self.add_state("moments", torch.zeros(3, dtype=torch.float64), merge_moments)
         self.add_state("zeros", torch.tensor(0), "sum")
         self.add_state("nonfinite", torch.tensor(0), "sum")

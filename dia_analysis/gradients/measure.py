@@ -1,8 +1,6 @@
 """Where do gradients vanish or explode? The gradient of the loss at each stage's output (Fig. 13 of the paper)."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, get_args
@@ -13,16 +11,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.gradients.losses import LossName, images_and_labels, summed_loss
-from dia_analysis.gradients.magnitudes import Magnitudes, MagnitudeStatistics
+from dia_analysis.gradients.losses import Loss, given_loss, images_and_labels, images_and_targets, summed_loss
+from dia_analysis.gradients.probes import Probes
 from dia_analysis.gradients.results import GradientResult, NetworkGradients, PointGradients
-from dia_analysis.gradients.trace import StageOutput, find_stages, first_tensor, named_stages, trace
+from dia_analysis.gradients.trace import StageOutput, find_stages, named_stages, trace
 from dia_analysis.probes.batches import iterate_batches
 from dia_analysis.probes.capture import refuse_scripted
 from dia_analysis.probes.modes import Mode, autocast_off, rehearsing
 from dia_analysis.results.provenance import Provenance
 
 Images = Float[Tensor, "batch channel height width"]
+Lose = Callable[[Any], tuple[str, Tensor]]
 
 
 def measure_gradients(
@@ -32,6 +31,7 @@ def measure_gradients(
     points: str | Iterable[str] | None = None,
     per_block: bool = False,
     mode: Mode = "training",
+    loss: Loss | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> GradientResult:
@@ -44,6 +44,8 @@ def measure_gradients(
         points: Shell patterns of modules that count as stages; by default stages are found (`find_stages`).
         per_block: Also at the output of each block.
         mode: `training` or `evaluation`: batch norm with the batch's statistics, or with its stored ones.
+        loss: A function of the network's output and the batch's labels that gives one number for each image, or their
+            sum; output and labels may be of any kind. By default `summed_loss` chooses by what labels look like.
         seed: Of dropout.
         provenance: Where networks and images come from.
 
@@ -54,8 +56,9 @@ def measure_gradients(
         AnalysisInputError: As `network_gradients`.
     """
     named = models if isinstance(models, Mapping) else {type(models).__name__: models}
-    measure = partial(network_gradients, batches=batches, points=points, per_block=per_block, mode=mode, seed=seed)
-    networks = tuple(measure(model, name=name, provenance=provenance) for name, model in named.items())
+    how: dict[str, Any] = {"points": points, "per_block": per_block, "mode": mode, "loss": loss, "seed": seed}
+    how["provenance"] = provenance
+    networks = tuple(network_gradients(model, batches, name=name, **how) for name, model in named.items())
     return GradientResult(networks)
 
 
@@ -67,6 +70,7 @@ def network_gradients(
     points: str | Iterable[str] | None = None,
     per_block: bool = False,
     mode: Mode = "training",
+    loss: Loss | None = None,
     seed: int = 0,
     epoch: int | None = None,
     weights_seed: int | None = None,
@@ -77,15 +81,16 @@ def network_gradients(
     """Measure the gradient of the loss at the output of each stage of one network.
 
     The loss is summed over a batch: the cross-entropy to class numbers, or for one logit an image and for several
-    classes at once (a row of 0 and 1 an image) the binary cross-entropy. In evaluation mode each image's gradient is
-    its own and does not depend on how images are put into batches; in training mode batch norms use the batch's
-    statistics, which couples its images. Autocast is off. Memory does not grow with the number of images.
+    classes at once (a row of 0 and 1 an image) the binary cross-entropy; or what `loss` gives. In evaluation mode each
+    image's gradient is its own and does not depend on how images are put into batches; in training mode batch norms
+    use the batch's statistics, which couples its images. Autocast is off. Memory does not grow with the number of
+    images.
 
     Args:
         model: The network; its weights, gradients, buffers, modes and the random numbers that follow stay as they were.
         batches: The network's input (batch, channel, height, width) and labels, as (images, labels) or as a dict.
         name: What the network is called.
-        points: As for `measure_gradients`, as are `per_block`, `mode`, `seed` and `provenance`.
+        points: As for `measure_gradients`, as are `per_block`, `mode`, `loss`, `seed`, `provenance`.
         epoch: How long it was trained; this and the following are passed on to the result.
         weights_seed: The seed from which its weights were made or trained.
         made_from: How it was made, in plain values.
@@ -105,17 +110,20 @@ def network_gradients(
     remaining = iterate_batches(batches)
     if (first := next(remaining, None)) is None:
         raise AnalysisInputError("data", "there are no images to analyze")
-    some, _ = images_and_labels(first)
+    read = images_and_labels if loss is None else images_and_targets
+    lose = summed_loss if loss is None else partial(given_loss, loss)
+    some, _ = read(first)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     root = trace(model, some[:2].to(device))
     stages = find_stages(root) if points is None else named_stages(root, model, points)
-    probes = _Probes({call.key for stage in stages for call in _calls(stage, per_block)})
+    probes = Probes({call.key for stage in stages for call in _calls(stage, per_block)})
     sizes: list[int] = []
-    losses: list[tuple[LossName, float]] = []
+    losses: list[tuple[str, float]] = []
     with rehearsing(model, seed, mode), autocast_off(model), probes.attached(model), torch.enable_grad():
-        for images, labels in map(images_and_labels, chain([first], remaining)):
+        for images, labels in map(read, chain([first], remaining)):
             sizes.append(len(images))
-            losses.append(probes.measure(model, images.to(device), labels.to(device)))
+            there = labels.to(device) if isinstance(labels, Tensor) else labels
+            losses.append(_measure_batch(probes, model, images.to(device), partial(lose, labels=there)))
     return NetworkGradients(
         name=name,
         stages=tuple(probes.result(number, None, stage.output.key) for number, stage in enumerate(stages, 1)),
@@ -124,7 +132,7 @@ def network_gradients(
         num_images=sum(sizes),
         batch_sizes=tuple(sorted(set(sizes), reverse=True)),
         loss_name=_one_loss({kind for kind, _ in losses}),
-        loss=sum(loss for _, loss in losses) / sum(sizes),
+        loss=sum(value for _, value in losses) / sum(sizes),
         seed=seed,
         epoch=epoch,
         weights_seed=weights_seed,
@@ -134,96 +142,36 @@ def network_gradients(
     )
 
 
-class _Probes:
-    """Hooks on the outputs of chosen (module, call)s: their size going forward, their gradient coming back."""
-
-    def __init__(self, keys: set[tuple[str, int]]):
-        self.statistics = {key: MagnitudeStatistics() for key in keys}
-        self.shapes: dict[tuple[str, int], tuple[int, ...]] = {}
-        self.squares = dict.fromkeys(keys, 0.0)
-        self.elements = dict.fromkeys(keys, 0)
-        self.calls: Counter[str] = Counter()
-        self.reached: set[tuple[str, int]] = set()
-        self.running = False
-
-    @contextmanager
-    def attached(self, model: nn.Module) -> Iterator[None]:
-        """Hear the modules inside the block."""
-        modules = dict(model.named_modules())
-        with ExitStack() as hooks:
-            hooks.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code calls no hooks
-            for name in {name for name, _ in self.statistics}:
-                hear = partial(self._hear, name)
-                hooks.callback(modules[name].register_forward_hook(hear).remove)
-            yield
-
-    def measure(self, model: nn.Module, images: Images, labels: Tensor) -> tuple[LossName, float]:
-        """Run one batch forth and back; give what its loss is called, and the sum over its images."""
-        _refuse_single(model, images)
-        self.calls.clear()
-        self.reached.clear()
-        source = images.detach().requires_grad_()  # so that every output has a gradient, also where weights are frozen
-        self.running = True
-        try:
-            output = model(source.clone())  # a copy, which the network may change in place
-        finally:
-            self.running = False  # activation checkpointing runs modules once more on the way back
-        name, loss = summed_loss(output, labels)
-        if loss.requires_grad:
-            torch.autograd.grad(loss, source, allow_unused=True)
-        if silent := sorted(self.statistics.keys() - self.reached):
-            module, call = silent[0]
-            raise AnalysisInputError(
-                "points",
-                f"no gradient came back to the output of {module} (call {call}): the loss does not depend on it, or it "
-                "does not depend on the images",
-            )
-        return name, float(loss.detach())
-
-    def result(self, stage: int, block: int | None, key: tuple[str, int]) -> PointGradients:
-        """What was found at one output."""
-        rms = (self.squares[key] / self.elements[key]) ** 0.5
-        magnitudes = Magnitudes(**self.statistics[key].compute())
-        return PointGradients(stage, block, *key, self.shapes[key], rms, magnitudes)
-
-    def _hear(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
-        key = (name, self.calls[name])
-        self.calls[name] += self.running
-        if not self.running or key not in self.statistics:
-            return
-        tensor = first_tensor(output)
-        if tensor is None or not tensor.requires_grad:
-            return
-        values = tensor.detach()
-        self.shapes[key] = tuple(values.shape[1:])
-        self.squares[key] += _sum_of_squares(values)
-        self.elements[key] += values.numel()
-        # A hook on the tensor belongs to its value of now, also if a later module changes it in place.
-        tensor.register_hook(partial(self._take, key))  # type: ignore[no-untyped-call]
-
-    def _take(self, key: tuple[str, int], gradient: Tensor) -> None:
-        self.reached.add(key)
-        self.statistics[key].update(gradient)
+def _measure_batch(probes: Probes, model: nn.Module, images: Images, lose: Lose) -> tuple[str, float]:
+    """Run one batch forth and back; give what its loss is called, and the sum over its images."""
+    _refuse_single(model, images)
+    source = images.detach().requires_grad_()  # so that every output has a gradient, also where weights are frozen
+    with probes.listening():
+        output = model(source.clone())  # a copy, which the network may change in place
+    name, loss = lose(output)
+    if loss.requires_grad:
+        torch.autograd.grad(loss, source, allow_unused=True)
+    if silent := probes.silent:
+        module, call = silent[0]
+        raise AnalysisInputError(
+            "points",
+            f"no gradient came back to the output of {module} (call {call}): the loss does not depend on it, or it "
+            "does not depend on the images",
+        )
+    return name, float(loss.detach())
 
 
 def _calls(stage: StageOutput, per_block: bool) -> tuple[Any, ...]:
     return (stage.output, *(stage.blocks if per_block else ()))
 
 
-def _block_results(probes: _Probes, stages: list[StageOutput]) -> Iterator[PointGradients]:
+def _block_results(probes: Probes, stages: list[StageOutput]) -> Iterator[PointGradients]:
     for number, stage in enumerate(stages, 1):
         for position, block in enumerate(stage.blocks, 1):
             yield probes.result(number, position, block.key)
 
 
-def _sum_of_squares(values: Tensor) -> float:
-    """In float64, which does not lose what is small or large, also where it must be computed on the CPU."""
-    values = values.cpu() if values.device.type == "mps" else values
-    norm = float(torch.linalg.vector_norm(values, dtype=torch.float64))
-    return norm * norm
-
-
-def _one_loss(names: set[LossName]) -> LossName:
+def _one_loss(names: set[str]) -> str:
     if len(names) > 1:
         raise AnalysisInputError("data", f"some batches have labels for {' and others for '.join(sorted(names))}")
     return names.pop()

@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from dia_analysis.gradients.change import Change, Word, decades, decades_text, word
-from dia_analysis.gradients.losses import LossName
 from dia_analysis.gradients.magnitudes import LOWEST, PER_DECADE, Magnitudes
 from dia_analysis.gradients.seeds import OverSeeds, StageOverSeeds, by_network, finite
 from dia_analysis.probes.modes import Mode
@@ -94,7 +93,7 @@ class NetworkGradients(Concise):
     mode: Mode
     num_images: int
     batch_sizes: tuple[int, ...]
-    loss_name: LossName
+    loss_name: str
     loss: float
     seed: int
     epoch: int | None

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import prod
@@ -73,6 +73,17 @@ def trace(model: nn.Module, images: Tensor) -> Call:
 
     The network is left as it was.
     """
+    with evaluating(model), autocast_off(model), torch.no_grad(), tracing(model.named_modules()) as calls:
+        model(images)
+    return calls.inner[0]
+
+
+@contextmanager
+def tracing(modules: Iterable[tuple[str, nn.Module]], *, with_gradient: bool = False) -> Iterator[Call]:
+    """Inside, the calls of modules become the inner calls of the one given.
+
+    `with_gradient`: outputs without a gradient count as none. Compiled parts run uncompiled.
+    """
     counts: Counter[str] = Counter()
     open_calls: list[Call] = [Call("", 0, 0)]
 
@@ -85,16 +96,17 @@ def trace(model: nn.Module, images: Tensor) -> Call:
 
     def leave(output: Any) -> None:
         tensor = first_tensor(output)
+        if tensor is not None and with_gradient and not tensor.requires_grad:
+            tensor = None
         open_calls.pop().shape = None if tensor is None else tuple(tensor.shape[1:])
 
-    with ExitStack() as hooks, evaluating(model), autocast_off(model), torch.no_grad():
+    with ExitStack() as hooks:
         hooks.enter_context(torch.compiler.set_stance("force_eager"))
-        for name, module in model.named_modules():
+        for name, module in modules:
             before = module.register_forward_pre_hook(lambda m, _, name=name: enter(name, m))
             hooks.callback(before.remove)
             hooks.callback(module.register_forward_hook(lambda _, __, output: leave(output)).remove)
-        model(images)
-    return open_calls[0].inner[0]
+        yield open_calls[0]
 
 
 def find_stages(root: Call) -> list[StageOutput]:

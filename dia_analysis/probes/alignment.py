@@ -1,7 +1,8 @@
 """Whether channel numbers mean the same in two layers.
 
-They do where one shared module makes both maps, and where both products go, each channel by itself, into sums with one
-common shortcut. A gate inside a block, before a convolution that mixes channels, has channel numbers of its own.
+They do where one shared module makes both maps, where both multiply one tensor, and where both products go, each
+channel by itself, into sums with one common shortcut, or the one into the other. A gate inside a block, before a
+convolution that mixes channels, has channel numbers of its own.
 """
 
 from collections import Counter
@@ -27,7 +28,7 @@ NO_COMMON_MEANING = "channel numbers have no common meaning"
 
 @dataclass(frozen=True)
 class _Sum:
-    """The sum with a shortcut that a product goes into; the dimension of its channels, and what it becomes later on."""
+    """The sum with a shortcut that a product goes into, the dimension of its channels, and what has these channels."""
 
     node: Node
     channel: int
@@ -67,7 +68,11 @@ def _one_stream(first: _Sum | None, second: _Sum | None) -> bool:
 
 
 def _sum(graph: Graph, one: FoundAttention) -> _Sum | None:
-    """Follow a product's channels to the first sum with something that was not made of it, and from there on."""
+    """Follow a product's channels to the first sum with something that was not made of it, and from there on.
+
+    Where no such sum comes, the product stands for it: gates that follow one another see the same channels. What is
+    multiplied is of the stream too.
+    """
     product = next(node for node in graph.nodes if node.place is not None and node.place == one.product)
     channel = _channel(product)
     if channel is None:
@@ -81,7 +86,8 @@ def _sum(graph: Graph, one: FoundAttention) -> _Sum | None:
         if into is None and _adds_shortcut(node, product):
             into, reached = node, set()
         reached.add(node)
-    return None if into is None else _Sum(into, channel, frozenset(node.index for node in reached))
+    multiplied = {parent for parent in product.made if parent.shape == product.shape}
+    return _Sum(into or product, channel, frozenset(node.index for node in reached | multiplied))
 
 
 def _adds_shortcut(node: Node, product: Node) -> bool:

@@ -44,12 +44,16 @@ def inputs_of(batch: Any) -> Tensor:
     return found
 
 
-def labels_of(batch: Any) -> Tensor | None:
-    """The labels in a batch: the second of a tuple or list, or in a dict; None if there are none."""
+def targets_of(batch: Any) -> Any:
+    """What stands where the labels do, of any kind: the second of a tuple or list, or in a dict; None if nothing."""
     if isinstance(batch, Mapping):
-        found = _value(batch, LABELS)
-    else:
-        found = batch[1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+        return _value(batch, LABELS)
+    return batch[1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+
+
+def labels_of(batch: Any) -> Tensor | None:
+    """The labels in a batch, as `targets_of`; None if there are none."""
+    found = targets_of(batch)
     return found if isinstance(found, Tensor) else None
 
 

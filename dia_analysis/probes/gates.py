@@ -137,9 +137,14 @@ def _judged(graph: Graph, product: Node, gate: Node, features: Node, operand: in
     private = list(graph.private(gate, features))
     layers = sum(node.learned for node in private)
     over_positions = kind in ("channel", "number")
-    if squash is None and not (over_positions and layers):
+    pools = any(_pools(node) for node in private)
+    if (
+        squash is None
+        and not (over_positions and (layers or _decays(gate)))
+        and not _crossed(graph, kind, gate, features)
+    ):
         return None
-    if kind == "map" and layers < 2 and not any(_pools(node) for node in private):
+    if kind == "map" and layers < 2 and not pools:
         return None
     if not gate.sources & features.sources:
         return Gate(product, gate, features, operand, "conditioning", "it is made from another input than the features")
@@ -212,6 +217,26 @@ def squashed(node: Node) -> Node | None:
         return None
     found = [squashed(parent) for parent in node.made]
     return found[0] if all(found) else None
+
+
+def _crossed(graph: Graph, kind: str, gate: Node, features: Node) -> bool:
+    """Whether a gate along one direction was made by two layers or more of what was pooled, as in coordinate attention.
+
+    The layers may be shared with the gate along the other direction, which the features were multiplied by before.
+    """
+    if kind != "directional":
+        return False
+    while plain(features.name) == "mul" and (before := [p for p in features.made if p.shape == features.shape]):
+        features = before[0]
+    private = list(graph.private(gate, features))
+    return sum(node.learned for node in private) > 1 and any(_pools(node) for node in private)
+
+
+def _decays(gate: Node) -> bool:
+    """Whether a value is an exponential, as the Gaussian gates of context transformers."""
+    while plain(gate.name) in VIEWS and len(gate.made) == 1:
+        gate = gate.made[0]
+    return plain(gate.name) == "exp"
 
 
 def _are_kin(gate: Node, features: Node) -> bool:

@@ -221,6 +221,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        parts = in_parts(self, func, args, kwargs)
+        if parts is not NotImplemented:
+            return parts
         name = func.overloadpacket.__name__
         place = self._placed(name)
         output = func(*args, **kwargs)
@@ -324,6 +327,17 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if node is not None:
             return node.axes
         return constant_axes(tensor.shape)
+
+
+def in_parts(mode: TorchDispatchMode, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """What an operation made of others gives, these seen by `mode` one by one; NotImplemented if it is not made so.
+
+    Elsewhere torch takes such operations apart before a mode sees them, but not in inference mode.
+    """
+    if not func._can_decompose():
+        return NotImplemented
+    with mode:
+        return func.decompose(*args, **kwargs)
 
 
 def is_watched() -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.probes.graph import is_counted, tensors_in
+from dia_analysis.probes.graph import in_parts, is_counted, tensors_in
 
 Take = Callable[[Tensor], Tensor | None]
 
@@ -27,6 +27,9 @@ class Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        parts = in_parts(self, func, args, kwargs)
+        if parts is not NotImplemented:
+            return parts
         name = func.overloadpacket.__name__
         weights = None
         if is_counted(name):

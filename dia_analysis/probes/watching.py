@@ -51,7 +51,7 @@ class Watcher(ABC):
         self.calls.clear()
         shapes = [tuple(tensor.shape[1:]) for tensor in tensors_in((args, kwargs))]
         modes = [module.training for module in model.modules() if hasattr(module, "training")]
-        now = shapes, modes, torch.is_grad_enabled()
+        now = shapes, modes, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         if self.known == now:
             return
         self.hooks.close()

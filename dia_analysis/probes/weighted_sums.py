@@ -186,7 +186,7 @@ def score_of(node: Node) -> Node | None:
         found[0]
         if found and len(found) == len(node.made)
         else found[0]
-        if found and plain(node.name) in VIEWS | {"add"}
+        if found and plain(node.name) in VIEWS | {"add", "sub"}
         else None
     )
 

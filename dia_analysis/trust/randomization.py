@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.gradcam import gradcam
 from dia_analysis.explain.results import GradCAMResult
+from dia_analysis.explain.rolled import SOURCES
 from dia_analysis.explain.targets import Target
 from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
@@ -209,7 +210,9 @@ def check_randomization(
 
 def _by_gradcam(result: GradCAMResult) -> Explain:
     def explain(model: nn.Module, images: Tensor, targets: np.ndarray) -> Float[np.ndarray, "image height width"]:
-        options = {"layer": result.layer, "call": result.call, "method": result.method}
+        at_layer = result.method not in SOURCES
+        options = {"layer": result.layer, "call": result.call} if at_layer else {}
+        options["method"] = result.method
         return gradcam(model, images, target=targets, **options).maps  # type: ignore[arg-type]
 
     return explain

@@ -1,6 +1,6 @@
 """How well a network classifies images."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from dia_models.checkpoints.checkpoint import CheckpointInfo
 from dia_models.data import Batch, MemoryImages, Preprocessing, hold_out
+from dia_models.errors import ModelInputError
+from dia_models.networks.outputs import scores_in
 from dia_models.training.scores import Evaluation
 
 
@@ -75,9 +77,16 @@ def predict(
 
 
 def as_logits(output: Any) -> Float[Tensor, "image class"]:
-    """A network's class scores: its output, or the `logits` in it; a single one z is 0 and z, for two classes."""
-    output = output.get("logits", output) if isinstance(output, Mapping) else getattr(output, "logits", output)
-    scores: Tensor = output.float()
+    """A network's class scores, as `scores_in` finds them; a single one z is 0 and z, for two classes.
+
+    Raises ModelInputError if there are none.
+    """
+    if (found := scores_in(output)) is None:
+        raise ModelInputError(
+            "model",
+            f"it gives a {type(output).__name__} without class scores (image, class)",
+        )
+    scores = found.float()
     scores = scores[:, None] if scores.ndim == 1 else scores
     return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
 

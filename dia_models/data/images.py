@@ -101,7 +101,9 @@ class FileImages:
     """Image files, decoded batch by batch on `workers` threads.
 
     `group_of` gives the group that a file belongs to, such as a patient, by its name; `grouping` says how, in words.
-    A file that cannot be read is skipped and remembered in `unreadable` (name and reason), unless `strict`.
+    `rows` are the labels of images of several classes at once, a 0 or 1 for each of the `classes`; `by_number` says
+    that labels are numbers of the network's outputs. A file that cannot be read is skipped and remembered in
+    `unreadable` (name and reason), unless `strict`.
     """
 
     root: Path
@@ -112,6 +114,8 @@ class FileImages:
     strict: bool = False
     group_of: Callable[[str], str] | None = None
     grouping: str | None = None
+    rows: tuple[tuple[int, ...], ...] | None = None
+    by_number: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -154,7 +158,8 @@ class FileImages:
     def take(self, indices: Sequence[int]) -> "FileImages":
         """The files at these indices, in that order."""
         paths, labels = tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices)
-        return replace(self, paths=paths, labels=labels, unreadable={})
+        rows = None if self.rows is None else tuple(self.rows[i] for i in indices)
+        return replace(self, paths=paths, labels=labels, rows=rows, unreadable={})
 
     def load(self, size: tuple[int, int] | None, channels: int) -> MemoryImages:
         """Decode every file into memory. Raises ModelInputError if that would take more than 16 GiB."""
@@ -181,7 +186,10 @@ class FileImages:
 
     def _batch(self, indices: list[int], images: list[np.ndarray]) -> Batch:
         _check_one_size(image.shape for image in images)
-        labels = torch.tensor([self.labels[i] for i in indices], dtype=torch.int64)
+        if self.rows is None:
+            labels = torch.tensor([self.labels[i] for i in indices], dtype=torch.int64)
+        else:
+            labels = torch.tensor([self.rows[i] for i in indices], dtype=torch.float32)
         return Batch(torch.from_numpy(np.stack(images)), labels, tuple(self.name(i) for i in indices))
 
 

@@ -48,7 +48,7 @@ def class_numbers(source: ImageSource, outputs: Outputs, data: str) -> Int64[Ten
 
     Raises ModelInputError for images without labels, and for a class that the network does not know.
     """
-    if isinstance(source, PythonImages) and not source.classes:
+    if not source.classes and (isinstance(source, PythonImages) or getattr(source, "by_number", False)):
         return torch.arange(outputs.classes)
     if not source.classes:
         raise ModelInputError(
@@ -56,6 +56,9 @@ def class_numbers(source: ImageSource, outputs: Outputs, data: str) -> Int64[Ten
         )
     if outputs.names is not None and len(outputs.names) < outputs.classes:
         outputs = replace(outputs, names=outputs.words)
+    in_order = getattr(source, "rows", None) is not None and outputs.names is None
+    if in_order and len(source.classes) == outputs.count:
+        return torch.arange(outputs.count)  # columns stand as the outputs do
     known = _known(source.classes, outputs, data)
     if foreign := [name for name in source.classes if name not in known]:
         names = some(outputs.names or (), 10, 40)
@@ -114,12 +117,16 @@ def _plain(name: str) -> str:
 def numbered(
     labels: Int64[Tensor, "image"] | Float[Tensor, "image class"], numbers: Int64[Tensor, "class"], data: str
 ) -> Int64[Tensor, "image"] | Float[Tensor, "image class"]:
-    """Labels as the network counts its classes, -1 where there is none; rows of 0 and 1 stay.
+    """Labels as the network counts its classes, -1 where there is none; columns of 0 and 1 are put in order.
 
     Raises ModelInputError for a label beyond the network's classes.
     """
     if labels.ndim == 2:
-        return labels
+        if labels.shape[1] != len(numbers):
+            return labels
+        rows = torch.zeros(len(labels), int(numbers.max()) + 1, dtype=labels.dtype)
+        rows[:, numbers] = labels
+        return rows
     if len(labels) and (last := int(labels.max())) >= len(numbers):
         raise ModelInputError("data", f"{data} has a label {last}; the network has {len(numbers)} classes")
     found, known = labels.clone(), labels >= 0

@@ -6,16 +6,17 @@ import dia_models.data.catalog  # noqa: F401  (registers the data sets)
 from dia_models.data.detection.sets import is_scenes
 from dia_models.data.folder import SPLITS, open_folder
 from dia_models.data.image_source import ImageSource
+from dia_models.data.labels_file import open_labels
 from dia_models.data.python_images import open_python
 from dia_models.data.request import SETS, Request, data_root
 from dia_models.errors import ModelInputError, unknown
 from dia_models.user_code import is_user_code
 
-OTHERS = ("folder:PATH", "file.py:images")
+OTHERS = ("folder:PATH", "labels:FILE.csv", "file.py:images")
 
 
 def data_names() -> list[str]:
-    """The names of the data sets, without `folder:PATH` and `file.py:images`."""
+    """The names of the data sets, without those of the user's own."""
     return list(SETS)
 
 
@@ -32,9 +33,10 @@ def open_data(
     """Open a part of a data set.
 
     Args:
-        name: A data set (`data_names`), `folder:PATH`, or a function of your own, which is run (`file.py:images`, see
-            `PythonImages`). A folder holds `train/` and `test/` (or `val/`), or one folder per class, or loose images;
-            without `train/`, every fifth image of a class is its test part.
+        name: A data set (`data_names`), `folder:PATH`, a table of images and labels (`labels:FILE.csv`, see
+            `open_labels`), or a function of your own, which is run (`file.py:images`, see `PythonImages`). A folder
+            holds `train/` and `test/` (or `val/`), or one folder per class, or loose images; without `train/`, every
+            fifth image of a class is its test part.
         split: `train`, `test`, or `any`, for images that are only looked at: the test part of a set that comes in
             parts, else everything.
         root: Where data sets are; by default `$DIA_DATA_DIR`, else the user's cache folder.
@@ -58,6 +60,8 @@ def open_data(
             return open_folder(Path(path).expanduser(), request)
         except (OSError, RuntimeError) as error:  # no permission, a name that is too long, no such user's home
             raise ModelInputError("data", f"{name} cannot be opened: {error}") from error
+    if kind == "labels" and path:
+        return open_labels(Path(path).expanduser(), request)
     if is_user_code(name):
         return open_python(name, request)
     if is_scenes(name):

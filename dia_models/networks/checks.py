@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from dia_models.data.preprocessing import Preprocessing
 from dia_models.errors import ModelInputError, one_line
+from dia_models.networks.outputs import scores_in
 from dia_models.user_code import seeded
 
 USUAL_SIZES = (224, 32, 64, 28, 96, 128, 160, 256, 299, 384)
@@ -42,6 +43,12 @@ def refuse_opaque(model: nn.Module, name: str) -> None:
                 "model",
                 f"{name}: {where} is scripted or traced (TorchScript), so nothing inside can be watched; make the "
                 "network from its Python code, with the environment variable PYTORCH_JIT=0 where that scripts parts",
+            )
+        if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):  # it has been replaced by a refusal
+            raise ModelInputError(
+                "model",
+                f"{name}: {where} is exported (torch.export), one graph in which no module runs; make the network from "
+                "its Python code, and load its weights into that",
             )
         if ".quantized" in type(module).__module__ or any(t.is_quantized for t in _tensors(module)):
             raise ModelInputError(
@@ -130,10 +137,9 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _scores(output: Any) -> int | None:
-    output = output.get("logits", output) if isinstance(output, Mapping) else getattr(output, "logits", output)
-    if not isinstance(output, Tensor) or output.ndim not in (1, 2):
+    if (scores := scores_in(output)) is None:
         return None
-    return output.shape[1] if output.ndim == 2 else 1
+    return scores.shape[1] if scores.ndim == 2 else 1
 
 
 def _words(shown: Preprocessing) -> str:

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import is_dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, get_args, get_type_hints
 
 import jaxtyping
@@ -25,7 +25,8 @@ def checked(thing, *, typechecker):
         return thing
     as_written = thing.__annotations__
     hints = {name: _resolved(hint, thing.__globals__) for name, hint in as_written.items()}
-    if any(map(_has_shape, hints.values())):
+    shaped = any(map(_has_shape, hints.values()))
+    if shaped and inspect.isgeneratorfunction(thing):  # its body runs when the call has long returned
         return jaxtyped(thing, typechecker=typechecker)
     thing.__annotations__ = hints
     try:
@@ -33,7 +34,18 @@ def checked(thing, *, typechecker):
     finally:
         thing.__annotations__ = as_written
     function.__annotations__ = as_written
-    return function
+    return _with_letters(function, thing) if shaped else function
+
+
+def _with_letters(function, thing):
+    """The letters of its shapes stand for one number each in a call: as jaxtyped, which checks arguments twice."""
+
+    @wraps(thing)  # one step to what was written: Lightning looks there for its arguments
+    def called(*arguments, **named):
+        with jaxtyped("context"):
+            return function(*arguments, **named)
+
+    return called
 
 
 def _resolved(hint, namespace):

@@ -121,7 +121,7 @@ def test_other_methods_equal_the_packages(method, kind):
     np.testing.assert_allclose(stretched(result.maps), stretched(expected), atol=1e-4)  # OpenCV resizes in float32
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", [name for name in method_names() if "rollout" not in name])
 def test_every_method_gives_maps(method):
     model = create_model("cifar_resnet20_se")
     spread(model)
@@ -473,7 +473,9 @@ def test_outputs_may_hold_logits(answer):
     np.testing.assert_array_equal(gradcam(Answers(answer), SQUARE).layer_maps, gradcam(Tiny(), SQUARE).layer_maps)
 
 
-@pytest.mark.parametrize(("answer", "given"), [(lambda y: (y, y), "a tuple"), (lambda y: {"out": y}, "a dict")])
+@pytest.mark.parametrize(
+    ("answer", "given"), [(lambda y: (y, y), r"a tuple of \(1, .*"), (lambda y: {"a": y, "b": y}, r"a dict of a: .*")]
+)
 def test_outputs_without_logits_are_one_clear_line(answer, given):
     with pytest.raises(AnalysisInputError, match=f"it gives {given}; class scores .* or as its `logits`; wrap"):
         gradcam(Answers(answer), SQUARE)

@@ -3,7 +3,7 @@
 import copy
 import json
 from inspect import unwrap
-from math import log10
+from math import log, log10
 
 import numpy as np
 import pytest
@@ -414,6 +414,13 @@ def test_batches_that_cannot_be_used(batches, message):
         network_gradients(create_model("cifar_resnet20"), batches)
 
 
+class Policy(nn.Module):
+    """Gives its input a name."""
+
+    def forward(self, x):
+        return {"policy": x, "value": x[:, :1]}
+
+
 class Aside(nn.Module):
     """Has a part whose result is thrown away, and gives what `answer` makes of the logits."""
 
@@ -431,13 +438,51 @@ class Aside(nn.Module):
     [
         (lambda logits: logits, r"no gradient came back to the output of aside \(call 0\)"),
         (lambda logits: logits.detach(), "no gradient came back to the output of aside"),
-        (lambda logits: {"out": logits}, "it gives a dict; class scores"),
+        (lambda logits: {"policy": logits, "value": logits[:, 0]}, r"a dict of policy: \(4, 2\), value: \(4,\); class"),
         (lambda logits: logits[0], "it gives 2 rows of logits for 4 images"),
     ],
 )
 def test_outputs_that_cannot_be_used(answer, message):
     with pytest.raises(AnalysisInputError, match=message):
         network_gradients(Aside(answer), labelled(4, classes=2), points="aside")
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda z: {"out": z, "features": z[..., None]}, lambda z: (z, [z]), lambda z: {"logits": z, "aux": z}]
+)
+def test_logits_are_found_in_what_holds_them(answer):
+    batch, network = labelled(4, classes=2), Aside(answer)
+    found = network_gradients(network, batch, points="head").loss
+    network.answer = lambda z: z
+    assert found == network_gradients(network, batch, points="head").loss
+
+
+def test_a_loss_of_ones_own_is_of_any_output_and_any_labels():
+    def twice(output, labels):
+        return 2 * F.cross_entropy(output["policy"], labels["classes"], reduction="none")
+
+    batches = zeros(2, 2)
+    mine = [{"x": images, "y": {"classes": labels}} for images, labels in batches]
+    chain = nn.Sequential(Chain(2, 3), Policy())
+    network = network_gradients(chain, mine, points="0.factors.*", loss=twice)
+    assert network.loss_name == "loss twice"
+    assert network.loss == pytest.approx(2 * log(2), rel=1e-6)
+    assert means(network) == pytest.approx([3.0, 1.0], rel=1e-6)
+    assert "the loss twice summed over a batch" in network.conditions
+    alone = network_gradients(Chain(2, 3), [torch.zeros(4, 2, 1, 1)], points="factors.*", loss=lambda z, _: z.sum())
+    assert (alone.loss_name, means(alone)) == ("given loss", [3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.CrossEntropyLoss(), "CrossEntropyLoss gives the mean over a batch"),
+        (lambda output, labels: 1.0, "gives a float; give a tensor"),
+    ],
+)
+def test_losses_that_cannot_be_used(loss, message):
+    with pytest.raises(AnalysisInputError, match=message):
+        network_gradients(Chain(2, 3), zeros(4), points="factors.*", loss=loss)
 
 
 def test_several_networks_and_their_json_document():

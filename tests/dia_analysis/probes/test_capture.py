@@ -376,3 +376,22 @@ def test_any_type_layout_and_output_gives_the_gate_that_multiplies(way, autocast
     (gate,) = records.values()
     assert torch.equal(plain * gate.view(len(x), 4, 1, 1), product)
     assert torch.equal(given, x * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("cifar_resnet20_se", {}), ("cifar_resnet20_dia_lstm", {}), ("vit_small_patch16", {"image_size": 32})],
+)
+def test_in_inference_mode_the_same_is_captured(name, options):
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3, **options).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad(), capture(model) as plain:
+        model(images)
+    with torch.inference_mode(), capture(model) as quick:
+        model(images)
+    pairs = list(zip(plain.in_order(), quick.in_order(), strict=True))
+    assert len(pairs) > 5
+    assert all((one.module, one.call) == (other.module, other.call) for one, other in pairs)
+    for one, other in pairs:
+        torch.testing.assert_close(one.value, other.value)  # fused attention may run as another kernel

@@ -131,6 +131,18 @@ def coordinate(self, x):
     return x * self.excite(wide.permute(0, 1, 3, 2)).sigmoid() * self.excite(high).sigmoid()
 
 
+def coordinate_without_bounds(self, x):
+    high, wide = x.mean(3, keepdim=True), x.mean(2, keepdim=True).permute(0, 1, 3, 2)
+    high, wide = torch.split(torch.relu(self.squeeze(torch.cat([high, wide], 2))), [SIDE, SIDE], 2)
+    return x * self.excite(high) * self.excite(wide.permute(0, 1, 3, 2))
+
+
+def gaussian(self, x):
+    y = pooled(x)
+    y = (y - y.mean(1, keepdim=True)) / torch.sqrt(y.var(1, keepdim=True) + 1e-5)
+    return x * torch.exp(-(y**2)).expand_as(x)
+
+
 def rotated(self, x):
     y = x.permute(0, 2, 1, 3)
     gate = self.spot(torch.cat([y.amax(1, keepdim=True), y.mean(1, keepdim=True)], 1)).sigmoid()
@@ -167,6 +179,8 @@ FOUND = [
     (spatial, ["spatial"]),
     (by_groups, ["spatial"]),
     (coordinate, ["directional", "directional"]),
+    (coordinate_without_bounds, ["directional", "directional"]),
+    (gaussian, ["channel"]),
     (rotated, ["directional"]),
     (over_branches, ["branch"]),
     (of_every_pixel, ["map"]),

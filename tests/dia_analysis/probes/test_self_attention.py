@@ -288,3 +288,25 @@ def test_statistics_of_large_maps_are_taken_image_by_image(monkeypatch):
     assert a["mean_r"] == pytest.approx(b["mean_r"], abs=1e-14)
     assert (a["histogram"] == b["histogram"]).all()
     assert int(parts.images) == 7
+
+
+class OfChannels(nn.Module):
+    """Attention of channels to channels as in DANet, which weights those most that are least alike."""
+
+    def forward(self, x):
+        channels = x.flatten(2)
+        energy = channels @ channels.mT
+        energy = energy.amax(-1, keepdim=True).expand_as(energy) - energy
+        return x + (energy.softmax(-1) @ channels).view_as(x)
+
+
+def test_channels_that_attend_to_the_least_alike_channels_are_found():
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 4, 4)
+    model = OfChannels()
+    with torch.no_grad(), capture(model) as records:
+        model(images)
+    scores = images.flatten(2) @ images.flatten(2).mT
+    [found] = records.in_order()
+    assert found.kind == "cross-covariance"
+    torch.testing.assert_close(found.value[:, 0], (-scores).softmax(-1))

@@ -293,6 +293,20 @@ def test_what_cannot_be_is_one_line(net, name, given, text):
     assert text in refused(name, **given)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_exported_network_is_one_line(net):
+    code = """
+import torch
+from torch import nn
+
+def exported():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return torch.export.export(model, (torch.zeros(2, 3, 8, 8),)).module()
+"""
+    net.with_name("exported.py").write_text(code)
+    assert "it is exported (torch.export), one graph" in refused("exported.py:exported", image_size=8)
+
+
 def test_a_checkpoint_of_ours_is_a_network_like_any_other():
     opened = open_network("digits-resnet56-se")
     assert (opened.training, opened.data, opened.num_classes) == ("recorded", "digits", 10)

@@ -1,0 +1,70 @@
+"""Do channel numbers mean the same in the layers of a stage? Else r between their maps means nothing."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from dia_analysis.distributed import all_gather
+from dia_analysis.probes.alignment import aligned_layers
+from dia_analysis.probes.batches import inputs_of, iterate_batches
+from dia_analysis.probes.found import IMAGES, attention_in, watched
+from dia_analysis.probes.modes import autocast_off, evaluating
+from dia_analysis.probes.stages import StageMaps
+
+Aligned = Bool[Tensor, "layer layer"]
+
+
+@dataclass
+class Remembered:
+    """Batches of which the first two images are kept."""
+
+    batches: Iterable[Any]
+    images: Tensor | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches as they are."""
+        for batch in iterate_batches(self.batches):
+            if self.images is None:
+                self.images = inputs_of(batch)[:IMAGES]
+            yield batch
+
+
+def of_stages(model: nn.Module, images: Tensor | None, stages: Sequence[StageMaps]) -> list[Aligned | None]:
+    """For each stage of channel gates, which two layers are aligned; None where that is not known or not asked.
+
+    It is known for gates that a pass shows. Layers that one module serves are aligned. `images` is None in a process
+    that was given none, which learns it from the others.
+    """
+    mine = None if images is None else _of_stages(model, images, stages)
+    return next(found for found in all_gather(mine) if found is not None)
+
+
+def _of_stages(model: nn.Module, images: Tensor, stages: Sequence[StageMaps]) -> list[Aligned | None]:
+    asked = [stage.kind == "channel" and len({module for module, _ in stage.layers}) > 1 for stage in stages]
+    found: list[Aligned | None] = [None if len(stage.layers) < 2 else _one_module(stage) for stage in stages]
+    if not any(asked):
+        return found
+    images = images.to(next(chain(model.parameters(), model.buffers()), torch.empty(0)).device)
+    with evaluating(model), autocast_off(model), torch.no_grad():
+        shown = {(one.name, one.call) for one in attention_in(watched(model, (images,))) if one.kind == "channel"}
+        asked = [ask and shown >= set(stage.layers) for ask, stage in zip(asked, stages, strict=True)]
+        layers = [layer for ask, stage in zip(asked, stages, strict=True) if ask for layer in stage.layers]
+        whole = aligned_layers(model, images, layers) if layers else torch.zeros(0, 0, dtype=torch.bool)
+    first = 0
+    for number, (ask, stage) in enumerate(zip(asked, stages, strict=True)):
+        if ask:
+            end = first + len(stage.layers)
+            found[number] = whole[first:end, first:end]
+            first = end
+    return found
+
+
+def _one_module(stage: StageMaps) -> Aligned | None:
+    count = len(stage.layers)
+    one = stage.kind == "channel" and len({module for module, _ in stage.layers}) == 1
+    return torch.ones(count, count, dtype=torch.bool) if one else None

@@ -1,0 +1,77 @@
+"""Where channel numbers have no common meaning r is undefined, and CKA is left."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dia_analysis import measure_correlation
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x * self.layer(x.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+class Block(nn.Module):
+    """A gate whose features go into a sum with the shortcut as they are, or are mixed before."""
+
+    def __init__(self, mixed, gate=None):
+        super().__init__()
+        self.before, self.gate = nn.Conv2d(4, 4, 1), gate or Gate()
+        self.after = nn.Conv2d(4, 4, 1) if mixed else nn.Identity()
+
+    def forward(self, x):
+        return x + self.after(self.gate(self.before(x)))
+
+
+def stage_of(*mixed, gate=None, patterns=None):
+    torch.manual_seed(0)
+    model = nn.Sequential(*[Block(each, gate) for each in mixed])
+    [stage] = measure_correlation(model, [torch.randn(12, 4, 3, 3)], points=patterns).stages
+    return stage
+
+
+def test_gates_before_one_shortcut_are_compared():
+    stage = stage_of(False, False, False)
+    assert stage.aligned.all()
+    assert stage.to_dict()["aligned"] == [[True] * 3] * 3
+    assert np.isfinite(stage.matrix).all()
+
+
+def test_gates_inside_blocks_have_no_r_but_cka():
+    stage = stage_of(True, True, True)
+    assert np.array_equal(stage.aligned, np.eye(3, dtype=bool))
+    assert (stage.mean_r, stage.std_r, stage.median_r, stage.share_above_0_8) == (None,) * 4
+    assert np.isnan(stage.matrix[~stage.aligned]).all()
+    assert np.isnan(stage.readings.numbers["pooled_r"].value)
+    assert np.isfinite(stage.readings.numbers["cka"].value)
+    assert np.isfinite(stage.readings.numbers["channel_share"].value)
+
+
+def test_of_both_kinds_only_the_aligned_pairs_count():
+    every, some = stage_of(False, False, False), stage_of(False, True, False)
+    assert some.aligned.tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+    assert some.mean_r == pytest.approx(some.matrix[0, 2], abs=1e-12)
+    assert some.std_r is None
+    assert every.std_r is not None
+
+
+def test_one_shared_module_is_aligned_wherever_it_is_called():
+    assert stage_of(True, True, gate=Gate()).aligned.all()
+
+
+def test_what_the_user_names_is_not_judged():
+    assert stage_of(True, True, patterns="features:*.before").aligned is None
+
+
+def test_the_summary_says_so():
+    torch.manual_seed(0)
+    result = measure_correlation(nn.Sequential(Block(True), Block(True)), [torch.randn(12, 4, 3, 3)])
+    assert "r of its layers is undefined: channel numbers have no common meaning" in result.summary()
+    assert result.mean_r is None
+    assert "mean_r" not in result.numbers
