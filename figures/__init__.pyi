@@ -5,6 +5,7 @@ from .cost import cost_ratios
 from .gini import triangles
 from .gradcam import heatmaps
 from .gradients import gradient_distributions, gradients_along_depth, gradients_along_training
+from .of_correlation import correlation_figures
 from .of_result import paper_figures
 from .pages.report import report
 from .regions import region_shares
@@ -14,6 +15,7 @@ from .trust import trust_checks
 __all__ = [
     "across_networks",
     "attention_anatomy",
+    "correlation_figures",
     "correlation_parts",
     "cost_ratios",
     "distance_profile",

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-import figures
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore, measure_correlation
@@ -17,8 +14,8 @@ from dia_analysis.distributed import share
 from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
-from dia_analysis.results.output import file_name
 from dia_models import Checkpoint
+from figures import correlation_figures as draw
 
 
 @dataclass(frozen=True)
@@ -109,33 +106,3 @@ def found(outcome: BesideUntrained, images: Sequence[str]) -> Found:
     """What to print and to write."""
     comparison = CorrelationComparison({outcome.provenance.checkpoint or "network": outcome})
     return Found.of(comparison, lambda: draw(comparison), lambda: images)
-
-
-def _figures(outcome: BesideUntrained) -> dict[str, Figure]:
-    """The paper's figures. Without a stage of two layers there is nothing to draw."""
-    if not outcome.panels():
-        return {}
-    drawn = {
-        "fig2-matrices": figures.matrices(outcome.trained),
-        "fig2c-distribution": figures.distribution(outcome.results()),
-        "fig2ab-scatter": figures.scatter(outcome.trained, outcome.provenance.seed or 0),
-    }
-    if any(stage.readings for stage in outcome.trained.stages):
-        drawn["fig2d-parts"] = figures.correlation_parts(outcome.results())
-        if any(len(stage.layers) > 2 for stage in outcome.trained.stages):
-            drawn["fig2e-distance"] = figures.distance_profile(outcome.results())
-    if any(stage.kind == "channel" and len(stage.stripes) > 1 for stage in outcome.trained.stages):
-        drawn["stripes"] = figures.stripes(outcome.trained)
-    return drawn
-
-
-def draw(comparison: CorrelationComparison) -> dict[str, Figure]:
-    """The figures of every network, those of all but the first with its name, and the matrix between each two."""
-    drawn: dict[str, Figure] = {}
-    for number, (name, outcome) in enumerate(comparison.networks.items()):
-        drawn |= {
-            figure if not number else f"{file_name(name)}-{figure}": each for figure, each in _figures(outcome).items()
-        }
-    for across in comparison.across:
-        drawn[f"across-{file_name(across.a)}-{file_name(across.b)}"] = figures.across_networks(across)
-    return drawn

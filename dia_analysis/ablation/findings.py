@@ -5,7 +5,13 @@ whether the network could have been trained without it, nor whether another laye
 """
 
 from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dia_analysis.ablation.swapping import MATCHED
+from dia_analysis.results.words import quantity
 
 if TYPE_CHECKING:
     from dia_analysis.ablation.results import Ablation, NetworkAblation
@@ -22,19 +28,27 @@ FIXED = {
     "self-attention": "a fixed mixing of tokens",
     "cross-covariance": "a fixed mixing of channels",
 }
+SWAP_SCOPE = (
+    "These are estimates, no test of a chosen pair. They say whether another layer's map can stand in now, not whether "
+    "one module can learn to serve several layers."
+)
 SCOPE = "This is what the trained network uses at inference; it does not say what training would have needed."
 
 
 def findings(network: "NetworkAblation") -> list[str]:
-    """Sentences on mean ablation: of all layers, or else each stage, then of single layers.
+    """Sentences on mean ablation: of all layers, or else each stage, then of single layers; then on the layer swap.
 
-    None without mean ablation, and of a network that is not known to do better than always answering one class.
+    None without either, and of a network that is not known to do better than always answering one class.
     """
     means = [one for one in network.ablations if one.replaced_by == "mean"]
-    if not means:
+    if not means and not network.swaps:
         return []
     if (reason := _untrained(network)) is not None:
         return [reason]
+    return [*(_of_means(network, means) if means else []), *_of_swaps(network)]
+
+
+def _of_means(network: "NetworkAblation", means: "Sequence[Ablation]") -> list[str]:
     whole = [one for one in means if one.stage is None]
     stages = [one for one in means if one.stage is not None and not _is_single(network, one)]
     said = [_whole(network, one) for one in whole or stages]
@@ -103,4 +117,24 @@ def _single(network: "NetworkAblation", total: "Ablation", direct: "Ablation") -
     return (
         f"Stage {layer.stage}, layer {layer.number} by its mean: accuracy {in_all} in all, {alone} directly "
         "(the other maps kept)."
+    )
+
+
+def _of_swaps(network: "NetworkAblation") -> list[str]:
+    """How far other layers' maps stand in, over the ordered pairs of each stage."""
+    said = [_swaps_of_stage(network, stage) for stage in sorted({one.stage for one in network.swaps if one.stage})]
+    return [*said, SWAP_SCOPE] if said else []
+
+
+def _swaps_of_stage(network: "NetworkAblation", stage: int) -> str:
+    pairs = [one.swap_score for one in network.swaps if one.stage == stage and one.replaced_by == MATCHED]
+    scores = sorted(score.value for score in pairs if score is not None and not np.isnan(score.value))
+    start = f"Layer swap, stage {stage}"
+    if not scores:
+        return f"{start}: undefined, as permuting a map's own channels is not shown to raise the loss."
+    of = "" if len(scores) == len(pairs) else f", undefined for {len(pairs) - len(scores)} more"
+    return (
+        f"{start}: another layer's matched map closes {median(scores):.2f} of the gap from the own map with channels "
+        f"permuted (0) to the own map (1), median of {quantity(len(scores), 'ordered pair')} "
+        f"({scores[0]:.2f} to {scores[-1]:.2f}){of}."
     )

@@ -13,6 +13,7 @@ from dia_analysis.ablation.findings import findings
 from dia_analysis.ablation.outcomes import Scores
 from dia_analysis.ablation.replacements import REPLACEMENTS
 from dia_analysis.ablation.running import Layer
+from dia_analysis.ablation.swap_picture import draw_swaps
 from dia_analysis.ablation.swapping import MATCHED, OTHER_IMAGE, PERMUTED, RAW
 from dia_analysis.ablation.targets import Effect
 from dia_analysis.results.base import Concise, Result
@@ -256,8 +257,9 @@ class AblationResult(Result):
         return {f"{self.file}{number}": network.to_xarray() for number, network in enumerate(self.networks, 1)}
 
     def panels(self) -> "list[Callable[[Axes], object]]":
-        """The accuracy by replacement, for each network."""
-        return [partial(NetworkAblation.draw, network) for network in self.networks]
+        """The accuracy by replacement for each network, then the layer swap of those that have it."""
+        swapped = [partial(draw_swaps, network) for network in self.networks if network.swaps]
+        return [*(partial(NetworkAblation.draw, network) for network in self.networks), *swapped]
 
 
 def _number(estimate: Estimate) -> float | None:

@@ -120,7 +120,13 @@ class _Variance:
 
 
 def same_and_other_image(sums: DirectionTotals) -> tuple[Matrices, Matrices]:
-    """The mean likeness of two layers over images, and that of one's map with the other's of every other image."""
+    """The mean likeness of two layers over images, and that of one's map with the other's of another image.
+
+    The second is the mean over all ordered pairs of different images. In a random order of the images that leaves none
+    in its place, each such pair is equally likely, so this is the exact expectation of the mean likeness over such
+    orders, without the scatter of a single one and with no seed. Where a likeness is undefined, sums and counts of
+    the defined ones are expectations, and their ratio is given.
+    """
     units, products, both = leave_out(sums.units), leave_out(sums.products), leave_out(sums.with_product)
     kept, count = len(units), leave_out(sums.with_unit)
     others = units @ units.swapaxes(1, 2) - products[:kept]

@@ -112,8 +112,9 @@ class Tally:
         """The images, for a network that is watched meanwhile; those that are shown again do not count."""
         again, self.shown = self.shown, True
         for images, labels in batches:
-            self.labels = torch.full_like(labels, -1) if again else labels
+            self.labels = labels[:0] if again else labels
             yield images
+        self.labels = torch.empty(0)  # whatever the network is shown afterwards does not count
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
@@ -130,7 +131,7 @@ class Tally:
         return Training(self.recorded, right, images, max(all_gather(self.classes)))
 
     def _count(self, _: nn.Module, __: Any, output: Any) -> None:
-        if is_watched():  # the pass by which the attention is found, on some of the images
+        if is_watched() or not len(self.labels):  # the pass that finds the attention, or images that are shown again
             return
         try:
             logits = as_logits(output).cpu()

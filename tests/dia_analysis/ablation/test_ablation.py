@@ -1,12 +1,18 @@
 """Planted networks: what an ablation must find is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
 from dia_analysis import AnalysisInputError, measure_ablation
+from dia_analysis.ablation.findings import findings
+from dia_analysis.ablation.swap_picture import draw_swaps, swap_scores
+from dia_analysis.statistics.intervals import Estimate
 from dia_models import create_model
 
 pytestmark = pytest.mark.numeric
@@ -325,6 +331,27 @@ def test_matched_maps_have_the_mean_and_the_spread_of_the_layer_that_they_replac
     assert found[0, "layer-matched"].map_change < 0.5 * found[0, "layer"].map_change
     scored = [one.swap_score for one in network.swaps if one.replaced_by == "layer-matched"]
     assert all(score is not None for score in scored)
+
+
+def test_the_layer_swap_is_drawn_and_said():
+    images, labels = planted(40)
+    result = measure_ablation(Twins(2.0), (images, labels), images, replace_by=["mean"])
+    network = result.networks[0]
+    scores = {(0, 1): Estimate(0.25, 0.2, 0.3, 40), (1, 0): Estimate(np.nan, images=40)}
+    swaps = [
+        replace(one, swap_score=scores[one.layers[0], one.by_layer - 1]) if one.replaced_by == "layer-matched" else one
+        for one in network.swaps
+    ]
+    known = replace(network, swaps=tuple(swaps), accuracy=Estimate(0.9, 0.8, 1.0, 40), most_frequent=0.3)
+    np.testing.assert_array_equal(swap_scores(known), [[np.nan, 0.25], [np.nan, np.nan]])
+    said = " ".join(findings(known))
+    assert "Layer swap, stage 1: another layer's matched map closes 0.25 of the gap" in said
+    assert "median of 1 ordered pair (0.25 to 0.25), undefined for 1 more" in said
+    assert "not whether one module can learn" in said
+    assert len(replace(result, networks=(known,)).panels()) == 2
+    ax = Figure().subplots()
+    draw_swaps(known, ax)
+    assert [text.get_text() for text in ax.texts] == ["0.2"]
 
 
 def test_the_score_of_a_swap_by_hand():

@@ -1,6 +1,6 @@
 """The parts of r on planted maps: against plain loops, what adds up, what they tell apart, and degenerate cases."""
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -67,6 +67,14 @@ def test_every_reading_equals_a_plain_loop():
     assert min(abs(expected["r_from_static"]), abs(expected["r_from_image"])) > 0.02  # the problem is not trivial
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-10), name
+
+
+def test_other_image_is_the_exact_mean_over_all_orders_that_leave_no_image_in_its_place():
+    maps = mixed(5)
+    orders = [order for order in permutations(range(5)) if all(i != j for i, j in enumerate(order))]
+    each = [np.mean([r(maps[i, a], maps[j, b]) for i, j in enumerate(order)]) for order in orders for a, b in PAIRS]
+    assert np.std(each) > 0.01  # a single order scatters
+    assert values(of_maps(maps, 5).stages[0])["mean_r_other_image"] == pytest.approx(np.mean(each), abs=1e-6)
 
 
 def test_the_parts_add_up_to_the_whole():
