@@ -46,7 +46,7 @@ def of_stages(model: nn.Module, images: Tensor | None, stages: Sequence[StageMap
 
 def _of_stages(model: nn.Module, images: Tensor, stages: Sequence[StageMaps]) -> list[Aligned | None]:
     asked = [stage.kind == "channel" and len({module for module, _ in stage.layers}) > 1 for stage in stages]
-    found: list[Aligned | None] = [None if len(stage.layers) < 2 else _one_module(stage) for stage in stages]
+    found: list[Aligned | None] = [of_one_module(stage) for stage in stages]
     if not any(asked):
         return found
     images = images.to(next(chain(model.parameters(), model.buffers()), torch.empty(0)).device)
@@ -64,7 +64,8 @@ def _of_stages(model: nn.Module, images: Tensor, stages: Sequence[StageMaps]) ->
     return found
 
 
-def _one_module(stage: StageMaps) -> Aligned | None:
+def of_one_module(stage: StageMaps) -> Aligned | None:
+    """The channel gates of one shared module are all aligned; None: others, for which maps do not tell."""
     count = len(stage.layers)
-    one = stage.kind == "channel" and len({module for module, _ in stage.layers}) == 1
+    one = count > 1 and stage.kind == "channel" and len({module for module, _ in stage.layers}) == 1
     return torch.ones(count, count, dtype=torch.bool) if one else None

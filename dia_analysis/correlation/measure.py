@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
 from dia_analysis.correlation.chance import similarities, stage_null
-from dia_analysis.correlation.common_channels import Aligned, Remembered, of_stages
+from dia_analysis.correlation.common_channels import Aligned, Remembered, of_one_module, of_stages
 from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
@@ -71,7 +71,7 @@ def measure_correlation(
     held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
     measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
     measurement.run()
-    aligned = None
+    aligned = [of_one_module(stage) for stage in measurement.stages]
     if given is not None and isinstance(source, nn.Module):
         aligned = of_stages(source, given.images, measurement.stages)
     return measurement.result(provenance or known or Provenance(), aligned)
@@ -161,12 +161,12 @@ class _Measurement:
         self.alignment = batched.result()
         self.sample = all_gather(self.sample)[0]
 
-    def result(self, provenance: Provenance, aligned: list[Aligned | None] | None) -> CorrelationResult:
+    def result(self, provenance: Provenance, aligned: list[Aligned | None]) -> CorrelationResult:
         """What was found; `aligned` says for each stage between which layers r has a meaning, as far as it is known."""
         stages, first = [], 0
         for number, stream in enumerate(self.streams, 1):
             readings = self._readings(number - 1, first) if self.alignment else None
-            known = aligned[number - 1] if aligned else None
+            known = aligned[number - 1]
             stages.append(_stage(number, stream, readings).where_aligned(None if known is None else known.numpy()))
             first += len(stream.empty.layers)
         weighted = [(stage.mean_r, stage.pairs - stage.undefined) for stage in stages if stage.mean_r is not None]

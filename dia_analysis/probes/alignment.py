@@ -33,6 +33,7 @@ class _Sum:
     node: Node
     channel: int
     stream: frozenset[int]
+    scaled: bool  # all channels alike, by a map that was made of them, such as CBAM's spatial gate
 
 
 def aligned_layers(model: nn.Module, images: Tensor, layers: Sequence[tuple[str, int]]) -> Bool[Tensor, "layer layer"]:
@@ -77,24 +78,26 @@ def _sum(graph: Graph, one: FoundAttention) -> _Sum | None:
     channel = _channel(product)
     if channel is None:
         return None
-    reached, into = {product}, product if _adds_shortcut(product, product) else None
+    reached, into, scaled = {product}, product if _adds_shortcut(product, product) else None, False
     for node in graph.nodes[product.index + 1 :]:
         if plain(node.name) not in APART or not any(p in reached and p.shape == node.shape for p in node.made):
             continue
-        if into is None and any(p not in reached and p.depends_on(product) for p in node.made):
+        mixed = [p for p in node.made if p not in reached and p.depends_on(product)]
+        if into is None and any(_channel(p) is not None for p in mixed):
             continue  # what was made of the product in another way has mixed its channels
+        scaled |= into is None and bool(mixed)
         if into is None and _adds_shortcut(node, product):
             into, reached = node, set()
         reached.add(node)
     multiplied = {parent for parent in product.made if parent.shape == product.shape}
-    return _Sum(into or product, channel, frozenset(node.index for node in reached | multiplied))
+    return _Sum(into or product, channel, frozenset(node.index for node in reached | multiplied), scaled)
 
 
 def _adds_shortcut(node: Node, product: Node) -> bool:
     """Whether a sum has a part that is not made of the product: `addcmul` adds its first argument to a product."""
-    if node is product:
-        added = node.parents[0] if plain(node.name) == "addcmul" else None
-        return added is not None and bool(added.sources)
+    if plain(node.name) == "addcmul":
+        added = node.parents[0]
+        return added is not None and bool(added.sources) and added is not product and not added.depends_on(product)
     others = [parent for parent in node.made if parent is not product and not parent.depends_on(product)]
     return plain(node.name) == "add" and bool(others)
 
@@ -118,7 +121,7 @@ def _keep_channels(
 ) -> list[bool]:
     """Change one channel of each gate in turn: whether no other channel of the block's output changes with it.
 
-    Where no module puts the sum out there is nothing to look at, and the structure alone tells.
+    Where no module puts the sum out, or all channels are scaled alike, the structure alone tells.
     """
     blocks = [None if into is None else _put_out(graph, into) for into in sums]
     outputs: dict[Giver, Tensor] = {}
@@ -135,7 +138,7 @@ def _keep_channels(
         model(images)
         before, kept = dict(outputs), []
         for one, into, block in zip(points, sums, blocks, strict=True):
-            if into is None or block is None:
+            if into is None or block is None or into.scaled:
                 kept.append(True)
                 continue
             changing = one

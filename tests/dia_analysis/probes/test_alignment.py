@@ -79,3 +79,10 @@ def test_hooks_that_count_images_can_tell_its_passes_from_others():
     assert all(counted)
     model(images)
     assert not counted[-1]
+
+
+def test_a_spatial_gate_after_the_channel_gate_leaves_channels_what_they_are():
+    model = create_model("cifar_resnet20_cbam").eval()
+    images = torch.randn(2, 3, 32, 32)
+    layers = [(point.name, point.call) for point in find_points(model, images) if point.kind == "channel"]
+    assert aligned_layers(model, images, layers).tolist() == torch.block_diag(*[torch.ones(2, 2)] * 3).bool().tolist()

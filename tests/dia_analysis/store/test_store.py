@@ -45,6 +45,11 @@ def images():
     return torch.randn(COUNT, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 
 
+def as_stored(stage):
+    """A stage as JSON, without what only the network shows."""
+    return {key: value for key, value in stage.to_dict().items() if key != "aligned"}
+
+
 def batches(images, broken=()):
     """Give images as asked for, batch by batch, without those that cannot be read."""
 
@@ -124,7 +129,7 @@ def test_correlation_from_a_store_equals_that_from_the_network(store, model, ima
         np.testing.assert_allclose(a.matrix, b.matrix, atol=1e-6)
         assert (a.histogram.sum(), a.undefined) == (b.histogram.sum(), b.undefined)
         if batch is None:  # the same batches: equal to the last bit
-            assert a.to_dict() == b.to_dict()
+            assert as_stored(a) == as_stored(b)
             np.testing.assert_array_equal(a.examples, b.examples)
 
 
@@ -173,10 +178,9 @@ def test_spatial_maps_keep_their_shape(tmp_path, images):
     store = write(tmp_path / "a.zarr", model, images[:5])
     spatial = [layer for layer in store.layout.layers if layer.kind == "spatial"]
     assert spatial[0].map_shape == (1, 8, 8)
-    assert (
-        measure_correlation(store).to_dict()["stages"]
-        == measure_correlation(model, images[:5].split(BATCH)).to_dict()["stages"]
-    )
+    assert [as_stored(stage) for stage in measure_correlation(store).stages] == [
+        as_stored(stage) for stage in measure_correlation(model, images[:5].split(BATCH)).stages
+    ]
 
 
 def test_unreadable_images_are_said_and_left_out(tmp_path, model, images):
@@ -189,7 +193,7 @@ def test_unreadable_images_are_said_and_left_out(tmp_path, model, images):
         layer = found["stage1_layer01"].values
         assert np.isnan(layer).all(1).nonzero()[0].tolist() == sorted(broken)
     direct = measure_correlation(model, [pixels for pixels, _ in batches(images, broken)(list(range(COUNT)))])
-    assert measure_correlation(store).to_dict()["stages"] == direct.to_dict()["stages"]
+    assert list(map(as_stored, measure_correlation(store).stages)) == list(map(as_stored, direct.stages))
 
 
 def test_a_batch_of_unreadable_images_is_not_given_on(tmp_path, model, images):
