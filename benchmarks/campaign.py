@@ -130,7 +130,7 @@ def main() -> int:
         for run in runs:
             run.state(given.out / run.name)  # a folder of another run is said before hours of work
         if not given.list:
-            code = work(runs, given.out, given.hours * 3600 if given.hours != float("inf") else 10**9)
+            code = work(runs, given.out, given.hours * 3600)
         print(table(runs, given.out))
     except (OSError, ValueError, TypeError) as error:
         print(error, file=sys.stderr)

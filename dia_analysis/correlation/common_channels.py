@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dia_analysis.distributed import all_gather
 from dia_analysis.probes.alignment import aligned_layers
 from dia_analysis.probes.batches import inputs_of, iterate_batches
-from dia_analysis.probes.found import IMAGES, attention_in, watched
+from dia_analysis.probes.found import IMAGES
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.probes.stages import StageMaps
 
@@ -45,22 +45,20 @@ def of_stages(model: nn.Module, images: Tensor | None, stages: Sequence[StageMap
 
 
 def _of_stages(model: nn.Module, images: Tensor, stages: Sequence[StageMaps]) -> list[Aligned | None]:
-    asked = [stage.kind == "channel" and len({module for module, _ in stage.layers}) > 1 for stage in stages]
-    found: list[Aligned | None] = [of_one_module(stage) for stage in stages]
-    if not any(asked):
+    found = [of_one_module(stage) for stage in stages]
+    asked = {
+        n: s.layers for n, s in enumerate(stages) if found[n] is None and s.kind == "channel" and len(s.layers) > 1
+    }
+    if not asked:
         return found
     images = images.to(next(chain(model.parameters(), model.buffers()), torch.empty(0)).device)
-    with evaluating(model), autocast_off(model), torch.no_grad():
-        shown = {(one.name, one.call) for one in attention_in(watched(model, (images,))) if one.kind == "channel"}
-        asked = [ask and shown >= set(stage.layers) for ask, stage in zip(asked, stages, strict=True)]
-        layers = [layer for ask, stage in zip(asked, stages, strict=True) if ask for layer in stage.layers]
-        whole = aligned_layers(model, images, layers) if layers else torch.zeros(0, 0, dtype=torch.bool)
+    with evaluating(model), autocast_off(model):
+        whole = aligned_layers(model, images, list(chain.from_iterable(asked.values())))
     first = 0
-    for number, (ask, stage) in enumerate(zip(asked, stages, strict=True)):
-        if ask:
-            end = first + len(stage.layers)
-            found[number] = whole[first:end, first:end]
-            first = end
+    for number, layers in asked.items():
+        aligned = whole[first : first + len(layers), first : first + len(layers)]
+        found[number] = aligned if aligned.diagonal().all() else None  # not shown: a module named by hand
+        first += len(layers)
     return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dia_analysis.correlation.measure import measure_correlation
 from dia_analysis.correlation.results import Controls, CorrelationResult, StageCorrelation
 from dia_analysis.distributed import all_gather
+from dia_analysis.probes.alignment import adds_shortcut
 from dia_analysis.probes.batches import inputs_of, iterate_batches
 from dia_analysis.probes.choosing import FEATURES
 from dia_analysis.probes.found import watched
@@ -94,15 +95,8 @@ def _output(graph: Graph, gate: Gate, once: frozenset[str]) -> str | None:
 
 def _sum(graph: Graph, product: Node) -> Node | None:
     """The first sum of a product with what is not made of it; a product may add its shortcut itself."""
-    if plain(product.name) == "addcmul":
-        return product
-    later = graph.nodes[product.index + 1 :]
-    return next((node for node in later if plain(node.name) == "add" and _adds_shortcut(node, product)), None)
-
-
-def _adds_shortcut(node: Node, product: Node) -> bool:
-    others = [parent for parent in node.made if parent is not product and not parent.depends_on(product)]
-    return node.depends_on(product) and node.shape == product.shape and bool(others)
+    later = (node for node in graph.nodes[product.index :] if node.shape == product.shape)
+    return next((node for node in later if adds_shortcut(node, product)), None)
 
 
 def _giver(node: Node, once: frozenset[str]) -> str | None:

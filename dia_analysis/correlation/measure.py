@@ -71,9 +71,10 @@ def measure_correlation(
     held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
     measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
     measurement.run()
-    aligned = [of_one_module(stage) for stage in measurement.stages]
-    if given is not None and isinstance(source, nn.Module):
+    if isinstance(source, nn.Module) and given is not None:
         aligned = of_stages(source, given.images, measurement.stages)
+    else:
+        aligned = [of_one_module(stage) for stage in measurement.stages]
     return measurement.result(provenance or known or Provenance(), aligned)
 
 

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from dia_analysis.probes.graph import in_parts
 from dia_analysis.probes.modes import observing
 from dia_analysis.results.words import quantity
 
@@ -113,8 +114,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         formula = _formula(func)
         if formula is None and not isinstance(func, HigherOrderOperator):
-            with self:  # in inference mode, operations come in before they are taken apart
-                parts = func.decompose(*args, **kwargs)
+            parts = in_parts(self, func, args, kwargs)
             if parts is not NotImplemented:
                 return parts
         out = func(*args, **kwargs)

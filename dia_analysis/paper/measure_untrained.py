@@ -114,7 +114,6 @@ class Tally:
         for images, labels in batches:
             self.labels = labels[:0] if again else labels
             yield images
-        self.labels = torch.empty(0)  # whatever the network is shown afterwards does not count
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:

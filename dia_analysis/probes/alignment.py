@@ -40,7 +40,8 @@ def aligned_layers(model: nn.Module, images: Tensor, layers: Sequence[tuple[str,
     """For each two layers, given as (name, call) of their points, whether their channel numbers mean the same.
 
     Told by what one pass on two of the images does, in the network's present mode, and confirmed: when one channel of
-    a gate changes, no other channel of the block's output may. Only gates of channels can be aligned.
+    a gate changes, no other channel of the block's output may. Only gates of channels can be aligned: another layer,
+    and one that this pass does not show, is aligned with none, itself included.
     """
     with torch.no_grad(), looking():
         graph = watched(model, (images,))
@@ -49,7 +50,7 @@ def aligned_layers(model: nn.Module, images: Tensor, layers: Sequence[tuple[str,
         sums = [None if one is None else _sum(graph, one) for one in points]
         kept = _keep_channels(model, images[:IMAGES], graph, points, sums)
     streams = [into if keeps else None for into, keeps in zip(sums, kept, strict=True)]
-    same = torch.eye(len(layers), dtype=torch.bool)
+    same = torch.diag(torch.tensor([point is not None for point in points], dtype=torch.bool))
     for i, j in combinations(range(len(layers)), 2):
         same[i, j] = same[j, i] = _one_module(points[i], points[j]) or _one_stream(streams[i], streams[j])
     return same
@@ -78,7 +79,7 @@ def _sum(graph: Graph, one: FoundAttention) -> _Sum | None:
     channel = _channel(product)
     if channel is None:
         return None
-    reached, into, scaled = {product}, product if _adds_shortcut(product, product) else None, False
+    reached, into, scaled = {product}, product if adds_shortcut(product, product) else None, False
     for node in graph.nodes[product.index + 1 :]:
         if plain(node.name) not in APART or not any(p in reached and p.shape == node.shape for p in node.made):
             continue
@@ -86,15 +87,20 @@ def _sum(graph: Graph, one: FoundAttention) -> _Sum | None:
         if into is None and any(_channel(p) is not None for p in mixed):
             continue  # what was made of the product in another way has mixed its channels
         scaled |= into is None and bool(mixed)
-        if into is None and _adds_shortcut(node, product):
+        if into is None and adds_shortcut(node, product):
             into, reached = node, set()
         reached.add(node)
     multiplied = {parent for parent in product.made if parent.shape == product.shape}
     return _Sum(into or product, channel, frozenset(node.index for node in reached | multiplied), scaled)
 
 
-def _adds_shortcut(node: Node, product: Node) -> bool:
-    """Whether a sum has a part that is not made of the product: `addcmul` adds its first argument to a product."""
+def adds_shortcut(node: Node, product: Node) -> bool:
+    """Whether a value is the sum of a product, or of what became of it, with something that was not made of it.
+
+    `addcmul` adds its first argument to a product: to this one, or to a later one of it such as CBAM's second.
+    """
+    if node is not product and not node.depends_on(product):
+        return False
     if plain(node.name) == "addcmul":
         added = node.parents[0]
         return added is not None and bool(added.sources) and added is not product and not added.depends_on(product)
@@ -123,7 +129,9 @@ def _keep_channels(
 
     Where no module puts the sum out, or all channels are scaled alike, the structure alone tells.
     """
-    blocks = [None if into is None else _put_out(graph, into) for into in sums]
+    blocks = [None if into is None or into.scaled else _put_out(graph, into) for into in sums]
+    if not any(blocks):
+        return [True] * len(blocks)
     outputs: dict[Giver, Tensor] = {}
     changing: FoundAttention | None = None
 
@@ -138,7 +146,7 @@ def _keep_channels(
         model(images)
         before, kept = dict(outputs), []
         for one, into, block in zip(points, sums, blocks, strict=True):
-            if into is None or block is None or into.scaled:
+            if into is None or block is None:
                 kept.append(True)
                 continue
             changing = one

@@ -8,6 +8,7 @@ from torch import nn
 
 from dia_analysis.probes.capture import capture
 from dia_analysis.probes.example import example_images
+from dia_analysis.probes.graph import looking
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.probes.points import Inputs, attention_of
 from dia_analysis.probes.stages import group_stages
@@ -64,7 +65,7 @@ def find_points(
     if points is None and len(useless) == len(found):
         return useless
     given = example_images(model, image_size) if inputs is None else inputs
-    with evaluating(model), autocast_off(model), torch.no_grad(), capture(model, points) as records:
+    with looking(), evaluating(model), autocast_off(model), torch.no_grad(), capture(model, points) as records:
         if isinstance(given, Mapping):
             model(**given)
         else:

@@ -69,6 +69,24 @@ def test_what_the_user_names_is_not_judged():
     assert stage_of(True, True, patterns="features:*.before").aligned is None
 
 
+def test_modules_named_by_hand_are_not_judged_even_where_a_network_has_no_attention():
+    class Named(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pools = nn.ModuleList([Named(), Named()])
+
+        def forward(self, x):
+            return self.pools[0](x) + self.pools[1](x.square())
+
+    [stage] = measure_correlation(Network(), [torch.randn(12, 4, 3, 3)], points="pools.*").stages
+    assert stage.aligned is None
+    assert stage.mean_r is not None
+
+
 def test_the_summary_says_so():
     torch.manual_seed(0)
     result = measure_correlation(nn.Sequential(Block(True), Block(True)), [torch.randn(12, 4, 3, 3)])

@@ -7,6 +7,7 @@ from torch import nn
 
 from dia_analysis import measure_correlation
 from dia_analysis.correlation.controls import with_controls
+from dia_models import create_model
 from tests.support.gates import of_maps
 
 pytestmark = pytest.mark.numeric
@@ -67,3 +68,11 @@ def test_what_no_module_of_its_own_puts_out_is_left_out():
 
 def test_they_are_none_where_they_were_not_asked_for():
     assert of_maps(torch.randn(4, 2, 6)).controls is None
+
+
+def test_blocks_that_add_their_shortcut_to_a_second_gates_product_are_found():
+    torch.manual_seed(0)
+    model, batches = create_model("cifar_resnet20_cbam").eval(), [torch.randn(4, 3, 32, 32)]
+    controls = with_controls(measure_correlation(model, batches), model, batches).controls
+    outputs = [module for stage in controls.outputs.values() for module, _ in stage.layers]
+    assert outputs == [f"stages.{stage}.blocks.{block}.output" for stage in range(3) for block in range(2)]

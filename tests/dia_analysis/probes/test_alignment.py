@@ -71,10 +71,9 @@ def test_layers_of_a_stage_that_add_to_one_shortcut_are_aligned():
 
 def test_hooks_that_count_images_can_tell_its_passes_from_others():
     model, counted = nn.Sequential(Block(nn.Identity()), Block(nn.Identity())), []
-    images = torch.randn(2, 4, 5, 5)
-    layers = [(point.name, point.call) for point in find_points(model, images)]
     model.register_forward_hook(lambda *_: counted.append(is_watched()))
-    aligned_layers(model, images, layers)
+    images = torch.randn(2, 4, 5, 5)
+    aligned_layers(model, images, [(point.name, point.call) for point in find_points(model, images)])
     assert len(counted) > 2
     assert all(counted)
     model(images)
