@@ -24,7 +24,8 @@ def checked(thing, *, typechecker):
             thing.__init__ = checked(thing.__init__, typechecker=typechecker)
         return thing
     as_written = thing.__annotations__
-    hints = {name: _resolved(hint, thing.__globals__) for name, hint in as_written.items()}
+    resolved = {name: _resolved(hint, thing.__globals__) for name, hint in as_written.items()}
+    hints = {name: hint for name, hint in resolved.items() if hint is not Any}  # old beartypes refuse it of generators
     shaped = any(map(_has_shape, hints.values()))
     if shaped and inspect.isgeneratorfunction(thing):  # its body runs when the call has long returned
         return jaxtyped(thing, typechecker=typechecker)
