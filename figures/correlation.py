@@ -20,8 +20,8 @@ MOST_POINTS = 1000  # of an image: more hide each other
 
 @styled
 def matrices(result: CorrelationResult) -> Figure:
-    """Draw one matrix (layers x layers) per stage with at least two layers: the mean r over the images."""
-    stages = _with_pairs(result)
+    """Draw one matrix (layers x layers) per stage with two layers to be compared: the mean r over the images."""
+    stages = _some([stage for stage in result.stages if stage.has_r])
     rows = -(-len(stages) // PER_ROW)
     columns = min(len(stages), PER_ROW)
     figure = Figure(figsize=(COLUMN, 0.25 + rows * COLUMN / 2.9), layout="compressed")
@@ -39,7 +39,7 @@ def matrices(result: CorrelationResult) -> Figure:
 @styled
 def distribution(results: Mapping[str, CorrelationResult]) -> Figure:
     """Draw the distribution of r over images and layer pairs (Fig. 2c), stage by stage, one color per result."""
-    stages = sorted({stage.stage for result in results.values() for stage in _with_pairs(result)})
+    stages = sorted({stage.stage for result in results.values() for stage in _comparable(result)})
     figure = Figure(figsize=(COLUMN, 0.6 + 0.6 * len(stages)), layout="constrained")
     axes = figure.subplots(len(stages), 1, sharex=True, squeeze=False)[:, 0]
     for ax, number in zip(axes, stages, strict=True):
@@ -63,7 +63,7 @@ def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
     A point is one element of a map, such as a channel; the two layers are drawn at random, from `seed`, and so are
     1,000 elements where there are more. The numbers r are over all elements.
     """
-    stages = _with_pairs(result)
+    stages = _comparable(result)
     shown = stages if len(stages) < 2 else (stages[0], stages[-1])
     figure = Figure(figsize=(COLUMN, COLUMN / 2 + 0.4), layout="constrained")
     random = np.random.default_rng(seed)
@@ -82,10 +82,13 @@ def scatter(result: CorrelationResult, seed: int = 0) -> Figure:
     return figure
 
 
-def _with_pairs(result: CorrelationResult) -> tuple[StageCorrelation, ...]:
-    stages = tuple(stage for stage in result.stages if len(stage.layers) > 1)
+def _comparable(result: CorrelationResult) -> list[StageCorrelation]:
+    return _some([stage for stage in result.stages if stage.comparable])
+
+
+def _some(stages: list[StageCorrelation]) -> list[StageCorrelation]:
     if not stages:
-        raise ValueError("no stage has two attention layers, so there is no correlation to draw")
+        raise ValueError("no stage has two attention layers to be compared, so there is no correlation to draw")
     return stages
 
 

@@ -59,9 +59,10 @@ def distance_profile(results: Mapping[str, CorrelationResult]) -> Figure:
 
     The band is the middle 95 % of the first result with each layer's channels in another order.
     """
-    stages = sorted({s.stage for r in results.values() for s, _ in _with_parts(r) if len(s.layers) > 2})
+    shown = [s for r in results.values() for s, _ in _with_parts(r) if s.comparable and len(s.layers) > 2]
+    stages = sorted({s.stage for s in shown})
     if not stages:
-        raise ValueError("no stage has three attention layers, so there is one distance at most")
+        raise ValueError("no stage has three attention layers to be compared, so there is one distance at most")
     figure = Figure(figsize=(COLUMN, COLUMN / 2 + 0.2), layout="constrained")
     axes = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
     for ax, number in zip(axes, stages, strict=True):

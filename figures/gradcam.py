@@ -53,7 +53,7 @@ def heatmaps(
         for ax, result, text in zip(axes[row, 1:], shown, verdicts[row], strict=True):
             _picture(ax, overlay(pictures[row], result.layer_maps[row], peak), text)
     scale = ScalarMappable(Normalize(0, peak), heat_on_gray())
-    label = f"{results[0].method}: evidence for the class, one scale for all maps"
+    label = f"{results[0].method}: {results[0].meaning}, one scale for all maps"
     look: Any = {"location": "bottom", "shrink": 0.8, "aspect": 40, "pad": 0.02}
     figure.colorbar(scale, ax=axes, label=label, format=FuncFormatter(lambda value, _: f"{value:g}"), **look)
     if rows < images:

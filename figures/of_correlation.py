@@ -29,18 +29,20 @@ def correlation_figures(comparison: CorrelationComparison) -> dict[str, Figure]:
 
 
 def _figures(outcome: BesideUntrained) -> dict[str, Figure]:
-    """The figures of one network, none without a stage of two layers."""
-    if not outcome.panels():
+    """The figures of one network, none without a stage of two layers; of r where it has a meaning."""
+    stages = outcome.trained.stages
+    if not any(len(stage.layers) > 1 for stage in stages):
         return {}
-    drawn = {
-        "fig2-matrices": matrices(outcome.trained),
-        "fig2c-distribution": distribution(outcome.results()),
-        "fig2ab-scatter": scatter(outcome.trained, outcome.provenance.seed or 0),
-    }
-    if any(stage.readings for stage in outcome.trained.stages):
+    drawn: dict[str, Figure] = {}
+    if outcome.panels():
+        drawn["fig2-matrices"] = matrices(outcome.trained)
+    if any(stage.comparable for stage in stages):
+        drawn["fig2c-distribution"] = distribution(outcome.results())
+        drawn["fig2ab-scatter"] = scatter(outcome.trained, outcome.provenance.seed or 0)
+    if any(stage.readings for stage in stages):
         drawn["fig2d-parts"] = correlation_parts(outcome.results())
-        if any(len(stage.layers) > 2 for stage in outcome.trained.stages):
+        if any(stage.comparable and len(stage.layers) > 2 for stage in stages):
             drawn["fig2e-distance"] = distance_profile(outcome.results())
-    if any(stage.kind == "channel" and len(stage.stripes) > 1 for stage in outcome.trained.stages):
+    if any(stage.kind == "channel" and len(stage.stripes) > 1 for stage in stages):
         drawn["stripes"] = stripes(outcome.trained)
     return drawn

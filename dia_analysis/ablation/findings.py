@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dia_analysis.ablation.swap_picture import has_scores
 from dia_analysis.ablation.swapping import MATCHED
 from dia_analysis.results.words import quantity
 
@@ -123,7 +124,7 @@ def _single(network: "NetworkAblation", total: "Ablation", direct: "Ablation") -
 def _of_swaps(network: "NetworkAblation") -> list[str]:
     """How far other layers' maps stand in, over the ordered pairs of each stage."""
     said = [_swaps_of_stage(network, stage) for stage in sorted({one.stage for one in network.swaps if one.stage})]
-    return [*said, SWAP_SCOPE] if said else []
+    return [*said, SWAP_SCOPE] if has_scores(network) else said
 
 
 def _swaps_of_stage(network: "NetworkAblation", stage: int) -> str:

@@ -13,7 +13,7 @@ from dia_analysis.ablation.findings import findings
 from dia_analysis.ablation.outcomes import Scores
 from dia_analysis.ablation.replacements import REPLACEMENTS
 from dia_analysis.ablation.running import Layer
-from dia_analysis.ablation.swap_picture import draw_swaps
+from dia_analysis.ablation.swap_picture import draw_swaps, has_scores
 from dia_analysis.ablation.swapping import MATCHED, OTHER_IMAGE, PERMUTED, RAW
 from dia_analysis.ablation.targets import Effect
 from dia_analysis.results.base import Concise, Result
@@ -258,7 +258,7 @@ class AblationResult(Result):
 
     def panels(self) -> "list[Callable[[Axes], object]]":
         """The accuracy by replacement for each network, then the layer swap of those that have it."""
-        swapped = [partial(draw_swaps, network) for network in self.networks if network.swaps]
+        swapped = [partial(draw_swaps, network) for network in self.networks if has_scores(network)]
         return [*(partial(NetworkAblation.draw, network) for network in self.networks), *swapped]
 
 

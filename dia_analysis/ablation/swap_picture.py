@@ -28,6 +28,11 @@ def swap_scores(network: "NetworkAblation") -> Float[np.ndarray, "layer layer"]:
     return scores
 
 
+def has_scores(network: "NetworkAblation") -> bool:
+    """Whether any score is defined."""
+    return not bool(np.isnan(swap_scores(network)).all())
+
+
 def draw_swaps(network: "NetworkAblation", ax: "Axes") -> None:
     """Draw the scores: 0 as with the own map's channels permuted, 1 as with the own map; empty where undefined."""
     scores = swap_scores(network)
@@ -41,4 +46,4 @@ def draw_swaps(network: "NetworkAblation", ax: "Axes") -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("map taken from layer (stage.layer)")
     ax.set_ylabel("map of layer replaced")
-    ax.set_title(f"{network.name}: score of the layer swap")
+    ax.set_title(f"{network.name}\nscore of the layer swap")

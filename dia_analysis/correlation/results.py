@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64
 
 from dia_analysis.correlation import words
 from dia_analysis.correlation.readings import StageReadings, plain, with_intervals
+from dia_analysis.probes.alignment import NO_COMMON_MEANING
 from dia_analysis.results.base import Concise, Result, long_form
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
@@ -56,6 +57,16 @@ class StageCorrelation(Concise):
     readings: StageReadings | None = None
     aligned: Bool[np.ndarray, "layer layer"] | None = None
 
+    @property
+    def comparable(self) -> bool:
+        """Whether there are two layers, and channel numbers mean the same in all, as far as that is known."""
+        return len(self.layers) > 1 and (self.aligned is None or bool(self.aligned.all()))
+
+    @property
+    def has_r(self) -> bool:
+        """Whether there are two layers between which r has a meaning."""
+        return self.comparable or (self.aligned is not None and bool(np.triu(self.aligned, 1).any()))
+
     def to_dict(self) -> dict[str, Any]:
         """The stage as the JSON schema dia.correlation/2 has it."""
         return {
@@ -80,7 +91,8 @@ class StageCorrelation(Concise):
     def where_aligned(self, aligned: Bool[np.ndarray, "layer layer"] | None) -> "StageCorrelation":
         """The same, without r of layers whose channel numbers have no common meaning.
 
-        Of r in all pairs only its mean is left where some are aligned, over these. CKA and shares of variance stay.
+        Where some are aligned the mean of r over these is left, and nothing else of r in all pairs: the histogram is
+        empty. CKA and shares of variance stay.
         """
         if aligned is None or aligned.all():
             return replace(self, aligned=aligned)
@@ -96,6 +108,7 @@ class StageCorrelation(Concise):
             std_r=None,
             median_r=None,
             share_above_0_8=None,
+            histogram=np.zeros_like(self.histogram),
             readings=readings,
         )
 
@@ -217,8 +230,8 @@ class CorrelationResult(Result):
         return {f"stage{stage.stage}": stage.to_xarray() for stage in self.stages}
 
     def panels(self) -> "list[Callable[[Axes], object]]":
-        """The matrix of each stage that has two layers."""
-        return [stage.draw for stage in self.stages if len(stage.layers) > 1]
+        """The matrix of each stage that has two layers between which r has a meaning."""
+        return [stage.draw for stage in self.stages if stage.has_r]
 
     def complete(self, axes: "Sequence[Axes]") -> None:
         """One color bar for all matrices."""
@@ -263,8 +276,8 @@ def _not_aligned(stage: StageCorrelation) -> list[str]:
         return []
     which = "its layers" if apart == pairs else f"{apart} of {pairs} pairs of its layers"
     return [
-        f"Stage {stage.stage}: r of {which} is undefined: channel numbers have no common meaning (the gates lie inside "
-        "blocks, before their channels are mixed); read CKA instead."
+        f"Stage {stage.stage}: r of {which} is undefined: {NO_COMMON_MEANING} (the gates lie inside blocks, before "
+        "their channels are mixed); read CKA instead."
     ]
 
 

@@ -92,8 +92,7 @@ def _range(chance: Chance | None) -> str:
 
 def sentences(stage: "StageCorrelation", readings: StageReadings) -> list[str]:
     """What is to be said of a stage: what its likeness is made of, and what was left out."""
-    comparable = len(stage.layers) > 1 and (stage.aligned is None or stage.aligned.all())
-    found = [*_static(readings), *_image_dependent(readings)] if comparable else []
+    found = [*_static(readings), *_image_dependent(readings)] if stage.comparable else []
     return [*([f"Stage {stage.stage}: {' '.join(found)}"] if found else []), *_left_out(stage, readings)]
 
 

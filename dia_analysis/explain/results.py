@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.methods import method_source
+from dia_analysis.explain.rolled import ROLLOUT
 from dia_analysis.explain.upsample import upsample
 from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-UNIT = "evidence for the class (not rescaled)"
+NOT_RESCALED = "(not rescaled)"
 SHOWN = 20
 DRAWN = 8  # images
 WRONG = "✗"  # beside a predicted class that is not the image's
@@ -57,8 +58,13 @@ class GradCAMResult(Result):
     pictures: tuple[UInt8[np.ndarray, "height width 3"], ...] = ()
 
     @property
+    def meaning(self) -> str:
+        """What the maps' values are."""
+        return "attention, whatever the class" if self.method == ROLLOUT else "evidence for the class"
+
+    @property
     def maps(self) -> Float[np.ndarray, "image height width"]:
-        """The evidence for the class at the images' size: negative values set to zero, otherwise not rescaled."""
+        """The maps at the images' size: negative values set to zero, otherwise not rescaled."""
         return upsample(np.maximum(self.layer_maps, 0), self.size)
 
     @property
@@ -125,7 +131,7 @@ class GradCAMResult(Result):
         if axes:
             colors = heat_on_gray() if self.pictures else HEAT
             scale = ScalarMappable(Normalize(0, self.take(slice(DRAWN)).peak), colors)
-            axes[0].figure.colorbar(scale, ax=list(axes), label=UNIT)
+            axes[0].figure.colorbar(scale, ax=list(axes), label=f"{self.meaning} {NOT_RESCALED}")
 
     @property
     def peak(self) -> float:
@@ -207,10 +213,15 @@ def stack_arrays(results: Sequence[GradCAMResult]) -> xr.Dataset:
     table = ("image", "model")
     scores = {key: (table, np.stack([getattr(r, key) for r in results], 1)) for key in ("score", "target_score")}
     named = {key: (table, np.stack([_named(r, key) for r in results], 1)) for key in ("predicted", "target")}
+    unit = f"{results[0].meaning} {NOT_RESCALED}"
     maps = np.stack([result.maps if result.size == size else upsample(result.maps, size) for result in results], 1)
     return xr.Dataset(
         {
-            "maps": (("image", "model", "height", "width"), maps, {"long_name": UNIT}),
+            "maps": (
+                ("image", "model", "height", "width"),
+                maps,
+                {"long_name": unit},
+            ),
             "layer_maps": (("image", "model", "row", "column"), _padded(results)),
             "cam_max": (table, np.stack([result.cam_max for result in results], 1)),
             "layer": ("model", [f"{result.layer}#{result.call}" for result in results]),

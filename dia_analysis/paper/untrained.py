@@ -11,6 +11,7 @@ from dia_analysis.correlation.similarity_names import READINGS
 from dia_analysis.paper.figure2_readings import ReadingRow, read_figure2, readings_table
 from dia_analysis.paper.findings import Finding
 from dia_analysis.paper.numbers import MEAN_R
+from dia_analysis.probes.alignment import NO_COMMON_MEANING
 from dia_analysis.results.base import Result, by_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.words import quantity
@@ -25,6 +26,10 @@ HARDLY = 0.05  # a difference in r, or in the share of r above 0.8, from which o
 ONE_RUN = "this is one run; it takes three or more, which differ in the seed, to hold a mean r against the paper's"
 DIVERGED = "the network has diverged"
 NO_LAYERS = "There is no defined correlation, so nothing can be said about shared attention."
+NO_MEANING = (
+    "r between these layers has no meaning, as their channels have no common order; CKA says how alike they depend on "
+    "the image."
+)
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,9 @@ class BesideUntrained(Result):
         broken = _broken(self.trained)
         if broken:
             return Finding(broken[0], "no number", PAPER, "inconclusive", DIVERGED)
-        several = any(len(stage.layers) > 1 for stage in self.trained.stages)
+        several = [stage for stage in self.trained.stages if len(stage.layers) > 1]
+        if several and not any(stage.has_r for stage in several):
+            return Finding(NO_MEANING, "no number", PAPER, "inconclusive", NO_COMMON_MEANING)
         reason = "every pair has a constant map" if several else "it takes two layers in a stage"
         return Finding(NO_LAYERS, "no number", PAPER, "inconclusive", reason)
 
@@ -293,7 +300,7 @@ class _Change:
 
 
 def _has_numbers(*stages: StageCorrelation) -> bool:
-    return all(stage.mean_r is not None for stage in stages)
+    return all(stage.mean_r is not None and stage.share_above_0_8 is not None for stage in stages)
 
 
 def _changed(now: StageCorrelation, before: StageCorrelation, reestimated: StageCorrelation) -> str:

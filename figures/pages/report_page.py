@@ -183,7 +183,7 @@ def _correlation(results: Mapping[str, BesideUntrained], seed: int) -> dict[str,
 
 
 def _has_pairs(result: CorrelationResult) -> bool:
-    return any(len(stage.layers) > 1 for stage in result.stages)
+    return any(stage.comparable for stage in result.stages)
 
 
 def _correlation_figures(name: str, both: BesideUntrained, seed: int) -> list[_Figure]:

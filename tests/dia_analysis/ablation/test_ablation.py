@@ -352,6 +352,9 @@ def test_the_layer_swap_is_drawn_and_said():
     ax = Figure().subplots()
     draw_swaps(known, ax)
     assert [text.get_text() for text in ax.texts] == ["0.2"]
+    without = replace(known, swaps=tuple(one for one in swaps if one.by_layer == 1))
+    assert len(replace(result, networks=(without,)).panels()) == 1
+    assert "not whether one module can learn" not in " ".join(findings(without))
 
 
 def test_the_score_of_a_swap_by_hand():

@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from dia_analysis import measure_correlation
+from dia_analysis.paper.correlation import CorrelationComparison
+from dia_analysis.paper.measure_untrained import measure_beside_untrained
+from figures import correlation_figures
 
 
 class Gate(nn.Module):
@@ -93,3 +96,22 @@ def test_the_summary_says_so():
     assert "r of its layers is undefined: channel numbers have no common meaning" in result.summary()
     assert result.mean_r is None
     assert "mean_r" not in result.numbers
+
+
+def outcome_of(*mixed):
+    torch.manual_seed(0)
+    model, images = nn.Sequential(*[Block(each) for each in mixed]), torch.randn(12, 4, 3, 3)
+    return measure_beside_untrained(model, lambda _: [(images, torch.zeros(12, dtype=torch.int64))])
+
+
+def test_without_comparable_layers_only_what_needs_no_r_is_drawn_and_the_finding_says_why():
+    outcome = outcome_of(True, True, True)
+    assert set(correlation_figures(CorrelationComparison({"network": outcome}))) == {"fig2d-parts", "stripes"}
+    finding = outcome.finding()
+    assert (finding.ours, finding.reason) == ("no number", "channel numbers have no common meaning")
+    assert not outcome.trained.stages[0].histogram.any()
+
+
+def test_where_some_pairs_are_comparable_their_matrix_is_drawn_and_no_distribution():
+    drawn = correlation_figures(CorrelationComparison({"network": outcome_of(False, True, False)}))
+    assert set(drawn) == {"fig2-matrices", "fig2d-parts", "stripes"}

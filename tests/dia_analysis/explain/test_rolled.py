@@ -121,3 +121,9 @@ def test_what_cannot_be(make, options, message):
     size = (8, 12) if make is ByHand else (32, 32)
     with pytest.raises(AnalysisInputError, match=message):
         gradcam(make().eval(), torch.randn(1, 3, *size), method="rollout", **options)
+
+
+def test_only_rollout_says_that_its_maps_are_of_no_class():
+    images = torch.randn(1, 3, 8, 12)
+    meanings = {method: gradcam(ByHand(), images, method=method).meaning for method in SOME}
+    assert meanings == {"rollout": "attention, whatever the class", "gradient_rollout": "evidence for the class"}
