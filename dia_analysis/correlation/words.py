@@ -67,7 +67,7 @@ def _similarities(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") ->
 
 def _distances(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") -> list[str]:
     """Mean r by the distance between two layers, where there is more than one."""
-    profiles = [(str(stage.stage), readings.distances.means["mean_r"]) for stage, readings in stages]
+    profiles = [(str(s.stage), readings.distances.means["mean_r"]) for s, readings in stages if s.comparable]
     longest = min(max((len(means) for _, means in profiles), default=0), SHOWN_DISTANCES)
     if longest < 2:
         return []
