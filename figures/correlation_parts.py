@@ -19,6 +19,7 @@ READINGS = {
     "mean_abs_r_channel": ("|r| by channel", "^"),
     "cka": ("CKA", "D"),
 }
+CHANCE = "0.75"
 SHADES = (1.0, 0.55, 0.3)
 MOST_LAYERS = 3  # of a stage that are drawn as stripes
 
@@ -49,7 +50,10 @@ def correlation_parts(results: Mapping[str, CorrelationResult]) -> Figure:
     for center, number in ticks:
         bars.text(center, 1.02, f"Stage {number}", transform=bars.get_xaxis_transform(), ha="center", va="bottom")
     handles = [bars.bar([np.nan], [0], color=color, label=f"{name} part") for name, color in PARTS.values()]
-    figure.legend(handles=[*handles, *dots.get_legend_handles_labels()[0]], loc="outside lower center", ncols=3)
+    handles += dots.get_legend_handles_labels()[0]
+    if any(readings.null.chances for *_, readings in _each(shown)):
+        handles.append(bars.bar([np.nan], [0], color=CHANCE, label="by chance"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -109,9 +113,9 @@ def stripes(result: CorrelationResult) -> Figure:
             ax.set_title(_about(stage, layer), fontsize=6, pad=2)
             ax.set(xticks=[], yticks=[])
         for ax in row[len(layers) :]:
-            ax.remove()
+            ax.set_visible(False)  # it keeps its place, so that layers stand below one another
         row[0].set_ylabel(f"Stage {stage.stage}\nimages")
-        figure.colorbar(image, ax=list(row[: len(layers)]), aspect=10, pad=0.02).ax.tick_params(labelsize=5)
+        figure.colorbar(image, ax=list(row), aspect=10, pad=0.02).ax.tick_params(labelsize=5)
     for ax in axes[-1, : len(chosen[-1])]:
         ax.set_xlabel("channels")
     return figure
@@ -163,7 +167,7 @@ def _draw_readings(ax: Axes, readings: StageReadings, place: float, first: bool)
         x, color = place + 0.25 * (index - 1), COLORS[index + 1]
         if (chance := readings.null.chances.get(name)) is not None:
             height = max(chance.high - chance.low, 0.01)
-            ax.bar(x, height, 0.22, bottom=chance.low, color="0.75", label="by chance" if first and not index else None)
+            ax.bar(x, height, 0.22, bottom=chance.low, color=CHANCE)
         ax.plot(x, number.value, marker, ms=3, color=color, label=label if first else None, ls="")
         _interval(ax, number, x, color)
 
