@@ -50,7 +50,7 @@ def _with_letters(function, thing):
 
 
 def _resolved(hint, namespace):
-    """What the hint says; anything, if it names what is imported for the types alone."""
+    """What the hint says; anything, if it is for type checkers alone: names not imported, classes not subscriptable."""
 
     def holder():
         pass
@@ -58,7 +58,7 @@ def _resolved(hint, namespace):
     holder.__annotations__ = {"value": hint}
     try:
         return get_type_hints(holder, namespace, include_extras=True)["value"]
-    except NameError:
+    except (NameError, TypeError):
         return Any
 
 
