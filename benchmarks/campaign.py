@@ -1,13 +1,12 @@
 """Train the networks of a plan, those that are not trained yet: `python -m benchmarks.campaign --out runs --hours 2`.
 
 Runs go in the plan's order, each in a folder of its own below `--out`. One that was interrupted goes on at its last
-epoch; when the time is over the present one is interrupted. What is then not run is listed with its hours. `--list`
+epoch; when the time is over the present one is stopped. What is then not run is listed with its hours. `--list`
 only says how far everything is.
 """
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 PLAN = Path(__file__).with_suffix(".toml")
 FIT = [sys.executable, "-m", "cli.train", "fit"]
-PATIENCE = 120  # seconds for an interrupted run to end
+PATIENCE = 120  # seconds for a run to end
 
 
 @dataclass(frozen=True)
@@ -87,26 +86,36 @@ def work(runs: list[Run], out: Path, seconds: float) -> int:
             break
         if run.state(out / run.name).startswith("done"):
             continue
-        code = train(run, out / run.name, left)
-        if code not in (0, 130):
+        if code := train(run, out / run.name, left):
             return code
     return 0
 
 
 def train(run: Run, folder: Path, seconds: float) -> int:
-    """Begin or continue a run, and interrupt it when the time is over; what `dia-train fit` returned."""
+    """Begin or continue a run; what `dia-train fit` returned, or 0 when the time was over and it was stopped.
+
+    A run that is terminated goes on at its last epoch. It is not interrupted instead: what runs in the background
+    ignores that.
+    """
     begun = (folder / "run.json").exists()
     given = ["--resume"] if begun else run.options()
     print(f"{run.name}: {'continued' if begun else 'begun'}, about {run.hours} hours in all", flush=True)
     process = subprocess.Popen([*FIT, *given, "--out", str(folder)])
     try:
         return process.wait(seconds)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
-        process.send_signal(signal.SIGINT)
-        code = process.wait(PATIENCE)
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        return code
+    except subprocess.TimeoutExpired:
+        return 0
+    finally:
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def table(runs: list[Run], out: Path) -> str:

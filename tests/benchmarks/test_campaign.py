@@ -1,6 +1,7 @@
 """A plan of trainings does what is not done, stops in time, and goes on."""
 
 import json
+import signal
 import sys
 
 import pytest
@@ -32,10 +33,7 @@ if "--model" in given:
     folder.mkdir(parents=True)
     run = {"model": given["--model"], "data": given["--data"], "seed": int(given["--seed"]), "options": {}}
     (folder / "run.json").write_text(json.dumps(run | {"recipe_name": given["--recipe"], "recipe": RECIPE}))
-try:
-    time.sleep(0 if given.get("--model") == "cifar_resnet11" else 600)
-except KeyboardInterrupt:
-    sys.exit(130)
+time.sleep(0 if given.get("--model") == "cifar_resnet11" else 600)
 (folder / "result.json").write_text(json.dumps({"last": {"test_accuracy": 0.5}}))
 """
 
@@ -56,6 +54,15 @@ def call(tmp_path, monkeypatch, capfd):
     return called
 
 
+@pytest.fixture
+def _in_background():
+    """Interrupts are ignored there, by the processes that are started too."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_in_background")
 def test_what_is_done_is_left_what_is_begun_goes_on_and_time_is_kept(call, tmp_path):
     code, said = call("--list")
     assert (code, said.out.count("not run")) == (0, 2)
