@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
 from dia_analysis.correlation.chance import similarities, stage_null
-from dia_analysis.correlation.common_channels import Aligned, Remembered, of_one_module, of_stages
 from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
@@ -18,10 +17,11 @@ from dia_analysis.correlation.similarity_names import check_similarities
 from dia_analysis.correlation.stage_stream import EXAMPLES, StageStream
 from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.common_channels import Aligned, Remembered, of_stages
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
 from dia_analysis.results.provenance import Provenance
-from dia_analysis.store.source import Source, open_source
+from dia_analysis.store.source import Source, open_source, opened
 
 
 def measure_correlation(
@@ -66,15 +66,15 @@ def measure_correlation(
         AnalysisInputError: Nothing can be captured, there are no images, the path is no whole capture store, or a
             similarity is unknown.
     """
-    given = None if batches is None else Remembered(batches)
+    source, given = opened(source), None if batches is None else Remembered(batches)
     stream, known = open_source(source, given, points, batch_size)
     held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
     measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
     measurement.run()
-    if isinstance(source, nn.Module) and given is not None:
-        aligned = of_stages(source, given.images, measurement.stages)
+    if isinstance(source, nn.Module):
+        aligned = of_stages(source, None if given is None else given.images, measurement.stages)
     else:
-        aligned = [of_one_module(stage) for stage in measurement.stages]
+        aligned = [source.common_channels.among(stage) for stage in measurement.stages]
     return measurement.result(provenance or known or Provenance(), aligned)
 
 
