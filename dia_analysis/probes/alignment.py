@@ -153,7 +153,7 @@ def _keep_channels(
 
     kept = [True] * len(blocks)
     some = images[:1].repeat_interleave(min(AT_ONCE, len(asked)), 0)
-    with replacing(model, change), _keeping(model, {block for block in blocks if block}, outputs):
+    with replacing(model, change, graph=graph), _keeping(model, {block for block in blocks if block}, outputs):
         model(some)
         before = dict(outputs)
         for first in range(0, len(asked), AT_ONCE):

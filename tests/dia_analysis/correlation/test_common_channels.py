@@ -90,6 +90,18 @@ def test_modules_named_by_hand_are_not_judged_even_where_a_network_has_no_attent
     assert stage.mean_r is not None
 
 
+def test_what_is_known_of_a_network_built_alike_is_not_found_out_again():
+    torch.manual_seed(0)
+    first, second = (nn.Sequential(Block(True), Block(True)).eval() for _ in range(2))
+    images, passes = [torch.randn(12, 4, 3, 3)], []
+    found = measure_correlation(first, images)
+    second.register_forward_hook(lambda *_: passes.append(1))
+    taken_over, one = measure_correlation(second, images, like=found), len(passes)
+    asked = measure_correlation(second, images)
+    assert taken_over.to_dict() == asked.to_dict()
+    assert len(passes) - one > one
+
+
 def test_a_store_keeps_which_layers_are_compared(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(Block(False), Block(True), Block(False)).eval()
