@@ -34,6 +34,7 @@ from figures.correlation_parts import correlation_parts
 from figures.cost import cost_ratios
 from figures.gradcam import heatmaps
 from figures.gradients import gradient_distributions
+from figures.pages import headlines
 from figures.pages.html import embed, page, save_page, source
 from figures.pages.html_table import Cell, Table, number, table
 from figures.pages.matrix_html import colors, correlation_matrices, gini_matrices
@@ -117,6 +118,18 @@ class ReportPage:
     versions: Mapping[str, str]
     seed: int
 
+    def headlines(self) -> dict[str, str]:
+        """What came out, a sentence for each analysis that there is, by the analysis' name."""
+        said = {
+            "correlation": self.correlation.result and headlines.of_correlation(self.correlation.result),
+            "ablation": self.ablation.result and headlines.of_ablation(self.ablation.result),
+            "gini": self.gini.result and headlines.of_importance(self.gini.result),
+            "gradients": self.gradients.result and headlines.of_gradients(self.gradients.result.result),
+            "gradcam": self.gradcam.result and headlines.of_heatmaps(self.gradcam.result.found),
+            "cost": self.cost.result and headlines.of_cost(self.cost.result),
+        }
+        return {name: sentence for name, sentence in said.items() if sentence}
+
     def summary(self) -> str:
         """The findings of every analysis."""
         return "\n\n".join(_told(question, getattr(self, name).findings) for name, question in QUESTIONS.items())
@@ -139,6 +152,7 @@ class ReportPage:
             sections={name: getattr(self, name) for name in QUESTIONS},
             questions=QUESTIONS,
             titles=TITLES,
+            headlines=self.headlines(),
             correlation=_part(self.correlation, lambda found: _correlation(found, self.seed)),
             ablation=_part(self.ablation, _ablation),
             gini=_part(self.gini, lambda found: _gini(found.networks)),
