@@ -85,7 +85,8 @@ def importance_beyond(results: Mapping[str, GiniReadings]) -> str:
     flat = mean([stage.beyond_if_flat() for name in known for stage in results[name].vector.stages]) or 0.0
     return (
         f"By whole vectors, of the importance for a layer {_shares_of(known, results)} lies beyond the two nearest "
-        f"earlier layers (95 % interval over images); it would be {100 * flat:.0f} % if all earlier layers counted alike."
+        f"earlier layers (95 % interval over images); it would be {100 * flat:.0f} % if all earlier layers "
+        "counted alike."
     )
 
 
