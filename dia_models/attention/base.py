@@ -38,6 +38,9 @@ class Attention(nn.Module):
     smallest_side: ClassVar[int] = 1
     """The least height and width of features: 2 where a deviation over positions is needed."""
 
+    carries_state: ClassVar[bool] = True
+    """Whether a call of a shared module may depend on the calls before it, by what they hand on."""
+
     def serve(self, layers: int) -> None:
         """Prepare to be shared by so many layers; a module with parts that must not be shared makes them here."""
 
