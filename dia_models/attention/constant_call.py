@@ -1,5 +1,6 @@
 """A call of a shared module whose own gate is a constant: it runs for what it hands on to later calls."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,15 +36,40 @@ class ConstantCall(nn.Module):
     ) -> tuple[Features, Any]:
         """Give the branch, plus the shortcut if there is one, and the module's state for the next call."""
         if extracted is None:
-            extracted = self._extract(attention, branch)
+            extracted = self.extract(attention, branch)
         _, state = attention.process(extracted, state)
         if self.multiplies:
-            return recalibrate(branch, self.gate[:, None, None], shortcut), state
+            return recalibrate(branch, self.gate[:, None, None].expand(len(branch), -1, 1, 1), shortcut), state
         return branch if shortcut is None else shortcut + branch, state
 
-    def _extract(self, attention: ChannelAttention, branch: Features) -> Float[Tensor, "batch ..."]:
+    def extract(self, attention: ChannelAttention, branch: Features) -> Float[Tensor, "batch ..."]:
+        """What the module extracts from the features as they were before they were multiplied."""
         if self.multiplies:
             return attention.extract(branch)
         if type(attention).extract is ChannelAttention.extract:
             return attention.extract(branch) / self.gate
         return attention.extract(branch / self.gate[:, None, None])
+
+
+@dataclass(frozen=True)
+class BoundCall:
+    """A constant call with the module that it runs: takes the place of the module in a block."""
+
+    call: ConstantCall
+    attention: ChannelAttention
+
+    @property
+    def positional(self) -> bool:
+        """As the module's."""
+        return self.attention.positional
+
+    def extract(self, branch: Features) -> Float[Tensor, "batch ..."]:
+        """What the module extracts from the features as they were before they were multiplied."""
+        return self.call.extract(self.attention, branch)
+
+    def __call__(
+        self, branch: Features, shortcut: Features | None, state: Any = None, *, extracted: Tensor | None = None
+    ) -> tuple[Features, Any]:
+        """As `ConstantCall.forward`."""
+        result: tuple[Features, Any] = self.call(self.attention, branch, shortcut, state, extracted=extracted)
+        return result

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_models.attention import AttentionKind
-from dia_models.attention.constant_call import ConstantCall
+from dia_models.attention.constant_call import BoundCall, ConstantCall
 from dia_models.errors import ModelInputError
 
 
@@ -33,8 +32,9 @@ class Walk:
         self.individual = isinstance(attention, nn.ModuleList)
         modules = iter(attention) if isinstance(attention, nn.ModuleList) else repeat(attention)
         layers: list[Any] = [next(modules) if has else None for has in connected]
-        for number, layer in constant.items() if constant is not None else ():
-            layers[int(number)] = partial(layer, layers[int(number)])
+        for number, call in () if constant is None else constant.items():
+            assert isinstance(call, ConstantCall)
+            layers[int(number)] = BoundCall(call, layers[int(number)])
         self.layers = iter(layers)
         self.state: Any = None
 

@@ -142,7 +142,7 @@ def fold_attention(
         chosen = _allowed(before, greedy, max_accuracy_drop)
         given_up = [_layer_of(possible, step) for step in greedy[:chosen]]
     network = fold(model, plans, given_up)
-    after = None if test is None else _answers(network.model, test).right
+    after = None if test is None else _right(network.model, test)
     return Folding(
         network=network,
         before=model,
@@ -264,14 +264,11 @@ def _layer_of(layers: Sequence[GateLayer], step: FoldingStep) -> GateLayer:
     return next(layer for layer in layers if (layer.stage, layer.number) == (step.stage, step.number))
 
 
-def _answers(model: nn.Module, batches: Sequence[Labelled]) -> Answers:
-    """What a network answers by itself."""
+def _right(model: nn.Module, batches: Sequence[Labelled]) -> Bool[Tensor, "image"]:
+    """Whether a network by itself is right about each image."""
     device = next(model.parameters()).device
-    right = []
     with evaluating(model), autocast_off(model), torch.no_grad():
-        for images, labels in batches:
-            right.append(class_scores(model, images.to(device)).argmax(1) == labels)
-    return Answers(torch.cat(right), torch.empty(0))
+        return torch.cat([class_scores(model, images.to(device)).argmax(1) == labels for images, labels in batches])
 
 
 def _deviation(model: nn.Module, network: Folded, layers: Sequence[GateLayer], images: Tensor, seed: int) -> float:

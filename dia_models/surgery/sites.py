@@ -66,7 +66,7 @@ class Site:
     @property
     def channels(self) -> int:
         """How many channels the gate has."""
-        return self.found.shape[0]
+        return prod(self.found.shape)
 
     @property
     def dimension(self) -> int | None:
@@ -80,7 +80,7 @@ def find_site(model: nn.Module, flow: Flow, one: FoundAttention) -> Site:
     gate = product.parents[one.operand]
     operands = [n for n in product.parents[-2:] if n is not gate]
     features = next((n for n in operands if n is not None), product)
-    if gate is None or channel_dimension(product, one.shape[0]) is None:
+    if gate is None or channel_dimension(product, prod(one.shape)) is None:
         return Site(one, product, features, None, "its channels lie in groups")
     if plain(product.name) not in ("mul", "div", "addcmul"):
         return Site(one, product, features, None, f"it multiplies by {plain(product.name)}")
@@ -143,7 +143,7 @@ class _Finder:
                     continue
                 name = self._replaceable(call, node)
                 own = {f"{call[0]}.{n}" for n, _ in self.model.get_submodule(call[0]).named_parameters()}
-                if name is not None and self.found.weights <= own and prod(node.shape[1:]) == self.found.shape[0]:
+                if name is not None and self.found.weights <= own and prod(node.shape[1:]) == prod(self.found.shape):
                     return GateModule(name, call, node.shape[1:])
         return None
 

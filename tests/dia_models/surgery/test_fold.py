@@ -50,6 +50,8 @@ def settled(model):
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1 or any(part in name for part in ("se.", "attention", "excitation")):
                 parameter += 0.5 * torch.rand_like(parameter)
+            if name == "se.fc.weight":
+                parameter *= 20  # so that gates differ from image to image
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = None
@@ -84,7 +86,7 @@ def with_means(model, names, images, every=None):
 
 def assert_equal_to(expected, given):
     """To 1e-5 of the largest logit."""
-    assert float((given - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    assert float((given.detach() - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 def folded(model, given=None, **how):
@@ -105,7 +107,7 @@ PAIRS = {
     "BN without affine, gate": ([conv(), BN(affine=False)], [], "before.1"),
     "gate, conv": ([nn.SiLU()], [conv()], "after.0"),
     "gate, conv by group": ([nn.Hardswish()], [conv(2)], "after.0"),
-    "gate, conv by channel": ([nn.GELU()], [conv(CHANNELS)], "after.0"),
+    "gate, conv by channel": ([nn.GELU()], [conv(CHANNELS, bias=False)], "after.0"),
     "gate, conv that pads by reflection": ([nn.GELU()], [conv(padding_mode="reflect")], "after.0"),
     "gate, BN": ([nn.SiLU()], [BN()], "after.0"),
     "gate, BN without affine": ([nn.SiLU()], [BN(affine=False)], "after.0"),
@@ -131,7 +133,7 @@ def test_a_gate_goes_into_the_layer_beside_it(pair):
     assert isinstance(found.model.se, nn.Identity)
     assert_equal_to(expected, found.model(images))
     assert found.deviation <= 1e-5
-    assert float((expected - untouched).abs().max()) > 1e-3 * float(untouched.abs().max())
+    assert float((expected - untouched).abs().max()) > 1e-4 * float(untouched.abs().max())
     assert torch.equal(model(images), untouched)  # the network is left as it was
 
 
@@ -139,7 +141,7 @@ def test_a_gate_that_can_be_negative_passes_means_but_no_relu():
     for layer, outcome in ((nn.AvgPool2d(2), "removed"), (nn.ReLU(), "constant"), (nn.MaxPool2d(2), "constant")):
         model = settled(Net([BN(), layer], Excitation(nn.Tanh()), [nn.SiLU()]))
         with torch.no_grad():
-            model.se.fc.bias -= 1
+            model.se.fc.bias[0] -= 50
         expected = with_means(model, ["se.act"], batches()[0][0])
         found = folded(model)
         assert found.fates[0].outcome == outcome
@@ -371,7 +373,8 @@ def _gates(words, shared):
 def test_layers_are_given_up_by_what_they_cost(monkeypatch):
     """One gate decides the class, the others say nothing: these go first, and the accuracy stops at the one."""
     torch.manual_seed(0)
-    model = nn.Sequential(Deciding(), Deciding(False), Deciding(False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    parts = [*deciding(True), *deciding(False), *deciding(False)]
+    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     images = torch.rand(40, 2, 4, 4)
     labels = (images.mean((1, 2, 3)) > 0.5).long()
     given = [(images, labels)]
@@ -385,25 +388,17 @@ def test_layers_are_given_up_by_what_they_cost(monkeypatch):
     assert sorted((s.stage, s.number) for s in found.random) == sorted((s.stage, s.number) for s in found.greedy)
 
 
-class Deciding(nn.Module):
+def deciding(decides):
     """A gate by which the mean of the image decides which of two channels is larger; or one that is always 1/2."""
-
-    def __init__(self, decides=True):
-        super().__init__()
-        self.conv, self.fc, self.act = nn.Conv2d(2, 2, 1), nn.Linear(2, 2), nn.Sigmoid()
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.zero_()
-            self.conv.weight[[0, 1], [0, 1]] = 1.0
-            if decides:
-                self.conv.weight.zero_()
-                self.conv.weight[:, :, 0, 0] = 0.5
-                self.fc.weight.copy_(torch.tensor([[-50.0, -50.0], [50.0, 50.0]]))
-                self.fc.bias.copy_(torch.tensor([50.0, -50.0]))
-
-    def forward(self, x):
-        x = self.conv(x)
-        return x * self.act(self.fc(x.mean((2, 3))))[:, :, None, None]
+    convolution, gate = nn.Conv2d(2, 2, 1), Excitation(nn.Sigmoid(), 2)
+    with torch.no_grad():
+        for parameter in (*convolution.parameters(), *gate.parameters()):
+            parameter.zero_()
+        convolution.weight[:, :, 0, 0] = torch.full((2, 2), 0.5) if decides else torch.eye(2)
+        if decides:
+            gate.fc.weight.copy_(torch.tensor([[-50.0, -50.0], [50.0, 50.0]]))
+            gate.fc.bias.copy_(torch.tensor([50.0, -50.0]))
+    return convolution, gate
 
 
 def test_what_cannot_be_is_said():
@@ -417,4 +412,4 @@ def test_what_cannot_be_is_said():
     with pytest.raises(ModelInputError, match=r"there is no layer 1\.3"):
         create_model("cifar_resnet20_se", attention_folded="1.3")
     with pytest.raises(ModelInputError, match="2 given; give a share"):
-        fold_attention(model, batches(), max_accuracy_drop=2)
+        fold_attention(model, batches(), max_accuracy_drop=2.0)
