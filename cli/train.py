@@ -42,6 +42,12 @@ def eval_(
     runs.evaluate.evaluate(networks, data, Out(out, overwrite, as_json))
 
 
+@command(app, "fold --ckpt digits-resnet56-se --max-accuracy-drop 0.005 --out folded")
+def fold(networks: o.NetworkOptions, given: o.FoldOptions, *, data: o.DataOptions, out: Out) -> None:
+    """Which gates can be made constants and folded into the layers beside them? What that costs, and saves."""
+    runs.fold.fold(networks, given, data, out)
+
+
 @command(app, "generate --ckpt run/model.safetensors --images 16 --out made")
 def generate(
     ckpt: Annotated[

@@ -131,12 +131,14 @@ class _Search:
         return name, dict(self.model.named_modules()).get(name)
 
     def _passes(self, node: Node) -> bool:
-        """Whether a factor of each channel goes through an operation; padding by zeros lets it through."""
+        """Whether a factor of each channel goes through an operation, as through padding by zeros."""
         name = plain(node.name)
         if name in PADDING:
             return True
         if name == "constant_pad_nd":
             return not any(arg for arg in node.args[2:] if isinstance(arg, int | float))
+        if name in ("mul", "div"):  # by a number, or by what does not depend on the image
+            return len(node.made) == 1 and node.parents[0] is node.made[0]
         if name in POSITIVE:
             return self.positive and len(node.made) == 1
         if name in MEANS:
