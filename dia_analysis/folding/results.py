@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -25,6 +25,7 @@ BEFORE, AFTER, EVERY = "before", "folded", "every gate folded"
 ORDERS = ("chosen", "random")
 
 
+@runtime_checkable
 class FoldedLayer(Protocol):
     """What became of a layer: as `dia_models.fold_attention` says."""
 
@@ -230,18 +231,23 @@ class FoldingResult(Result):
     def _draw(self, ax: "Axes") -> None:
         from dia_analysis.results.style import COLORS
 
+        untouched = 100 * float(self.orders[0].right[0].mean())
         for name, order, color in zip(ORDERS, self.orders, COLORS, strict=False):
-            found = [clopper_pearson(row.astype(float)) for row in order.right]
-            counts, heights = range(len(found)), [100 * one.value for one in found]
-            low, high = [100 * one.low for one in found], [100 * one.high for one in found]
+            counts, heights = range(len(order.right)), 100 * order.right.mean(1)
             ax.plot(counts, heights, "o-" if name == "chosen" else "s--", ms=2.5, color=color, label=f"{name} order")
-            if name == "chosen":
-                ax.fill_between(counts, low, high, color=color, alpha=0.15, lw=0, label="95 %, this network")
-        level = 100 * (self.orders[0].right[0].mean() - self.max_accuracy_drop)
-        ax.axhline(level, color="0.4", lw=0.8, ls=":", label="allowed drop")
-        ax.axvline(self.chosen, color="0.6", lw=0.8)
+        before, *others = self.orders[0].right.astype(float)
+        changes = [share_difference(row - before) for row in others]
+        low, high = ([untouched, *(untouched + 100 * end for end in ends)] for ends in _ends(changes))
+        ax.fill_between(range(len(low)), low, high, color=COLORS[0], alpha=0.15, lw=0, label="95 % of the change")
+        ax.axhline(untouched - 100 * self.max_accuracy_drop, color="0.4", lw=0.8, ls=":", label="allowed drop")
+        ax.axvline(self.chosen, color="0.6", lw=0.8, label="folded")
         ax.set(xlabel="Layers folded", ylabel=f"Accuracy on {self.judged_on} images (%)", title=self.name)
+        ax.locator_params(axis="x", integer=True)
         ax.legend(loc="lower left", fontsize=5)
+
+
+def _ends(changes: Sequence[Estimate]) -> tuple[list[float], list[float]]:
+    return [change.low for change in changes], [change.high for change in changes]
 
 
 def _order(folding: Any, steps: Sequence[Any]) -> FoldingOrder:

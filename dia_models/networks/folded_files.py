@@ -21,8 +21,8 @@ def save_folded(folder: Path, folded: Folded, opened: OpenedNetwork, data: str) 
 
     A network of this library becomes a checkpoint. Of any other, and where a constant gate still multiplies in a module
     of ours, `model.safetensors` has the weights and `fold.json` says which modules of the network are to be replaced
-    before they are loaded: `identity` by `nn.Identity`, `scale` by one that multiplies by a constant of this shape,
-    `gate` by one that gives a constant for each image; `affine` are norms that gain weights.
+    before they are loaded: `identity` by `nn.Identity`, `scale` by one that multiplies by a constant, `gate` by one
+    that gives a constant for each image; `affine` are the weights that norms without any gained.
 
     Args:
         folder: Where to.
@@ -53,8 +53,8 @@ def _document(folded: Folded, opened: OpenedNetwork) -> dict[str, object]:
         "schema": "dia.fold/1",
         "network": opened.source,
         "identity": folded.identity,
-        "scale": {name: list(shape) for name, shape in folded.scale.items()},
-        "gate": {name: list(shape) for name, shape in folded.gate.items()},
+        "scale": folded.scale,
+        "gate": folded.gate,
         "affine": folded.affine,
     }
 

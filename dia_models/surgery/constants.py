@@ -8,17 +8,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Scale(nn.Module):
-    """Gives its input times a constant, `gate` of shape (1, ...), in place of a module that scaled it."""
+    """Gives its input times a constant, `scale` of shape (1, ...), in place of a module that scaled it."""
 
-    gate: Tensor
+    scale: Tensor
 
-    def __init__(self, gate: Tensor):
+    def __init__(self, scale: Tensor):
         super().__init__()
-        self.register_buffer("gate", gate)
+        self.register_buffer("scale", scale)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scale the features."""
-        return features * self.gate
+        return features * self.scale
 
 
 class Gate(nn.Module):

@@ -30,8 +30,8 @@ class FoldingStep:
 
     stage: int
     number: int
-    validation: Bool[Tensor, "image"]
-    test: Bool[Tensor, "image"] | None
+    validation: Bool[Tensor, "validation"]
+    test: Bool[Tensor, "test"] | None
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Folding:
     chosen: int
     greedy: tuple[FoldingStep, ...] = field(repr=False)
     random: tuple[FoldingStep, ...] = field(repr=False)
-    validation: Bool[Tensor, "image"] = field(repr=False)
-    test: Bool[Tensor, "image"] | None = field(repr=False)
-    test_after: Bool[Tensor, "image"] | None = field(repr=False)
+    validation: Bool[Tensor, "validation"] = field(repr=False)
+    test: Bool[Tensor, "test"] | None = field(repr=False)
+    test_after: Bool[Tensor, "test"] | None = field(repr=False)
     mean_images: int
     deviation: float
     seed: int

@@ -76,15 +76,15 @@ class LayerFate:
 class Folded:
     """A network after folding, what became of its layers, and what of it others must know to load its weights.
 
-    `identity` are the modules to replace by `nn.Identity`; `scale` and `gate` those to replace by a constant, by its
-    shape; `affine` are norms that gained weights.
+    `identity` are the modules to replace by `nn.Identity`; `scale` and `gate` those to replace by one that multiplies
+    by a constant, and one that gives a constant; `affine` are the weights that norms without any gained.
     """
 
     model: nn.Module
     fates: list[LayerFate] = field(default_factory=list)
     identity: list[str] = field(default_factory=list)
-    scale: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    gate: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    scale: list[str] = field(default_factory=list)
+    gate: list[str] = field(default_factory=list)
     affine: list[str] = field(default_factory=list)
 
 
@@ -125,20 +125,20 @@ def _replace(result: Folded, plan: Plan) -> LayerFate:
         assert dimension is not None
         shape = scale_shape(dimension, len(plan.site.product.shape), plan.site.channels)
         model.set_submodule(place.name, Scale(plan.factor.reshape(shape).to(reference)))
-        result.scale[place.name] = shape
+        result.scale.append(place.name)
     else:
         assert isinstance(place, GateModule)
         model.set_submodule(place.name, Gate(plan.layer.mean.reshape(1, *place.shape).to(reference)))
-        result.gate[place.name] = (1, *place.shape)
+        result.gate.append(place.name)
     return _fate(plan, "constant", reason=plan.trouble)
 
 
 def _scale(result: Folded, neighbor: Neighbor, factor: Tensor) -> None:
     module = result.model.get_submodule(neighbor.module)
-    before = set(dict(module.named_parameters()))
+    before = dict(module.named_parameters())
     scale_layer(module, factor.to(next(result.model.parameters()).device), neighbor.side)
-    if set(dict(module.named_parameters())) != before:
-        result.affine.append(neighbor.module)
+    new = [name for name, _ in module.named_parameters() if name not in before]
+    result.affine += [f"{neighbor.module}.{name}" for name in new]
 
 
 def _fold_own(result: Folded, plans: Sequence[Plan]) -> list[tuple[Plan, LayerFate]]:

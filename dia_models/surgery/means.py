@@ -19,7 +19,7 @@ from dia_analysis.probes.replacing import replacing
 from dia_analysis.probes.stages import group_stages
 from dia_models.errors import ModelInputError
 
-Labelled = tuple[Tensor, Int64[Tensor, "image"]]
+Labelled = tuple[Tensor, Int64[Tensor, "_"]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class MeanGates:
             with observing(model, seed), autocast_off(model), torch.no_grad(), replacing(model, gates._replace):
                 yield gates
         except AnalysisInputError as error:
-            raise ModelInputError(error.argument, str(error)) from error
+            raise ModelInputError("model", str(error)) from error
 
     def layers(self, batches: Iterable[Tensor]) -> list[GateLayer]:
         """The layers with gates of channels, in forward order, each with its mean over the images."""

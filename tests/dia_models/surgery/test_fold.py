@@ -156,7 +156,7 @@ def test_a_gate_between_curves_becomes_a_constant(curve):
     (fate,) = found.fates
     assert fate.outcome == "constant"
     assert "lies between" in fate.reason
-    assert found.network.scale == {"se": (1, CHANNELS, 1, 1)}
+    assert found.network.scale == ["se"]
     assert_equal_to(expected, found.model(batches()[0][0]))
 
 
@@ -225,7 +225,7 @@ def test_a_product_in_the_networks_code_keeps_a_constant():
     model, images = MadeBeside(False).eval(), batches(classes=3)
     expected = with_means(model, ["squeeze.3"], images[0][0])
     found = folded(model, images)
-    assert (found.fates[0].outcome, found.network.gate) == ("constant", {"squeeze": (1, 4)})
+    assert (found.fates[0].outcome, found.network.gate) == ("constant", ["squeeze"])
     assert "written in the code of the network" in found.fates[0].reason
     assert_equal_to(expected, found.model(images[0][0]))
 
@@ -285,7 +285,7 @@ def with_gate_mean(model, images):
     return gates[0].mean(0)
 
 
-@pytest.mark.parametrize("name", ["se", "eca", "srm", "dia_se", "dia_srm", "dia_lstm"])
+@pytest.mark.parametrize("name", ["se", "dia_srm", "dia_lstm"])
 def test_ours_becomes_the_plain_network(name):
     model = settled(create_model(f"cifar_resnet20_{name}", num_classes=4))
     shared = name.startswith("dia_")
@@ -347,7 +347,7 @@ def test_a_cell_that_cannot_be_divided_by_its_gate_keeps_a_constant():
     assert torch.equal(again(images[0][0]), found.model(images[0][0]))
 
 
-@pytest.mark.parametrize(("name", "layers"), [("se", None), ("se", ["2.1"]), ("dia_lstm", ["1.2", "2.2"])])
+@pytest.mark.parametrize(("name", "layers"), [("se", ["2.1"]), ("dia_lstm", None), ("dia_lstm", ["1.2", "2.2"])])
 def test_attached_attention_is_taken_off_again(name, layers):
     plain = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [2, 2, 1, 1], num_classes=4)
     names = set(plain.state_dict())
