@@ -11,7 +11,7 @@ import torch
 
 from dia_models import ModelInputError, attach, fold_attention, load, open_network
 from dia_models.networks.folded_files import save_folded
-from tests.dia_models.surgery.test_fold import batches, settled, with_means
+from tests.support.static import batches, settled, with_means
 
 NET = '''
 from torch import nn
