@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from dia_models.attention import AttentionKind, attention_kind, attention_names
-from dia_models.attention.registry import check_options
+from dia_models.attention.registry import CONSTANT, check_options
 from dia_models.backbones.registry import BACKBONES, DEFAULT_CLASSES, DETECTOR_OPTIONS, Backbone, Task
 from dia_models.backbones.stage import AttentionPlan
 from dia_models.errors import ModelInputError, first_problem, unknown
@@ -130,9 +130,9 @@ def without_attention(spec: ModelSpec) -> ModelSpec:
 
 
 def attention_words(spec: ModelSpec) -> AttentionWords | None:
-    """How a network's attention is shared, in words; None for one that was given none."""
+    """How a network's attention is shared, in words; None for one without, or with the same gates for all images."""
     _, _, kind = _parse(spec.name)
-    if kind is None:
+    if kind is None or kind.name.startswith(CONSTANT):
         return None
     if kind.name.startswith("dia_lstm"):
         return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"

@@ -68,6 +68,9 @@ class ChannelAttention(Attention):
     positional: ClassVar[bool] = False
     """Whether what is extracted depends on where in the image a position is."""
 
+    compares_positions: ClassVar[bool] = False
+    """Whether the gate is made of how positions differ, so that features of one position show nothing."""
+
     def __init__(self) -> None:
         super().__init__()
         self.gate = nn.Identity()

@@ -22,6 +22,7 @@ class MixPooling(ChannelAttention):
     """
 
     carries_state = False
+    compares_positions = True
 
     def __init__(self, channels: int):
         super().__init__()

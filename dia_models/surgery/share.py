@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dia_analysis.probes.makers import maker
 from dia_models.attention import Attention
+from dia_models.attention.constant_vector import ConstantVector
 from dia_models.backbones.stage import Stage
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
@@ -135,12 +136,19 @@ class _Group:
 def _our_groups(model: nn.Module) -> Iterator[_Group]:
     """The stages of our networks and of `attach` that have one module per block."""
     for place, holder in model.named_modules():
-        if isinstance(holder, Stage) and isinstance(holder.attention, nn.ModuleList):
+        if isinstance(holder, Stage) and _are_individual(holder.attention):
+            assert isinstance(holder.attention, nn.ModuleList)
             yield _group_in(holder, "attention", f"{place}.attention", holder.attention)
         if isinstance(holder, AttachedAttention):
             for number, stage in holder.named_children():
-                if isinstance(stage, nn.ModuleList):
+                if _are_individual(stage):
+                    assert isinstance(stage, nn.ModuleList)
                     yield _group_in(holder, number, f"{place}.{number}", stage)
+
+
+def _are_individual(attention: nn.Module | None) -> bool:
+    """Whether each layer has a module of its own, which looks at the image."""
+    return isinstance(attention, nn.ModuleList) and not any(isinstance(m, ConstantVector) for m in attention)
 
 
 def _group_in(holder: nn.Module, child: str, name: str, modules: nn.ModuleList) -> _Group:
