@@ -14,6 +14,7 @@ from dia_analysis.probes.found import FoundAttention, attention_in, watched
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
+from dia_models.surgery.constant_layers import constant_layers
 from dia_models.surgery.flow import Flow
 from dia_models.surgery.folded import Folded, LayerFate, Plan, fold
 from dia_models.surgery.greedy import Step, greedy_steps, random_steps
@@ -21,6 +22,7 @@ from dia_models.surgery.means import Answers, GateLayer, Labelled, MeanGates, cl
 from dia_models.surgery.sites import find_site
 
 Announce = Callable[[int, float], object]
+PASSES = 4  # of the validation images by layer, about
 FAR = 1e-3  # of the largest logit, beyond which the folded network is another one; of half precision 64 eps
 
 
@@ -103,7 +105,7 @@ def fold_attention(
     lies between; its module is removed. Gates are found by what the network does. Where no layer can take a gate up, it
     becomes a constant that still multiplies; where the product is written in code that cannot be replaced, it stays:
     `Folding.fates` says what became of each. A recurrent module's calls are removed with all later ones of their stage;
-    others still run, and only their product is folded.
+    others still run, and only their product is folded. The gate of a learned vector (`asr_se`) is folded as it is.
 
     Layers are given up one after the other, each time the one by which the loss on validation images rises least, until
     the accuracy there has fallen by more than `max_accuracy_drop`.
@@ -132,10 +134,10 @@ def fold_attention(
     means_of, validation = _parts(batches, validation_batches)
     test = None if test_batches is None else list(labelled_batches(test_batches, "test_batches"))
     flow = _watch(model, means_of[0])
-    with MeanGates.of(model, seed) as gates:
-        plans = _plans(model, flow, gates.layers(means_of))
+    with MeanGates.of(model, seed, flow.graph) as gates:
+        plans = _plans(model, flow, gates.layers(means_of) if gates.any else [])
         possible = _chosen_layers(plans, layers)
-        chooser = _Chooser(gates, validation, test, announce)
+        chooser = _Chooser(gates, validation, test, announce, PASSES * len(possible))
         greedy = chooser.steps(greedy_steps(possible, chooser.measure))
         drawn = chooser.steps(random_steps(possible, chooser.measure, seed))
         before, tested = chooser.measure([]).right, chooser.tested([])
@@ -154,7 +156,7 @@ def fold_attention(
         test=tested,
         test_after=after,
         mean_images=sum(map(len, means_of)),
-        deviation=_deviation(model, network, [plan.layer for plan in plans], validation[0][0], seed),
+        deviation=_deviation(model, flow, network, [plan.layer for plan in plans], validation[0][0], seed),
         seed=seed,
         every=fold(model, plans, possible),
     )
@@ -192,10 +194,13 @@ def _watch(model: nn.Module, images: Tensor) -> Flow:
 
 
 def _plans(model: nn.Module, flow: Flow, layers: Sequence[GateLayer]) -> list[Plan]:
-    if not layers:
-        raise ModelInputError("model", f"{type(model).__name__} multiplies its features by no gate of channels")
+    """What can become of each layer: of those whose gates differ from image to image, and of constant ones."""
     found = {_key(one): one for one in attention_in(flow.graph)}
-    return [Plan.of(model, flow, layer, find_site(model, flow, found[_key(layer.found)])) for layer in layers]
+    sites = [(layer, find_site(model, flow, found[_key(layer.found)])) for layer in layers]
+    sites += constant_layers(model, flow, max((layer.stage for layer in layers), default=0))
+    if not sites:
+        raise ModelInputError("model", f"{type(model).__name__} multiplies its features by no gate of channels")
+    return [Plan.of(model, flow, layer, site) for layer, site in sites]
 
 
 def _key(one: FoundAttention) -> tuple[str, int, int | None]:
@@ -225,6 +230,7 @@ class _Chooser:
     validation: list[Labelled]
     test: list[Labelled] | None
     announce: Announce | None
+    passes: int
     known: dict[frozenset[str], Answers] = field(default_factory=dict)
 
     def measure(self, layers: Sequence[GateLayer]) -> Answers:
@@ -234,7 +240,7 @@ class _Chooser:
             started = perf_counter()
             self.known[key] = self.gates.answers(self.validation, layers)
             if len(self.known) == 1 and self.announce is not None:
-                self.announce(0, perf_counter() - started)
+                self.announce(self.passes, self.passes * (perf_counter() - started))
         return self.known[key]
 
     def tested(self, layers: Sequence[GateLayer]) -> Tensor | None:
@@ -271,10 +277,12 @@ def _right(model: nn.Module, batches: Sequence[Labelled]) -> Bool[Tensor, "image
         return torch.cat([class_scores(model, images.to(device)).argmax(1) == labels for images, labels in batches])
 
 
-def _deviation(model: nn.Module, network: Folded, layers: Sequence[GateLayer], images: Tensor, seed: int) -> float:
+def _deviation(
+    model: nn.Module, flow: Flow, network: Folded, layers: Sequence[GateLayer], images: Tensor, seed: int
+) -> float:
     """How far the folded network is from that with the means. Raises ModelInputError if it is another network."""
     folded = [layer for layer, fate in zip(layers, network.fates, strict=True) if fate.outcome != "as it was"]
-    with MeanGates.of(model, seed) as gates:
+    with MeanGates.of(model, seed, flow.graph) as gates:
         expected = gates.outputs(images, folded).double()
     with evaluating(network.model), autocast_off(model), torch.no_grad():
         given = class_scores(network.model, images.to(next(model.parameters()).device))

@@ -1,7 +1,7 @@
 """A network whose gates of channels are taken in some passes, and replaced by their means in others."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
-from dia_analysis.probes.found import FoundAttention
+from dia_analysis.probes.found import FoundAttention, attention_in
+from dia_analysis.probes.graph import Graph
 from dia_analysis.probes.modes import autocast_off, observing
 from dia_analysis.probes.records import Record, of_found
 from dia_analysis.probes.replacing import replacing
@@ -72,8 +73,8 @@ def labelled_batches(given: Any, argument: str) -> Iterator[Labelled]:
 class MeanGates:
     """Runs a network with its own gates, or with the means of some layers in their place."""
 
-    def __init__(self, model: nn.Module):
-        self.model = model
+    def __init__(self, model: nn.Module, any_gates: bool):
+        self.model, self.any = model, any_gates
         self.device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
         self._new: dict[int, Tensor] = {}
         self._take: Callable[[int, FoundAttention, Tensor], None] | None = None
@@ -81,11 +82,15 @@ class MeanGates:
 
     @classmethod
     @contextmanager
-    def of(cls, model: nn.Module, seed: int) -> "Iterator[MeanGates]":
-        """The network in evaluation mode, without gradients; after it everything is as it was before."""
-        gates = cls(model)
+    def of(cls, model: nn.Module, seed: int, graph: Graph) -> "Iterator[MeanGates]":
+        """The network in evaluation mode, without gradients; after it everything is as it was before.
+
+        `graph` is what a pass showed: without `any` attention that depends on the images, none is replaced.
+        """
+        gates = cls(model, any(one.usable for one in attention_in(graph)))
+        watching = replacing(model, gates._replace) if gates.any else nullcontext()
         try:
-            with observing(model, seed), autocast_off(model), torch.no_grad(), replacing(model, gates._replace):
+            with observing(model, seed), autocast_off(model), torch.no_grad(), watching:
                 yield gates
         except AnalysisInputError as error:
             raise ModelInputError("model", str(error)) from error

@@ -104,23 +104,12 @@ class _Finder:
         modules = dict(self.model.named_modules())
         for call in self.product.within:
             if isinstance(modules.get(call[0]), ChannelAttention) and self._only_features_are_scaled(call):
-                return self._own_layer(call)
+                return own_layer(self.model, call)
         return None
 
     def _only_features_are_scaled(self, call: ModuleCall) -> bool:
         """Whether the features serve as nothing but the branch."""
         return self.product.parents[0] is not self.features or plain(self.product.name) != "addcmul"
-
-    def _own_layer(self, call: ModuleCall) -> OwnLayer | None:
-        stages = [(n, m) for n, m in self.model.named_modules() if isinstance(m, Stage)]
-        for number, (name, stage) in enumerate(stages):
-            if (layer := _layer(stage.attention, f"{name}.attention", call)) is not None:
-                return OwnLayer(name, number, layer, call)
-        for name, module in self.model.named_modules():
-            for number, attention in enumerate(module if isinstance(module, AttachedAttention) else ()):
-                if (layer := _layer(attention, f"{name}.{number}", call)) is not None:
-                    return OwnLayer(name, number, layer, call)
-        return None
 
     def scaling(self) -> ScalingModule | None:
         """The outermost module that takes the features alone and gives the product alone."""
@@ -167,6 +156,19 @@ class _Finder:
         beside = [n for n in names if n.startswith(f"{parent}." if parent else "")]
         same_parent = self.flow.calls(parent) == 1 if parent else True
         return beside[0] if len(beside) == 1 and same_parent else None
+
+
+def own_layer(model: nn.Module, call: ModuleCall) -> OwnLayer | None:
+    """Which layer of our stages, or of attached attention, a call of a module is."""
+    stages = [(n, m) for n, m in model.named_modules() if isinstance(m, Stage)]
+    for number, (name, stage) in enumerate(stages):
+        if (layer := _layer(stage.attention, f"{name}.attention", call)) is not None:
+            return OwnLayer(name, number, layer, call)
+    for name, module in model.named_modules():
+        for number, attention in enumerate(module if isinstance(module, AttachedAttention) else ()):
+            if (layer := _layer(attention, f"{name}.{number}", call)) is not None:
+                return OwnLayer(name, number, layer, call)
+    return None
 
 
 def _layer(attention: nn.Module | None, name: str, call: ModuleCall) -> int | None:

@@ -40,5 +40,5 @@ def test_an_interrupted_fold_leaves_nothing(capsys, tmp_path, monkeypatch):
 def test_what_cannot_be_folded_is_said(capsys, tmp_path):
     plain = ["--model", "cifar_resnet11", "--data", "digits", "--images", "8", "--out", tmp_path / "out"]
     assert train("fold", *plain) == 1
-    assert "no attention" in failure(capsys, 1)
+    assert "--model: ResidualNetwork multiplies its features by no gate of channels" in failure(capsys, 1)
     assert not list(tmp_path.iterdir())

@@ -256,6 +256,30 @@ def test_ours_becomes_the_plain_network(name):
     assert_equal_to(expected, plain(images[0][0]))
 
 
+@pytest.mark.parametrize("name", ["cifar_resnet20_asr_se", "cifar_preresnet20_asr_eca"])
+def test_the_gate_of_a_learned_vector_is_folded_exactly(name):
+    """Whatever the images are: nothing is lost."""
+    model, images = settled(create_model(name, num_classes=4)), batches()
+    with torch.no_grad():
+        expected = model(images[0][0])
+    found = fold_attention(model, images, images, images, max_accuracy_drop=0.0)
+    assert {fate.outcome for fate in found.fates} == {"removed"}
+    assert found.model.spec.name == name.partition("_asr")[0]
+    assert_equal_to(expected, found.model(images[0][0]))
+    assert torch.equal(found.test, found.test_after)
+
+
+def test_attached_learned_vectors_are_folded_too():
+    plain = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=4)
+    names = set(plain.state_dict())
+    model, images = settled(attach(plain, "asr_se", stages=["layer1"])), batches(size=32)
+    with torch.no_grad():
+        expected = model(images[0][0])
+    found = folded(model, images)
+    assert set(found.model.state_dict()) == names
+    assert_equal_to(expected, found.model(images[0][0]))
+
+
 @pytest.mark.parametrize(
     ("layers", "outcomes", "word"),
     [
@@ -363,6 +387,8 @@ def test_what_cannot_be_is_said():
         folded(model, layers=["3"])
     with pytest.raises(ModelInputError, match="no class number for each image"):
         fold_attention(model, batches()[0][0], batches()[0][0])
+    with pytest.raises(ModelInputError, match="multiplies its features by no gate of channels"):
+        folded(create_model("cifar_resnet11", num_classes=4))
     with pytest.raises(ModelInputError, match="attention_folded: '1' is no layer"):
         create_model("cifar_resnet20_se", attention_folded="1")
     with pytest.raises(ModelInputError, match=r"there is no layer 1\.3"):
