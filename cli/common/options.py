@@ -222,6 +222,14 @@ class FoldOptions:
 
 
 @dataclass(frozen=True)
+class ShareOptions:
+    """Which modules are shared, and whether the result is trained."""
+
+    modules: Annotated[str | None, option("A pattern of modules, as 'layer*.se'; by default what makes gates.")] = None
+    epochs: Annotated[int, option("Fine-tune the shared and the individual network, and compare.", min=0)] = 0
+
+
+@dataclass(frozen=True)
 class CostOptions:
     """How networks are timed."""
 

@@ -35,7 +35,7 @@ def save_folded(folder: Path, folded: Folded, opened: OpenedNetwork, data: str) 
     """
     model = folded.model
     if isinstance(model, Network) and not (folded.identity or folded.scale or folded.gate or folded.affine):
-        save_checkpoint(folder / WEIGHTS, model, _info(model, opened, data))
+        save_checkpoint(folder / WEIGHTS, model, checkpoint_info(model, opened, data))
         return
     if any(isinstance(module, AttachedAttention) for module in model.modules()):
         raise ModelInputError(
@@ -59,8 +59,8 @@ def _document(folded: Folded, opened: OpenedNetwork) -> dict[str, object]:
     }
 
 
-def _info(model: Network, opened: OpenedNetwork, data: str) -> CheckpointInfo:
-    """What the checkpoint says: as that of the network before, but for scores that are no longer its own."""
+def checkpoint_info(model: Network, opened: OpenedNetwork, data: str) -> CheckpointInfo:
+    """What the checkpoint of a changed network says: as that before, but for scores that are no longer its own."""
     if opened.checkpoint is not None:
         return opened.checkpoint.info.model_copy(update={"model": model.spec, "metrics": {}})
     count = model.spec.num_classes or 0

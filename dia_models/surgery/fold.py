@@ -18,7 +18,15 @@ from dia_models.surgery.constant_layers import constant_layers
 from dia_models.surgery.flow import Flow
 from dia_models.surgery.folded import Folded, LayerFate, Plan, fold
 from dia_models.surgery.greedy import Step, greedy_steps, random_steps
-from dia_models.surgery.means import Answers, GateLayer, Labelled, MeanGates, class_scores, labelled_batches
+from dia_models.surgery.means import (
+    Answers,
+    GateLayer,
+    Labelled,
+    MeanGates,
+    class_scores,
+    labelled_batches,
+    right_answers,
+)
 from dia_models.surgery.sites import find_site
 
 Announce = Callable[[int, float], object]
@@ -144,7 +152,7 @@ def fold_attention(
         chosen = _allowed(before, greedy, max_accuracy_drop)
         given_up = [_layer_of(possible, step) for step in greedy[:chosen]]
     network = fold(model, plans, given_up)
-    after = None if test is None else _right(network.model, test)
+    after = None if test is None else right_answers(network.model, test)
     return Folding(
         network=network,
         before=model,
@@ -268,13 +276,6 @@ def _allowed(before: Tensor, steps: Sequence[FoldingStep], drop: float) -> int:
 
 def _layer_of(layers: Sequence[GateLayer], step: FoldingStep) -> GateLayer:
     return next(layer for layer in layers if (layer.stage, layer.number) == (step.stage, step.number))
-
-
-def _right(model: nn.Module, batches: Sequence[Labelled]) -> Bool[Tensor, "image"]:
-    """Whether a network by itself is right about each image."""
-    device = next(model.parameters()).device
-    with evaluating(model), autocast_off(model), torch.no_grad():
-        return torch.cat([class_scores(model, images.to(device)).argmax(1) == labels for images, labels in batches])
 
 
 def _deviation(

@@ -14,7 +14,7 @@ from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_analysis.probes.found import FoundAttention, attention_in
 from dia_analysis.probes.graph import Graph
-from dia_analysis.probes.modes import autocast_off, observing
+from dia_analysis.probes.modes import autocast_off, evaluating, observing
 from dia_analysis.probes.records import Record, of_found
 from dia_analysis.probes.replacing import replacing
 from dia_analysis.probes.stages import group_stages
@@ -153,6 +153,13 @@ def class_scores(model: nn.Module, images: Tensor) -> Float[Tensor, "image class
         given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ModelInputError("model", f"it gives {given} for {len(images)} images; a classifier is needed here")
     return outputs.detach().cpu()
+
+
+def right_answers(model: nn.Module, batches: Iterable[Labelled]) -> Bool[Tensor, "image"]:
+    """Whether a network by itself is right about each image."""
+    device = next(model.parameters()).device
+    with evaluating(model), autocast_off(model), torch.no_grad():
+        return torch.cat([class_scores(model, images.to(device)).argmax(1) == labels for images, labels in batches])
 
 
 def _numbered(points: dict[int, tuple[FoundAttention, Record]], means: dict[int, Tensor]) -> Iterator[GateLayer]:
