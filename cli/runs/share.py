@@ -49,7 +49,8 @@ def share(networks: NetworkOptions, given: ShareOptions, options: DataOptions, o
             right |= tuned(inputs, path, given.epochs, options, test)
         shown = fit_report if chosen == FITTED else report
         show(out.as_json, _document(inputs, path, shown, right, chosen), lambda: _text(shown, right))
-        note(f"written to {path}: {chosen}; fine-tune it: dia-train fit --from {path}")
+        tune = f"; fine-tune it: dia-train fit --from {path}" if isinstance(averaged, Network) else ""
+        note(f"written to {path}: {chosen}{tune}")
 
 
 def refuse_training(inputs: Inputs, epochs: int) -> None:

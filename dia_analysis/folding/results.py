@@ -171,7 +171,7 @@ class FoldingResult(Result):
             self.finding(),
             *filter(None, [self.saving()]),
         ]
-        return "\n".join([*lines, *([] if self.cost is None else ["", self.cost.summary()])])
+        return "\n".join([*lines, *([] if self.cost is None else ["", *_cost_lines(self.cost)])])
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.folding/1."""
@@ -269,6 +269,23 @@ def _array(rows: Sequence[Any]) -> np.ndarray:
 
 def _of_name(cost: CostResult, name: str) -> NetworkCost:
     return next(network for network in cost.networks if network.name == name)
+
+
+def _cost_lines(cost: CostResult) -> list[str]:
+    """A table of the three networks, and what a batch is."""
+    heads = ("network", "parameters", "MFLOPs", "ms/batch", "time / before", "95 %")
+    rows = [
+        (
+            one.name,
+            f"{one.parameters:,}",
+            f"{one.flops / 1e6:.1f}",
+            f"{one.latency_ms:.1f}",
+            "-" if one.latency_ratio is None else f"{one.latency_ratio:.3f}",
+            "-" if one.interval is None else f"[{one.interval[0]:.3f}, {one.interval[1]:.3f}]",
+        )
+        for one in cost.networks
+    ]
+    return [text_table([heads, *rows], left=[0]), cost.summary().split("\n\n")[-1]]
 
 
 def _curve(order: FoldingOrder) -> list[dict[str, Any]]:

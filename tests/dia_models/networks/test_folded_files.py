@@ -75,7 +75,7 @@ def test_plain_torch_loads_it_by_the_lines_of_the_page(tmp_path, monkeypatch):
         "affine": ["norm.weight", "norm.bias"],
     }
     torch.save(images[0][0], tmp_path / "images.pt")
-    lines = loading_lines()
+    lines = loading_lines().replace("small_se", "net").replace("SmallSE", "Net")
     assert sum(1 for line in lines.splitlines() if line and not line.startswith(("import", "from"))) <= 10
     subprocess.run([sys.executable, "-c", LOADED.format(lines=lines)], check=True, env={"PYTHONPATH": str(tmp_path)})
     outputs = torch.load(tmp_path / "outputs.pt")
