@@ -53,9 +53,6 @@ class Images(Protocol):
     def labels(self) -> Sequence[str | None]:
         """Their classes in words; of those that can be read."""
 
-    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-        """The images as people see them, `count` at a time: (image, height, width, 3) bytes."""
-
 
 @dataclass(frozen=True)
 class Known:
@@ -97,6 +94,9 @@ class Network(Protocol):
 
     def batches(self, label: str, /) -> Iterable[Tensor]:
         """The images; `label` says what for."""
+
+    def pictures(self, size: tuple[int, int], count: int, /) -> Iterator[np.ndarray]:
+        """What it sees of the images, as people see them, `count` at a time: (image, height, width, 3) bytes."""
 
     def labelled(self, label: str, /) -> Iterable[tuple[Tensor, Tensor]]:
         """With the numbers of their classes. Raises ValueError if the network does not know these."""

@@ -28,7 +28,7 @@ def report(inputs: Inputs, given: AttentionOptions, out: Out) -> None:
 
 def _measure(inputs: Inputs, given: AttentionOptions, query: Query, heads: list[int] | None) -> AttentionResult:
     pixels = torch.cat(list(inputs.batches(inputs.name)))
-    pictures = tuple(chain.from_iterable(inputs.images.pictures(inputs.preprocessing.size, 64)))
+    pictures = tuple(chain.from_iterable(inputs.pictures(inputs.preprocessing.size, 64)))
     return measure_attention(
         inputs.model,
         pixels,

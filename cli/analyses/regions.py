@@ -55,7 +55,7 @@ def look(everyone: Sequence[Inputs], masks: Path | None, layer: str | None, *, t
     checked = _checked([each.of(shown.first(CHECKED)) for each in everyone], layer) if trust else None
     left_out = tuple(images.source.name(i) for i in images.chosen if i not in shown.chosen)
     result = replace(compare_regions(results), left_out=left_out, seed=images.seed)
-    return result, shown.mean_picture(everyone[0].preprocessing.size), checked
+    return result, shown.mean_picture(everyone[0].preprocessing), checked
 
 
 def _checked(everyone: Sequence[Inputs], layer: str | None) -> TrustReport | None:
@@ -75,7 +75,7 @@ def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, laye
         done = 0
         while new := read[done:]:
             done = len(read)
-            yield np.stack([read_mask(*paths[name], inputs.preprocessing.size) for name in new])
+            yield np.stack([read_mask(*paths[name], inputs.preprocessing.framing) for name in new])
 
     about: Any = {"model_name": inputs.name, "network": inputs.network.label}
     given = None if masks is None else marked(masks)

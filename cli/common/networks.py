@@ -25,7 +25,7 @@ def _numbers(kind: type[int] | type[float]) -> Callable[[str], Any]:
 
 
 ARGUMENTS: dict[str, Callable[[str], Any]] = {  # of `open_network`, which the options are named for: how each is read
-    **{"weights": str, "classes": str, "channels": int, "num_classes": int},
+    **{"weights": str, "classes": str, "channels": int, "num_classes": int, "crop": float},
     **{"image_size": _numbers(int), "mean": _numbers(float), "std": _numbers(float)},
 }
 

@@ -162,6 +162,7 @@ class NetworkOptions:
     mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one number, or one a channel{ONE}")] = None
     std: Annotated[Many, option(f"What values are divided by, likewise{ONE}")] = None
     channels: Annotated[Many, option(f"Channels of the images{ONE}")] = None
+    crop: Annotated[Many, option(f"The share of the scaled image's sides that is seen, such as 0.875{ONE}")] = None
     classes: Annotated[Many, option(f"A file with the outputs' names in order, one a line{ONE}")] = None
 
 

@@ -137,7 +137,7 @@ def evaluate_classifier(
             network does not know.
     """
     shown, numbers = network.preprocessing, class_numbers(source, network.outputs, data)
-    batches = source.batches(range(len(source)), batch_size, shown.size, len(shown.mean))
+    batches = source.batches(range(len(source)), batch_size, shown.framing, len(shown.mean))
     watched = watch(batches, -(-len(source) // batch_size), network.name)
     model = fuse_for_inference(network.model) if network.spec is not None else network.model
     predictions = predict(model.to(device), _labelled(watched, numbers, data), shown, device)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dia_models.data import dicom
+from dia_models.data.framing import Framing, Size
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import one_line
 
@@ -42,7 +43,7 @@ class UnreadableImageError(ValueError):
 
 
 def read_image(
-    path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None, *, as_stored: bool = False
+    path: Path, size: Size | None, channels: int, fit: Fit | None = None, *, as_stored: bool = False
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Decode an image file to (height, width, channels) bytes; `channels` is 1 (gray) or 3 (RGB).
 
@@ -98,20 +99,25 @@ def image_size(path: Path) -> tuple[int, int]:
         raise UnreadableImageError(error) from error
 
 
-def fit_mask(image: Image.Image, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """Where a mask is not black, scaled and cropped as `fit_image` does with the image that it belongs to."""
+def fit_mask(image: Image.Image, of: tuple[int, int], size: Size) -> Bool[np.ndarray, "height width"]:
+    """Where a mask is not black, as `fit_image` does with the image that it belongs to, `of` this height and width."""
     if image.width * image.height > LARGEST_PIXELS:
         raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
     marked = Image.fromarray(np.asarray(image.convert("L")) > 0)
+    if isinstance(size, Framing):
+        return np.asarray(size.mask(marked, of))
     return np.asarray(ImageOps.fit(marked, (size[1], size[0]), Image.Resampling.NEAREST))
 
 
-def fit_image(
-    image: Image.Image, size: tuple[int, int] | None, channels: int
-) -> UInt8[np.ndarray, "height width channel"]:
-    """An 8-bit image as an array, gray (1 channel) or RGB (3), scaled to cover `size` and cropped to its center."""
+def fit_image(image: Image.Image, size: Size | None, channels: int) -> UInt8[np.ndarray, "height width channel"]:
+    """An 8-bit image as an array, gray (1 channel) or RGB (3), scaled to cover `size` and cropped to its center.
+
+    A `Framing` scales in a way of its own.
+    """
     image = image.convert("L" if channels == 1 else "RGB")
-    if size is not None and image.size != (size[1], size[0]):
+    if isinstance(size, Framing):
+        image = size.image(image)
+    elif size is not None and image.size != (size[1], size[0]):
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
     return np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
 

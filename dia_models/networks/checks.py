@@ -148,4 +148,4 @@ def _words(shown: Preprocessing) -> str:
 
 
 def _sized(shown: Preprocessing, size: tuple[int, int]) -> Preprocessing:
-    return shown.model_copy(update={"height": size[0], "width": size[1]})
+    return shown.at(*size)

@@ -35,6 +35,7 @@ def open_network(
     mean: Values | None = None,
     std: Values | None = None,
     channels: int | None = None,
+    crop: float | None = None,
     classes: Classes | None = None,
     data: DataFacts | None = None,
     seed: int = 0,
@@ -54,6 +55,8 @@ def open_network(
         mean: Subtracted from values of 0 to 1: one number, or one for each channel.
         std: By which they are divided, likewise.
         channels: 1, 3 or what the network takes.
+        crop: The share of the scaled image's sides that it sees, such as 0.875 for 224 of 256 pixels, the image's
+            shorter side; 1 for all of it.
         classes: The names of its outputs in their order, or a file with one a line.
         data: What the images are that it will see: the size, mean and std where nothing says them (else 224 pixels and
             ImageNet's), and the classes for which a network with random weights is made.
@@ -67,7 +70,7 @@ def open_network(
         ModelInputError: For a name, a file or an option that does not exist, for what your code raises, for weights
             of another network, and for a network that no analysis can take.
     """
-    asked = Asked.of(image_size, mean, std, channels)
+    asked = Asked.of(image_size, mean, std, channels, crop)
     if _is_checkpoint(str(name)):
         if weights is not None or pretrained or options or num_classes is not None:
             raise ModelInputError(

@@ -1,10 +1,13 @@
 """What networks carry with them of the images and the classes that they expect."""
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from math import floor
+from typing import Any, get_args
 
 from torch import nn
 
+from dia_models.data.framing import Interpolation, Scaling
 from dia_models.networks.request import Record
 
 DEFAULT_LABEL = "LABEL_0"  # what transformers calls a class without a name
@@ -36,7 +39,21 @@ def timm_record(model: nn.Module) -> Record | None:
     size = getattr(getattr(model, "patch_embed", None), "img_size", None) or (height, width)
     classes, synsets = _timm_classes(model, found)
     mean, std = (tuple(found[name]) if found.get(name) else None for name in ("mean", "std"))
-    return Record("timm's record", (size[0], size[1]), mean, std, channels, classes, synsets)
+    return Record("timm's record", (size[0], size[1]), mean, std, channels, classes, synsets, _timm_scaling(found))
+
+
+def _timm_scaling(found: Any) -> Callable[[tuple[int, int]], Scaling]:
+    """How `timm.data.create_transform` scales images for evaluation."""
+    listing: Any = import_module("timm.data")
+    known = listing.resolve_data_config(pretrained_cfg=found)
+    method = known["interpolation"] if known["interpolation"] in get_args(Interpolation) else "bilinear"
+    fit: Any = {"squash": "stretch", "border": "inside"}.get(known["crop_mode"], "cover")
+
+    def scaled(size: tuple[int, int]) -> Scaling:
+        height, width = (floor(side / known["crop_pct"]) for side in size)
+        return Scaling(height=height, width=width, fit=fit, interpolation=method)
+
+    return scaled
 
 
 def _timm_classes(model: nn.Module, found: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:

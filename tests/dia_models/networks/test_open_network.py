@@ -345,7 +345,9 @@ def test_classes_without_names_are_those_of_the_data(net):
 
 def test_timm_says_what_its_networks_expect():
     opened = open_network("timm:test_resnet")
-    assert opened.preprocessing.model_dump() == {"height": 160, "width": 160, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    scaling = {"height": 168, "width": 168, "fit": "cover", "interpolation": "bilinear"}  # 0.95 of the sides is seen
+    shown = {"height": 160, "width": 160, "mean": (0.5,) * 3, "std": (0.5,) * 3, "scaling": scaling}
+    assert opened.preprocessing.model_dump() == shown
     assert set(opened.origins.values()) == {"timm's record"}
     assert (opened.classes[0], opened.synsets[0]) == ("tench, Tinca tinca", "n01440764")
     smaller = open_network("timm:test_vit", image_size=32, channels=1, num_classes=3)
