@@ -102,6 +102,13 @@ class DataOptions:
     batch_size: BatchSize = 128
     workers: Workers = 2
     strict: Strict = False
+    groups: Annotated[Path | None, option("A CSV file of images and their patients.", check=existing)] = None
+    group_pattern: Annotated[
+        str | None, option("The patient in an image's name, such as '^[0-9]+' or 'p([0-9]+)'.")
+    ] = None
+    uncertain: Annotated[
+        Literal["leave-out", "positive", "negative"], option("What labels of -1 in a table count as.")
+    ] = "leave-out"
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,9 @@ class FileImages:
     """Image files, decoded batch by batch on `workers` threads.
 
     `group_of` gives the group that a file belongs to, such as a patient, by its name; `grouping` says how, in words.
-    `rows` are the labels of images of several classes at once, a 0 or 1 for each of the `classes`; `by_number` says
-    that labels are numbers of the network's outputs. A file that cannot be read is skipped and remembered in
-    `unreadable` (name and reason), unless `strict`.
+    `rows` are the labels of images of several classes at once, a 0 or 1 for each of the `classes`, NaN where it is not
+    known; `by_number` says that labels are numbers of the network's outputs. A file that cannot be read is skipped and
+    remembered in `unreadable` (name and reason), unless `strict`.
     """
 
     root: Path
@@ -114,7 +114,7 @@ class FileImages:
     strict: bool = False
     group_of: Callable[[str], str] | None = None
     grouping: str | None = None
-    rows: tuple[tuple[int, ...], ...] | None = None
+    rows: tuple[tuple[float, ...], ...] | None = None
     by_number: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
 
