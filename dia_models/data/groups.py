@@ -20,7 +20,8 @@ def with_groups(source: ImageSource, groups: Path | None = None, pattern: str | 
         source: The images.
         groups: A CSV file with two columns: an image, as its path below the data's folder or its file's name, and its
             group. A first row of names such as `image,patient` is passed over.
-        pattern: A regular expression that is found in the images' names; its first group, or all of it, is their group.
+        pattern: A regular expression that is found in the images' names, else in their paths; its first group, or all
+            of it, is their group.
 
     Raises:
         ModelInputError: For both at once, for images without file names, for a file or an expression that cannot be
@@ -79,7 +80,7 @@ def _found(pattern: str) -> Callable[[str], str | None]:
         raise ModelInputError("group_pattern", f"{pattern!r} is no regular expression: {error}") from error
 
     def group_of(name: str) -> str | None:
-        match = compiled.search(name)
+        match = compiled.search(PurePosixPath(name).name) or compiled.search(name)
         return None if match is None else match[1 if compiled.groups else 0]
 
     return group_of

@@ -22,7 +22,7 @@ def groups_of(source):
     return [source.group_of(source.name(i)) for i in range(len(source))]
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [(r"\d+(?=_)", "00001"), (r"(\d)_", "1")])
+@pytest.mark.parametrize(("pattern", "expected"), [(r"\d+(?=_)", "00001"), (r"(\d)_", "1"), ("^.{5}", "00001")])
 def test_patients_are_found_in_names(images, pattern, expected):
     found = with_groups(images, pattern=pattern)
     assert groups_of(found)[:2] == [expected, expected] != groups_of(found)[1:]
