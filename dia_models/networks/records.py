@@ -17,6 +17,8 @@ def carried_record(model: nn.Module) -> Record:
     """The record of a network that timm made, the configuration of one of transformers, or of any other nothing."""
     if (found := timm_record(model)) is not None:
         return found
+    if (found := _xray_record(model)) is not None:
+        return found
     config = getattr(model, "config", None)
     labels = getattr(config, "id2label", None)
     if not isinstance(labels, dict):
@@ -28,6 +30,16 @@ def carried_record(model: nn.Module) -> Record:
         channels=getattr(config, "num_channels", None),
         classes=None if DEFAULT_LABEL in names else names,
     )
+
+
+def _xray_record(model: nn.Module) -> Record | None:
+    """How torchxrayvision's networks take images: one channel, from -1024, black, to 1024, white."""
+    names = getattr(model, "pathologies", None) or getattr(model, "targets", None)
+    if not isinstance(names, list | tuple) or not hasattr(model, "op_threshs"):
+        return None
+    classes = tuple(str(name) or f"output {place}" for place, name in enumerate(names))
+    size = int(getattr(model, "input_resolution", 224))
+    return Record("torchxrayvision's range", (size, size), (0.5,), (1 / 2048,), 1, classes)
 
 
 def timm_record(model: nn.Module) -> Record | None:
