@@ -44,6 +44,7 @@ from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
 from .version import __version__
 from .xray.diagnosis import TwoClassResult
+from .xray.findings import FindingReadings, FindingsResult, assess_findings
 from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
@@ -57,6 +58,8 @@ __all__ = [
     "CorrelationResult",
     "CostResult",
     "Diagnosis",
+    "FindingReadings",
+    "FindingsResult",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
@@ -90,6 +93,7 @@ __all__ = [
     "TrustReport",
     "TwoClassResult",
     "__version__",
+    "assess_findings",
     "capture",
     "check_randomization",
     "check_road",

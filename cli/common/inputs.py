@@ -79,8 +79,7 @@ class Inputs(PreparedNetwork):
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""
         images, sha256 = self.images, None if self.network.training == "none" else self.network.sha256
-        name = self.name if sha256 or self.network.checkpoint else None
-        return Provenance(name, sha256, images.data, images.selection, images.seed)
+        return Provenance(self.name, sha256, images.data, images.selection, images.seed)
 
 
 def open_networks(

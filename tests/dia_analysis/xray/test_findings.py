@@ -8,27 +8,12 @@ from dia_analysis import AnalysisInputError
 from dia_analysis.statistics.binary_metrics import diagnose
 from dia_analysis.statistics.significance import holm
 from dia_analysis.xray.findings import FindingReadings, assess_findings, compare_findings, summarize_differences
-
-NAMES = ("planted", "noise", "turned round", "rare")
-IMAGES = 120
-
-
-def readings(name="network", seed=0, good=0.4):
-    """A finding that is told, one that is not, one the wrong way round, one of nine images; some labels unknown."""
-    random = np.random.default_rng(7)
-    labels = (random.random((IMAGES, 4)) < 0.4).astype(float)
-    labels[:, 3] = np.arange(IMAGES) < 9
-    labels[5:15, 0] = np.nan
-    noise = np.random.default_rng(seed).random((IMAGES, 4))
-    known = np.nan_to_num(labels)
-    scores = np.clip((1 - good) * noise + good * known * [1, 0, -1, 1] + good * (np.arange(4) == 2), 0, 1)
-    names = tuple(f"{i}.png" for i in range(IMAGES))
-    return FindingReadings(name, NAMES, names, names, labels, scores)
+from tests.support.findings import IMAGES, NAMES, finding_readings
 
 
 @pytest.fixture(scope="module")
 def result():
-    return assess_findings(readings(), resamples=200)
+    return assess_findings(finding_readings(), resamples=200)
 
 
 def test_each_finding_is_that_of_scikit_learn_on_the_known_images(result):
@@ -57,7 +42,7 @@ def test_the_test_of_chance_finds_what_is_planted_and_nothing_else(result):
 
 def test_of_one_finding_the_mean_has_that_findings_interval():
     """The mean of one AUROC varies as DeLong's variance says, here of both classes together, each patient once."""
-    given = readings()
+    given = finding_readings()
     alone = FindingReadings(
         "one", NAMES[1:2], given.image_names, given.patients, given.labels[:, 1:2], given.scores[:, 1:2]
     )
@@ -80,7 +65,7 @@ def test_the_summary_begins_with_what_is_wrong(result):
 
 
 def test_patients_widen_the_intervals():
-    given = readings()
+    given = finding_readings()
     twice = FindingReadings(
         "twice",
         given.findings,
@@ -96,13 +81,16 @@ def test_patients_widen_the_intervals():
 
 
 def test_two_networks_are_compared_finding_by_finding():
-    results = [assess_findings(readings("good"), resamples=20), assess_findings(readings("bad", 1, 0.0), resamples=20)]
+    results = [
+        assess_findings(finding_readings("good"), resamples=20),
+        assess_findings(finding_readings("bad", 1, 0.0), resamples=20),
+    ]
     found = compare_findings(results)
     assert [each.finding for each in found] == list(NAMES[:3])
     assert found[0].corrected < 1e-4
     assert found[1].corrected > 0.05
     assert "good - bad" in summarize_differences(found)
-    other = readings("other")
+    other = finding_readings("other")
     fewer = FindingReadings("other", NAMES, other.image_names[::-1], other.patients, other.labels, other.scores)
     with pytest.raises(AnalysisInputError, match="were not given the same images and findings"):
         compare_findings([results[0], assess_findings(fewer, resamples=20)])
