@@ -16,7 +16,7 @@ from dia_models.errors import ModelInputError, one_line
 from dia_models.networks.outputs import scores_in
 from dia_models.user_code import seeded
 
-USUAL_SIZES = (224, 32, 64, 28, 96, 128, 160, 256, 299, 384)
+USUAL_SIZES = (224, 32, 64, 28, 96, 128, 160, 256, 299, 384, 112, 80, 48, 8, 19, 40, 192, 240, 320, 331, 448, 512)
 HALVES = (torch.float16, torch.bfloat16)
 
 
