@@ -23,7 +23,7 @@ def report(inputs: Inputs, given: AttentionOptions, out: Out) -> None:
         except AnalysisInputError as error:
             raise inputs.blamed(error) from error
         inputs.images.report_unreadable()
-        out.publish(Found.of(result, dict), taken)
+        out.publish(Found.of(result, dict), taken, inputs.images.source)
 
 
 def _measure(inputs: Inputs, given: AttentionOptions, query: Query, heads: list[int] | None) -> AttentionResult:

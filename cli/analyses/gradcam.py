@@ -24,7 +24,7 @@ def report(everyone: Sequence[Inputs], explanation: Explanation, *, trust: bool,
     with out.folder("gradcam", [each.name for each in everyone], images.data) as taken:
         explained = [explained_by(each, trust=trust, **vars(explanation)) for each in everyone]
         images.report_unreadable()
-        out.publish(found(compare_heatmaps(everyone, explained), everyone), taken)
+        out.publish(found(compare_heatmaps(everyone, explained), everyone), taken, images.source)
 
 
 def explained_by(inputs: Inputs, **how: Any) -> tuple[GradCAMResult, TrustChecks | None]:

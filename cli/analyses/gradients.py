@@ -19,7 +19,7 @@ def report(candidates: list[Candidate], images: SelectedImages, given: GradientO
     with out.folder("gradients", list(dict.fromkeys(c.name for c in candidates)), images.data) as taken:
         result = measure(candidates, images, given)
         images.report_unreadable()
-        out.publish(Found.of(result, image_names=images.names), taken)
+        out.publish(Found.of(result, image_names=images.names), taken, images.source)
 
 
 def measure(candidates: list[Candidate], images: SelectedImages, given: GradientOptions) -> BesidePlain:

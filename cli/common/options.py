@@ -85,6 +85,7 @@ Points = Annotated[list[str] | None, option("Points by pattern; kind:channel; fe
 ImagePaths = Annotated[
     list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
 ]
+ExplainedClass = Annotated[str | None, option("A class by name or number; by default the predicted one.")]
 Layer = Annotated[str | None, option("A module by name; by default the last block.")]
 Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 
@@ -149,7 +150,7 @@ class MeasuredImages(DataOptions):
 class Explanation:
     """What gradcam explains, and how; as `dia_analysis.gradcam` takes it."""
 
-    target: Annotated[str | None, option("A class by name or number; by default the predicted one.")] = None
+    target: ExplainedClass = None
     layer: Layer = None
     call: Annotated[int | None, option("Which application of a shared module, from 0; by default the last.")] = None
     method: Annotated[str, option("gradcam, rollout, gradient_rollout, gradcam++, layercam, ...")] = "gradcam"

@@ -37,7 +37,7 @@ def _page(tested: Sequence[EvaluatedClassifier], everyone: Sequence[Inputs], mas
     if not results:
         known = ", ".join(everyone[0].network.outputs.words)
         raise ModelInputError("ckpt", f"{everyone[0].name} knows {known}; the page is for two classes")
-    result, picture, trust = regions.look(everyone, masks, None, trust=True)
+    result, picture, trust = regions.look(everyone, masks, regions.Explained(), trust=True)
     assert trust is not None
     content = measure_page(everyone, results, result, picture, trust, everyone[0].images.source.unreadable)
     looked = regions.found(result, picture, trust)

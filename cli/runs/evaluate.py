@@ -66,14 +66,15 @@ def evaluate_classifiers(compared: Sequence[Candidate], options: DataOptions, ou
     with out.if_given() as taken:
         shown = open_images(compared, options)
         if has_rows(shown.source):
-            out.publish(_findings(shown, options), taken)
+            out.publish(_findings(shown, options), taken, shown.source)
             return
         tested = test_all(shown, options)
         several, paper = side_by_side(two_class(tested)), beside_table_xi(two_class(tested))
         text = "\n\n".join([*(each.summary() for each in tested), *several.summary(), *filter(None, [paper])])
         parts = {"predictions.csv": tested, "validation.csv": [each.validation for each in tested if each.validation]}
         tables = {k: [some[0].heads, *(row for one in some for row in one.rows())] for k, some in parts.items() if some}
-        out.publish(_found([each.network for each in tested], tested, text, tables, several.to_dict()), taken)
+        found = _found([each.network for each in tested], tested, text, tables, several.to_dict())
+        out.publish(found, taken, shown.source)
     if diverged := [said for each in tested if (said := each.diverged()) is not None]:
         more = f" (as did {len(diverged) - 1} more)" if len(diverged) > 1 else ""
         raise ModelInputError("ckpt", f"{diverged[0]}{more}. Take a network from before that, or train it again")

@@ -78,7 +78,9 @@ class EvaluatedFindings:
     def summary(self) -> str:
         """In words."""
         head = f"{self.name} on {self.data}: loss {self.loss:.3f} (binary cross-entropy)"
-        return "\n".join([head, *([] if self.more is None else [self.more.summary()])])
+        random = self.network.training == "none"
+        lines = [head, *([f"  not trained: its weights are {self.network.weights}"] if random else [])]
+        return "\n".join([*lines, *([] if self.more is None else [self.more.summary()])])
 
     @property
     def heads(self) -> list[str]:

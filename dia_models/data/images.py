@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -103,7 +104,7 @@ class FileImages:
     `group_of` gives the group that a file belongs to, such as a patient, by its name; `grouping` says how, in words.
     `rows` are the labels of images of several classes at once, a 0 or 1 for each of the `classes`, NaN where it is not
     known; `by_number` says that labels are numbers of the network's outputs. A file that cannot be read is skipped and
-    remembered in `unreadable` (name and reason), unless `strict`.
+    remembered in `unreadable` (name and reason), unless `strict`; `treated` is what was done to values of DICOM files.
     """
 
     root: Path
@@ -117,6 +118,7 @@ class FileImages:
     rows: tuple[tuple[float, ...], ...] | None = None
     by_number: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
+    treated: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -146,7 +148,8 @@ class FileImages:
     ) -> UInt8[np.ndarray, "height width channel"] | None:
         """Decode one file as `read_image` does; None if it cannot be read. Raises ModelInputError if `strict`."""
         try:
-            return read_image(self.paths[index], size, channels, fit)
+            tell = partial(self.treated.__setitem__, self.name(index))
+            return read_image(self.paths[index], size, channels, fit, tell=tell)
         except UnreadableImageError as error:
             if self.strict:
                 raise ModelInputError("data", f"{self.paths[index]}: {error}") from error
@@ -157,7 +160,7 @@ class FileImages:
         """The files at these indices, in that order."""
         paths, labels = tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices)
         rows = None if self.rows is None else tuple(self.rows[i] for i in indices)
-        return replace(self, paths=paths, labels=labels, rows=rows, unreadable={})
+        return replace(self, paths=paths, labels=labels, rows=rows, unreadable={}, treated={})
 
     def load(self, size: Size | None, channels: int) -> MemoryImages:
         """Decode every file into memory. Raises ModelInputError if that would take more than 16 GiB."""
