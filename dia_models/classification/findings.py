@@ -16,7 +16,7 @@ from dia_models.networks.opened import OpenedNetwork
 from dia_models.networks.outputs import scores_in
 from dia_models.surgery.fuse import fuse_for_inference
 
-SIGMOID, AS_THEY_ARE = "the sigmoid of the outputs", "the outputs, which all lie within 0 and 1"
+SIGMOID, AS_THEY_ARE = "the sigmoid of the outputs", "the outputs, which are probabilities already"
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def evaluate_findings(
 ) -> EvaluatedFindings:
     """Score all images of a source whose labels are rows of 0 and 1; the arguments are those of `evaluate_classifier`.
 
-    Outputs are taken for the findings of the same names. Where they all lie within 0 and 1 they are the scores, else
-    their sigmoid is.
+    Outputs are taken for the findings of the same names. Scores are their sigmoid, or they themselves where the network
+    gives probabilities.
     Raises ModelInputError for a network that gives no class scores or none that are finite, and if it knows no finding.
     """
     matched = match_findings(source, network.outputs, data)
@@ -128,7 +128,7 @@ def evaluate_findings(
         raise ModelInputError(
             "model", f"{network.name}: its outputs are not finite for {nonfinite} of {len(names)} images: it diverged"
         )
-    within = bool(((found >= 0) & (found <= 1)).all())
+    within = network.gives_probabilities
     group_of = source.group_of
     return EvaluatedFindings(
         network,

@@ -88,7 +88,13 @@ class Selection:
         return [self.source.name(i) for i in self.chosen]
 
     def labels(self) -> tuple[str | None, ...]:
-        """The readable images' classes in the data set."""
+        """The readable images' classes in the data set; of several findings, which of them each `has`."""
+        if (rows := getattr(self.source, "rows", None)) is not None:
+            found = (
+                [name for name, mark in zip(self.source.classes, rows[index], strict=True) if mark == 1]
+                for index in self.readable()
+            )
+            return tuple(f"has {', '.join(names) or 'none'}" for names in found)
         numbers, names = [int(self.source.labels[index]) for index in self.readable()], self.source.classes
         return tuple(None if n < 0 else names[n] if names else str(n) for n in numbers)
 

@@ -66,6 +66,14 @@ def refuse_empty(model: nn.Module, name: str) -> None:
         )
 
 
+def gives_probabilities(model: nn.Module, shown: Preprocessing) -> bool:
+    """Whether all of its outputs lie within 0 and 1 whatever it is shown, here noise of thirty times the usual size."""
+    device = next(_tensors(model), torch.empty(0)).device
+    with torch.no_grad(), seeded(0), redirect_stdout(sys.stderr):
+        found = scores_in(model.eval()(30 * torch.randn(8, len(shown.mean), *shown.size, device=device)))
+    return found is not None and bool(((found >= 0) & (found <= 1)).all())
+
+
 class Trial:
     """Runs a network once on a black image to see whether it takes it, and what it gives."""
 

@@ -179,6 +179,7 @@ class _Maker:
             origins={**chosen.origins, "classes": origin},
             seed=self.seed,
             synsets=record.synsets if record.synsets and len(record.synsets) == outputs else None,
+            separate=record.separate,
             make_again=self.make if trained else None,
         )
 

@@ -39,7 +39,7 @@ def _xray_record(model: nn.Module) -> Record | None:
         return None
     classes = tuple(str(name) or f"output {place}" for place, name in enumerate(names))
     size = int(getattr(model, "input_resolution", 224))
-    return Record("torchxrayvision's range", (size, size), (0.5,), (1 / 2048,), 1, classes)
+    return Record("torchxrayvision's range", (size, size), (0.5,), (1 / 2048,), 1, classes, separate=True)
 
 
 def timm_record(model: nn.Module) -> Record | None:

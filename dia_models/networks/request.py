@@ -26,7 +26,7 @@ class Record:
 
     None is what is not known. `synsets` are ImageNet's names of the classes, such as n01440764. `scaling` is how images
     are scaled for a size (height, width), before their center is cut out. `usual` is what is assumed where nothing else
-    is known.
+    is known; `separate` says that outputs are findings, of which an image may have several.
     """
 
     origin: str
@@ -38,6 +38,7 @@ class Record:
     synsets: tuple[str, ...] | None = None
     scaling: Callable[[tuple[int, int]], Scaling] | None = None
     usual: Preprocessing | None = None
+    separate: bool = False
 
 
 @runtime_checkable

@@ -82,7 +82,7 @@ def test_findings_go_to_outputs_by_name(folder, capsys):
 def test_two_networks_and_scores_that_are_probabilities(folder, capsys):
     more = ["--model", "wrong=net.py:DenseNet", "--set", "wrong:sign=-1.0", "--set", "op_threshs=0.5"]
     text = evaluated(capsys, *more).out
-    assert "Scores: the outputs, which all lie within 0 and 1" in text
+    assert "Scores: the outputs, which are probabilities already" in text
     assert "Mass: AUROC 0." in text
     assert "lies below 0.5 as a whole" in text
     assert "no patient IDs; each image is treated as one patient" in text
