@@ -47,9 +47,10 @@ class Effort:
     rounds: int = 10
 
 
-def correlations(networks: Sequence[Network], again: Again) -> Section[Mapping[str, BesideUntrained]]:
-    """Pearson r between the layers of every network with attention."""
-    places, missing = _with_attention(networks)
+def correlations(
+    networks: Sequence[Network], places: Sequence[int], again: Again
+) -> Section[Mapping[str, BesideUntrained]]:
+    """Pearson r between the layers of every network with attention, which stand at these places."""
     results = {networks[i].name: _beside_untrained(networks[i]) for i in places}
     images = len(networks[0].images)
     return Section(
@@ -58,7 +59,7 @@ def correlations(networks: Sequence[Network], again: Again) -> Section[Mapping[s
         f"{quantity(images, 'image')}; and the same in the untrained network.",
         [again("correlation", [i], images) for i in places],
         [(name, outcome.finding()) for name, outcome in results.items()],
-        missing,
+        _without(networks, places),
     )
 
 
@@ -72,9 +73,10 @@ def _beside_untrained(network: Network) -> BesideUntrained:
     )
 
 
-def importances(networks: Sequence[Network], again: Again, effort: Effort) -> Section[ImportanceComparison]:
-    """Gini importance of the earlier layers in every network with attention."""
-    places, missing = _with_attention(networks)
+def importances(
+    networks: Sequence[Network], places: Sequence[int], again: Again, effort: Effort
+) -> Section[ImportanceComparison]:
+    """Gini importance of the earlier layers in every network with attention, which stand at these places."""
     images = len(networks[0].images) if effort.importance is None else effort.importance
     some = [_with_images(networks[i], images) for i in places]
     readings = {each.name: importance_of(each, of_untrained=effort.of_untrained) for each in some}
@@ -87,7 +89,7 @@ def importances(networks: Sequence[Network], again: Again, effort: Effort) -> Se
         "for a rule common to all channels; a vector row is an image.",
         [again("gini", places, images)] if places else [],
         [("", result.finding())] if result else [],
-        missing,
+        _without(networks, places),
     )
 
 
@@ -97,15 +99,15 @@ def _with_images(network: Network, at_most: int) -> Network:
     return network if len(images) <= at_most else network.of(images.some(at_most))
 
 
-def _attends(network: Network) -> bool:
-    return has_attention(network.model, next(iter(_with_images(network, 2).batches(network.name))))
+def with_attention(networks: Sequence[Network]) -> list[int]:
+    """The places of the networks with attention, which one pass of each tells."""
+    two = [next(iter(_with_images(network, 2).batches(network.name))) for network in networks]
+    return [i for i, network in enumerate(networks) if has_attention(network.model, two[i])]
 
 
-def _with_attention(networks: Sequence[Network]) -> tuple[list[int], list[str]]:
-    """The places of the networks with attention, and a sentence on each of the others."""
-    places = [i for i, network in enumerate(networks) if _attends(network)]
+def _without(networks: Sequence[Network], places: Sequence[int]) -> list[str]:
     others = [network.name for i, network in enumerate(networks) if i not in places]
-    return places, [f"{name} has no attention, so there are no attention maps to look at." for name in others]
+    return [f"{name} has no attention, so there are no attention maps to look at." for name in others]
 
 
 def gradients(networks: Sequence[Network], again: Again, effort: Effort) -> Section[BesidePlain]:

@@ -74,13 +74,14 @@ def measure_report(
     command that does an analysis again, `gradients` stand on the page in place of those of these networks.
     """
     images, command = networks[0].images, again or (lambda *_: "")
+    attending = measured.with_attention(networks)
     page = ReportPage(
         data=images.data,
         selection=images.selection,
         command=command("report", range(len(networks)), len(images)),
         subjects=[Facts(network.name, network.known.facts) for network in networks],
-        correlation=measured.correlations(networks, command),
-        gini=measured.importances(networks, command, effort),
+        correlation=measured.correlations(networks, attending, command),
+        gini=measured.importances(networks, attending, command, effort),
         gradients=gradients or measured.gradients(networks, command, effort),
         gradcam=measured.heatmaps(networks, command, effort),
         cost=measured.costs(networks, subjects, command, effort),
