@@ -45,6 +45,7 @@ from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
 from .version import __version__
 from .xray.diagnosis import TwoClassResult
+from .xray.findings import FindingReadings, FindingsResult, assess_findings
 from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
@@ -58,6 +59,8 @@ __all__ = [
     "CorrelationResult",
     "CostResult",
     "Diagnosis",
+    "FindingReadings",
+    "FindingsResult",
     "FoldingResult",
     "GiniCollector",
     "GiniResult",
@@ -92,6 +95,7 @@ __all__ = [
     "TrustReport",
     "TwoClassResult",
     "__version__",
+    "assess_findings",
     "capture",
     "check_randomization",
     "check_road",

@@ -85,6 +85,7 @@ Points = Annotated[list[str] | None, option("Points by pattern; kind:channel; fe
 ImagePaths = Annotated[
     list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
 ]
+ExplainedClass = Annotated[str | None, option("A class by name or number; by default the predicted one.")]
 Layer = Annotated[str | None, option("A module by name; by default the last block.")]
 Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 
@@ -102,6 +103,13 @@ class DataOptions:
     batch_size: BatchSize = 128
     workers: Workers = 2
     strict: Strict = False
+    groups: Annotated[Path | None, option("A CSV file of images and their patients.", check=existing)] = None
+    group_pattern: Annotated[
+        str | None, option("The patient in an image's name, such as '^[0-9]+' or 'p([0-9]+)'.")
+    ] = None
+    uncertain: Annotated[
+        Literal["leave-out", "positive", "negative"], option("What labels of -1 in a table count as.")
+    ] = "leave-out"
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class MeasuredImages(DataOptions):
 class Explanation:
     """What gradcam explains, and how; as `dia_analysis.gradcam` takes it."""
 
-    target: Annotated[str | None, option("A class by name or number; by default the predicted one.")] = None
+    target: ExplainedClass = None
     layer: Layer = None
     call: Annotated[int | None, option("Which application of a shared module, from 0; by default the last.")] = None
     method: Annotated[str, option("gradcam, rollout, gradient_rollout, gradcam++, layercam, ...")] = "gradcam"
@@ -162,6 +170,7 @@ class NetworkOptions:
     mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one number, or one a channel{ONE}")] = None
     std: Annotated[Many, option(f"What values are divided by, likewise{ONE}")] = None
     channels: Annotated[Many, option(f"Channels of the images{ONE}")] = None
+    crop: Annotated[Many, option(f"The share of the scaled image's sides that is seen, such as 0.875{ONE}")] = None
     classes: Annotated[Many, option(f"A file with the outputs' names in order, one a line{ONE}")] = None
 
 

@@ -100,7 +100,7 @@ def write(page: ReportPage, everyone: Sequence[Inputs], folder: Path) -> None:
     parts["ablation"] = Found.of(page.ablation.found, image_names=images.names)
     parts["gini"] = Found.of(page.gini.found, image_names=images.some(GINI_IMAGES).names)
     parts["gradients"] = Found.of(page.gradients.found, image_names=images.some(GRADIENT_IMAGES).names)
-    parts["gradcam"] = gradcam.found(page.gradcam.found.found, images.some(EXPLAINED))
+    parts["gradcam"] = gradcam.found(page.gradcam.found.found, [each.of(images.some(EXPLAINED)) for each in everyone])
     for name, found in parts.items():
         with new_directory(folder / name, found.about) as part:
             found.write(part)

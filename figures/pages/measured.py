@@ -197,11 +197,12 @@ def heatmaps(networks: Sequence[Network], again: Again, effort: Effort) -> Secti
             layers[place] = layer
         except AnalysisInputError as error:
             missing.append(f"{network.name}: no maps, because {error}.")
-    count, images = len(some[0].images), some[0].images
-    found = compare_heatmaps([some[place] for place in layers], explained) if explained else None
+    count = len(some[0].images)
+    seen = [some[place] for place in layers]
+    found = compare_heatmaps(seen, explained) if explained else None
     drawn = f", the first {min(count, SHOWN)} drawn, and three checks of whether the maps can be trusted"
     return Section(
-        None if found is None else Heatmaps(found, next(images.pictures(found.size, SHOWN))),
+        None if found is None else Heatmaps(found, [next(each.pictures(found.size, SHOWN)) for each in seen]),
         f"Grad-CAM of {count} images for the class that each network predicts{drawn if effort.trust else ''}.",
         [_explained_again(again, layers, layer, count) for layer in dict.fromkeys(layers.values())],
         [("", cam_finding(found.results, found.trust))] if found else [],

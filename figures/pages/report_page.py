@@ -71,10 +71,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """What networks look at, and the images themselves, at least the first four."""
+    """What networks look at, and for each the images that it sees, at least the first four."""
 
     found: HeatmapComparison
-    pictures: UInt8[np.ndarray, "image height width 3"]
+    pictures: Sequence[UInt8[np.ndarray, "image height width 3"]]
 
 
 @dataclass(frozen=True)
