@@ -18,6 +18,7 @@ from dia_analysis.trust.checks import TrustReport
 
 Verdict = Literal["holds here", "does not hold here", "inconclusive"]
 Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
+TOO_SHORT = "it takes a layer from the fourth on with R² above 0"
 RUNS = 3  # trained networks of a kind, at least, for a verdict about training
 HOLDS: Mapping[bool, Verdict] = {True: "holds here", False: "does not hold here"}
 
@@ -62,13 +63,7 @@ def gini_finding(
     layers = {name: _by_layer(readings.vector) for name, readings in results.items()}
     known = {name: shares for name, shares in layers.items() if shares}
     if not known:
-        text = (
-            "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
-            "nothing can be said about distant layers."
-        )
-        return Finding(
-            text, "no number", PAPER_GINI, "inconclusive", "it takes a layer from the fourth on with R² above 0"
-        )
+        return _no_distant_layer([name for name, readings in results.items() if readings.vector.diverged])
     vectors = {name: results[name].vector for name in known}
     listed = ", ".join(f"{_points(shares, vectors[name])} with {name}" for name, shares in known.items())
     flat = mean([stage.beyond_if_flat() for result in vectors.values() for stage in result.stages]) or 0.0
@@ -79,6 +74,16 @@ def gini_finding(
     )
     sentences = [text, *_compared(known, groups, vectors), *_untrained(results, known), _explained(results)]
     return Finding(" ".join(sentences), listed, PAPER_GINI, *_more_with_lstm(known, groups, unknown))
+
+
+def _no_distant_layer(diverged: Sequence[str]) -> Finding:
+    text = (
+        "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
+        "nothing can be said about distant layers."
+    )
+    has = "has" if len(diverged) == 1 else "have"
+    reason = f"{' and '.join(diverged)} {has} diverged" if diverged else TOO_SHORT
+    return Finding(text, "no number", PAPER_GINI, "inconclusive", reason)
 
 
 Shares = Mapping[tuple[int, int], tuple[float, np.ndarray]]
