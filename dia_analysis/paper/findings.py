@@ -18,6 +18,7 @@ from dia_analysis.trust.checks import TrustReport
 
 Verdict = Literal["holds here", "does not hold here", "inconclusive"]
 Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
+TOO_SHORT = "it takes a layer from the fourth on with R² above 0"
 RUNS = 3  # trained networks of a kind, at least, for a verdict about training
 HOLDS: Mapping[bool, Verdict] = {True: "holds here", False: "does not hold here"}
 
@@ -61,13 +62,27 @@ def gini_finding(
     """
     known = _known_shares(results)
     if not known:
+<<<<<<< HEAD
         reason = "it takes a layer from the fourth on with R² above 0"
         return Finding(importance_beyond(results), "no number", PAPER_GINI, "inconclusive", reason)
+=======
+        return _no_distant_layer([name for name, readings in results.items() if readings.vector.diverged])
+>>>>>>> s5-faults
     vectors = {name: results[name].vector for name in known}
     groups = _groups(known, attention)
     about = [*_compared(known, groups, vectors), *_untrained(results, known), _explained(results)]
     text, verdict = " ".join([importance_beyond(results), *about]), _more_with_lstm(known, groups, unknown)
     return Finding(text, _shares_of(known, results), PAPER_GINI, *verdict)
+
+
+def _no_distant_layer(diverged: Sequence[str]) -> Finding:
+    text = (
+        "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
+        "nothing can be said about distant layers."
+    )
+    has = "has" if len(diverged) == 1 else "have"
+    reason = f"{' and '.join(diverged)} {has} diverged" if diverged else TOO_SHORT
+    return Finding(text, "no number", PAPER_GINI, "inconclusive", reason)
 
 
 Shares = Mapping[tuple[int, int], tuple[float, np.ndarray]]

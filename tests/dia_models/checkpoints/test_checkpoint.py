@@ -30,7 +30,7 @@ def describe(spec, **fields):
 
 
 def save(folder, model, **fields):
-    save_checkpoint(folder / "a.safetensors", model, describe(model.spec, **fields))
+    save_checkpoint(str(folder / "a.safetensors"), model, describe(model.spec, **fields))
     return folder / "a.safetensors"
 
 
