@@ -62,12 +62,7 @@ def gini_finding(
     """
     known = _known_shares(results)
     if not known:
-<<<<<<< HEAD
-        reason = "it takes a layer from the fourth on with R² above 0"
-        return Finding(importance_beyond(results), "no number", PAPER_GINI, "inconclusive", reason)
-=======
-        return _no_distant_layer([name for name, readings in results.items() if readings.vector.diverged])
->>>>>>> s5-faults
+        return _no_distant_layer(results)
     vectors = {name: results[name].vector for name in known}
     groups = _groups(known, attention)
     about = [*_compared(known, groups, vectors), *_untrained(results, known), _explained(results)]
@@ -75,14 +70,11 @@ def gini_finding(
     return Finding(text, _shares_of(known, results), PAPER_GINI, *verdict)
 
 
-def _no_distant_layer(diverged: Sequence[str]) -> Finding:
-    text = (
-        "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
-        "nothing can be said about distant layers."
-    )
+def _no_distant_layer(results: Mapping[str, GiniReadings]) -> Finding:
+    diverged = [name for name, readings in results.items() if readings.vector.diverged]
     has = "has" if len(diverged) == 1 else "have"
     reason = f"{' and '.join(diverged)} {has} diverged" if diverged else TOO_SHORT
-    return Finding(text, "no number", PAPER_GINI, "inconclusive", reason)
+    return Finding(importance_beyond(results), "no number", PAPER_GINI, "inconclusive", reason)
 
 
 Shares = Mapping[tuple[int, int], tuple[float, np.ndarray]]
