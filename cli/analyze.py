@@ -17,8 +17,8 @@ app = program(
 )
 FEWER_AT_ONCE = DataOptions(batch_size=32)
 Runs = Annotated[list[Path], option("A folder that dia-train sweep wrote to; several times.", check=o.existing)]
-MASKS = "Masks: PNG files named as the images; by default fixed parts of chest X-rays."
-LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed regions."
+MASKS = "Masks: PNG files named as the images; by default those beside the data, else fixed parts of chest X-rays."
+LUNGS = "Lung masks for --xray: PNG files named as the images; by default those beside the data, else fixed regions."
 
 
 @command(app, "correlation --ckpt digits-resnet56-se --images 100", "correlation --capture store.zarr")

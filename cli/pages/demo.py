@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
-from typing import Any
 
 from cli.analyses import correlation, gradcam, gradients
 from cli.common.console import say
@@ -13,6 +12,9 @@ from cli.common.inputs import Inputs, open_networks
 from cli.common.networks import candidates
 from cli.common.options import DataOptions, GradientOptions, NetworkOptions
 from cli.common.publish import Found, Out
+from cli.pages.demo_xrays import PICTURE as HEATMAPS
+from cli.pages.demo_xrays import QUESTION as XRAYS
+from cli.pages.demo_xrays import XRays
 from cli.pages.report import analyze_networks
 from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.results.output import new_directory
@@ -27,16 +29,16 @@ WITHOUT_SKIP = ["cifar_resnet56", "cifar_resnet56_dia_lstm"]
 GINI_IMAGES, GRADIENT_IMAGES = 60, 120
 # Of importance, the finding says nothing of the untrained networks' centred rows.
 EFFORT = Effort(importance=GINI_IMAGES, heatmaps=EXPLAINED, of_untrained=("vector",), trust=False, rounds=6)
-INTRODUCTION = """Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per
-stage that all its layers share (DIA-LSTM).
+INTRODUCTION = """Two networks that read chest X-rays, without attention and with DIA-LSTM; and two
+trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one
+LSTM per stage that all its layers share (DIA-LSTM).
 """
 WIDTH = 80  # columns of a terminal
-INDENTED: Any = {"initial_indent": "  ", "subsequent_indent": "  "}
 PICTURES = {
     "ablation": "ablation/ablation.png",
     "gini": "gini/fig11-importance.png",
     "gradients": "gradients/fig13-distribution.png",
-    "gradcam": "gradcam/fig9-gradcam.png",
+    "cost": "cost/cost-ratios.png",
 }
 NEXT = """What next
   Real images:        dia-analyze correlation --ckpt cifar10-resnet29-se --data cifar10 --data-dir FOLDER
@@ -55,26 +57,28 @@ def run_demo(out: Out, *, device: str, seed: int) -> None:
         untrained = measure_gradients(options)
         page = analyze_networks(candidates(given), everyone, options, gradients=untrained, effort=EFFORT)
         page = replace(page, command="dia-analyze demo")
-        say(f"{INTRODUCTION}\n{account(page, taken.path)}")
+        xrays = XRays.measure(options)
+        say(f"{INTRODUCTION}\n{account(page, xrays, taken.path)}")
         with taken.filled({"data": DATA, "seed": seed, "versions": versions()}) as folder:
             write(page, everyone, folder)
+            xrays.write(folder)
             page.save(folder / PAGE)
     place = taken.path
     say(f"\nOpen {place / PAGE} first: it shows it all, with the paper's claims; the tables are in {place / TABLES}.")
     say(f"\n{NEXT}")
 
 
-def account(page: ReportPage, place: Path) -> str:
+def account(page: ReportPage, xrays: XRays, place: Path) -> str:
     """What came out: for each question a sentence, and where its picture lies."""
-    first = next(iter(page.correlation.found))
-    pictures = {"correlation": f"{first}/fig2-matrices.png"} | PICTURES
-    parts = list[str]()
-    for name, sentence in page.headlines().items():
-        picture = f"\n  picture: {place / pictures[name]}" if name in pictures else ""
-        parts.append(
-            f"{QUESTIONS[name]}\n{fill(sentence, WIDTH, initial_indent='  ', subsequent_indent='  ')}{picture}"
-        )
-    return "\n".join(parts)
+    pictures = {"correlation": f"{next(iter(page.correlation.found))}/fig2-matrices.png"} | PICTURES
+    said = page.headlines()
+    parts = [_told(QUESTIONS[name], said[name], place / picture) for name, picture in pictures.items() if name in said]
+    return "\n".join([_told(XRAYS, xrays.headline(), place / HEATMAPS), *parts])
+
+
+def _told(question: str, sentence: str, picture: Path) -> str:
+    text = fill(sentence, WIDTH, break_on_hyphens=False, initial_indent="  ", subsequent_indent="  ")
+    return f"{question}\n{text}\n  picture: {picture}"
 
 
 def measure_gradients(options: DataOptions) -> Section[BesidePlain]:
@@ -100,6 +104,7 @@ def write(page: ReportPage, everyone: Sequence[Inputs], folder: Path) -> None:
     parts["ablation"] = Found.of(page.ablation.found, image_names=images.names)
     parts["gini"] = Found.of(page.gini.found, image_names=images.some(GINI_IMAGES).names)
     parts["gradients"] = Found.of(page.gradients.found, image_names=images.some(GRADIENT_IMAGES).names)
+    parts["cost"] = Found.of(page.cost.found)
     parts["gradcam"] = gradcam.found(page.gradcam.found.found, [each.of(images.some(EXPLAINED)) for each in everyone])
     for name, found in parts.items():
         with new_directory(folder / name, found.about) as part:

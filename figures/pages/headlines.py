@@ -5,12 +5,15 @@ from itertools import combinations
 from math import isnan
 from statistics import median
 
-from dia_analysis import AblationResult, CorrelationResult, CostResult, GradientResult
+from dia_analysis import AblationResult, CorrelationResult, CostResult, GradientResult, RegionsResult
 from dia_analysis.paper.findings import alike, importance_beyond
 from dia_analysis.paper.importance import ImportanceComparison
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.results.words import quantity
+from dia_analysis.statistics.intervals import Estimate
+from dia_analysis.trust.checks import TrustReport
 from dia_analysis.trust.heatmaps import HeatmapComparison
+from dia_analysis.xray.regions import MASKS
 
 
 def of_correlation(results: Mapping[str, BesideUntrained]) -> str:
@@ -64,18 +67,33 @@ def of_gradients(result: GradientResult) -> str:
 
 
 def of_heatmaps(found: HeatmapComparison) -> str:
-    """How alike the networks' maps are, and how many checks they pass."""
+    """How alike the networks' maps are, and whether they fail a check."""
     said = [alike(one, other)[0] for one, other in combinations(found.results, 2)]
-    images = quantity(len(found.labels), "image")
     if found.trust is None:
         return " ".join([*said, "Whether the maps can be trusted was not checked."])
-    failed = sum(bool(check.failures()) for check in found.trust.checks)
-    checked = (
-        f"{failed} of {len(found.trust.checks)} networks fail a check of their maps"
-        if failed
-        else "No map fails a check"
+    return " ".join([*said, _failed(found.trust)])
+
+
+def of_regions(result: RegionsResult, trust: TrustReport | None) -> str:
+    """The share of the evidence in what is marked, beside that of a uniform map, and whether the checks are passed."""
+    shares = {name: result.shares(name)[MASKS[0]] for name in result.networks}
+    said = [f"{_with_ends(each.share)} in {name}" for name, each in shares.items()]
+    area = next(iter(shares.values())).area
+    checks = "" if trust is None else f" {_failed(trust)}"
+    return (
+        f"Of the evidence for what is predicted in {quantity(len(result.image_names), 'image')} {_listed(said)} lies "
+        f"in the lungs, which take {_percent(area)} of the picture.{checks}"
     )
-    return " ".join([*said, f"{checked} ({images})."])
+
+
+def _with_ends(share: Estimate) -> str:
+    ends = f" [{100 * share.low:.0f}, {100 * share.high:.0f}]" if share.has_interval else ""
+    return f"{100 * share.value:.0f} %{ends}"
+
+
+def _failed(trust: TrustReport) -> str:
+    failed, count = sum(bool(check.failures()) for check in trust.checks), len(trust.checks)
+    return f"The maps of {failed} of {quantity(count, 'network')} fail a check of whether they can be trusted."
 
 
 def of_cost(result: CostResult) -> str:
