@@ -22,6 +22,6 @@ def test_a_folder_whose_images_are_all_looked_at_has_none_beside_them(tmp_path, 
 
 @pytest.mark.usefixtures("_undrawn")
 def test_gates_that_are_mostly_fixed_suggest_to_fold_them(capsys, tmp_path):
-    given = ("--images", "100", "--fit-images", "60", "--replace-by", "mean", "--layers", "all")
+    given = ("--images", "140", "--fit-images", "60", "--replace-by", "mean", "--layers", "all")
     assert analyze("ablate", "--ckpt", SE, *given, "--out", tmp_path / "out") == 0
     assert "dia-train fold --ckpt digits-resnet56-se --data digits" in capsys.readouterr().out
