@@ -116,12 +116,12 @@ def _training_part(images: SelectedImages, options: DataOptions, count: int | No
         ) from error
 
 
-def announced(name: str, images: int) -> Callable[[int, float], None]:
-    """Says what it will cost, if that is more than a minute."""
+def announced(name: str, images: int, fewer: str = "--images or --replace-by") -> Callable[[int, float], None]:
+    """Says what it will cost, if that is more than a minute, and what makes it less."""
 
     def announce(passes: int, seconds: float) -> None:
         if seconds > MINUTE:
             minutes = quantity(round(seconds / MINUTE), "minute")
-            note(f"{name}: {passes} passes of {images} images, about {minutes}; fewer with --images or --replace-by")
+            note(f"{name}: {passes} passes of {images} images, about {minutes}; fewer with {fewer}")
 
     return announce
