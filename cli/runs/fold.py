@@ -35,7 +35,7 @@ def fold(networks: NetworkOptions, given: FoldOptions, options: DataOptions, out
             layers=given.layers,
             max_accuracy_drop=given.max_accuracy_drop,
             seed=options.seed,
-            announce=announced(inputs.name, len(validation)),
+            announce=announced(inputs.name, len(validation), "--images or --layers"),
         )
         result = FoldingResult.of(folding, inputs.name, costs(inputs, folding, given.rounds), inputs.provenance())
         test.report_unreadable()
@@ -56,6 +56,7 @@ def parts_of(inputs: Inputs, options: DataOptions) -> tuple[SelectedImages, Sele
         return means, validation, images
     train = fit_part(images, options, None)
     if train is None:
+        note("a third of the images each gives the means, chooses the layers, and gives the accuracy")
         thirds = [replace(images, chosen=images.chosen[start::3]) for start in range(3)]
         return thirds[0], thirds[1], thirds[2]
     note("no validation images are known of this network: half of the training images taken choose the layers")

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,26 +32,43 @@ Right = dict[str, np.ndarray]
 """For each network in words, whether it is right about each test image."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """The network to be written, how it came about, and whether each network is right about each test image."""
+
+    model: nn.Module
+    chosen: str
+    report: SharingReport
+    right: Right
+
+
 def share(networks: NetworkOptions, given: ShareOptions, options: DataOptions, out: Out) -> None:
     """Share the attention of one network, print what that does to the accuracy, and write the shared network."""
     inputs = open_one(networks, options)
     refuse_training(inputs, given.epochs)
     with out.file(default_name("share", [inputs.name], inputs.images.data), ".safetensors") as path:
-        fit_images, validation, test = parts_of(inputs, options)
-        seen = [images for images, _ in inputs.of(fit_images).answered("images to fit to")]
-        averaged, fitted = copy.deepcopy(inputs.model), copy.deepcopy(inputs.model)
-        report = share_attention(averaged, modules=given.modules, images=seen[0][:2])
-        fit_report = share_attention(fitted, modules=given.modules, images=seen[0][:2], fit_batches=seen)
-        candidates = {BEFORE: inputs.model, AVERAGED: averaged, FITTED: fitted}
-        chosen = _better(inputs, candidates, validation)
-        save(path, candidates[chosen], inputs)
-        right = {name: _right(inputs.of(test), model) for name, model in candidates.items()}
-        if given.epochs:
-            right |= tuned(inputs, path, given.epochs, options, test)
-        shown = fit_report if chosen == FITTED else report
-        show(out.as_json, _document(inputs, path, shown, right, chosen), lambda: _text(shown, right))
-        tune = f"; fine-tune it: dia-train fit --from {path}" if isinstance(averaged, Network) else ""
-        note(f"written to {path}: {chosen}{tune}")
+        found = shared(inputs, given, options)
+        save(path, found.model, inputs)
+        show(out.as_json, _document(inputs, path, found), lambda: _text(found))
+        tune = f"; fine-tune it: dia-train fit --from {path}" if isinstance(found.model, Network) else ""
+        note(f"written to {path}: {found.chosen}{tune}")
+
+
+def shared(inputs: Inputs, given: ShareOptions, options: DataOptions) -> Shared:
+    """Average and fit; take what does better on validation images, and test all on test images."""
+    fit_images, validation, test = parts_of(inputs, options)
+    seen = [images for images, _ in inputs.of(fit_images).answered("images to fit to")]
+    models = {BEFORE: inputs.model, AVERAGED: copy.deepcopy(inputs.model), FITTED: copy.deepcopy(inputs.model)}
+    how: Any = {"modules": given.modules, "images": seen[0][:2]}
+    reports = {
+        AVERAGED: share_attention(models[AVERAGED], **how),
+        FITTED: share_attention(models[FITTED], **how, fit_batches=seen),
+    }
+    chosen = _better(inputs, models, validation)
+    right = {name: _right(inputs.of(test), model) for name, model in models.items()}
+    if given.epochs:
+        right |= tuned(inputs, models[chosen], given.epochs, options, test)
+    return Shared(models[chosen], chosen, reports[chosen], right)
 
 
 def refuse_training(inputs: Inputs, epochs: int) -> None:
@@ -83,7 +101,7 @@ def _better(inputs: Inputs, candidates: dict[str, nn.Module], validation: Any) -
     return max(right, key=lambda name: float(right[name]))
 
 
-def tuned(inputs: Inputs, shared: Path, epochs: int, options: DataOptions, test: Any) -> Right:
+def tuned(inputs: Inputs, model: nn.Module, epochs: int, options: DataOptions, test: Any) -> Right:
     """The shared network and the individual one after as many epochs of fine-tuning, the same for both."""
     from dia_models import load
     from dia_models.training.progress import RunProgress
@@ -91,30 +109,31 @@ def tuned(inputs: Inputs, shared: Path, epochs: int, options: DataOptions, test:
     assert inputs.network.checkpoint is not None
     right = {}
     with TemporaryDirectory() as folder:
-        for what, start in (("individual", inputs.network.checkpoint.path), ("shared", shared)):
-            config = fine_tuned(str(start), settings={"epochs": epochs}, seed=options.seed)
-            run = Path(folder) / what
-            watch = [RunProgress(progress_bar(), note)]
+        save(start := Path(folder) / "shared.safetensors", model, inputs)
+        for what, checkpoint in (("individual", inputs.network.checkpoint.path), ("shared", start)):
+            config = fine_tuned(str(checkpoint), settings={"epochs": epochs}, seed=options.seed)
+            run, watch = Path(folder) / what, [RunProgress(progress_bar(), note)]
             fit(config, run, inputs.images.device, data_dir=options.data_dir, callbacks=watch)
-            model = load(run / "model.safetensors").to(inputs.images.device)
-            right[f"{what}, fine-tuned {epochs}"] = _right(inputs.of(test), model)
+            trained = load(run / "model.safetensors").to(inputs.images.device)
+            right[f"{what}, fine-tuned {epochs}"] = _right(inputs.of(test), trained)
     return right
 
 
-def _document(inputs: Inputs, path: Path, report: SharingReport, right: Right, chosen: str) -> dict[str, Any]:
+def _document(inputs: Inputs, path: Path, found: Shared) -> dict[str, Any]:
+    report = found.report
     return {
         "schema": "dia.share/1",
         **inputs.provenance().to_dict(),
         "written": str(path),
-        "chosen": chosen,
-        "images": len(right[BEFORE]),
+        "chosen": found.chosen,
+        "images": len(found.right[BEFORE]),
         "parameters_before": report.parameters_before,
         "parameters_after": report.parameters_after,
         "stages": [
             {"modules": list(stage.modules), "deviation": stage.deviation, "fit_error": stage.fit_error}
             for stage in report.stages
         ],
-        "accuracies": [_accuracy(name, right) for name in right],
+        "accuracies": [_accuracy(name, found.right) for name in found.right],
     }
 
 
@@ -135,9 +154,9 @@ def _estimates(name: str, right: Right) -> tuple[Estimate, Estimate]:
     return clopper_pearson(own), share_difference(own - before)
 
 
-def _text(report: SharingReport, right: Right) -> str:
+def _text(found: Shared) -> str:
     heads = ("network", "accuracy", "95 %", "change", "95 %")
-    return "\n\n".join([report.summary(), text_table([heads, *_rows(right)], left=[0])])
+    return "\n\n".join([found.report.summary(), text_table([heads, *_rows(found.right)], left=[0])])
 
 
 def _rows(right: Right) -> Sequence[tuple[str, ...]]:

@@ -9,7 +9,7 @@ def batches(count=6, size=8, classes=4, dtype=torch.float32):
     return [(images.to(dtype), torch.arange(count) % classes)]
 
 
-def settled(model):
+def settled(model, size=8):
     """With statistics of some images, and weights of norms and gates that are all different."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -21,7 +21,7 @@ def settled(model):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = None
                 module.reset_running_stats()
-        model.train()(batches(16)[0][0])
+        model.train()(batches(16, size)[0][0])
     return model.eval()
 
 

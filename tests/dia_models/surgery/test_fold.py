@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
@@ -241,6 +242,28 @@ def with_gate_mean(model, images):
     return gates[0].mean(0)
 
 
+ELSEWHERE = {  # what puts the gates out, and the layers that take them up
+    "timm": (lambda: timm.create_model("test_efficientnet", num_classes=4), "se.gate", "conv_pwl"),
+    "torchvision": (lambda: torchvision.models.mobilenet_v3_small(num_classes=4), "scale_activation", "0"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_networks_from_elsewhere(name):
+    build, gate, into = ELSEWHERE[name]
+    model, images = settled(build(), 32), batches(size=32)
+    gates = [name for name, _ in model.named_modules() if name.endswith(gate)]
+    with torch.no_grad():
+        untouched = model(images[0][0])
+    expected = with_means(model, gates, images[0][0])
+    found = folded(model, images)
+    assert len(found.fates) == len(gates)
+    assert {(fate.outcome, fate.into.rpartition(".")[2]) for fate in found.fates} >= {("removed", into)}
+    assert_equal_to(expected, found.model(images[0][0]))
+    assert all(isinstance(found.model.get_submodule(name), nn.Identity) for name in found.network.identity)
+    assert float((expected - untouched).abs().max()) > 1e-4 * float(untouched.abs().max())
+
+
 @pytest.mark.parametrize("name", ["se", "dia_srm", "dia_lstm"])
 def test_ours_becomes_the_plain_network(name):
     model = settled(create_model(f"cifar_resnet20_{name}", num_classes=4))
@@ -270,9 +293,9 @@ def test_the_gate_of_a_learned_vector_is_folded_exactly(name):
 
 
 def test_attached_learned_vectors_are_folded_too():
-    plain = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=4)
+    plain, images = Residual(), batches()
     names = set(plain.state_dict())
-    model, images = settled(attach(plain, "asr_se", stages=["layer1"])), batches(size=32)
+    model = settled(attach(plain, "asr_se", images=images[0][0], reduction=4))
     with torch.no_grad():
         expected = model(images[0][0])
     found = folded(model, images)
@@ -327,13 +350,32 @@ def test_a_cell_that_cannot_be_divided_by_its_gate_keeps_a_constant():
     assert torch.equal(again(images[0][0]), found.model(images[0][0]))
 
 
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return nn.functional.relu(x + self.norm(self.conv(x)))
+
+
+class Residual(nn.Module):
+    """Two stages of two blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.pool, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(2), nn.Linear(4, 4)
+        self.first, self.second = nn.Sequential(Block(), Block()), nn.Sequential(Block(), Block())
+
+    def forward(self, x):
+        return self.head(self.second(self.pool(self.first(self.stem(x)))).mean((2, 3)))
+
+
 @pytest.mark.parametrize(("name", "layers"), [("se", ["2.1"]), ("dia_lstm", None), ("dia_lstm", ["1.2", "2.2"])])
 def test_attached_attention_is_taken_off_again(name, layers):
-    plain = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [2, 2, 1, 1], num_classes=4)
+    plain, images = Residual(), batches()
     names = set(plain.state_dict())
-    model = settled(attach(plain, name, stages=["layer1", "layer2"]))
-    images = batches(size=32)
-    found = folded(model, images)
+    model = settled(attach(plain, name, images=images[0][0], reduction=4))
     shared = name.startswith("dia")
     gates = [f"attention.{s}{'' if shared else f'.{b}'}.gate" for s in range(2) for b in range(2)]
     every = None if layers is None else {(g, int(w[2]) - 1 if shared else 0) for w, g in _gates(layers, shared)}
@@ -342,6 +384,16 @@ def test_attached_attention_is_taken_off_again(name, layers):
     assert_equal_to(expected, found.model(images[0][0]))
     assert (set(found.model.state_dict()) == names) == (layers is None)
     found.model(images[0][0])  # and once more: no pass is left behind
+
+
+def test_a_call_that_later_ones_of_an_attached_cell_need_stays():
+    images = batches()
+    model = settled(attach(Residual(), "dia_lstm", images=images[0][0], reduction=4))
+    found = folded(model, images, layers=["1.1", "2.2"])
+    assert [fate.outcome for fate in found.fates] == ["as it was", "as it was", "as it was", "removed"]
+    assert found.fates[0].reason == "later calls of its module need this one"
+    expected = with_means(model, ["attention.1.gate"], images[0][0], {("attention.1.gate", 1)})
+    assert_equal_to(expected, found.model(images[0][0]))
 
 
 def _gates(words, shared):
