@@ -126,6 +126,7 @@ def _values(given: NetworkOptions, titles: list[str], named: list[str | None]) -
     for option, read in ARGUMENTS.items():
         for text in getattr(given, option) or ():
             name, value = split_value(text, named)
+            _refuse_unknown(option, name, text)
             if option in values[name]:
                 raise ModelInputError(option, f"{text} is given beside another value for the same network")
             values[name][option] = _read(option, read, value)
@@ -133,6 +134,13 @@ def _values(given: NetworkOptions, titles: list[str], named: list[str | None]) -
         name, value = split_value(text, named)
         settings[name] |= parse_settings([value])
     return values, settings
+
+
+def _refuse_unknown(option: str, name: str | None, text: str) -> None:
+    """Raise ModelInputError for a file of weights or classes that is meant for a network of no such name."""
+    other, colon, file = text.partition(":")
+    if name is None and colon and option in ("weights", "classes") and not Path(text).exists() and Path(file).exists():
+        raise ModelInputError(option, f"{text} given, but no network is named {other}; name it: --model {other}=...")
 
 
 def _read(option: str, read: Callable[[str], Any], text: str) -> Any:

@@ -13,6 +13,7 @@ from cli.pages.page import publish_page
 from cli.runs.evaluate import open_images, test_all, two_class
 from dia_models import ModelInputError
 from dia_models.classification.evaluated import EvaluatedClassifier
+from dia_models.data.labels import has_rows
 from figures.pages.xray_report import measure_page, xray_report
 
 
@@ -22,6 +23,11 @@ def write_xray_report(
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
 
     def make() -> tuple[str, str, int]:
+        if has_rows(everyone[0].images.source):
+            raise ModelInputError(
+                "data",
+                f"{everyone[0].images.data} has many findings; the page is for two classes (dia-train eval tests many)",
+            )
         again = replace(options, data=everyone[0].images.data)
         tested = test_all(open_images(candidates(given), again), again)
         return *_page(tested, everyone, masks), len(tested[0].predictions.names)

@@ -177,6 +177,7 @@ class FindingsResult(Result):
             ax.plot([area.low, area.high], [row, row], color="C0")
             ax.plot(area.value, row, "o", color="C0", ms=4)
         ax.axvline(HALF, color="0.6", lw=0.8, label="chance")
+        ax.set_ylim(-0.7, len(shown) - 0.3)
         ax.set(yticks=range(len(shown)), yticklabels=[each.name for each in shown], xlabel="AUROC (95 % interval)")
         ax.legend(loc="lower left")
 

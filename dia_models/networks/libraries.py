@@ -128,6 +128,8 @@ class TorchvisionSource:
                 raise ModelInputError("channels", f"{self.name} of torchvision takes images of 3 channels only")
             if request.image_size is not None and "image_size" in self._parameters():
                 options.setdefault("image_size", request.image_size[0])
+            if "weights_backbone" in inspect.signature(models.get_model_builder(self.name)).parameters:
+                options.setdefault("weights_backbone", None)  # which else are fetched
 
             def make(**given: Any) -> nn.Module:
                 model: nn.Module = models.get_model(self.name, weights="DEFAULT" if pretrained else None, **given)

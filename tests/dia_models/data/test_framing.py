@@ -11,6 +11,7 @@ from torchvision.transforms import functional as F
 from dia_models.data import Preprocessing, open_files
 from dia_models.data.framing import Framing, Scaling
 from dia_models.data.masks import read_mask
+from dia_models.data.selection import Selection
 from dia_models.networks.libraries import TorchvisionSource
 from dia_models.networks.open_network import open_network
 from dia_models.networks.preprocessing import Asked, choose
@@ -126,3 +127,18 @@ def test_a_border_is_outside_of_every_mask(tmp_path):
     assert mask.sum() == 12 * 24
     assert mask[6:18].all()
     assert np.asarray(framing.image(Image.open(tmp_path / "white.png")))[0, 0] == 128
+
+
+def test_pictures_are_what_the_network_sees(tmp_path):
+    paths = saved(tmp_path, (60, 40), (50, 70))
+    images = Selection.spread("photos", open_files(paths), 2, batch_size=2, seed=0)
+    scaling = Scaling(height=30, width=30, interpolation="bilinear")
+    shown = Preprocessing(height=24, width=24, mean=(0.0,) * 3, std=(1.0,) * 3, scaling=scaling)
+    (pictures,) = images.pictures(shown, 8)
+    (batch,) = images.batches(images.chosen, shown)
+    np.testing.assert_array_equal(pictures, batch.pixels)
+    twice = shown.at(48, 48)
+    assert next(images.pictures(twice, 8)).shape == (2, 48, 48, 3)
+    assert twice.scaling == Scaling(height=60, width=60, interpolation="bilinear")
+    gray = Image.fromarray(pictures[0]).convert("L")  # each of two conversions and roundings is off by at most 1
+    np.testing.assert_allclose(images.first(1).mean_picture(shown), gray, atol=4)

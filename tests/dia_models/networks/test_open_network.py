@@ -467,3 +467,13 @@ def test_weights_that_the_users_code_brings_are_no_random_ones(tmp_path):
     assert random.preprocessing.size == (80, 80)
     with pytest.raises(ModelInputError, match="takes no images of 90x90 .*; it takes 80x80 with 3 channels"):
         open_network(f"{tmp_path / 'inside.py'}:Net", image_size=90)
+
+
+def test_no_weights_are_fetched_that_were_not_asked_for(monkeypatch):
+    def refuse(*given, **more):
+        raise AssertionError("a download")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    opened = open_network("torchvision:lraspp_mobilenet_v3_large", image_size=32)
+    assert (opened.num_classes, opened.weights) == (None, "random, seed 0")
