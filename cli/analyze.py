@@ -31,6 +31,7 @@ def correlation(
         option("Besides r and CKA: spearman, cosine, logit, sorted; several times."),
     ] = None,
     readings: Annotated[bool, option("Fig. 2 in several readings, side by side.")] = False,
+    by_index: Annotated[bool, option("Compare heads of self-attention as they are numbered.")] = False,
     across: Annotated[bool, option("Also CKA between the layers of each two networks.")] = False,
     *,
     data: DataOptions,
@@ -47,12 +48,13 @@ def correlation(
 
     others = check_similarities(similarity or ())
     with process_group():
+        # Networks first: the analyses take seconds to import.
+        everyone = [] if capture else common.inputs.open_networks(networks, data)
+        what = analyses.correlation.What(points, others, readings, by_index, across)
         if capture is None:
-            everyone = common.inputs.open_networks(networks, data)  # first: the analyses take seconds to import
-            what = analyses.correlation.What(points, others, readings, across)
             analyses.correlation.report(everyone, what, out)
         else:
-            analyses.correlation.report_store(capture, others, out, batch_size=data.batch_size)
+            analyses.correlation.report_store(capture, what, out, batch_size=data.batch_size)
 
 
 @command(app, "capture --ckpt digits-resnet56-se --images 100 --out store.zarr")

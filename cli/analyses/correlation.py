@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
@@ -21,12 +22,13 @@ from figures import correlation_figures as draw
 @dataclass(frozen=True)
 class What:
     """What is measured: the modules to capture, likenesses besides r and CKA, whether Fig. 2 is read in several ways,
-    and whether networks are compared with each other.
+    whether heads are compared by their numbers, and whether networks are compared with each other.
     """
 
     points: list[str] | None = None
     similarity: Sequence[str] = ()
     readings: bool = False
+    by_index: bool = False
     across: bool = False
 
 
@@ -40,6 +42,7 @@ def measure(inputs: Inputs, what: What) -> BesideUntrained:
         points=what.points,
         similarity=what.similarity,
         readings=what.readings,
+        by_index=what.by_index,
         patients=None if inputs.images.source.group_of is None else lambda: _patients(inputs),
         seed=inputs.images.seed,
         provenance=inputs.provenance(),
@@ -93,12 +96,13 @@ def _between(first: Inputs, second: Inputs, what: What) -> Across:
     return measure_across((first.name, first.model), (second.name, second.model), shown, points=what.points)
 
 
-def report_store(path: Path, similarity: Sequence[str], out: Out, *, batch_size: int) -> None:
+def report_store(path: Path, what: What, out: Out, *, batch_size: int) -> None:
     """The same from a capture store, which holds nothing from before training."""
     store = CaptureStore.open(path)
     origin = store.provenance
     with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
-        result = measure_correlation(store, batch_size=batch_size, similarity=similarity, seed=origin.seed or 0)
+        how: Any = {"similarity": what.similarity, "by_index": what.by_index, "seed": origin.seed or 0}
+        result = measure_correlation(store, batch_size=batch_size, **how)
         out.publish(found(BesideUntrained(result), store.names), taken)
 
 

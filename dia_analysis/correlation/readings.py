@@ -88,6 +88,45 @@ class Similarity:
         }
 
 
+@dataclass(frozen=True)
+class HeadLikeness:
+    """How alike two layers' matched heads are on the images that did not match them, mean over pairs of layers.
+
+    `other_image` is the same with the second layer's map of another image, None for large maps; `by_index` with head 1
+    beside head 1 and so on; `null` with heads in random order. `matrix` (layer, layer) holds the pairs' means.
+    """
+
+    mean: Estimate
+    by_index: Estimate
+    other_image: float | None
+    null: Chance | None
+    matrix: Float[np.ndarray, "layer layer"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As dia.correlation/2 has it."""
+        return {
+            **with_intervals({"mean": self.mean, "by_index": self.by_index}),
+            "other_image": self.other_image,
+            "null": self.null and self.null.to_dict(),
+            "matrix": [plain(row) for row in self.matrix],
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class MatchedHeads(Concise):
+    """Heads, `count` in each layer of a stage, matched on `fit_images` and judged on `images` others, by reading."""
+
+    count: int
+    fit_images: int
+    images: int
+    readings: Mapping[str, HeadLikeness]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As dia.correlation/2 has it."""
+        found = {name: reading.to_dict() for name, reading in self.readings.items()}
+        return {"heads": self.count, "fit_images": self.fit_images, "images": self.images, **found}
+
+
 @dataclass(frozen=True, repr=False)
 class StageReadings(Concise):
     """A stage on the `images` on which all its layers' maps are finite; NaN for what is not defined.
@@ -99,7 +138,8 @@ class StageReadings(Concise):
     from its mean map by no more than a constant. `rounding_share` is the share of each layer's image-dependent
     variance that rounding alone is expected to give. `similarities` are those asked for beside r and CKA. `cka_batches`
     says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the layers without one.
-    `without` holds the numbers without each of the groups of images.
+    `heads` are those of self-attention, matched, None without two heads; `by_index` says that the maps hold all heads,
+    compared by their numbers, and not their mean. `without` holds the numbers without each of the groups of images.
     """
 
     images: int
@@ -117,6 +157,8 @@ class StageReadings(Concise):
     cka_undefined: int
     sizes: Int64[np.ndarray, "group"]
     similarities: Mapping[str, Similarity] = field(default_factory=dict)
+    heads: MatchedHeads | None = None
+    by_index: bool = False
     without: Mapping[str, Float[np.ndarray, "group"]] = field(default_factory=dict)
 
     def constant_channels(self) -> list[list[int]]:
@@ -160,6 +202,8 @@ class StageReadings(Concise):
             "by_distance": self.distances.to_list(),
             "null": self.null.to_dict(),
             "similarity": {name: found.to_dict() for name, found in self.similarities.items()},
+            "heads": self.heads and self.heads.to_dict(),
+            "by_index": self.by_index,
             "matrices": {name: [plain(row) for row in matrix] for name, matrix in self.matrices.items()},
         }
 
