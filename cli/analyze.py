@@ -24,6 +24,7 @@ LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed region
 @command(app, "correlation --ckpt digits-resnet56-se --images 100", "correlation --capture store.zarr")
 def correlation(
     networks: o.NetworkOptions,
+    runs: Annotated[list[Path] | None, option("A sweep's folder: all its finished runs.", check=o.existing)] = None,
     capture: o.Capture = None,
     points: o.Points = None,
     similarity: Annotated[
@@ -39,9 +40,13 @@ def correlation(
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
     o.check_source(
-        networks, capture, data, {"--points": points, "--across": across or None, "--readings": readings or None}
+        networks,
+        capture,
+        data,
+        {"--points": points, "--across": across or None, "--readings": readings or None},
+        runs,
     )
-    if across and len([*(networks.ckpts or ()), *(networks.models or ())]) < 2:
+    if across and not runs and len([*(networks.ckpts or ()), *(networks.models or ())]) < 2:
         raise typer.BadParameter("takes two networks or more: --ckpt A --ckpt B", param_hint="--across")
     from dia_analysis.correlation.similarity_names import check_similarities
     from dia_analysis.distributed import process_group
@@ -49,7 +54,8 @@ def correlation(
     others = check_similarities(similarity or ())
     with process_group():
         # Networks first: the analyses take seconds to import.
-        everyone = [] if capture else common.inputs.open_networks(networks, data)
+        files = common.networks.sweep_files(runs or [])
+        everyone = [] if capture else common.inputs.open_networks(networks, data, runs=files)
         what = analyses.correlation.What(points, others, readings, by_index, across)
         if capture is None:
             analyses.correlation.report(everyone, what, out)

@@ -11,7 +11,6 @@ from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis.correlation.across import Across, measure_across
 from dia_analysis.correlation.seeds import Seeds, over_seeds
-from dia_analysis.distributed import share
 from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
@@ -43,7 +42,7 @@ def measure(inputs: Inputs, what: What) -> BesideUntrained:
         similarity=what.similarity,
         readings=what.readings,
         by_index=what.by_index,
-        patients=None if inputs.images.source.group_of is None else lambda: _patients(inputs),
+        patients=inputs.patients,
         seed=inputs.images.seed,
         provenance=inputs.provenance(),
     )
@@ -63,14 +62,6 @@ def report(everyone: Sequence[Inputs], what: What, out: Out) -> None:
         comparison = compare(everyone, what)
         images.report_unreadable()
         out.publish(Found.of(comparison, lambda: draw(comparison), images.names), taken)
-
-
-def _patients(inputs: Inputs) -> list[str]:
-    """Whose the images are that this process has seen, those that cannot be read left out."""
-    images, group_of = inputs.images, inputs.images.source.group_of
-    assert group_of is not None
-    names = map(images.source.name, share(images.chosen, images.batch_size))
-    return [group_of(name) for name in names if name not in images.source.unreadable]
 
 
 def _over_seeds(everyone: Sequence[Inputs], results: dict[str, BesideUntrained]) -> list[Seeds]:
