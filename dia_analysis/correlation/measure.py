@@ -221,6 +221,7 @@ class _Measurement:
             distances=distances(matrices, parts.sizes, permuted),
             mean_map=parts.mean_map,
             channel_std=parts.channel_std,
+            logit_std=None if stream.logits is None else stream.logits.compute().numpy(),
             varies=parts.varies,
             constant_deviations=stream.deviation_totals.constant,
             rounding_share=parts.rounding_share,

@@ -134,9 +134,10 @@ class StageReadings(Concise):
     `numbers` are means over pairs of layers and, of the shares of variance, over layers, each with its 95 % interval
     over images; `matrices` (layer, layer); `by_layer` the shares of variance of each layer. `mean_map` and
     `channel_std` (layer, element) are each element's mean and standard deviation (n - 1) over images, and `varies`
-    which elements vary by more than rounding. `constant_deviations` counts the images on which a layer's map differs
-    from its mean map by no more than a constant. `rounding_share` is the share of each layer's image-dependent
-    variance that rounding alone is expected to give. `similarities` are those asked for beside r and CKA. `cka_batches`
+    which elements vary by more than rounding; `logit_std` is that of the logits of maps that a sigmoid puts out (NaN
+    for elements that are 0 or 1 on some image), None of others. `constant_deviations` counts the images on which a
+    layer's map differs from its mean map by no more than a constant. `rounding_share` is the share of each layer's
+    image-dependent variance that rounding alone is expected to give. `similarities` are those asked for beside r and CKA. `cka_batches`
     says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the layers without one.
     `heads` are those of self-attention, matched, None without two heads; `by_index` says that the maps hold all heads,
     compared by their numbers, and not their mean. `without` holds the numbers without each of the groups of images.
@@ -149,6 +150,7 @@ class StageReadings(Concise):
     distances: Distances
     mean_map: Float[np.ndarray, "layer element"]
     channel_std: Float[np.ndarray, "layer element"]
+    logit_std: Float[np.ndarray, "layer element"] | None
     varies: Bool[np.ndarray, "layer element"]
     constant_deviations: Int64[np.ndarray, "layer"]
     rounding_share: Float[np.ndarray, "layer"]
@@ -160,6 +162,18 @@ class StageReadings(Concise):
     heads: MatchedHeads | None = None
     by_index: bool = False
     without: Mapping[str, Float[np.ndarray, "group"]] = field(default_factory=dict)
+
+    def spread(self) -> dict[str, list[float | None]]:
+        """By layer, the median over elements that vary of the standard deviation over images, of the same relative to
+        the element's mean, and of that of the logit.
+        """
+        relative = self.channel_std / np.where(self.mean_map == 0, np.nan, np.abs(self.mean_map))
+        logit = np.full_like(relative, nan) if self.logit_std is None else self.logit_std
+        named = {"channel_std": self.channel_std, "channel_std_over_mean": relative, "channel_std_of_logit": logit}
+        return {
+            name: [_median(some[varies]) for some, varies in zip(values, self.varies, strict=True)]
+            for name, values in named.items()
+        }
 
     def constant_channels(self) -> list[list[int]]:
         """By layer, the elements, from 0, that do not vary over images."""
@@ -186,14 +200,11 @@ class StageReadings(Concise):
 
     def to_dict(self) -> dict[str, Any]:
         """As dia.correlation/2 has it."""
-        spread = [np.where(varies, std, np.nan) for varies, std in zip(self.varies, self.channel_std, strict=True)]
-        relative = [std / np.abs(mean) for std, mean in zip(spread, self.mean_map, strict=True)]
         return {
             "images_used": self.images,
             **with_intervals(self.numbers),
             **{f"{name}_by_layer": plain(values) for name, values in self.by_layer.items()},
-            "channel_std": [_median(values) for values in spread],
-            "channel_std_over_mean": [_median(values) for values in relative],
+            **self.spread(),
             "constant_channels": self.constant_channels(),
             "constant_deviations": self.constant_deviations.tolist(),
             "rounding_share": plain(self.rounding_share),

@@ -11,6 +11,7 @@ from torch import Tensor
 from dia_analysis.correlation.groups import Groups
 from dia_analysis.correlation.heads import head_sums
 from dia_analysis.correlation.likeness import HEADS, directions, over_heads
+from dia_analysis.correlation.logits import LogitSums
 from dia_analysis.correlation.parts import Parts, find_parts
 from dia_analysis.correlation.sums import DeviationSums, DirectionSums, MapSums
 from dia_analysis.distributed import all_gather
@@ -75,11 +76,15 @@ class StageStream:
         self.totals = self.sums.totals()
         self.mean = torch.from_numpy(self.totals.mean())
         self.deviations = DeviationSums(self.mean)
+        self.logits = LogitSums(self.mean) if self.empty.sigmoid else None
 
     def add_again(self, maps: Tensor, groups: Groups) -> None:
         """The second pass: add the same images."""
         for part, numbers in self._parts(maps, groups):
-            self.deviations.update(self.compared(part), numbers, self.empty.made_in)
+            maps = self.compared(part)
+            self.deviations.update(maps, numbers, self.empty.made_in)
+            if self.logits is not None:
+                self.logits.update(maps)
 
     def parts(self) -> Parts:
         """The parts of r, of all processes together."""

@@ -10,6 +10,7 @@ from dia_analysis.correlation.readings import HeadLikeness, StageReadings
 from dia_analysis.results.text_table import text_table
 from dia_analysis.statistics.intervals import Estimate
 from dia_analysis.statistics.pearson import STRONG
+from dia_analysis.statistics.summary import mean
 
 if TYPE_CHECKING:
     from dia_analysis.correlation.results import CorrelationResult, StageCorrelation
@@ -33,6 +34,7 @@ LIKENESS = {
     "cka": "CKA",
     "cka_without_gain": "no gain",
 }
+SPREAD = {"channel_std": "SD", "channel_std_over_mean": "SD / mean", "channel_std_of_logit": "SD of logit"}
 SHARES = {"channel_share": "static", "gain_share": "gain", "image_share": "by image", "static_share": "static, no gain"}
 
 
@@ -44,10 +46,14 @@ def tables(result: "CorrelationResult") -> list[str]:
         return [NOT_AGAIN]
     parts = [_rows(stage, readings) for stage, readings in paired]
     likeness = [text_table([("stage", "", *LIKENESS.values()), *(row for rows in parts for row in rows)], left=[1])]
-    shares = [("stage", *SHARES.values()), *(_share_row(stage, readings) for stage, readings in stages)]
+    shares = [
+        ("stage", *SHARES.values(), *SPREAD.values()),
+        *(_share_row(stage, readings) for stage, readings in stages),
+    ]
     return [
         *(["", "Parts of r, with 95 % intervals for other images:", *likeness] if paired else []),
-        *["", "Shares of the maps' variance, mean over layers:", text_table(shares)],
+        *["", "Shares of the maps' variance; standard deviation over images, median channel; mean over layers:"],
+        text_table(shares),
         *_similarities(paired),
         *_heads(paired),
         *_distances(paired),
@@ -239,7 +245,14 @@ def _end(estimate: Estimate | None, end: str) -> str:
 
 
 def _share_row(stage: "StageCorrelation", readings: StageReadings) -> tuple[str, ...]:
-    return (str(stage.stage), *(number(readings.numbers[name].value) for name in SHARES))
+    spread = readings.spread()
+    shares = (number(readings.numbers[name].value) for name in SHARES)
+    return (str(stage.stage), *shares, *(_three(mean([x for x in spread[name] if x is not None])) for name in SPREAD))
+
+
+def _three(value: float | None) -> str:
+    """Three digits, as standard deviations are small, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def number(value: float) -> str:
