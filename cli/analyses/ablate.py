@@ -54,6 +54,7 @@ def measure(inputs: Inputs, given: AblationOptions, options: DataOptions) -> Abl
         freeze_others=given.freeze_others,
         recalibrate_bn=given.recalibrate_bn,
         swap=given.swap or None,
+        patients=inputs.patients,
         seed=options.seed,
         name=inputs.name,
         announce=announced(inputs.name, len(inputs.images)),

@@ -249,10 +249,14 @@ class CostOptions:
 
 
 def check_source(
-    networks: NetworkOptions, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
+    networks: NetworkOptions,
+    capture: Path | list[Path] | None,
+    data: DataOptions,
+    others: Mapping[str, Any],
+    runs: list[Path] | None = None,
 ) -> None:
     """Refuse, as wrong usage, a command without a source of maps, or with two, or with options of the other one."""
-    if bool(networks.ckpts or networks.models) == bool(capture):
+    if bool(networks.ckpts or networks.models or runs) == bool(capture):
         raise typer.BadParameter("give either networks or a store with --capture", param_hint="--ckpt")
     of_networks = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
     for option, value in of_networks.items() if capture else ():

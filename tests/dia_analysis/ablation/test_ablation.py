@@ -376,6 +376,21 @@ def test_layers_without_common_channels_are_not_swapped():
     assert "Stage 1: layer swap is undefined: channel numbers have no common meaning." in apart.summary()
 
 
+def test_images_of_one_patient_count_together():
+    model = Deciding()
+    images, labels = planted(40)
+    labels[::4] = 1 - labels[::4]  # some are answered wrongly
+    alone = measure_ablation(model, (images, labels), planted(20, 1), replace_by=["mean"]).networks[0]
+    whose = [f"patient {i}" for i in range(40) for _ in range(4)]
+    four = (images.repeat_interleave(4, 0), labels.repeat_interleave(4))
+    result = measure_ablation(model, four, planted(20, 1), replace_by=["mean"], patients=whose).networks[0]
+    for one, other in ((alone.accuracy, result.accuracy), (alone.loss, result.loss)):
+        assert other.value == pytest.approx(one.value, rel=1e-5)
+        assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.03)  # 39 / 40 against 159 / 160
+    with pytest.raises(AnalysisInputError, match="3 names for 160 images"):
+        measure_ablation(model, four, planted(20, 1), replace_by=["mean"], patients=whose[:3])
+
+
 def test_the_document_has_the_fields_that_others_rely_on():
     images, labels = planted(12)
     result = measure_ablation(Deciding(), (images, labels), images, layers=["all", "1.2"], name="planted")
