@@ -15,7 +15,6 @@ from cli.common.publish import Found, Out, about_networks, report_skipped
 from dia_analysis import Provenance
 from dia_analysis.paper.table_xi import beside_table_xi, published_accuracy
 from dia_analysis.results.output import file_name, write_csv, write_json
-from dia_analysis.results.style import save_figure
 from dia_analysis.xray.diagnosis import (
     HALF,
     NO_PATIENTS,
@@ -95,6 +94,8 @@ def _findings(shown: "ShownImages", options: DataOptions) -> Found:
 
 
 def _write_pictures(folder: Path, results: Sequence[FindingsResult]) -> None:
+    from dia_analysis.results.style import save_figure  # late: it loads matplotlib
+
     for result in results:
         if (figure := result.figure()) is not None:
             name = file_name(result.readings.name).replace(".", "-")  # what follows a dot is taken for a suffix

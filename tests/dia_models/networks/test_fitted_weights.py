@@ -224,3 +224,12 @@ def test_of_several_sets_of_weights_one_is_read_and_the_others_are_named(tmp_pat
         found = read_state_dict(tmp_path / "a.pth")
     assert found.entry == "model"
     torch.testing.assert_close(found.tensors["bias"], weights["bias"] + 1)
+
+
+def test_the_only_entry_with_tensors_is_taken_whatever_its_name(tmp_path):
+    weights = nn.Linear(2, 2).state_dict()
+    torch.save({"teacher": weights, "epoch": 3, "args": {"lr": 0.1}}, tmp_path / "a.pth")
+    assert read_state_dict(tmp_path / "a.pth").entry == "teacher"
+    torch.save({"teacher": weights, "student": weights}, tmp_path / "b.pth")
+    with pytest.raises(ModelInputError, match="holds no state dict, .* its entries are teacher, student"):
+        read_state_dict(tmp_path / "b.pth")
