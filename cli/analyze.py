@@ -127,6 +127,7 @@ def gradcam(
 def regions(
     networks: o.NetworkOptions,
     masks: Annotated[Path | None, option(MASKS, check=o.existing)] = None,
+    target: o.ExplainedClass = None,
     layer: o.Layer = None,
     trust: o.Trust = False,
     data: DataOptions = FEWER_AT_ONCE,
@@ -135,7 +136,7 @@ def regions(
 ) -> None:
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
     everyone = common.inputs.open_networks(networks, data)
-    analyses.regions.report(everyone, masks, layer, out, trust=trust)
+    analyses.regions.report(everyone, masks, analyses.regions.Explained(target, layer), out, trust=trust)
 
 
 @command(app, "gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")

@@ -24,7 +24,7 @@ def report(everyone: Sequence[Inputs], given: AblationOptions, options: DataOpti
     with out.folder("ablate", [inputs.name for inputs in everyone], everyone[0].images.data) as taken:
         result = AblationResult.beside([measure(inputs, given, options) for inputs in everyone])
         everyone[0].images.report_unreadable()
-        out.publish(Found.of(result, image_names=everyone[0].images.names), taken)
+        out.publish(Found.of(result, image_names=everyone[0].images.names), taken, everyone[0].images.source)
 
 
 def measure(inputs: Inputs, given: AblationOptions, options: DataOptions) -> AblationResult:

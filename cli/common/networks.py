@@ -25,7 +25,7 @@ def _numbers(kind: type[int] | type[float]) -> Callable[[str], Any]:
 
 
 ARGUMENTS: dict[str, Callable[[str], Any]] = {  # of `open_network`, which the options are named for: how each is read
-    **{"weights": str, "classes": str, "channels": int, "num_classes": int},
+    **{"weights": str, "classes": str, "channels": int, "num_classes": int, "crop": float},
     **{"image_size": _numbers(int), "mean": _numbers(float), "std": _numbers(float)},
 }
 
@@ -140,7 +140,8 @@ def _read(option: str, read: Callable[[str], Any], text: str) -> Any:
         return read(text)
     except ValueError:
         wanted = "whole numbers" if option in ("image_size", "channels", "num_classes") else "numbers"
-        form = f"{wanted}, such as {'224 or 224,160' if option == 'image_size' else '0.5 or 0.5,0.4,0.4'}"
+        examples = {"image_size": "224 or 224,160", "channels": "1", "num_classes": "10", "crop": "0.875"}
+        form = f"{wanted}, such as {examples.get(option, '0.5 or 0.5,0.4,0.4')}"
         raise ModelInputError(option, f"{text!r} given; accepted: {form}, for one network NAME:VALUE") from None
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 from cli.analyses import correlation, gradcam, gradients
 from cli.common.console import say
@@ -16,7 +18,7 @@ from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.results.output import new_directory
 from dia_analysis.results.provenance import versions
 from figures.pages.measured import Effort
-from figures.pages.report_page import ReportPage, Section
+from figures.pages.report_page import QUESTIONS, ReportPage, Section
 
 DATA = "digits"
 TABLES, PAGE = "tables.txt", "report.html"
@@ -28,6 +30,14 @@ EFFORT = Effort(importance=GINI_IMAGES, heatmaps=EXPLAINED, of_untrained=("vecto
 INTRODUCTION = """Two networks trained on 8x8 digits: one squeeze-excitation module per layer (SE), and one LSTM per
 stage that all its layers share (DIA-LSTM).
 """
+WIDTH = 80  # columns of a terminal
+INDENTED: Any = {"initial_indent": "  ", "subsequent_indent": "  "}
+PICTURES = {
+    "ablation": "ablation/ablation.png",
+    "gini": "gini/fig11-importance.png",
+    "gradients": "gradients/fig13-distribution.png",
+    "gradcam": "gradcam/fig9-gradcam.png",
+}
 NEXT = """What next
   Real images:        dia-analyze correlation --ckpt cifar10-resnet29-se --data cifar10 --data-dir FOLDER
   Your own images:    dia-analyze gradcam --ckpt cifar10-resnet29-se IMAGE...
@@ -45,13 +55,26 @@ def run_demo(out: Out, *, device: str, seed: int) -> None:
         untrained = measure_gradients(options)
         page = analyze_networks(candidates(given), everyone, options, gradients=untrained, effort=EFFORT)
         page = replace(page, command="dia-analyze demo")
-        say(f"{INTRODUCTION}\n{page.summary()}")
+        say(f"{INTRODUCTION}\n{account(page, taken.path)}")
         with taken.filled({"data": DATA, "seed": seed, "versions": versions()}) as folder:
             write(page, everyone, folder)
             page.save(folder / PAGE)
     place = taken.path
-    say(f"\nFigures and numbers are in {place}/, the tables in {place / TABLES}; {place / PAGE} shows it all.")
+    say(f"\nOpen {place / PAGE} first: it shows it all, with the paper's claims; the tables are in {place / TABLES}.")
     say(f"\n{NEXT}")
+
+
+def account(page: ReportPage, place: Path) -> str:
+    """What came out: for each question a sentence, and where its picture lies."""
+    first = next(iter(page.correlation.found))
+    pictures = {"correlation": f"{first}/fig2-matrices.png"} | PICTURES
+    parts = list[str]()
+    for name, sentence in page.headlines().items():
+        picture = f"\n  picture: {place / pictures[name]}" if name in pictures else ""
+        parts.append(
+            f"{QUESTIONS[name]}\n{fill(sentence, WIDTH, initial_indent='  ', subsequent_indent='  ')}{picture}"
+        )
+    return "\n".join(parts)
 
 
 def measure_gradients(options: DataOptions) -> Section[BesidePlain]:
@@ -74,9 +97,10 @@ def write(page: ReportPage, everyone: Sequence[Inputs], folder: Path) -> None:
     """Write what each analysis writes by itself, and all tables."""
     images = everyone[0].images
     parts = {name: correlation.found(both, images.names()) for name, both in page.correlation.found.items()}
+    parts["ablation"] = Found.of(page.ablation.found, image_names=images.names)
     parts["gini"] = Found.of(page.gini.found, image_names=images.some(GINI_IMAGES).names)
     parts["gradients"] = Found.of(page.gradients.found, image_names=images.some(GRADIENT_IMAGES).names)
-    parts["gradcam"] = gradcam.found(page.gradcam.found.found, images.some(EXPLAINED))
+    parts["gradcam"] = gradcam.found(page.gradcam.found.found, [each.of(images.some(EXPLAINED)) for each in everyone])
     for name, found in parts.items():
         with new_directory(folder / name, found.about) as part:
             found.write(part)

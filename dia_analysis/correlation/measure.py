@@ -1,15 +1,15 @@
 """How strongly do the attention maps of a stage's layers correlate? (section I and Fig. 2 of the paper)"""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
 from dia_analysis.correlation.chance import similarities, stage_null
-from dia_analysis.correlation.common_channels import Aligned, Remembered, of_one_module, of_stages
 from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
@@ -18,10 +18,12 @@ from dia_analysis.correlation.similarity_names import check_similarities
 from dia_analysis.correlation.stage_stream import EXAMPLES, StageStream
 from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.common_channels import Aligned, Remembered, of_stages
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
 from dia_analysis.results.provenance import Provenance
-from dia_analysis.store.source import Source, open_source
+from dia_analysis.store.reader import CaptureStore
+from dia_analysis.store.source import Source, open_source, opened
 
 
 def measure_correlation(
@@ -33,6 +35,7 @@ def measure_correlation(
     similarity: str | Iterable[str] = (),
     patients: Patients | None = None,
     seed: int = 0,
+    like: CorrelationResult | None = None,
     provenance: Provenance | None = None,
 ) -> CorrelationResult:
     """Measure how the attention maps of a network's layers correlate, image by image, stage by stage.
@@ -57,6 +60,7 @@ def measure_correlation(
             together for the intervals; or a function that gives those of the images seen so far. By default each image
             is of another.
         seed: Of what is drawn at random: channels and images in another order.
+        like: The result of a network built alike, in which the same layers are aligned: it is not found out again.
         provenance: Where the network and the images come from; a store has its own.
 
     Returns:
@@ -66,16 +70,29 @@ def measure_correlation(
         AnalysisInputError: Nothing can be captured, there are no images, the path is no whole capture store, or a
             similarity is unknown.
     """
-    given = None if batches is None else Remembered(batches)
+    source, given = opened(source), None if batches is None else Remembered(batches)
     stream, known = open_source(source, given, points, batch_size)
     held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
     measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
     measurement.run()
-    if isinstance(source, nn.Module) and given is not None:
-        aligned = of_stages(source, given.images, measurement.stages)
-    else:
-        aligned = [of_one_module(stage) for stage in measurement.stages]
+    images = None if given is None else given.images
+    aligned = _aligned(source, images, measurement.stages, () if like is None else like.stages)
     return measurement.result(provenance or known or Provenance(), aligned)
+
+
+def _aligned(
+    source: nn.Module | CaptureStore,
+    images: Tensor | None,
+    stages: Sequence[StageMaps],
+    like: Sequence[StageCorrelation],
+) -> list[Aligned | None]:
+    """For each stage, between which layers r has a meaning, as far as it is known."""
+    known = {stage.layers: stage.aligned for stage in like}
+    if all(stage.layers in known for stage in stages):
+        return [None if (found := known[stage.layers]) is None else torch.from_numpy(found) for stage in stages]
+    if isinstance(source, nn.Module):
+        return of_stages(source, images, stages)
+    return [source.common_channels.among(stage) for stage in stages]
 
 
 @dataclass

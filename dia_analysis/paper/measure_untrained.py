@@ -69,8 +69,10 @@ def measure_beside_untrained(
     others = dict.fromkeys([*similarity, *(READINGS if readings else ())])
     how: Any = {"similarity": list(others), "patients": patients, "seed": seed, "provenance": provenance}
 
-    def correlate(network: nn.Module, shown: Iterable[Tensor]) -> CorrelationResult:
-        found = measure_correlation(network, shown, points=points, **how)
+    def correlate(
+        network: nn.Module, shown: Iterable[Tensor], like: CorrelationResult | None = None
+    ) -> CorrelationResult:
+        found = measure_correlation(network, shown, points=points, like=like, **how)
         return with_controls(found, network, shown, seed=seed) if readings else found
 
     with tally.watching(model):
@@ -79,7 +81,7 @@ def measure_beside_untrained(
         return BesideUntrained(trained, training=tally.training())
 
     def baseline(label: str, statistics: str) -> Baseline:
-        found = correlate(untrained.model, Again(lambda: (images for images, _ in batches(label))))
+        found = correlate(untrained.model, Again(lambda: (images for images, _ in batches(label))), trained)
         return Baseline(found, untrained.weights, statistics, untrained.exact)
 
     before = baseline("before training", "as saved")

@@ -23,6 +23,7 @@ from dia_analysis.probes.replacing import replacing
 
 COPIES = frozenset(("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "copy", "written"))
 APART = (ELEMENTWISE - VIEWS) | COPIES | {"addcmul", "lerp"}  # of what each channel becomes, no other has a part
+AT_ONCE = 16  # gates that one pass asks
 NO_COMMON_MEANING = "channel numbers have no common meaning"
 
 
@@ -39,7 +40,7 @@ class _Sum:
 def aligned_layers(model: nn.Module, images: Tensor, layers: Sequence[tuple[str, int]]) -> Bool[Tensor, "layer layer"]:
     """For each two layers, given as (name, call) of their points, whether their channel numbers mean the same.
 
-    Told by what one pass on two of the images does, in the network's present mode, and confirmed: when one channel of
+    Told by what one pass on two of the images does, in evaluation mode, and confirmed: when one channel of
     a gate changes, no other channel of the block's output may. Only gates of channels can be aligned: another layer,
     and one that this pass does not show, is aligned with none, itself included.
     """
@@ -114,6 +115,10 @@ def _channel(node: Node) -> int | None:
     return places[0] if len(places) == 1 else None
 
 
+def _images_first(node: Node) -> bool:
+    return [axis.kind for axis in node.axes[0]] == ["batch"]
+
+
 def _is_channel(axis: Axis) -> bool:
     return axis.kind == "channel" and axis.varies
 
@@ -125,35 +130,47 @@ def _keep_channels(
     points: Sequence[FoundAttention | None],
     sums: Sequence[_Sum | None],
 ) -> list[bool]:
-    """Change one channel of each gate in turn: whether no other channel of the block's output changes with it.
+    """Change one channel of each gate: whether no other channel of the block's output changes with it.
 
-    Where no module puts the sum out, or all channels are scaled alike, the structure alone tells.
+    One pass asks several gates, each on a copy of the image of its own, as images do not mix in evaluation mode.
+    Where no module puts the sum out, images are not its first dimension, or all channels are scaled alike, the
+    structure alone tells.
     """
-    blocks = [None if into is None or into.scaled else _put_out(graph, into) for into in sums]
+    told = [into is not None and not into.scaled and _images_first(into.node) for into in sums]
+    blocks = [_put_out(graph, into) if into and asked else None for into, asked in zip(sums, told, strict=True)]
     if not any(blocks):
         return [True] * len(blocks)
+    asked = [place for place, block in enumerate(blocks) if block is not None]
     outputs: dict[Giver, Tensor] = {}
-    changing: FoundAttention | None = None
+    changed_in: dict[tuple[str, int], int] = {}
 
     def change(point: FoundAttention, value: Tensor) -> Tensor | None:
-        if changing is None or (point.name, point.call) != (changing.name, changing.call):
+        if (image := changed_in.get((point.name, point.call))) is None:
             return None
         new = value.clone()
-        new[:, 0] += 1
+        new[image, 0] += 1
         return new
 
-    with replacing(model, change), _keeping(model, {block for block in blocks if block}, outputs):
-        model(images)
-        before, kept = dict(outputs), []
-        for one, into, block in zip(points, sums, blocks, strict=True):
-            if into is None or block is None:
-                kept.append(True)
-                continue
-            changing = one
-            model(images)
-            changed = (before[block] != outputs[block]).movedim(into.channel, 0).flatten(1).any(1)
-            kept.append(not bool(changed[1:].any()))
+    kept = [True] * len(blocks)
+    some = images[:1].repeat_interleave(min(AT_ONCE, len(asked)), 0)
+    with replacing(model, change, graph=graph), _keeping(model, {block for block in blocks if block}, outputs):
+        model(some)
+        before = dict(outputs)
+        for first in range(0, len(asked), AT_ONCE):
+            now = asked[first : first + AT_ONCE]
+            changed_in = {(point.name, point.call): n for n, p in enumerate(now) if (point := points[p]) is not None}
+            model(some)
+            for image, place in enumerate(now):
+                block, into = blocks[place], sums[place]
+                if block is not None and into is not None:
+                    kept[place] = _only_first(before[block], outputs[block], into.channel, image)
     return kept
+
+
+def _only_first(before: Tensor, after: Tensor, channel: int, image: int) -> bool:
+    """Whether no channel but the first changed in this image."""
+    changed = (before != after)[image].movedim(channel - 1, 0).flatten(1).any(1)
+    return not bool(changed[1:].any())
 
 
 def _put_out(graph: Graph, into: _Sum) -> Giver | None:

@@ -18,7 +18,9 @@ Replace = Callable[[FoundAttention, Tensor], Tensor | None]
 
 
 @contextmanager
-def replacing(model: nn.Module, replace: Replace, points: str | Iterable[str] | None = None) -> Iterator[None]:
+def replacing(
+    model: nn.Module, replace: Replace, points: str | Iterable[str] | None = None, *, graph: Graph | None = None
+) -> Iterator[None]:
     """Inside, every pass of a network uses the maps that `replace` gives in place of its own.
 
     Only the operand of the product changes: whatever else reads the map, such as the cell of an LSTM, keeps the
@@ -33,6 +35,7 @@ def replacing(model: nn.Module, replace: Replace, points: str | Iterable[str] | 
             key). It gives the map to be used, of the same shape, or None to leave the network's own. It is called in
             forward order, in every pass.
         points: Shell patterns of names that `find_points` gives; by default all that is usable.
+        graph: What a watched pass on such inputs in the present mode showed, if one was made, else one is made.
 
     Raises:
         AnalysisInputError: For patterns that match nothing or no map that multiplies, for a scripted network; from a
@@ -43,15 +46,15 @@ def replacing(model: nn.Module, replace: Replace, points: str | Iterable[str] | 
         refuse_scripted(model)
     patterns = as_patterns(points)
     check_patterns(model, patterns)
-    with torch.compiler.set_stance("force_eager"), _Replacer(patterns, replace).watching(model):
+    with torch.compiler.set_stance("force_eager"), _Replacer(patterns, replace, graph).watching(model):
         yield
 
 
 class _Replacer(Watcher):
     """Replaces the maps of the points that the patterns choose."""
 
-    def __init__(self, patterns: Patterns, replace: Replace):
-        super().__init__()
+    def __init__(self, patterns: Patterns, replace: Replace, graph: Graph | None):
+        super().__init__(graph)
         self.patterns, self.replace = patterns, replace
 
     def hook(self, model: nn.Module, graph: Graph) -> dict[str, Before]:

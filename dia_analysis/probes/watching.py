@@ -19,9 +19,13 @@ Numbered = Mapping[int, list[FoundAttention]]
 
 
 class Watcher(ABC):
-    """Watches a pass when a network is given inputs of a new size, and hooks what it finds for this and later ones."""
+    """Watches a pass when a network is given inputs of a new size, and hooks what it finds for this and later ones.
 
-    def __init__(self) -> None:
+    `graph` is what the first of them would show, where it is known.
+    """
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        self.graph = graph
         self.known: Any = None
         self.busy = False
         self.depth = 0
@@ -55,7 +59,8 @@ class Watcher(ABC):
         if self.known == now:
             return
         self.hooks.close()
-        before = self.hook(model, self._watch(model, args, kwargs))
+        graph, self.graph = self.graph or self._watch(model, args, kwargs), None
+        before = self.hook(model, graph)
         if "" in before:  # the network's own hooks of this pass are already under way
             before[""](model, args)
         self.known = now

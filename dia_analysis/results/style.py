@@ -15,6 +15,7 @@ from matplotlib.ticker import LogFormatterSciNotation
 
 COLUMN = 8.8 / 2.54  # one column of the paper, in inches
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+DPI = 300  # of PNG files
 STYLE: Any = {
     "font.size": 7,
     "axes.titlesize": 7,
@@ -61,8 +62,8 @@ class _Powers(LogFormatterSciNotation):
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write `path`.png (300 dpi) and `path`.pdf, the same bytes for the same figure."""
-    forms: dict[str, dict[str, Any]] = {"png": {"dpi": 300}, "pdf": {"metadata": {"CreationDate": None}}}
+    """Write `path`.png (at `DPI`) and `path`.pdf, the same bytes for the same figure."""
+    forms: dict[str, dict[str, Any]] = {"png": {"dpi": DPI}, "pdf": {"metadata": {"CreationDate": None}}}
     engine = figure.get_layout_engine()
     try:
         with mpl.rc_context(STYLE):

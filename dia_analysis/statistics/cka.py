@@ -14,6 +14,7 @@ from torch import Tensor
 
 LEAST_IMAGES = 4
 AT_ONCE = 2**24  # elements of the parts of all layers' kernels
+WIDEST = 2**12  # elements of all layers together, up to which their covariance is held
 EXACT = 2**30  # multiplications up to which kernels are in float64; in float32 they differ by less than 1e-6
 
 Layers = Sequence[Float[Tensor, "image _"]]
@@ -66,18 +67,52 @@ def permuted_std(images: int) -> float:
 def kernel_sums(layers: Layers, sizes: Sequence[int] = ()) -> KernelSums:
     """The sums over all images and, given the `sizes` of groups of images that follow each other, without each."""
     vectors = [_scaled(layer) for layer in layers]
-    images = len(vectors[0])
-    cost = images**2 * sum(layer.shape[1] for layer in vectors)
-    if cost > EXACT:
-        vectors = [layer.float() for layer in vectors]
-    parts = [(0, images)] if not sizes else _bounds(sizes)
-    near = [_products(vectors, start, stop) for start, stop in parts]
-    whole, within = (torch.stack(each).numpy() for each in zip(*near, strict=True))
-    every = whole.sum(0, keepdims=True)
-    products = np.concatenate([every, every - 2 * whole + within]) if sizes else every
-    total, rows = _row_sums(vectors, parts if sizes else [])
+    images, width = len(vectors[0]), sum(layer.shape[1] for layer in vectors)
+    if width <= min(images, WIDEST):
+        products = _products_by_elements(vectors, _bounds(sizes))
+    else:
+        products = _products_by_images(vectors, _bounds(sizes))
+    total, rows = _row_sums(vectors, _bounds(sizes))
     left = np.array([images, *(images - size for size in sizes)])
     return KernelSums(left, products, total, rows)
+
+
+def _products_by_elements(vectors: list[Tensor], parts: list[tuple[int, int]]) -> np.ndarray:
+    """The sums of products from the layers' covariances, as tr(KL) = |X'Y|²: quicker than kernels of many images."""
+    every, widths = torch.cat(vectors, 1), [layer.shape[1] for layer in vectors]
+    own = torch.stack([layer.square().sum(1) for layer in vectors], 1)  # the kernels' diagonals
+    whole, diagonal = _covariances(every, widths), own.T @ own
+    found = [_squares(whole, widths) - diagonal]
+    for start, stop in parts:
+        within, its_own = _covariances(every[start:stop], widths), own[start:stop]
+        left = [total - part for total, part in zip(whole, within, strict=True)]
+        found.append(_squares(left, widths) - (diagonal - its_own.T @ its_own))
+    return torch.stack(found).numpy()
+
+
+def _covariances(every: Float[Tensor, "image all"], widths: Sequence[int]) -> list[Float[Tensor, "_ _"]]:
+    """Each layer's with itself and all later ones."""
+    return [every[:, first:last].T @ every[:, first:] for first, last in _bounds(widths)]
+
+
+def _squares(covariances: list[Float[Tensor, "_ _"]], widths: Sequence[int]) -> Float[Tensor, "layer layer"]:
+    """The squares of every two layers' covariances, added up."""
+    found = torch.zeros(len(widths), len(widths), dtype=torch.float64)
+    for layer, covariance in enumerate(covariances):
+        each = torch.split(covariance.square().sum(0), list(widths[layer:]))
+        found[layer, layer:] = torch.stack([part.sum() for part in each])
+    return found.triu(1).T + found
+
+
+def _products_by_images(vectors: list[Tensor], parts: list[tuple[int, int]]) -> np.ndarray:
+    """The sums of products from the kernels themselves: quicker for few images of many elements."""
+    images = len(vectors[0])
+    if images**2 * sum(layer.shape[1] for layer in vectors) > EXACT:
+        vectors = [layer.float() for layer in vectors]
+    near = [_products(vectors, start, stop) for start, stop in parts or [(0, images)]]
+    whole, within = (torch.stack(each).numpy() for each in zip(*near, strict=True))
+    every = whole.sum(0, keepdims=True)
+    return np.concatenate([every, every - 2 * whole + within]) if parts else every
 
 
 def _scaled(layer: Float[Tensor, "image _"]) -> Float[Tensor, "image _"]:
@@ -89,8 +124,8 @@ def _scaled(layer: Float[Tensor, "image _"]) -> Float[Tensor, "image _"]:
 
 
 def _bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    ends = np.cumsum(sizes).tolist()
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+    ends: list[int] = np.cumsum(sizes, dtype=int).tolist()
+    return list(zip([0, *ends], ends, strict=False))
 
 
 def _products(vectors: list[Tensor], start: int, stop: int) -> tuple[Tensor, Tensor]:

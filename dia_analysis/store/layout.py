@@ -11,6 +11,7 @@ import shutil
 import stat
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -71,7 +72,8 @@ class StoreInfo(BaseModel):
 class Layer(BaseModel):
     """One layer's array: its place, numbered from 1, the module's call behind it, and the shape of an image's map.
 
-    `made_in` is the type in which the network made the map, which the store's may be finer than.
+    `made_in` is the type in which the network made the map, which the store's may be finer than. `aligned` says of
+    each layer of the stage whether its channel numbers mean the same as here; None where that is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +88,7 @@ class Layer(BaseModel):
     map_shape: tuple[Size, ...] = Field(min_length=1, max_length=8)
     feature_size: tuple[Size, ...] | None = Field(default=None, max_length=4)
     made_in: Literal["float16", "bfloat16", "float32", "float64"] | None = None
+    aligned: tuple[bool, ...] | None = Field(default=None, max_length=4096)
 
     @property
     def name(self) -> str:
@@ -296,6 +299,10 @@ def _check_arrays(layout: Layout, metadata: dict[str, Any]) -> None:
     alike = {(one.stage, one.kind, one.map_shape, one.feature_size, one.made_in) for one in layout.layers}
     if len(alike) != places[-1][0]:
         raise ValueError("the layers of a stage differ in their maps")
+    said = {(one.stage, None if one.aligned is None else len(one.aligned)) for one in layout.layers}
+    sizes = Counter(layer.stage for layer in layout.layers)
+    if len(said) != len(sizes) or not {count for _, count in said if count} <= {sizes[stage] for stage, count in said}:
+        raise ValueError("a layer is not said to be aligned, or not, with each of its stage")
 
 
 def _places(layers: Sequence[Layer]) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ import zarr
 
 from dia_analysis.distributed import all_gather, rank, world_size
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.common_channels import CommonChannels
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
 from dia_analysis.results.provenance import Provenance
@@ -87,6 +88,16 @@ class CaptureStore:
         """The images' classes, as numbers; None if none is known."""
         labels = self._read(LABELS, slice(None))
         return None if (labels == UNLABELLED).all() else tuple(labels.tolist())
+
+    @cached_property
+    def common_channels(self) -> CommonChannels:
+        """Which layers' channel numbers mean the same, where that was known at capture."""
+        known = [layer for layer in self.layout.layers if layer.aligned is not None]
+        aligned = torch.zeros(len(known), len(known), dtype=torch.bool)
+        for place, layer in enumerate(known):
+            first = place - layer.layer + 1
+            aligned[place, first : first + len(layer.aligned or ())] = torch.tensor(layer.aligned)
+        return CommonChannels(tuple((layer.module, layer.call) for layer in known), aligned)
 
     def stages(self, rows: slice) -> list[StageMaps]:
         """The maps of some images, those that could not be read left out, grouped into stages as they were captured.

@@ -15,6 +15,11 @@ from dia_analysis.store.reader import CaptureStore, stream_store
 Source = nn.Module | CaptureStore | str | Path
 
 
+def opened(source: Source) -> nn.Module | CaptureStore:
+    """The network, or the store, which may be given by its path. Raises AnalysisInputError for a path that is none."""
+    return source if isinstance(source, nn.Module | CaptureStore) else CaptureStore.open(source)
+
+
 def open_source(
     source: Source,
     batches: Tensor | Iterable[Any] | None,
@@ -34,5 +39,6 @@ def open_source(
     if batches is not None or points is not None:
         name = "points" if batches is None else "batches"
         raise AnalysisInputError(name, "given with a capture store, which holds the maps of its own; leave it out")
-    store = source if isinstance(source, CaptureStore) else CaptureStore.open(source)
+    store = opened(source)
+    assert isinstance(store, CaptureStore)
     return partial(stream_store, store, batch_size=batch_size), store.provenance

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from dia_analysis.distributed import all_gather, barrier, rank, share
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.common_channels import CommonChannels
+from dia_analysis.probes.found import IMAGES
+from dia_analysis.probes.points import attention_of
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import stream_share
 from dia_analysis.results.output import TakenError, hold_by_first, is_free, writing
@@ -210,21 +214,24 @@ class _Writer:
         """Run the network over the images of these chunks and write their maps."""
         left = dict.fromkeys(chunks)
         rows = [row for chunk in chunks for row in self._rows(chunk)]
+        given = iter(batches(rows) if rows else ())
+        first = list(islice(given, 1))
+        common = _common_channels(model, first[0][0]) if first else CommonChannels()
 
         def inputs() -> Iterator[Tensor]:
-            for pixels, self.rows in batches(rows) if rows else ():
+            for pixels, self.rows in chain(first, given):
                 yield pixels
 
         def put(stages: list[StageMaps]) -> None:
             if self.group is None:
-                self._open(stages)
+                self._open(_layers(stages, common))
             chunk = self._chunk_of_batch(left, len(stages[0].maps))
             self._put(chunk, stages)
             del left[chunk]
 
         stream_share(model, inputs(), put, points=points)
         if self.group is None:
-            self._open([])
+            self._open(())
         for chunk in left:
             self._write_status(chunk, [])
 
@@ -244,13 +251,13 @@ class _Writer:
             raise AnalysisInputError("batches", f"a batch of {images} images is said to hold {len(rows)}")
         return chunk
 
-    def _open(self, stages: list[StageMaps]) -> None:
+    def _open(self, layers: tuple[Layer, ...]) -> None:
         """Open the store, and create it first if need be. All processes do this once, with or without maps."""
-        found = [layers for layers in all_gather(_layers(stages)) if layers]
+        found = [each for each in all_gather(layers) if each]
         before = self.layout.layers if self.layout else (found or [()])[0]
         if not before:
             raise AnalysisInputError("data", "there are no images to capture: none can be read")
-        if any(layers != before for layers in found):
+        if any(each != before for each in found):
             raise AnalysisInputError("model", "the network ran other layers than before or than in another process")
         if self.layout is None:
             self.layout = Layout(self.info, before)
@@ -291,7 +298,14 @@ class _Writer:
             self.group[name][rows.start : rows.stop] = values  # type: ignore[index]  # an array, by the layout
 
 
-def _layers(stages: list[StageMaps]) -> tuple[Layer, ...]:
+def _common_channels(model: nn.Module, images: Tensor) -> CommonChannels:
+    """Which gates of channels are aligned, of all that the network has."""
+    gates = [(one.name, one.call) for one in attention_of(model, images[:IMAGES]) if one.kind == "channel"]
+    return CommonChannels.of(model, images, list(dict.fromkeys(gates)))
+
+
+def _layers(stages: list[StageMaps], common: CommonChannels) -> tuple[Layer, ...]:
+    aligned = [common.among(stage) for stage in stages]
     return tuple(
         Layer(
             stage=number,
@@ -302,6 +316,7 @@ def _layers(stages: list[StageMaps]) -> tuple[Layer, ...]:
             map_shape=stage.shape or (stage.maps.shape[2],),
             feature_size=stage.feature_size,
             made_in=str(stage.maps.dtype).removeprefix("torch."),
+            aligned=None if (among := aligned[number - 1]) is None else tuple(among[index - 1].tolist()),
         )
         for number, stage in enumerate(stages, 1)
         for index, (module, call) in enumerate(stage.layers, 1)

@@ -27,7 +27,7 @@ SOURCES = {
     "prior": "an approximation: fixed parts of a frontal chest X-ray, not this patient's anatomy",
     "masks": "each image's mask (of the lungs, where the masks given mark these); the border band may overlap it",
 }
-UNKNOWN = "images (which of them are of one patient is not known)"
+UNKNOWN = "images, taken as independent (no patient IDs)"
 Source = Literal["prior", "masks"]
 Subset = Literal["all", "correct", "wrong"]
 SUBSETS: tuple[Subset, ...] = ("all", "correct", "wrong")
@@ -263,10 +263,11 @@ class RegionsResult(Result):
         return "\n\n".join([*parts, *self.notes()])
 
     def _table(self, name: str, members: Sequence[NetworkShares]) -> str:
-        counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
+        subsets = SUBSETS if any(m.correct is not None for m in members) else SUBSETS[:1]
+        counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in subsets}
         runs = f", {len(members)} runs" if len(members) > 1 else ""
-        columns = [self.shares(name, subset) for subset in SUBSETS]
-        heads = [f"{s} ({quantity(counts[s], 'map')})" for s in SUBSETS]
+        columns = [self.shares(name, subset) for subset in subsets]
+        heads = [f"{s} ({quantity(counts[s], 'map')})" for s in subsets]
         cells = [[column[region].text() for region in self.regions] for column in columns]
         widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells, strict=True)]
         lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} {_row(heads, widths)}"]

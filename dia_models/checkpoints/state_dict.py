@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dia_models.checkpoints.checkpoint import LARGEST_FILE
+from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, one_line, some
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")
@@ -154,11 +155,21 @@ def _entry(path: Path) -> str | None:
     return None
 
 
+def _holds_tensors(content: Any) -> bool:
+    return isinstance(content, dict) and any(isinstance(value, Tensor) for value in content.values())
+
+
 def _unwrapped(path: Path, content: Any, argument: str) -> StateDict:
     entries = []
     while isinstance(content, dict) and (
         wrapper := next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)
     ):
+        others = [w for w in WRAPPERS if w != wrapper and _holds_tensors(content.get(w))]
+        if others and _holds_tensors(content[wrapper]):
+            warn_once(
+                f"{path.name} holds several sets of weights: {wrapper} is read, {some(others)} is not; to have that, "
+                "save its state dict alone"
+            )
         content = content[wrapper]
         entries.append(wrapper)
     found = {str(name): t for name, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from dia_models.data.decode import UnreadableImageError, fit_mask, image_size
+from dia_models.data.framing import Size
 from dia_models.data.image_source import ImageSource
 from dia_models.data.images import FileImages
 from dia_models.errors import ModelInputError
@@ -33,7 +34,7 @@ def find_masks(folder: Path, images: ImageSource, indices: Sequence[int]) -> dic
     return found
 
 
-def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+def read_mask(path: Path, image: Path, size: Size) -> Bool[np.ndarray, "height width"]:
     """What is marked, as the network sees it: where the mask is not black, scaled and cropped as the image to `size`.
 
     Raises ModelInputError for a mask of other proportions than its image, for one that is not readable, and for one
@@ -43,7 +44,7 @@ def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray
         height, width = image_size(image)
         with Image.open(path, formats=("PNG",)) as opened:
             _check_proportions(path, opened, (height, width))
-            mask = fit_mask(opened, size)
+            mask = fit_mask(opened, (height, width), size)
     except (OSError, SyntaxError, UnreadableImageError, Image.DecompressionBombError) as error:
         raise ModelInputError("masks", f"{path} cannot be read as a PNG mask of {image.name}: {error}") from error
     if not mask.any():

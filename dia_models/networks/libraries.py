@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dia_models.data.framing import Scaling
 from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.data.synsets import imagenet_synsets
 from dia_models.errors import ModelInputError, did_you_mean, one_line, some, unknown
@@ -158,6 +159,7 @@ class TorchvisionSource:
             3,
             categories and tuple(categories),
             imagenet_synsets() if categories and len(categories) == IMAGENET_CLASSES else None,
+            _torchvision_scaling(shown),
         )
 
     def _parameters(self) -> Any:
@@ -165,6 +167,17 @@ class TorchvisionSource:
 
         builder = get_model_builder(self.name)
         return () if not self.name.startswith("vit_") else ("image_size", *inspect.signature(builder).parameters)
+
+
+def _torchvision_scaling(shown: Any) -> Callable[[tuple[int, int]], Scaling]:
+    """How the transforms of torchvision's weights scale images; for other sizes in proportion."""
+    (scaled,), (seen,) = shown.resize_size, shown.crop_size
+    method = shown.interpolation.value
+
+    def scaling(size: tuple[int, int]) -> Scaling:
+        return Scaling(height=size[0] * scaled // seen, width=size[1] * scaled // seen, interpolation=method)
+
+    return scaling
 
 
 @contextmanager

@@ -5,8 +5,17 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dia_analysis import AnalysisInputError, CostResult, GradientResult, gradcam, measure_cost
+from dia_analysis import (
+    AblationResult,
+    AnalysisInputError,
+    CostResult,
+    GradientResult,
+    gradcam,
+    measure_ablation,
+    measure_cost,
+)
 from dia_analysis import Subject as CostSubject
+from dia_analysis.ablation.findings import findings
 from dia_analysis.explain.results import COARSE
 from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.networks import (
@@ -31,15 +40,19 @@ Again = Callable[..., str]
 further options."""
 
 
+REPLACED_BY = ("mean", "resample", "constant")
+
+
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: of how many images at most the importance (None: all), the gradients and the heatmaps.
+    """How much is measured: of how many images at most each analysis (None: of all).
 
     `of_untrained` are the rows by which the untrained networks' importance is measured, `trust` says whether the
     heatmaps are checked, `rounds` how often each network is timed.
     """
 
     importance: int | None = None
+    ablation: int = 1024
     gradients: int = 512
     heatmaps: int = 16
     of_untrained: tuple[Rows, ...] = tuple(ROWS_ARE)
@@ -47,9 +60,10 @@ class Effort:
     rounds: int = 10
 
 
-def correlations(networks: Sequence[Network], again: Again) -> Section[Mapping[str, BesideUntrained]]:
-    """Pearson r between the layers of every network with attention."""
-    places, missing = _with_attention(networks)
+def correlations(
+    networks: Sequence[Network], places: Sequence[int], again: Again
+) -> Section[Mapping[str, BesideUntrained]]:
+    """Pearson r between the layers of every network with attention, which stand at these places."""
     results = {networks[i].name: _beside_untrained(networks[i]) for i in places}
     images = len(networks[0].images)
     return Section(
@@ -58,7 +72,7 @@ def correlations(networks: Sequence[Network], again: Again) -> Section[Mapping[s
         f"{quantity(images, 'image')}; and the same in the untrained network.",
         [again("correlation", [i], images) for i in places],
         [(name, outcome.finding()) for name, outcome in results.items()],
-        missing,
+        _without(networks, places),
     )
 
 
@@ -72,9 +86,51 @@ def _beside_untrained(network: Network) -> BesideUntrained:
     )
 
 
-def importances(networks: Sequence[Network], again: Again, effort: Effort) -> Section[ImportanceComparison]:
-    """Gini importance of the earlier layers in every network with attention."""
-    places, missing = _with_attention(networks)
+def ablations(
+    networks: Sequence[Network], places: Sequence[int], again: Again, effort: Effort
+) -> Section[AblationResult]:
+    """What replacing every map does to the answers of the networks with attention, which stand at these places."""
+    some = [_with_images(networks[i], effort.ablation) for i in places]
+    found, missing = {}, _without(networks, places)
+    for place, network in zip(places, some, strict=True):
+        try:
+            found[place] = _ablation(network)
+        except AnalysisInputError as error:
+            missing.append(f"{network.name}: no ablation, because {error}.")
+    result = AblationResult.beside(list(found.values())) if found else None
+    images = len(some[0].images) if some else 0
+    return Section(
+        result,
+        "Every attention map is replaced while the network runs: by its mean over images, by another image's, by one "
+        f"number; {quantity(images, 'image')}, of which every other one gives the means and the rest the accuracy.",
+        [again("ablate", list(found), images, "--layers", "all", *_by(REPLACED_BY))] if found else [],
+        [(network.name, " ".join(findings(network))) for one in found.values() for network in one.networks],
+        missing,
+    )
+
+
+def _ablation(network: Network) -> AblationResult:
+    batches = list(network.answered(f"{network.name}, ablated"))
+    return measure_ablation(
+        network.model,
+        batches,
+        replace_by=REPLACED_BY,
+        layers=["all"],
+        swap=False,
+        seed=network.images.seed,
+        name=network.name,
+        provenance=network.provenance(),
+    )
+
+
+def _by(kinds: Sequence[str]) -> list[str]:
+    return [word for kind in kinds for word in ("--replace-by", kind)]
+
+
+def importances(
+    networks: Sequence[Network], places: Sequence[int], again: Again, effort: Effort
+) -> Section[ImportanceComparison]:
+    """Gini importance of the earlier layers in every network with attention, which stand at these places."""
     images = len(networks[0].images) if effort.importance is None else effort.importance
     some = [_with_images(networks[i], images) for i in places]
     readings = {each.name: importance_of(each, of_untrained=effort.of_untrained) for each in some}
@@ -87,7 +143,7 @@ def importances(networks: Sequence[Network], again: Again, effort: Effort) -> Se
         "for a rule common to all channels; a vector row is an image.",
         [again("gini", places, images)] if places else [],
         [("", result.finding())] if result else [],
-        missing,
+        _without(networks, places),
     )
 
 
@@ -97,15 +153,15 @@ def _with_images(network: Network, at_most: int) -> Network:
     return network if len(images) <= at_most else network.of(images.some(at_most))
 
 
-def _attends(network: Network) -> bool:
-    return has_attention(network.model, next(iter(_with_images(network, 2).batches(network.name))))
+def with_attention(networks: Sequence[Network]) -> list[int]:
+    """The places of the networks with attention, which one pass of each tells."""
+    two = [next(iter(_with_images(network, 2).batches(network.name))) for network in networks]
+    return [i for i, network in enumerate(networks) if has_attention(network.model, two[i])]
 
 
-def _with_attention(networks: Sequence[Network]) -> tuple[list[int], list[str]]:
-    """The places of the networks with attention, and a sentence on each of the others."""
-    places = [i for i, network in enumerate(networks) if _attends(network)]
+def _without(networks: Sequence[Network], places: Sequence[int]) -> list[str]:
     others = [network.name for i, network in enumerate(networks) if i not in places]
-    return places, [f"{name} has no attention, so there are no attention maps to look at." for name in others]
+    return [f"{name} has no attention, so there are no attention maps to look at." for name in others]
 
 
 def gradients(networks: Sequence[Network], again: Again, effort: Effort) -> Section[BesidePlain]:
@@ -141,11 +197,12 @@ def heatmaps(networks: Sequence[Network], again: Again, effort: Effort) -> Secti
             layers[place] = layer
         except AnalysisInputError as error:
             missing.append(f"{network.name}: no maps, because {error}.")
-    count, images = len(some[0].images), some[0].images
-    found = compare_heatmaps([some[place] for place in layers], explained) if explained else None
+    count = len(some[0].images)
+    seen = [some[place] for place in layers]
+    found = compare_heatmaps(seen, explained) if explained else None
     drawn = f", the first {min(count, SHOWN)} drawn, and three checks of whether the maps can be trusted"
     return Section(
-        None if found is None else Heatmaps(found, next(images.pictures(found.size, SHOWN))),
+        None if found is None else Heatmaps(found, [next(each.pictures(found.size, SHOWN)) for each in seen]),
         f"Grad-CAM of {count} images for the class that each network predicts{drawn if effort.trust else ''}.",
         [_explained_again(again, layers, layer, count) for layer in dict.fromkeys(layers.values())],
         [("", cam_finding(found.results, found.trust))] if found else [],

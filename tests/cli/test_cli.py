@@ -34,6 +34,14 @@ def test_a_command_that_does_not_exist_is_a_usage_error():
     assert train("fit", "--epochs", "3") == 2
 
 
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A network of six layers and four images, and no figures: what a command does with them is quickly done."""
+    monkeypatch.setattr("cli.analyses.correlation.draw", lambda *_: {})
+    plain_checkpoint(tmp_path / "small.safetensors", "cifar_resnet20_dia_lstm")
+    return "--ckpt", tmp_path / "small.safetensors", "--data", f"folder:{images(tmp_path, 4)}"
+
+
 def test_correlation_prints_tables_and_writes_everything(tmp_path, capsys):
     assert analyze("correlation", "--ckpt", SE, "--images", 40, "--out", tmp_path / "out") == 0
     out, err = capsys.readouterr()
@@ -89,10 +97,9 @@ def test_correlation_json_is_one_document_equal_to_a_plain_loop(tmp_path, capsys
     assert len(document["untrained"]["stages"]) == 3
 
 
-@pytest.mark.usefixtures("_undrawn")
-def test_the_same_command_gives_the_same_numbers(tmp_path, capsys):
+def test_the_same_command_gives_the_same_numbers(small, tmp_path, capsys):
     for name in ("a", "b"):
-        assert analyze("correlation", "--ckpt", LSTM, "--images", 8, "--json", "--out", tmp_path / name) == 0
+        assert analyze("correlation", *small, "--json", "--out", tmp_path / name) == 0
     out = capsys.readouterr().out
     half = len(out) // 2
     assert out[:half] == out[half:]
@@ -104,10 +111,9 @@ def test_a_shared_module_is_not_held_against_the_papers_claim(tmp_path, capsys):
     assert "one module serves several layers" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("_undrawn")
-def test_points_can_be_named(tmp_path, capsys):
-    options = ("--images", 4, "--points", "*cell_state", "--json", "--out", tmp_path / "out")
-    assert analyze("correlation", "--ckpt", LSTM, *options) == 0
+def test_points_can_be_named(small, tmp_path, capsys):
+    options = ("--points", "*cell_state", "--json", "--out", tmp_path / "out")
+    assert analyze("correlation", *small, *options) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["stages"][0]["points"][0] == {"module": "stages.0.attention.cells.0.cell_state", "call": 0}
 
@@ -140,9 +146,8 @@ def test_a_network_without_attention_says_what_to_do(tmp_path, capsys):
     assert "ResidualNetwork uses no attention that can be captured; name modules" in message
 
 
-@pytest.mark.usefixtures("_undrawn")
-def test_existing_results_are_refused_before_any_work_and_replaced_on_request(tmp_path, capsys):
-    run = ("correlation", "--ckpt", SE, "--images", 4, "--out", tmp_path / "out")
+def test_existing_results_are_refused_before_any_work_and_replaced_on_request(small, tmp_path, capsys):
+    run = ("correlation", *small, "--out", tmp_path / "out")
     assert analyze(*run) == 0
     capsys.readouterr()
     assert "--out" in failure(capsys, analyze(*run))

@@ -7,6 +7,7 @@ import torch
 
 from dia_models import CheckpointInfo, create_model, save_checkpoint
 from dia_models.data import Preprocessing
+from tests.support import shortened
 from tests.support.commands import SE, analyze, failure, images
 
 pytestmark = pytest.mark.numeric
@@ -33,6 +34,7 @@ def compared(networks, tmp_path_factory):
     paths, shown = networks
     folder = tmp_path_factory.mktemp("out") / "out"
     with pytest.MonkeyPatch.context() as patch:
+        shortened.shorten(patch)
         patch.setattr("cli.analyses.correlation.draw", lambda *_: {})
         given = [option for path in paths for option in ("--ckpt", path)]
         how = ("--data", f"folder:{shown}", "--across", "--similarity", "spearman", "--readings", "--out", folder)
@@ -73,6 +75,7 @@ def test_similarities_and_readings_are_in_the_document(compared):
     assert {row["reading"] for row in document["readings"]} >= {"r, image by image", "cosine, not centered"}
 
 
+@pytest.mark.usefixtures("_shortened")
 def test_its_figures_have_the_networks_names(networks, tmp_path):
     paths, shown = networks
     given = [option for path in (paths[0], paths[3]) for option in ("--ckpt", path)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dia_analysis import measure_correlation
+from dia_analysis import ImageList, measure_correlation, write_store
 from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from figures import correlation_figures
@@ -88,6 +88,30 @@ def test_modules_named_by_hand_are_not_judged_even_where_a_network_has_no_attent
     [stage] = measure_correlation(Network(), [torch.randn(12, 4, 3, 3)], points="pools.*").stages
     assert stage.aligned is None
     assert stage.mean_r is not None
+
+
+def test_what_is_known_of_a_network_built_alike_is_not_found_out_again():
+    torch.manual_seed(0)
+    first, second = (nn.Sequential(Block(True), Block(True)).eval() for _ in range(2))
+    images, passes = [torch.randn(12, 4, 3, 3)], []
+    found = measure_correlation(first, images)
+    second.register_forward_hook(lambda *_: passes.append(1))
+    taken_over, one = measure_correlation(second, images, like=found), len(passes)
+    asked = measure_correlation(second, images)
+    assert taken_over.to_dict() == asked.to_dict()
+    assert len(passes) - one > one
+
+
+def test_a_store_keeps_which_layers_are_compared(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(Block(False), Block(True), Block(False)).eval()
+    images = torch.randn(12, 4, 3, 3)
+    store = write_store(
+        tmp_path / "s.zarr", model, lambda rows: [(images[rows], rows)], ImageList(tuple(map(str, range(12))))
+    )
+    [kept], [found] = (result.stages for result in (measure_correlation(store), measure_correlation(model, [images])))
+    assert kept.aligned.tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+    assert kept.to_dict() == found.to_dict()
 
 
 def test_the_summary_says_so():

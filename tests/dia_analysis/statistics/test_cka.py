@@ -31,8 +31,9 @@ def related(images=40, widths=(10, 7, 12), common=3):
     return [shared @ torch.randn(common, width) + torch.randn(images, width) + 5 for width in widths]
 
 
-@pytest.mark.parametrize("exact", [2**30, 0])  # in float64, and in float32
-def test_it_equals_the_textbook(exact, monkeypatch):
+@pytest.mark.parametrize(("widest", "exact"), [(2**12, 0), (0, 2**30), (0, 0)])  # by elements, images; in float32
+def test_it_equals_the_textbook(widest, exact, monkeypatch):
+    monkeypatch.setattr(statistics, "WIDEST", widest)
     monkeypatch.setattr(statistics, "EXACT", exact)
     layers = related()
     found = cka(layers)
@@ -40,17 +41,20 @@ def test_it_equals_the_textbook(exact, monkeypatch):
     for i, one in enumerate(layers):
         for j, other in enumerate(layers):
             expected = textbook(one.double().numpy(), other.double().numpy())
-            assert found[i, j] == pytest.approx(expected, abs=1e-6 if exact == 0 else 1e-12)
+            assert found[i, j] == pytest.approx(expected, abs=1e-12 if widest or exact else 1e-6)
 
 
 def test_a_part_of_the_rows_at_a_time_changes_nothing(monkeypatch):
+    monkeypatch.setattr(statistics, "WIDEST", 0)
     layers = related()
     whole = cka(layers)
     monkeypatch.setattr(statistics, "AT_ONCE", 3 * 40 * 7)
     np.testing.assert_allclose(cka(layers), whole, atol=1e-12)
 
 
-def test_without_each_group_it_is_that_of_the_others():
+@pytest.mark.parametrize("widest", [2**12, 0])
+def test_without_each_group_it_is_that_of_the_others(widest, monkeypatch):
+    monkeypatch.setattr(statistics, "WIDEST", widest)
     layers, sizes = related(), [3, 0, 7, 10, 20]
     found = alignment(kernel_sums(layers, sizes).hsic())
     owner = np.repeat(np.arange(5), sizes)

@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dia_models import ModelInputError, open_network
+from dia_models.checkpoints.state_dict import read_state_dict
 
 NET = """
 from torch import nn
@@ -214,3 +215,12 @@ def test_a_large_file_is_not_opened(state, monkeypatch):
     torch.save(state, "a.pth")
     monkeypatch.setattr("dia_models.checkpoints.state_dict.LARGEST_FILE", 1)
     assert "at most" in refused()
+
+
+def test_of_several_sets_of_weights_one_is_read_and_the_others_are_named(tmp_path):
+    weights = nn.Linear(2, 2).state_dict()
+    torch.save({"model_ema": weights, "model": {k: v + 1 for k, v in weights.items()}, "epoch": 3}, tmp_path / "a.pth")
+    with pytest.warns(UserWarning, match="a.pth holds several sets of weights: model is read, model_ema is not"):
+        found = read_state_dict(tmp_path / "a.pth")
+    assert found.entry == "model"
+    torch.testing.assert_close(found.tensors["bias"], weights["bias"] + 1)
