@@ -137,10 +137,11 @@ class StageReadings(Concise):
     which elements vary by more than rounding; `logit_std` is that of the logits of maps that a sigmoid puts out (NaN
     for elements that are 0 or 1 on some image), None of others. `constant_deviations` counts the images on which a
     layer's map differs from its mean map by no more than a constant. `rounding_share` is the share of each layer's
-    image-dependent variance that rounding alone is expected to give. `similarities` are those asked for beside r and CKA. `cka_batches`
-    says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the layers without one.
-    `heads` are those of self-attention, matched, None without two heads; `by_index` says that the maps hold all heads,
-    compared by their numbers, and not their mean. `without` holds the numbers without each of the groups of images.
+    image-dependent variance that rounding alone is expected to give. `similarities` are those asked for beside r and
+    CKA. `cka_batches` says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the
+    layers without one. `heads` are those of self-attention, matched, None without two heads; `by_index` says that the
+    maps hold all heads, compared by their numbers, and not their mean. `without` holds the numbers without each of the
+    groups of images.
     """
 
     images: int
