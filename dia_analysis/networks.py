@@ -19,7 +19,9 @@ from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.paper.findings import Attention
 from dia_analysis.paper.importance import ImportanceComparison
 from dia_analysis.paper.measure_untrained import Untrained
+from dia_analysis.probes.common_channels import Aligned, Remembered, of_stages
 from dia_analysis.probes.modes import Mode
+from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import stream_stages
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.trust.checks import TrustChecks, TrustReport, agreements, check_maps
@@ -121,12 +123,17 @@ def importance_of(
 ) -> GiniReadings:
     """Gini importance of the earlier layers, in a network and in the same before training; see `measure_readings`."""
     start = network.before_training()
-    stream = partial(stream_stages, network.model, network.batches(network.name), points=points)
+    shown = Remembered(network.batches(network.name))
+    stream = partial(stream_stages, network.model, shown, points=points)
     other = None
     if start is not None:
         other = partial(stream_stages, start.model, network.batches(f"{network.name}, untrained"), points=points)
     about: Any = {"seed": network.images.seed, "provenance": network.provenance(), "progress": progress}
-    return measure_readings(stream, other, rows=rows, of_untrained=of_untrained, **about)
+
+    def aligned(stages: Sequence[StageMaps]) -> list[Aligned | None]:
+        return of_stages(network.model, shown.images, stages)
+
+    return measure_readings(stream, other, aligned=aligned, rows=rows, of_untrained=of_untrained, **about)
 
 
 def compare_importance(readings: Mapping[str, GiniReadings], known: Mapping[str, Known]) -> ImportanceComparison:

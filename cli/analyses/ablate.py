@@ -52,6 +52,7 @@ def measure(inputs: Inputs, given: AblationOptions, options: DataOptions) -> Abl
         layers=given.layers,
         points=given.points,
         freeze_others=given.freeze_others,
+        state=given.state,
         recalibrate_bn=given.recalibrate_bn,
         swap=given.swap or None,
         patients=inputs.patients,

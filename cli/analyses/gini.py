@@ -15,6 +15,7 @@ from dia_analysis import CaptureStore
 from dia_analysis.importance.readings import measure_readings
 from dia_analysis.networks import compare_importance, importance_of
 from dia_analysis.store.reader import stream_store
+from dia_analysis.store.source import aligned_stages
 from dia_models import ModelInputError
 from dia_models.attention.dia_lstm import hidden_states
 
@@ -30,7 +31,10 @@ def report(networks: Sequence[Inputs], captures: Sequence[Path], given: GiniOpti
     )
     places = [hidden_states(each.model) if given.hidden else given.points for each in networks]
     jobs = [partial(importance_of, each, at) for each, at in zip(networks, places, strict=True)]
-    about: list[Any] = [{"seed": seed, "provenance": store.provenance} for store in stores]
+    about: list[Any] = [
+        {"seed": seed, "provenance": store.provenance, "aligned": partial(aligned_stages, store, None)}
+        for store in stores
+    ]
     of_stores = [partial(measure_readings, partial(stream_store, s), **a) for s, a in zip(stores, about, strict=True)]
     data = networks[0].images.data if networks else stores[0].provenance.data
     with out.folder("gini", names, data) as taken:

@@ -215,6 +215,7 @@ class AblationOptions:
     points: Points = None
     fit_images: Annotated[int | None, option("Training images for the means; by default as --images.", min=1)] = None
     freeze_others: Annotated[bool, option("The other layers keep the untouched network's maps.")] = False
+    state: Annotated[bool, option("What reads a map later, such as an LSTM's next step, sees the new one too.")] = False
     recalibrate_bn: Annotated[bool, option("New batch-norm statistics for each replacement.")] = False
     swap: Annotated[bool, option("Replace maps by other layers', too; by itself where it takes few passes.")] = False
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -40,6 +40,7 @@ def measure_ablation(
     layers: Sequence[str] | None = None,
     points: str | Iterable[str] | None = None,
     freeze_others: bool = False,
+    state: bool = False,
     recalibrate_bn: bool = False,
     swap: bool | None = None,
     patients: ImagePatients | None = None,
@@ -51,7 +52,7 @@ def measure_ablation(
     """Replace the attention maps of a classifier while it runs, and see what that does to its predictions.
 
     What is replaced is the map in its product with features or values: whatever else reads it, such as the cell of an
-    LSTM, keeps the network's own. The network runs in evaluation mode and is left as it was.
+    LSTM, keeps the network's own, unless `state` is given. The network runs in evaluation mode and is left as it was.
 
     Args:
         model: Any network that gives (image, class).
@@ -66,6 +67,7 @@ def measure_ablation(
         points: Shell patterns of names that `find_points` gives; by default all attention that is usable.
         freeze_others: Whether the other layers keep the untouched network's maps (the direct effect) or compute them
             from what they then see (the total one). Single layers have both.
+        state: Whether what reads a map later, such as the next step of an LSTM, sees what took its place, too.
         recalibrate_bn: Whether batch norms get new statistics for each replacement from the images that give the
             means; the untouched network does, too.
         swap: Whether each layer's map is also replaced by those of the other layers of its stage with which its
@@ -89,7 +91,7 @@ def measure_ablation(
     check_replacements(replace_by)
     own = LabelledBatches(batches)
     fit, evaluated = own.halves() if fit_batches is None else (LabelledBatches(fit_batches), own)
-    with ReplaceableMaps.of(model, points, seed) as maps:
+    with ReplaceableMaps.of(model, points, seed, state=state) as maps:
         recalibration = Recalibration(maps, fit) if recalibrate_bn else None
         if recalibration is not None:
             recalibration.untouched()
@@ -108,7 +110,7 @@ def measure_ablation(
         notes = [*_left_out(maps.layers, left_out), *ablation.notes(), *unswapped]
     about = provenance or Provenance(seed=seed)
     network = ablation.result(name or about.checkpoint or type(model).__name__, fit_images, notes)
-    return AblationResult((network,), about)
+    return AblationResult((replace(network, state=state),), about)
 
 
 def _averages(maps: ReplaceableMaps, fit: LabelledBatches) -> tuple[list[Average], int, list[int]]:

@@ -68,7 +68,8 @@ class NetworkAblation(Concise):
     """One network. `accuracy` and `loss` are the untouched network's, NaN without labels.
 
     `most_frequent` is the accuracy of always answering the most frequent class, None without labels.
-    `recalibrated` says that batch norms had new statistics for each replacement.
+    `recalibrated` says that batch norms had new statistics for each replacement, `state` that what reads a map later
+    saw the new one, too.
     """
 
     name: str
@@ -83,6 +84,7 @@ class NetworkAblation(Concise):
     swaps: tuple[Ablation, ...]
     recalibrated: bool
     notes: tuple[str, ...]
+    state: bool = False
 
     def what(self, ablation: Ablation) -> str:
         """Which layers' maps were replaced, in words."""
@@ -108,6 +110,7 @@ class NetworkAblation(Concise):
             "classes": self.num_classes,
             "most_frequent_class": self.most_frequent,
             "recalibrated": self.recalibrated,
+            "state": self.state,
             "points": [
                 {"stage": x.stage, "layer": x.number, "module": x.name, "call": x.call, "kind": x.kind}
                 for x in self.layers
@@ -144,6 +147,7 @@ class NetworkAblation(Concise):
             "" if np.isnan(self.accuracy.value) else f", accuracy {_percent(self.accuracy)}, loss {_plain(self.loss)}"
         )
         norms = ", batch norms recalibrated" if self.recalibrated else ""
+        norms += ", states replaced too" if self.state else ""
         head = f"{self.name}: {self.num_images} images, means over {self.fit_images} others{norms}{accuracy}"
         table = text_table([HEADS, *self.rows()], left=(0, 1, 2))
         unlike = [UNLIKE] if len({one.replaced_by for one in self.ablations}) > 1 else []

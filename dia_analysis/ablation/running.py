@@ -57,10 +57,16 @@ class ReplaceableMaps:
 
     @classmethod
     @contextmanager
-    def of(cls, model: nn.Module, points: str | Iterable[str] | None, seed: int) -> "Iterator[ReplaceableMaps]":
-        """The network in evaluation mode, without gradients; after it everything is as it was before."""
+    def of(
+        cls, model: nn.Module, points: str | Iterable[str] | None, seed: int, *, state: bool = False
+    ) -> "Iterator[ReplaceableMaps]":
+        """The network in evaluation mode, without gradients; after it everything is as it was before.
+
+        With `state`, whatever reads a map later in the pass sees the new one, too.
+        """
         maps = cls(model)
-        with observing(model, seed), autocast_off(model), torch.no_grad(), replacing(model, maps._replace, points):
+        replaced = replacing(model, maps._replace, points, state=state)
+        with observing(model, seed), autocast_off(model), torch.no_grad(), replaced:
             yield maps
 
     def untouched(self, images: Tensor) -> tuple[Float[Tensor, "image class"], Maps]:

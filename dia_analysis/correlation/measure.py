@@ -20,12 +20,12 @@ from dia_analysis.correlation.similarity_names import check_similarities
 from dia_analysis.correlation.stage_stream import EXAMPLES, StageStream
 from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.probes.common_channels import Aligned, Remembered, of_stages
+from dia_analysis.probes.common_channels import Aligned, Remembered
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.store.reader import CaptureStore
-from dia_analysis.store.source import Source, open_source, opened
+from dia_analysis.store.source import Source, aligned_stages, open_source, opened
 
 
 def measure_correlation(
@@ -95,9 +95,7 @@ def _aligned(
     known = {stage.layers: stage.aligned for stage in like}
     if all(stage.layers in known for stage in stages):
         return [None if (found := known[stage.layers]) is None else torch.from_numpy(found) for stage in stages]
-    if isinstance(source, nn.Module):
-        return of_stages(source, images, stages)
-    return [source.common_channels.among(stage) for stage in stages]
+    return aligned_stages(source, images, stages)
 
 
 @dataclass

@@ -139,9 +139,9 @@ class StageReadings(Concise):
     layer's map differs from its mean map by no more than a constant. `rounding_share` is the share of each layer's
     image-dependent variance that rounding alone is expected to give. `similarities` are those asked for beside r and
     CKA. `cka_batches` says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the
-    layers without one.
-    `heads` are those of self-attention, matched, None without two heads; `by_index` says that the maps hold all heads,
-    compared by their numbers, and not their mean. `without` holds the numbers without each of the groups of images.
+    layers without one. `heads` are those of self-attention, matched, None without two heads; `by_index` says that the
+    maps hold all heads, compared by their numbers, and not their mean. `without` holds the numbers without each of the
+    groups of images.
     """
 
     images: int

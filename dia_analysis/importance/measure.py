@@ -1,6 +1,6 @@
 """Which earlier layers predict a layer's attention? (section V-A and Fig. 11 of the paper)"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,12 @@ from dia_analysis.errors import AnalysisInputError
 from dia_analysis.importance.results import GiniResult, StageGini
 from dia_analysis.importance.rows import ROWS_ARE, Rows, deviations, vectors
 from dia_analysis.importance.sample import ImageSample
+from dia_analysis.importance.together import UNLIKE, Gathered, gather
+from dia_analysis.probes.alignment import NO_COMMON_MEANING
+from dia_analysis.probes.common_channels import Aligned, Remembered
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.results.provenance import Provenance
-from dia_analysis.store.source import Source, open_source
+from dia_analysis.store.source import Source, aligned_stages, open_source, opened
 
 ROWS = 2**14  # (image, element) pairs of a stage, at most
 ELEMENTS = 64  # of an image, at most, as rows: other images tell more than other elements of the same
@@ -35,6 +38,8 @@ def measure_importance(
 ) -> GiniResult:
     """Measure how much each earlier layer of a stage tells a random forest about each later one's attention map.
 
+    Rows by channel are undefined where channel numbers have no common meaning; whole vectors need none, and are taken
+    of all layers at once in a network whose layers mostly differ in width.
     At most 16,384 (image, channel) pairs, 64 of an image, or 1,024 images are kept. A network is left as it was.
 
     Args:
@@ -59,9 +64,11 @@ def measure_importance(
             store.
     """
     collector = GiniCollector(rows=rows, seed=seed)
-    stream, known = open_source(source, batches, points, batch_size)
+    source, given = opened(source), None if batches is None else Remembered(batches)
+    stream, known = open_source(source, given, points, batch_size)
     stream(collector.add)
-    return collector.result(provenance or known, progress)
+    aligned = aligned_stages(source, None if given is None else given.images, collector.given)
+    return collector.result(provenance or known, progress, aligned=aligned)
 
 
 class GiniCollector:
@@ -74,11 +81,17 @@ class GiniCollector:
         if rows not in ROWS_ARE:
             raise AnalysisInputError("rows", f"unknown rows {rows!r}; give one of: {', '.join(ROWS_ARE)}")
         self.rows, self.seed, self.quick = rows, seed, quick
+        self.given: list[StageMaps] = []
+        self._gathered: list[Gathered] = []
         self._first: list[StageMaps] = []
         self._samples: list[ImageSample] = []
 
     def add(self, stages: list[StageMaps]) -> None:
         """Take the maps of some images, the same stages each time."""
+        if not self.given:
+            self.given = stages
+            self._gathered = gather(stages)
+        stages = [each.of(stages) for each in self._gathered]
         if not self._first:
             self._first = stages
             self._samples = [self._sample(stage.maps.shape[2]) for stage in stages]
@@ -86,16 +99,31 @@ class GiniCollector:
             sample.update(stage.maps)
 
     def result(
-        self, provenance: Provenance | None = None, progress: Progress = lambda finished, total: None
+        self,
+        provenance: Provenance | None = None,
+        progress: Progress = lambda finished, total: None,
+        *,
+        aligned: Sequence[Aligned | None] = (),
     ) -> GiniResult:
-        """Grow the forests: the long part."""
-        total = sum(len(stage.layers) - 1 for stage in self._first)
+        """Grow the forests: the long part. `aligned` says of each stage given which layers' channels correspond."""
+        self._undefined = [self._why_not(each, aligned) for each in self._gathered]
+        stages_left = zip(self._first, self._undefined, strict=True)
+        total = sum(len(stage.layers) - 1 for stage, reason in stages_left if not reason)
         finished = iter(range(1, total + 1))
         stages = tuple(
             self._stage(number, lambda: progress(next(finished), total)) for number in range(1, len(self._first) + 1)
         )
         images = max((int(sample.seen) for sample in self._samples), default=0)
         return GiniResult(stages, images, self.rows, provenance or Provenance(seed=self.seed))
+
+    def _why_not(self, stage: Gathered, aligned: Sequence[Aligned | None]) -> str:
+        """Why rows by channel say nothing of a stage; empty where they do."""
+        if self.rows == "vector":
+            return ""
+        if stage.unlike:
+            return UNLIKE
+        known = aligned[stage.places[0]] if aligned else None
+        return "" if known is None or bool(known.all()) else NO_COMMON_MEANING
 
     def _sample(self, elements: int) -> ImageSample:
         if self.rows == "vector":
@@ -109,7 +137,8 @@ class GiniCollector:
         first, sample = self._first[number - 1], self._samples[number - 1]
         maps, vector = sample.compute(), self.rows == "vector"
         rows = len(maps) if vector else maps[:, 0].size
-        enough = len(first.layers) > 1 and (rows if self.rows == "raw" else len(maps)) > 1
+        undefined = self._undefined[number - 1]
+        enough = not undefined and len(first.layers) > 1 and (rows if self.rows == "raw" else len(maps)) > 1
         varying = deviations(maps)[1].sum(1) if len(maps) else np.zeros(len(first.layers), int)
         return StageGini(
             stage=number,
@@ -121,9 +150,10 @@ class GiniCollector:
             left_out=int(sample.left_out),
             varying=tuple(map(int, varying)),
             constant=_constant(maps, varying, self.rows),
-            between_channels=None if vector else _between_channels(maps),
+            between_channels=None if vector or undefined else _between_channels(maps),
             explained=vectors(maps).explained if vector and enough else None,
             numbers=measure(maps, self.rows, self.seed, done, quick=self.quick) if enough else None,
+            undefined=undefined,
         )
 
 

@@ -17,6 +17,7 @@ from dia_analysis.importance.results import (
     stage_name,
 )
 from dia_analysis.importance.rows import ROWS_ARE, Rows
+from dia_analysis.probes.common_channels import Aligned
 from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume
 from dia_analysis.results.base import Result, by_name
@@ -34,6 +35,7 @@ HEADS = (
 Results = Mapping[Rows, GiniResult]
 Stream = Callable[[Consume], int]  # hands on a network's maps, batch by batch, and gives the number of images
 Progress = Callable[[str, int, int], None]
+Align = Callable[[Sequence[StageMaps]], list[Aligned | None]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,6 +138,7 @@ def measure_readings(
     stream: Stream,
     untrained: Stream | None = None,
     *,
+    aligned: Align = lambda stages: [],
     rows: Rows = "centred",
     of_untrained: Collection[Rows] = tuple(ROWS_ARE),
     seed: int = 0,
@@ -144,22 +147,31 @@ def measure_readings(
 ) -> GiniReadings:
     """Collect one network's maps and grow the forests, by the rows asked for and by whole vectors.
 
-    The same of the network without its training, but of these rows only those in `of_untrained`. `progress` is told
+    The same of the network without its training, but of these rows only those in `of_untrained`. `aligned` says, when
+    the images have passed, of each stage which layers' channel numbers mean the same. `progress` is told
     of which rows how many of the layers are finished.
     """
     kinds: list[Rows] = list(dict.fromkeys([rows, "vector"]))
     given = provenance or Provenance()
-    trained = _measured(stream, [GiniCollector(rows=kind, seed=seed) for kind in kinds], given, progress)
+    known: list[Aligned | None] = []
+
+    def once(stages: Sequence[StageMaps]) -> list[Aligned | None]:
+        known.extend(() if known else aligned(stages))
+        return known
+
+    trained = _measured(stream, [GiniCollector(rows=kind, seed=seed) for kind in kinds], given, progress, once)
     if untrained is None:
         return GiniReadings(trained, None)
     quick = [GiniCollector(rows=kind, seed=seed, quick=True) for kind in kinds if kind in of_untrained]
-    return GiniReadings(
-        trained, _measured(untrained, quick, given, lambda about, *done: progress(f"untrained, {about}", *done))
-    )
+
+    def told(about: str, *done: int) -> None:
+        progress(f"untrained, {about}", *done)
+
+    return GiniReadings(trained, _measured(untrained, quick, given, told, once))
 
 
 def _measured(
-    stream: Stream, collectors: Sequence[GiniCollector], provenance: Provenance, progress: Progress
+    stream: Stream, collectors: Sequence[GiniCollector], provenance: Provenance, progress: Progress, aligned: Align
 ) -> dict[Rows, GiniResult]:
     """One pass over the images for all collectors, then the forests of each."""
 
@@ -171,4 +183,4 @@ def _measured(
         return lambda finished, total: progress(rows, finished, total)
 
     stream(consume)
-    return {each.rows: each.result(provenance, told(each.rows)) for each in collectors}
+    return {each.rows: each.result(provenance, told(each.rows), aligned=aligned(each.given)) for each in collectors}

@@ -34,7 +34,8 @@ class StageGini(Concise):
     finite. `varying` says by layer how many of its elements differ between images. `constant` layers, counted from 1,
     have the same value in all rows. `between_channels` is the share of the layers' variance that lies between the
     channels' means, which says nothing about images and which centred rows are free of; None for whole vectors.
-    `explained` is the share of the vectors' variance that their principal components hold; None for pairs.
+    `explained` is the share of the vectors' variance that their principal components hold; None for pairs. `undefined`
+    says why rows by channel say nothing of it; empty where they do.
     """
 
     stage: int
@@ -49,6 +50,7 @@ class StageGini(Concise):
     between_channels: float | None
     explained: float | None
     numbers: Importance | None
+    undefined: str = ""
 
     def importance(self) -> np.ndarray:
         """Scikit-learn's `feature_importances_`, of forests on all rows: (target, source)."""
@@ -140,6 +142,7 @@ class StageGini(Concise):
             "constant": list(self.constant),
             "between_channels": self.between_channels,
             "explained": self.explained,
+            "undefined": self.undefined or None,
             "kind": self.kind,
             "points": [{"module": module, "call": call} for module, call in self.layers],
         }
@@ -324,6 +327,8 @@ def _notes(stage: StageGini, rows: Rows) -> list[str]:
         notes.append(f"{name}: left out for values that are not finite: {quantity(stage.left_out, 'image')}.")
     if len(stage.layers) == 1:
         notes.append(f"{name} has one attention layer ({stage.layers[0][0]}), so no forest was grown.")
+    elif stage.undefined:
+        notes.append(f"{name}: rows by channel are undefined: {stage.undefined}; read whole vectors instead.")
     elif stage.numbers is None:
         least = f"at least 2 {'are' if rows == 'raw' else 'images are'} needed"
         notes.append(f"{name} has {quantity(stage.rows, 'row')}, too few for a forest; {least}.")

@@ -39,6 +39,11 @@ def as_operand(map: Tensor, value: Tensor, found: FoundAttention) -> Tensor:
     return torch.empty_like(kept).copy_(back.reshape(kept.shape)).expand(value.shape)
 
 
+def overwrite(value: Tensor, operand: Tensor, found: FoundAttention) -> None:
+    """Write a map over the tensor in which the network holds its own, and whatever shares its memory."""
+    _kept_part(value.detach(), found).copy_(_kept_part(operand, found))
+
+
 @dataclass(frozen=True)
 class _Plan:
     """A tensor of these `sizes`, one for each axis, whose axes are put in `order`, has a map's `shape`."""

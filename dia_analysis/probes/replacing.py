@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.probes.arranging import as_operand, by_image
+from dia_analysis.probes.arranging import as_operand, by_image, overwrite
 from dia_analysis.probes.capture import refuse_scripted
 from dia_analysis.probes.choosing import Patterns, as_patterns, check_patterns, choose
 from dia_analysis.probes.found import FoundAttention, attention_in
@@ -19,7 +19,12 @@ Replace = Callable[[FoundAttention, Tensor], Tensor | None]
 
 @contextmanager
 def replacing(
-    model: nn.Module, replace: Replace, points: str | Iterable[str] | None = None, *, graph: Graph | None = None
+    model: nn.Module,
+    replace: Replace,
+    points: str | Iterable[str] | None = None,
+    *,
+    graph: Graph | None = None,
+    state: bool = False,
 ) -> Iterator[None]:
     """Inside, every pass of a network uses the maps that `replace` gives in place of its own.
 
@@ -35,6 +40,8 @@ def replacing(
             key). It gives the map to be used, of the same shape, or None to leave the network's own. It is called in
             forward order, in every pass.
         points: Shell patterns of names that `find_points` gives; by default all that is usable.
+        state: Whether what reads the map later in the pass sees the new one, too, such as the next step of an LSTM: the
+            map is overwritten where the network holds it.
         graph: What a watched pass on such inputs in the present mode showed, if one was made, else one is made.
 
     Raises:
@@ -46,16 +53,16 @@ def replacing(
         refuse_scripted(model)
     patterns = as_patterns(points)
     check_patterns(model, patterns)
-    with torch.compiler.set_stance("force_eager"), _Replacer(patterns, replace, graph).watching(model):
+    with torch.compiler.set_stance("force_eager"), _Replacer(patterns, replace, graph, state).watching(model):
         yield
 
 
 class _Replacer(Watcher):
     """Replaces the maps of the points that the patterns choose."""
 
-    def __init__(self, patterns: Patterns, replace: Replace, graph: Graph | None):
+    def __init__(self, patterns: Patterns, replace: Replace, graph: Graph | None, state: bool):
         super().__init__(graph)
-        self.patterns, self.replace = patterns, replace
+        self.patterns, self.replace, self.state = patterns, replace, state
 
     def hook(self, model: nn.Module, graph: Graph) -> dict[str, Before]:
         """Hook the modules in which the maps multiply, those too whose maps are a module's output."""
@@ -69,4 +76,9 @@ class _Replacer(Watcher):
     def take(self, one: FoundAttention, value: Tensor) -> Tensor | None:
         """What takes the place of a map, as its product takes it."""
         new = self.replace(one, by_image(value, one))
-        return None if new is None else as_operand(new, value, one)
+        if new is None:
+            return None
+        operand = as_operand(new, value, one)
+        if self.state:
+            overwrite(value, operand, one)
+        return operand

@@ -1,6 +1,6 @@
 """Where attention maps come from: a network while it runs, or a capture store."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.common_channels import Aligned, of_stages
+from dia_analysis.probes.stages import StageMaps
 from dia_analysis.probes.stream import Consume, stream_stages
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.store.reader import CaptureStore, stream_store
@@ -18,6 +20,18 @@ Source = nn.Module | CaptureStore | str | Path
 def opened(source: Source) -> nn.Module | CaptureStore:
     """The network, or the store, which may be given by its path. Raises AnalysisInputError for a path that is none."""
     return source if isinstance(source, nn.Module | CaptureStore) else CaptureStore.open(source)
+
+
+def aligned_stages(
+    source: nn.Module | CaptureStore, images: Tensor | None, stages: Sequence[StageMaps]
+) -> list[Aligned | None]:
+    """For each stage, between which layers channel numbers mean the same, as far as that is known.
+
+    `images` are two that the network has seen, None in a process that had none.
+    """
+    if isinstance(source, nn.Module):
+        return of_stages(source, images, stages)
+    return [source.common_channels.among(stage) for stage in stages]
 
 
 def open_source(

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dia_analysis import AnalysisInputError, measure_ablation
 from dia_analysis.ablation.findings import findings
 from dia_analysis.ablation.swap_picture import draw_swaps, swap_scores
+from dia_analysis.probes.replacing import replacing
 from dia_analysis.statistics.intervals import Estimate
 from dia_models import create_model
 
@@ -437,3 +438,32 @@ def test_the_picture_shows_every_target_and_replacement(tmp_path):
         "ablation.pdf",
         "manifest.json",
     }
+
+
+@pytest.mark.parametrize("state", [False, True])
+def test_the_next_step_of_an_lstm_reads_its_own_state_unless_asked(state):
+    model = create_model("cifar_resnet20_dia_lstm", num_classes=3).eval()
+    cell = next(module for module in model.modules() if hasattr(module, "hidden_gates"))
+    images, read = torch.randn(2, 3, 8, 8), []
+    first = {}
+
+    def ones(point, value):
+        place = (point.name, point.call)
+        return torch.ones_like(value) if first.setdefault("place", place) == place else None
+
+    with torch.no_grad(), cell.hidden_gates.register_forward_pre_hook(lambda _, args: read.append(args[0].clone())):
+        model(images)
+        own = read.copy()
+        with replacing(model, ones, state=state):
+            model(images)
+            read.clear()
+            model(images)
+    assert torch.equal(read[0], own[0])  # the step that made the map
+    if state:
+        assert (read[1] == 1).all()
+    else:
+        assert torch.equal(read[1], own[1])
+    result = measure_ablation(
+        model, (images, torch.arange(2)), images, layers=["1.1"], replace_by=["one"], swap=False, state=state
+    )
+    assert result.to_dict()["networks"][0]["state"] is state

@@ -507,3 +507,47 @@ def test_results_draw_themselves(found):
         np.testing.assert_allclose(wide.to_numpy(), stage.importance())
     assert len(repr(found)) < 400
     assert len(repr(found.stages[0])) < 600
+
+
+class Inside(torch.nn.Module):
+    """Gates inside blocks, before channels are mixed: of one width, or of a width each."""
+
+    def __init__(self, *widths):
+        super().__init__()
+        self.wide = torch.nn.ModuleList(torch.nn.Conv2d(4, width, 1) for width in widths)
+        self.squeeze = torch.nn.ModuleList(torch.nn.Linear(width, width) for width in widths)
+        self.mix = torch.nn.ModuleList(torch.nn.Conv2d(width, 4, 1) for width in widths)
+
+    def forward(self, x):
+        for wide, squeeze, mix in zip(self.wide, self.squeeze, self.mix, strict=True):
+            y = wide(x)
+            x = x + mix(y * torch.sigmoid(squeeze(y.mean((2, 3))))[:, :, None, None])
+        return x.mean((2, 3))
+
+
+def test_rows_by_channel_are_undefined_where_channels_do_not_correspond():
+    model, images = Inside(6, 6), torch.randn(12, 4, 3, 3).split(6)
+    by_channel, vector = (measure_importance(model, images, rows=rows).stages[0] for rows in ("centred", "vector"))
+    assert by_channel.numbers is None
+    assert by_channel.to_dict()["undefined"] == "channel numbers have no common meaning"
+    assert vector.numbers is not None
+    assert vector.to_dict()["undefined"] is None
+
+
+def test_layers_of_different_widths_are_one_stage_of_whole_vectors():
+    model, images = Inside(5, 6, 7, 8), torch.randn(30, 4, 3, 3).split(15)
+    raw_rows, vector = (measure_importance(model, images, rows=rows) for rows in ("raw", "vector"))
+    (stage,), (undefined,) = vector.stages, raw_rows.stages
+    assert len(stage.layers) == 4
+    assert stage.varying == (5, 6, 7, 8)
+    np.testing.assert_allclose(np.nansum(stage.importance(), 1), 1)
+    assert undefined.numbers is None
+    assert "rows by channel are undefined: its layers have different widths" in raw_rows.summary()
+
+
+def test_zeros_beside_a_vector_change_nothing():
+    maps = noise(images=20, layers=2, channels=6).numpy()
+    wider = np.concatenate([maps, np.zeros((20, 2, 3), np.float32)], axis=2)
+    # A layer is scaled by its root mean square over more elements, all by the same factor: forests see the same order.
+    first, second = (measure(some, "vector", 0, quick=True).gini for some in (maps, wider))
+    np.testing.assert_allclose(first, second, atol=1e-6)
