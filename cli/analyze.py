@@ -17,13 +17,14 @@ app = program(
 )
 FEWER_AT_ONCE = DataOptions(batch_size=32)
 Runs = Annotated[list[Path], option("A folder that dia-train sweep wrote to; several times.", check=o.existing)]
-MASKS = "Masks: PNG files named as the images; by default fixed parts of chest X-rays."
-LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed regions."
+MASKS = "Masks: PNG files named as the images; by default those beside the data, else fixed parts of chest X-rays."
+LUNGS = "Lung masks for --xray: PNG files named as the images; by default those beside the data, else fixed regions."
 
 
 @command(app, "correlation --ckpt digits-resnet56-se --images 100", "correlation --capture store.zarr")
 def correlation(
     networks: o.NetworkOptions,
+    runs: Annotated[list[Path] | None, option("A sweep's folder: all its finished runs.", check=o.existing)] = None,
     capture: o.Capture = None,
     points: o.Points = None,
     similarity: Annotated[
@@ -31,6 +32,7 @@ def correlation(
         option("Besides r and CKA: spearman, cosine, logit, sorted; several times."),
     ] = None,
     readings: Annotated[bool, option("Fig. 2 in several readings, side by side.")] = False,
+    by_index: Annotated[bool, option("Compare heads of self-attention as they are numbered.")] = False,
     across: Annotated[bool, option("Also CKA between the layers of each two networks.")] = False,
     *,
     data: DataOptions,
@@ -38,21 +40,27 @@ def correlation(
 ) -> None:
     """How strongly do the attention maps of different layers correlate? (Fig. 2)"""
     o.check_source(
-        networks, capture, data, {"--points": points, "--across": across or None, "--readings": readings or None}
+        networks,
+        capture,
+        data,
+        {"--points": points, "--across": across or None, "--readings": readings or None},
+        runs,
     )
-    if across and len([*(networks.ckpts or ()), *(networks.models or ())]) < 2:
+    if across and not runs and len([*(networks.ckpts or ()), *(networks.models or ())]) < 2:
         raise typer.BadParameter("takes two networks or more: --ckpt A --ckpt B", param_hint="--across")
     from dia_analysis.correlation.similarity_names import check_similarities
     from dia_analysis.distributed import process_group
 
     others = check_similarities(similarity or ())
     with process_group():
+        # Networks first: the analyses take seconds to import.
+        files = common.networks.sweep_files(runs or [])
+        everyone = [] if capture else common.inputs.open_networks(networks, data, runs=files)
+        what = analyses.correlation.What(points, others, readings, by_index, across)
         if capture is None:
-            everyone = common.inputs.open_networks(networks, data)  # first: the analyses take seconds to import
-            what = analyses.correlation.What(points, others, readings, across)
             analyses.correlation.report(everyone, what, out)
         else:
-            analyses.correlation.report_store(capture, others, out, batch_size=data.batch_size)
+            analyses.correlation.report_store(capture, what, out, batch_size=data.batch_size)
 
 
 @command(app, "capture --ckpt digits-resnet56-se --images 100 --out store.zarr")

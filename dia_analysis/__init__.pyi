@@ -17,6 +17,7 @@ from .errors import AnalysisInputError
 from .explain.gradcam import gradcam, stream_gradcam
 from .explain.methods import method_names
 from .explain.results import GradCAMResult
+from .folding.results import FoldingResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
 from .gradients.monitor import GradientMonitor
@@ -60,6 +61,7 @@ __all__ = [
     "Diagnosis",
     "FindingReadings",
     "FindingsResult",
+    "FoldingResult",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",

@@ -4,13 +4,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from cli.common.inputs import Inputs
 from cli.common.publish import Found, Out
 from dia_analysis import CaptureStore, measure_correlation
 from dia_analysis.correlation.across import Across, measure_across
 from dia_analysis.correlation.seeds import Seeds, over_seeds
-from dia_analysis.distributed import share
 from dia_analysis.paper.correlation import CorrelationComparison
 from dia_analysis.paper.measure_untrained import measure_beside_untrained
 from dia_analysis.paper.untrained import BesideUntrained
@@ -21,12 +21,13 @@ from figures import correlation_figures as draw
 @dataclass(frozen=True)
 class What:
     """What is measured: the modules to capture, likenesses besides r and CKA, whether Fig. 2 is read in several ways,
-    and whether networks are compared with each other.
+    whether heads are compared by their numbers, and whether networks are compared with each other.
     """
 
     points: list[str] | None = None
     similarity: Sequence[str] = ()
     readings: bool = False
+    by_index: bool = False
     across: bool = False
 
 
@@ -40,7 +41,8 @@ def measure(inputs: Inputs, what: What) -> BesideUntrained:
         points=what.points,
         similarity=what.similarity,
         readings=what.readings,
-        patients=None if inputs.images.source.group_of is None else lambda: _patients(inputs),
+        by_index=what.by_index,
+        patients=inputs.patients,
         seed=inputs.images.seed,
         provenance=inputs.provenance(),
     )
@@ -60,14 +62,6 @@ def report(everyone: Sequence[Inputs], what: What, out: Out) -> None:
         comparison = compare(everyone, what)
         images.report_unreadable()
         out.publish(Found.of(comparison, lambda: draw(comparison), images.names), taken, images.source)
-
-
-def _patients(inputs: Inputs) -> list[str]:
-    """Whose the images are that this process has seen, those that cannot be read left out."""
-    images, group_of = inputs.images, inputs.images.source.group_of
-    assert group_of is not None
-    names = map(images.source.name, share(images.chosen, images.batch_size))
-    return [group_of(name) for name in names if name not in images.source.unreadable]
 
 
 def _over_seeds(everyone: Sequence[Inputs], results: dict[str, BesideUntrained]) -> list[Seeds]:
@@ -93,12 +87,13 @@ def _between(first: Inputs, second: Inputs, what: What) -> Across:
     return measure_across((first.name, first.model), (second.name, second.model), shown, points=what.points)
 
 
-def report_store(path: Path, similarity: Sequence[str], out: Out, *, batch_size: int) -> None:
+def report_store(path: Path, what: What, out: Out, *, batch_size: int) -> None:
     """The same from a capture store, which holds nothing from before training."""
     store = CaptureStore.open(path)
     origin = store.provenance
     with out.folder("correlation", [origin.checkpoint or path.stem], origin.data) as taken:
-        result = measure_correlation(store, batch_size=batch_size, similarity=similarity, seed=origin.seed or 0)
+        how: Any = {"similarity": what.similarity, "by_index": what.by_index, "seed": origin.seed or 0}
+        result = measure_correlation(store, batch_size=batch_size, **how)
         out.publish(found(BesideUntrained(result), store.names), taken)
 
 

@@ -17,9 +17,9 @@ from dia_analysis.networks import CHECKED, compare_heatmaps
 from dia_models import ModelInputError
 from dia_models.data import data_names
 from dia_models.data.labels import class_numbers, has_rows, numbered
-from dia_models.data.masks import find_masks, read_mask
+from dia_models.data.masks import find_masks, masks_beside, read_mask
 
-X_RAYS = ("chest-xray", "pneumoniamnist")  # the data sets whose fixed parts have names
+X_RAYS = ("chest-xray", "chest-xray-sample", "pneumoniamnist")  # the data sets whose fixed parts have names
 Looked = tuple[RegionsResult, np.ndarray, TrustReport | None]
 
 
@@ -49,6 +49,7 @@ def found(result: RegionsResult, picture: np.ndarray, trust: TrustReport | None)
 def look(everyone: Sequence[Inputs], masks: Path | None, what: Explained, *, trust: bool) -> Looked:
     """Explain the same images with every network and see where the evidence lies; with the images' mean."""
     images = everyone[0].images
+    masks = masks or masks_beside(images.source)
     if masks is None and images.data in data_names() and images.data not in X_RAYS:
         raise ModelInputError(
             "masks",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cli.common.options import DataOptions
 from cli.common.publish import report_skipped
 from dia_analysis.distributed import all_gather
+from dia_analysis.results.words import quantity
 from dia_models import ModelInputError
 from dia_models.data import ImageSource, Outputs, open_data, open_files
 from dia_models.data.groups import with_groups
@@ -61,7 +62,7 @@ def select_images(
     where: Any = {"device": device, "batch_size": options.batch_size, "seed": options.seed}
     if paths:
         source = _open_named(paths, options)
-        selection = f"{len(source)} images, named one by one"
+        selection = f"{quantity(len(source), 'image')}, named one by one"
         return SelectedImages("files", source, list(range(len(source))), selection, named=True, **where)
     data = chosen_data(options, default)
     source = open_part(options, data, "any", otherwise)

@@ -1,6 +1,6 @@
 """From a command's options to networks and the images they are to see."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from cli.common.images import ANALYZED, SelectedImages, select_images
 from cli.common.networks import Candidate, candidates
 from cli.common.options import DataOptions, NetworkOptions
 from dia_analysis import AnalysisInputError, Provenance
+from dia_analysis.distributed import share
 from dia_analysis.explain.targets import Scores
 from dia_analysis.probes.points import has_attention
 from dia_models import Checkpoint, ModelInputError, OpenedNetwork
@@ -69,6 +70,17 @@ class Inputs(PreparedNetwork):
     def _attends(self) -> bool:
         return has_attention(self.model, image_size=self.preprocessing.size)
 
+    @property
+    def patients(self) -> Callable[[], list[str]] | None:
+        """What says whose the images are that this process has seen; None where the data does not say it."""
+        return None if self.images.source.group_of is None else self._patients
+
+    def _patients(self) -> list[str]:
+        images, group_of = self.images, self.images.source.group_of
+        assert group_of is not None
+        names = map(images.source.name, share(images.chosen, images.batch_size))
+        return [group_of(name) for name in names if name not in images.source.unreadable]
+
     def watch(self, batches: Iterable[Batch], count: int, label: str) -> Iterable[Batch]:
         """With a progress bar."""
         return tracked(batches, count, label)
@@ -92,10 +104,17 @@ class Inputs(PreparedNetwork):
 
 
 def open_networks(
-    given: NetworkOptions, options: DataOptions, otherwise: int = ANALYZED, paths: Sequence[Path] = ()
+    given: NetworkOptions,
+    options: DataOptions,
+    otherwise: int = ANALYZED,
+    paths: Sequence[Path] = (),
+    runs: Iterable[list[Path]] = (),
 ) -> list[Inputs]:
-    """Networks, under names that tell them apart, and the same images for all; as `select_images`."""
-    found = candidates(given)
+    """Networks, under names that tell them apart, and the same images for all; as `select_images`.
+
+    `runs` are the files of runs, as `candidates` takes them.
+    """
+    found = candidates(given, runs)
     images = select_images(options, default_data(found), otherwise, paths)
     opened = [open_on(each, images) for each in found]
     warn_of_color([each.network for each in opened], images.source, images.chosen)

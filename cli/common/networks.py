@@ -153,6 +153,18 @@ def _read(option: str, read: Callable[[str], Any], text: str) -> Any:
         raise ModelInputError(option, f"{text!r} given; accepted: {form}, for one network NAME:VALUE") from None
 
 
+def sweep_files(sweeps: list[Path]) -> list[list[Path]]:
+    """The checkpoints of the finished runs in sweeps' folders. Raises ModelInputError for a folder without any."""
+    found = []
+    for folder in sweeps:
+        files = sorted(folder.glob(f"*/{RUN_FILE}"))
+        if not files:
+            text = f"{folder} holds no finished run: none of its folders has a {RUN_FILE}; give the folder of a sweep"
+            raise ModelInputError("runs", text)
+        found += [[file] for file in files]
+    return found
+
+
 def run_files(runs: list[Path], every_epoch: bool) -> list[list[Path]]:
     """The checkpoints of training runs: of the last epoch, or of every epoch that was kept."""
     if every_epoch and not runs:

@@ -220,6 +220,25 @@ class AblationOptions:
 
 
 @dataclass(frozen=True)
+class FoldOptions:
+    """Which gates may be folded, and what that may cost; as `dia_models.fold_attention` takes it."""
+
+    max_accuracy_drop: Annotated[
+        float, option("By how much the accuracy may fall: 0.005 is half a point.", min=0, max=1)
+    ] = 0.005
+    layers: Annotated[Many, option("What may be folded: a stage (2), a layer (2.3); by default all.")] = None
+    rounds: Annotated[int, option("How many times each network is timed; 6 or more.", min=6)] = 20
+
+
+@dataclass(frozen=True)
+class ShareOptions:
+    """Which modules are shared, and whether the result is trained."""
+
+    modules: Annotated[str | None, option("A pattern of modules, as 'layer*.se'; by default what makes gates.")] = None
+    epochs: Annotated[int, option("Fine-tune the shared and the individual network, and compare.", min=0)] = 0
+
+
+@dataclass(frozen=True)
 class CostOptions:
     """How networks are timed."""
 
@@ -230,10 +249,14 @@ class CostOptions:
 
 
 def check_source(
-    networks: NetworkOptions, capture: Path | list[Path] | None, data: DataOptions, others: Mapping[str, Any]
+    networks: NetworkOptions,
+    capture: Path | list[Path] | None,
+    data: DataOptions,
+    others: Mapping[str, Any],
+    runs: list[Path] | None = None,
 ) -> None:
     """Refuse, as wrong usage, a command without a source of maps, or with two, or with options of the other one."""
-    if bool(networks.ckpts or networks.models) == bool(capture):
+    if bool(networks.ckpts or networks.models or runs) == bool(capture):
         raise typer.BadParameter("give either networks or a store with --capture", param_hint="--ckpt")
     of_networks = {"--data": data.data, "--images": data.images, "--data-dir": data.data_dir, **others}
     for option, value in of_networks.items() if capture else ():

@@ -24,9 +24,11 @@ from dia_analysis.ablation.targets import choose_targets
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.alignment import NO_COMMON_MEANING, aligned_layers
 from dia_analysis.results.provenance import Provenance
-from dia_analysis.statistics.intervals import Estimate
+from dia_analysis.results.words import quantity
+from dia_analysis.statistics.intervals import Estimate, Patients
 
 Announce = Callable[[int, float], object]
+ImagePatients = Sequence[str] | Callable[[], Sequence[str]]
 
 
 def measure_ablation(
@@ -40,6 +42,7 @@ def measure_ablation(
     freeze_others: bool = False,
     recalibrate_bn: bool = False,
     swap: bool | None = None,
+    patients: ImagePatients | None = None,
     seed: int = 0,
     name: str | None = None,
     announce: Announce | None = None,
@@ -67,6 +70,8 @@ def measure_ablation(
             means; the untouched network does, too.
         swap: Whether each layer's map is also replaced by those of the other layers of its stage with which its
             channels are aligned; by default where that takes at most 50 passes of the images.
+        patients: Whose each image is, in order, or a function that gives those of the images gone through: intervals
+            then take images of one patient together. By default each image is of another.
         seed: Of the draws.
         name: The network's name, in tables.
         announce: Is told, before the long part, how often the network will run over all images, and about how many
@@ -93,7 +98,9 @@ def measure_ablation(
             maps.layers, choose_targets(maps.layers, layers, freeze_others=freeze_others), replace_by
         )
         swaps, unswapped = _swaps(maps, fit, swap, seed)
-        ablation = _Run(maps, averages, conditions, swaps, Donors(seed), recalibration, seed)
+        ablation = _Run(
+            maps, averages, conditions, swaps, Donors(seed), recalibration, seed, patients, fit_batches is None
+        )
         ablation.look(evaluated)
         if announce is not None:
             announce(ablation.passes, ablation.seconds)
@@ -148,9 +155,11 @@ class _Run:
     donors: Donors
     recalibration: Recalibration | None
     seed: int
+    patients: ImagePatients | None = None
+    every_other: bool = False
     untouched: Answers = field(default_factory=Answers)
     labels: list[Tensor] = field(default_factory=list)
-    finite: list[Tensor] = field(default_factory=list)
+    whose: Patients | None = None
     classes: int = 0
     seconds: float = 0.0
 
@@ -204,7 +213,7 @@ class _Run:
         answers = torch.cat(self.untouched.predicted)
         gone = int((answers == NOTHING).sum())
         return [
-            *([f"{gone} images were left out: the untouched network's answer is not finite."] if gone else []),
+            *([f"{quantity(gone, 'image')} left out: the untouched network's answer is not finite."] if gone else []),
             *(
                 ["Donors were drawn within batches: the maps of all images are too large to hold."]
                 if self.donors.within_batches and any(c.draws > 1 for c in self.conditions)
@@ -219,7 +228,8 @@ class _Run:
             raise AnalysisInputError("model", "its answers are not finite (NaN or infinite) on any image")
         labels = torch.cat(self.labels).numpy()[chosen]
         untouched = self.untouched.of(chosen)
-        itself = score([untouched], untouched, labels)
+        self.whose = self._whose(chosen)
+        itself = score([untouched], untouched, labels, self.whose)
         return NetworkAblation(
             name=name,
             num_images=int(chosen.sum()),
@@ -235,6 +245,18 @@ class _Run:
             notes=tuple(notes),
         )
 
+    def _whose(self, chosen: np.ndarray) -> Patients | None:
+        """The patients of the chosen images; of every other image where the others gave the means."""
+        if self.patients is None:
+            return None
+        names = list(self.patients() if callable(self.patients) else self.patients)[1 if self.every_other else 0 :]
+        names = names[:: 2 if self.every_other else 1]
+        if len(names) != len(chosen):
+            raise AnalysisInputError(
+                "patients", f"{len(names)} names for {len(chosen)} images; give one for each image, in order"
+            )
+        return Patients.named(names).of(chosen)
+
     def _ablation(self, one: Condition, chosen: np.ndarray, untouched: AnswersByImage, labels: np.ndarray) -> Ablation:
         answers = [each.of(chosen) for each in one.answers]
         return Ablation(
@@ -242,7 +264,7 @@ class _Run:
             layers=one.target.layers,
             replaced_by=one.replaced_by,
             effect=one.target.effect,
-            scores=score(answers, untouched, labels),
+            scores=score(answers, untouched, labels, self.whose),
             map_change=one.map_change,
             draws=one.draws,
             seed=self.seed,
@@ -263,7 +285,8 @@ class _Run:
         floor = next(c for c in self.swaps if c.target == one.target and c.replaced_by == PERMUTED)
         permuted = np.mean([each.of(chosen).loss for each in floor.answers], axis=0)
         known = labels != UNKNOWN
-        return swap_score(permuted[known], matched.loss[known], untouched.loss[known])
+        whose = self.whose and self.whose.of(known)
+        return swap_score(permuted[known], matched.loss[known], untouched.loss[known], whose)
 
 
 @contextmanager
@@ -279,7 +302,7 @@ def _most_frequent(labels: np.ndarray) -> float | None:
 
 def _left_out(layers: Sequence[Layer], counts: Sequence[int]) -> list[str]:
     return [
-        f"The mean of {layer.name} leaves out {count} images on which its map is not finite."
+        f"The mean of {layer.name} leaves out {quantity(count, 'image')} on which its map is not finite."
         for layer, count in zip(layers, counts, strict=True)
         if count
     ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dia_analysis.ablation.images import UNKNOWN
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.statistics.intervals import Estimate
+from dia_analysis.statistics.intervals import Estimate, Patients
 from dia_analysis.statistics.paired import clopper_pearson, mean_difference, share_difference
 
 NOTHING = -1  # the class of an answer that is not finite
@@ -83,18 +83,24 @@ class Scores:
     not_finite: int
 
 
-def score(draws: Sequence[AnswersByImage], untouched: AnswersByImage, labels: Int64[np.ndarray, "image"]) -> Scores:
-    """Compare the answers of one or more draws with those of the untouched network."""
+def score(
+    draws: Sequence[AnswersByImage],
+    untouched: AnswersByImage,
+    labels: Int64[np.ndarray, "image"],
+    patients: Patients | None = None,
+) -> Scores:
+    """Compare the answers of one or more draws with those of the untouched network; patients stay whole."""
     right = np.mean([one.right(labels) for one in draws], axis=0)
     loss, kl = (np.mean([getattr(one, name) for one in draws], axis=0) for name in ("loss", "kl"))
     changed = np.mean([one.predicted != untouched.predicted for one in draws], axis=0)
     known = labels != UNKNOWN
+    of_known = patients and patients.of(known)
     return Scores(
-        clopper_pearson(right),
-        mean_difference(loss[known]),
-        share_difference(right - untouched.right(labels)),
-        mean_difference((loss - untouched.loss)[known]),
-        clopper_pearson(changed),
-        mean_difference(kl),
+        clopper_pearson(right, of_known),
+        mean_difference(loss[known], of_known),
+        share_difference(right - untouched.right(labels), of_known),
+        mean_difference((loss - untouched.loss)[known], of_known),
+        clopper_pearson(changed, patients),
+        mean_difference(kl, patients),
         int(np.any([one.predicted == NOTHING for one in draws], axis=0).sum()),
     )

@@ -1,7 +1,6 @@
 """Another layer's map of the same image in a map's place: every ordered pair of aligned layers, above its floors."""
 
 from collections.abc import Sequence
-from math import sqrt
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from dia_analysis.ablation.fitting import Average
 from dia_analysis.ablation.replacements import DRAWS, Map
 from dia_analysis.ablation.running import Layer, Maps
 from dia_analysis.ablation.targets import Target
-from dia_analysis.statistics.intervals import Estimate, student
-from dia_analysis.statistics.paired import mean_difference
+from dia_analysis.statistics.intervals import Estimate, Patients, student
+from dia_analysis.statistics.paired import mean_difference, standard_error
 
 RAW, MATCHED, OTHER_IMAGE, PERMUTED = "layer", "layer-matched", "layer-matched-other-image", "own-permuted"
 MOST_PASSES = 50
@@ -72,7 +71,10 @@ def _matched(j: int, *, other_image: bool = False) -> Maker:
 
 
 def swap_score(
-    permuted: Float[np.ndarray, "image"], matched: Float[np.ndarray, "image"], untouched: Float[np.ndarray, "image"]
+    permuted: Float[np.ndarray, "image"],
+    matched: Float[np.ndarray, "image"],
+    untouched: Float[np.ndarray, "image"],
+    patients: Patients | None = None,
 ) -> Estimate:
     """How far another layer's map closes the gap from the own map with channels permuted (0) to the own map (1).
 
@@ -80,11 +82,11 @@ def swap_score(
     NaN where the interval of the denominator holds 0, so that there is no gap to close.
     """
     gained, gap = permuted - matched, permuted - untouched
-    whole = mean_difference(gap)
+    whole = mean_difference(gap, patients)
     images = len(gap)
     if not whole.has_interval or whole.low <= 0 <= whole.high or not np.isfinite(gained).all():
         return Estimate(np.nan, images=images)
     value = float(gained.mean() / gap.mean())
-    error = float((gained - value * gap).std(ddof=1)) / sqrt(images) / abs(whole.value)
-    reach = student(images - 1) * error
+    error, number = standard_error(gained - value * gap, patients)
+    reach = student(number - 1) * error / abs(whole.value)
     return Estimate(value, value - reach, value + reach, images)

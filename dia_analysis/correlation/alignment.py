@@ -1,7 +1,7 @@
 """CKA between all layers of a network, whose widths may differ: over all images, or in batches where they are many."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ def layer_vectors(block: Block, stages: Sequence[StageMaps]) -> tuple[list[Float
     layers = [
         maps
         for stage, all_maps in zip(stages, block.stages, strict=True)
-        for maps in over_heads(all_maps, stage).unbind(1)
+        for maps in over_heads(replace(stage, maps=all_maps)).maps.unbind(1)
     ]
     finite = torch.stack([layer.isfinite().all(1) for layer in layers], 1)
     sometimes = finite.any(0)

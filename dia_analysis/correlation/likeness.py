@@ -1,6 +1,7 @@
 """Other ways to say that two layers' maps are alike: as directions of unit length, image by image, as r is one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -17,17 +18,39 @@ HEADS = ("self-attention", "cross-covariance")
 def directions(name: str, maps: Maps, stage: StageMaps) -> Float[Tensor, "image layer _"]:
     """Each map as a vector of length 1, whose products are the similarity `name`; NaN where it is not defined.
 
-    Of self-attention the mean over heads is taken, as heads have no order.
+    `stage` says of what kind and shape a map is.
     """
-    return SIMILARITIES[name](over_heads(maps, stage), stage)
+    return SIMILARITIES[name](maps, stage)
 
 
-def over_heads(maps: Maps, stage: StageMaps) -> Maps:
-    """Self-attention's maps as their mean over heads, others as they are."""
+def heads_of(stage: StageMaps) -> int:
+    """How many heads a layer has; 1 of what is no self-attention."""
+    several = stage.kind in HEADS and stage.shape is not None and len(stage.shape) >= 3
+    return stage.shape[-3] if several and stage.shape else 1
+
+
+def over_heads(stage: StageMaps) -> StageMaps:
+    """Self-attention's maps as their mean over heads, which have no order; others as they are. Windows stay apart."""
     if stage.kind not in HEADS or stage.shape is None or len(stage.shape) < 3:
-        return maps
-    images, layers, _ = maps.shape
-    return maps.double().view(images, layers, *stage.shape).mean(-3).flatten(2)  # windows stay apart
+        return stage
+    mean = stage.maps.double().reshape(*stage.maps.shape[:2], *stage.shape).mean(-3).flatten(2).to(stage.maps.dtype)
+    return replace(stage, maps=mean, shape=(*stage.shape[:-3], *stage.shape[-2:]))
+
+
+def by_head(maps: Maps, stage: StageMaps) -> Float[Tensor, "image layer_head _"]:
+    """Self-attention's maps with a row for each head of each layer; its windows follow one another."""
+    assert stage.shape is not None
+    return maps.reshape(*maps.shape[:2], *stage.shape).movedim(-3, 2).flatten(3).flatten(1, 2)
+
+
+def unit_columns(maps: Maps, shape: tuple[int, ...]) -> Float[Tensor, "image layer _"]:
+    """Self-attention's maps with columns of one length, so that cosine is the mean over columns.
+
+    As in DeepViT (Zhou et al. 2021, equation 2). The last two of `shape` are a map's queries and keys.
+    """
+    windows = maps.shape[2] // shape[-2] // shape[-1]
+    columns = maps.double().reshape(*maps.shape[:2], windows, *shape[-2:])
+    return _unit(torch.nn.functional.normalize(columns, dim=-2).flatten(2))
 
 
 def _spearman(maps: Maps, stage: StageMaps) -> Tensor:
@@ -40,12 +63,13 @@ def _spearman(maps: Maps, stage: StageMaps) -> Tensor:
 
 
 def _cosine(maps: Maps, stage: StageMaps) -> Tensor:
-    """Without centering. Of self-attention the mean over columns, as in DeepViT (Zhou et al. 2021, equation 2)."""
-    values = maps.double()
-    if stage.kind in HEADS and stage.shape is not None and len(stage.shape) >= 3:
-        images, layers, _ = values.shape
-        columns = torch.nn.functional.normalize(values.view(images, layers, *stage.shape[-2:]), dim=2)
-        values = columns.flatten(2)
+    """Without centering; of self-attention by column."""
+    if stage.kind in HEADS and stage.shape is not None and len(stage.shape) >= 2:
+        return unit_columns(maps, stage.shape)
+    return _unit(maps.double())
+
+
+def _unit(values: Maps) -> Tensor:
     length = values.norm(dim=2, keepdim=True)
     return values / torch.where((length > 0) & length.isfinite(), length, torch.nan)
 

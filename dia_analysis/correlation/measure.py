@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from dia_analysis.correlation.alignment import Alignment, BatchedAlignment, align
 from dia_analysis.correlation.chance import similarities, stage_null
+from dia_analysis.correlation.heads import match_heads
 from dia_analysis.correlation.held import Block, HeldMaps, Patients, everyones
+from dia_analysis.correlation.likeness import heads_of
 from dia_analysis.correlation.parts import over_pairs
 from dia_analysis.correlation.readings import StageReadings, distances, estimates, overall
 from dia_analysis.correlation.results import CorrelationResult, NetworkAlignment, StageCorrelation
@@ -33,6 +35,7 @@ def measure_correlation(
     points: str | Iterable[str] | None = None,
     batch_size: int | None = None,
     similarity: str | Iterable[str] = (),
+    by_index: bool = False,
     patients: Patients | None = None,
     seed: int = 0,
     like: CorrelationResult | None = None,
@@ -56,6 +59,8 @@ def measure_correlation(
         similarity: What to measure besides r and CKA, with other vectors made of each map: "spearman", r of ranks;
             "cosine", without centering; "logit", r of what goes into the sigmoid; "sorted", r of the values by size,
             which shows how alike their distributions are. "pearson" and "cka" may be named too.
+        by_index: Whether heads of self-attention are compared head 1 with head 1 and so on, though they have no order;
+            by default their mean is, and matched heads stand beside.
         patients: Whose each image is, in the order in which this process sees them: images of one patient are left out
             together for the intervals; or a function that gives those of the images seen so far. By default each image
             is of another.
@@ -73,7 +78,7 @@ def measure_correlation(
     source, given = opened(source), None if batches is None else Remembered(batches)
     stream, known = open_source(source, given, points, batch_size)
     held, repeatable = HeldMaps(patients), not isinstance(batches, Iterator)
-    measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity))
+    measurement = _Measurement(stream, held, seed, repeatable, check_similarities(similarity), by_index)
     measurement.run()
     images = None if given is None else given.images
     aligned = _aligned(source, images, measurement.stages, () if like is None else like.stages)
@@ -104,6 +109,7 @@ class _Measurement:
     seed: int
     repeatable: bool
     similarities: tuple[str, ...] = ()
+    by_index: bool = False
     images: int = 0
     block: Block | None = None
     alignment: Alignment | None = None
@@ -126,12 +132,12 @@ class _Measurement:
 
     @property
     def stages(self) -> list[StageMaps]:
-        """The stages without images."""
-        return [stream.empty for stream in self.streams]
+        """The stages as the network gives them, without images."""
+        return [stream.given for stream in self.streams]
 
     def _add(self, stages: list[StageMaps]) -> None:
         if not self.streams:
-            self.streams = [StageStream(stage, self.similarities) for stage in stages]
+            self.streams = [StageStream(stage, self.similarities, by_index=self.by_index) for stage in stages]
         for each, stage in zip(self.streams, stages, strict=True):
             each.keep(stage.maps)
         self.held.add(stages)
@@ -205,7 +211,8 @@ class _Measurement:
         for name in ("cka", "cka_without_gain"):
             matrices[name] = np.where(never[:, None] | never, np.nan, matrices[name])
         means = parts.means | {name: over_pairs(matrices[name]) for name in ("cka", "cka_without_gain")}
-        null, permuted = stage_null(self.sample.stages[index], stream, parts, self.seed)
+        sample = stream.compared(self.sample.stages[index])
+        null, permuted = stage_null(sample, stream, parts, self.seed)
         return StageReadings(
             images=parts.images,
             numbers=estimates(means, parts.sizes),
@@ -214,6 +221,7 @@ class _Measurement:
             distances=distances(matrices, parts.sizes, permuted),
             mean_map=parts.mean_map,
             channel_std=parts.channel_std,
+            logit_std=None if stream.logits is None else stream.logits.compute().numpy(),
             varies=parts.varies,
             constant_deviations=stream.deviation_totals.constant,
             rounding_share=parts.rounding_share,
@@ -221,7 +229,9 @@ class _Measurement:
             cka_batches=self.alignment.batches,
             cka_undefined=int(np.isnan(np.diagonal(matrices["cka"][0])).sum()),
             sizes=parts.sizes,
-            similarities=similarities(self.sample.stages[index], stream, parts.sizes, self.seed),
+            similarities=similarities(sample, stream, parts.sizes, self.seed),
+            heads=match_heads(stream.heads, self.seed) if stream.heads else None,
+            by_index=self.by_index and heads_of(stream.given) > 1,
             without={name: values[1:] for name, values in means.items() if len(values) > 1},
         )
 
@@ -236,7 +246,7 @@ class _Measurement:
 
 def _layout(streams: list[StageStream]) -> list[StageMaps]:
     """The stages that every process has found, without images: a process that had none learns them from the others."""
-    first, *others = filter(None, all_gather([stream.empty for stream in streams]))
+    first, *others = filter(None, all_gather([stream.given for stream in streams]))
     if any([stage.layers for stage in first] != [stage.layers for stage in other] for other in others):
         raise AnalysisInputError("model", "the network ran other layers in one process than in another")
     return first

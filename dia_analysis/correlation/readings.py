@@ -88,6 +88,45 @@ class Similarity:
         }
 
 
+@dataclass(frozen=True)
+class HeadLikeness:
+    """How alike two layers' matched heads are on the images that did not match them, mean over pairs of layers.
+
+    `other_image` is the same with the second layer's map of another image, None for large maps; `by_index` with head 1
+    beside head 1 and so on; `null` with heads in random order. `matrix` (layer, layer) holds the pairs' means.
+    """
+
+    mean: Estimate
+    by_index: Estimate
+    other_image: float | None
+    null: Chance | None
+    matrix: Float[np.ndarray, "layer layer"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As dia.correlation/2 has it."""
+        return {
+            **with_intervals({"mean": self.mean, "by_index": self.by_index}),
+            "other_image": self.other_image,
+            "null": self.null and self.null.to_dict(),
+            "matrix": [plain(row) for row in self.matrix],
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class MatchedHeads(Concise):
+    """Heads, `count` in each layer of a stage, matched on `fit_images` and judged on `images` others, by reading."""
+
+    count: int
+    fit_images: int
+    images: int
+    readings: Mapping[str, HeadLikeness]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As dia.correlation/2 has it."""
+        found = {name: reading.to_dict() for name, reading in self.readings.items()}
+        return {"heads": self.count, "fit_images": self.fit_images, "images": self.images, **found}
+
+
 @dataclass(frozen=True, repr=False)
 class StageReadings(Concise):
     """A stage on the `images` on which all its layers' maps are finite; NaN for what is not defined.
@@ -95,11 +134,14 @@ class StageReadings(Concise):
     `numbers` are means over pairs of layers and, of the shares of variance, over layers, each with its 95 % interval
     over images; `matrices` (layer, layer); `by_layer` the shares of variance of each layer. `mean_map` and
     `channel_std` (layer, element) are each element's mean and standard deviation (n - 1) over images, and `varies`
-    which elements vary by more than rounding. `constant_deviations` counts the images on which a layer's map differs
-    from its mean map by no more than a constant. `rounding_share` is the share of each layer's image-dependent
-    variance that rounding alone is expected to give. `similarities` are those asked for beside r and CKA. `cka_batches`
-    says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the layers without one.
-    `without` holds the numbers without each of the groups of images.
+    which elements vary by more than rounding; `logit_std` is that of the logits of maps that a sigmoid puts out (NaN
+    for elements that are 0 or 1 on some image), None of others. `constant_deviations` counts the images on which a
+    layer's map differs from its mean map by no more than a constant. `rounding_share` is the share of each layer's
+    image-dependent variance that rounding alone is expected to give. `similarities` are those asked for beside r and
+    CKA. `cka_batches` says in how many batches CKA was taken, None for all images at once; `cka_undefined` counts the
+    layers without one.
+    `heads` are those of self-attention, matched, None without two heads; `by_index` says that the maps hold all heads,
+    compared by their numbers, and not their mean. `without` holds the numbers without each of the groups of images.
     """
 
     images: int
@@ -109,6 +151,7 @@ class StageReadings(Concise):
     distances: Distances
     mean_map: Float[np.ndarray, "layer element"]
     channel_std: Float[np.ndarray, "layer element"]
+    logit_std: Float[np.ndarray, "layer element"] | None
     varies: Bool[np.ndarray, "layer element"]
     constant_deviations: Int64[np.ndarray, "layer"]
     rounding_share: Float[np.ndarray, "layer"]
@@ -117,7 +160,21 @@ class StageReadings(Concise):
     cka_undefined: int
     sizes: Int64[np.ndarray, "group"]
     similarities: Mapping[str, Similarity] = field(default_factory=dict)
+    heads: MatchedHeads | None = None
+    by_index: bool = False
     without: Mapping[str, Float[np.ndarray, "group"]] = field(default_factory=dict)
+
+    def spread(self) -> dict[str, list[float | None]]:
+        """By layer, the median over elements that vary of the standard deviation over images, of the same relative to
+        the element's mean, and of that of the logit.
+        """
+        relative = self.channel_std / np.where(self.mean_map == 0, np.nan, np.abs(self.mean_map))
+        logit = np.full_like(relative, nan) if self.logit_std is None else self.logit_std
+        named = {"channel_std": self.channel_std, "channel_std_over_mean": relative, "channel_std_of_logit": logit}
+        return {
+            name: [_median(some[varies]) for some, varies in zip(values, self.varies, strict=True)]
+            for name, values in named.items()
+        }
 
     def constant_channels(self) -> list[list[int]]:
         """By layer, the elements, from 0, that do not vary over images."""
@@ -144,14 +201,11 @@ class StageReadings(Concise):
 
     def to_dict(self) -> dict[str, Any]:
         """As dia.correlation/2 has it."""
-        spread = [np.where(varies, std, np.nan) for varies, std in zip(self.varies, self.channel_std, strict=True)]
-        relative = [std / np.abs(mean) for std, mean in zip(spread, self.mean_map, strict=True)]
         return {
             "images_used": self.images,
             **with_intervals(self.numbers),
             **{f"{name}_by_layer": plain(values) for name, values in self.by_layer.items()},
-            "channel_std": [_median(values) for values in spread],
-            "channel_std_over_mean": [_median(values) for values in relative],
+            **self.spread(),
             "constant_channels": self.constant_channels(),
             "constant_deviations": self.constant_deviations.tolist(),
             "rounding_share": plain(self.rounding_share),
@@ -160,6 +214,8 @@ class StageReadings(Concise):
             "by_distance": self.distances.to_list(),
             "null": self.null.to_dict(),
             "similarity": {name: found.to_dict() for name, found in self.similarities.items()},
+            "heads": self.heads and self.heads.to_dict(),
+            "by_index": self.by_index,
             "matrices": {name: [plain(row) for row in matrix] for name, matrix in self.matrices.items()},
         }
 

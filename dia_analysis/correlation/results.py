@@ -115,7 +115,7 @@ class StageCorrelation(Concise):
     def to_xarray(self) -> xr.Dataset:
         """The arrays with names: matrix (layer, other), histogram (r), examples (image, layer, element).
 
-        Of the readings: each matrix by its name, mean_map and channel_std (layer, element).
+        Of the readings: each matrix by its name, mean_map, channel_std and logit_std (layer, element).
         """
         edges = np.linspace(-1, 1, SAVED_BINS + 1)
         counts = self.histogram.reshape(SAVED_BINS, -1).sum(1).astype(np.float64)
@@ -136,7 +136,8 @@ class StageCorrelation(Concise):
         if self.readings is None:
             return {}
         matrices = {name: (("layer", "other"), matrix) for name, matrix in self.readings.matrices.items()}
-        by_element = {name: getattr(self.readings, name) for name in ("mean_map", "channel_std")}
+        arrays = {name: getattr(self.readings, name) for name in ("mean_map", "channel_std", "logit_std")}
+        by_element = {name: values for name, values in arrays.items() if values is not None}
         return matrices | {name: (("layer", "element"), values) for name, values in by_element.items()}
 
     def draw(self, ax: "Axes") -> None:

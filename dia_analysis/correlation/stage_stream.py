@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from dia_analysis.correlation.groups import Groups
-from dia_analysis.correlation.likeness import directions, over_heads
+from dia_analysis.correlation.heads import head_sums
+from dia_analysis.correlation.likeness import HEADS, directions, over_heads
+from dia_analysis.correlation.logits import LogitSums
 from dia_analysis.correlation.parts import Parts, find_parts
 from dia_analysis.correlation.sums import DeviationSums, DirectionSums, MapSums
 from dia_analysis.distributed import all_gather
@@ -21,17 +23,28 @@ WIDEST = 2**12  # elements of a layer up to which so many are kept
 
 
 class StageStream:
-    """Streams one stage. The first images' maps are kept batch by batch, so that processes' can be put in order."""
+    """Streams one stage. The first images' maps are kept batch by batch, so that processes' can be put in order.
 
-    def __init__(self, stage: StageMaps, similarities: Sequence[str] = ()):
-        _, layers, elements = stage.maps.shape
-        self.empty = replace(stage, maps=stage.maps.new_empty((0, layers, elements), device="cpu"))
+    `given` is the stage as the network has it, without images, `empty` as it is compared: of self-attention the mean
+    over heads, which have no order, unless heads are taken `by_index`. Heads are matched beside.
+    """
+
+    def __init__(self, stage: StageMaps, similarities: Sequence[str] = (), *, by_index: bool = False):
+        self.by_index = by_index
+        self.given = replace(stage, maps=stage.maps[:0].cpu())
+        self.empty = self.given if by_index else over_heads(self.given)
+        _, layers, elements = self.empty.maps.shape
         self.statistics = PearsonBetweenLayers(layers)
         self.sums = MapSums(layers, elements)
         self.r = DirectionSums(layers, elements)
-        width = over_heads(self.empty.maps, self.empty).shape[2]
-        self.others = {name: DirectionSums(layers, width) for name in similarities}
+        names = dict.fromkeys([*similarities, *(["cosine"] if stage.kind in HEADS else [])])
+        self.others = {name: DirectionSums(layers, elements) for name in names}
+        self.heads = head_sums(self.given)
         self.kept: list[Tensor] = []
+
+    def compared(self, maps: Tensor) -> Tensor:
+        """Maps as the network gives them, as they are compared."""
+        return maps if self.by_index else over_heads(replace(self.given, maps=maps)).maps
 
     @property
     def smallest(self) -> float:
@@ -40,14 +53,17 @@ class StageStream:
 
     def keep(self, maps: Tensor) -> None:
         """Keep the first images of a batch, if there are too few."""
-        wanted = STRIPES if maps.shape[2] <= WIDEST else EXAMPLES
+        wanted = STRIPES if self.empty.maps.shape[2] <= WIDEST else EXAMPLES
         missing = wanted - sum(map(len, self.kept))
         if missing > 0:
-            self.kept.append(maps[:missing].float().cpu().clone())
+            self.kept.append(self.compared(maps[:missing].cpu()).float().clone())
 
     def add(self, maps: Tensor, groups: Groups) -> None:
         """The first pass: add some images."""
-        for part, numbers in self._parts(maps, groups):
+        for whole, numbers in self._parts(maps, groups):
+            for each in self.heads.values():
+                each.update(whole, numbers)
+            part = self.compared(whole)
             found = Deviations.of(part, self.empty.made_in)
             self.statistics.update(found)
             self.sums.update(part, numbers)
@@ -60,11 +76,15 @@ class StageStream:
         self.totals = self.sums.totals()
         self.mean = torch.from_numpy(self.totals.mean())
         self.deviations = DeviationSums(self.mean)
+        self.logits = LogitSums(self.mean) if self.empty.sigmoid else None
 
     def add_again(self, maps: Tensor, groups: Groups) -> None:
         """The second pass: add the same images."""
         for part, numbers in self._parts(maps, groups):
-            self.deviations.update(part, numbers, self.empty.made_in)
+            maps = self.compared(part)
+            self.deviations.update(maps, numbers, self.empty.made_in)
+            if self.logits is not None:
+                self.logits.update(maps)
 
     def parts(self) -> Parts:
         """The parts of r, of all processes together."""

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dia_analysis.correlation.nulls import Chance
-from dia_analysis.correlation.readings import StageReadings
+from dia_analysis.correlation.readings import HeadLikeness, StageReadings
 from dia_analysis.results.text_table import text_table
 from dia_analysis.statistics.intervals import Estimate
 from dia_analysis.statistics.pearson import STRONG
+from dia_analysis.statistics.summary import mean
 
 if TYPE_CHECKING:
     from dia_analysis.correlation.results import CorrelationResult, StageCorrelation
@@ -33,6 +34,7 @@ LIKENESS = {
     "cka": "CKA",
     "cka_without_gain": "no gain",
 }
+SPREAD = {"channel_std": "SD", "channel_std_over_mean": "SD / mean", "channel_std_of_logit": "SD of logit"}
 SHARES = {"channel_share": "static", "gain_share": "gain", "image_share": "by image", "static_share": "static, no gain"}
 
 
@@ -44,11 +46,16 @@ def tables(result: "CorrelationResult") -> list[str]:
         return [NOT_AGAIN]
     parts = [_rows(stage, readings) for stage, readings in paired]
     likeness = [text_table([("stage", "", *LIKENESS.values()), *(row for rows in parts for row in rows)], left=[1])]
-    shares = [("stage", *SHARES.values()), *(_share_row(stage, readings) for stage, readings in stages)]
+    shares = [
+        ("stage", *SHARES.values(), *SPREAD.values()),
+        *(_share_row(stage, readings) for stage, readings in stages),
+    ]
     return [
         *(["", "Parts of r, with 95 % intervals for other images:", *likeness] if paired else []),
-        *["", "Shares of the maps' variance, mean over layers:", text_table(shares)],
+        *["", "Shares of the maps' variance; standard deviation over images, median channel; mean over layers:"],
+        text_table(shares),
         *_similarities(paired),
+        *_heads(paired),
         *_distances(paired),
         *(sentence for stage, readings in stages for sentence in sentences(stage, readings)),
     ]
@@ -63,6 +70,32 @@ def _similarities(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") ->
     ]
     heads = ("stage", "similarity", "mean [95 %]", "other image", "channels permuted")
     return ["", "Other similarities:", text_table([heads, *rows], left=[1])] if rows else []
+
+
+def _heads(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") -> list[str]:
+    """Heads of self-attention, which have no order: matched, as numbered, in random order."""
+    matched = [(stage, readings.heads) for stage, readings in stages if readings.heads is not None]
+    rows = [
+        (
+            str(stage.stage),
+            name,
+            *map(_interval, (found.mean, found.by_index)),
+            _value(found.other_image),
+            _range(found.null),
+        )
+        for stage, heads in matched
+        for name, found in heads.readings.items()
+    ]
+    if not rows:
+        return []
+    numbered = any(readings.by_index for _, readings in stages)
+    above = (
+        "All other tables compare head 1 with head 1 and so on" if numbered else "All other tables are of their mean"
+    )
+    fit, judged = matched[0][1].fit_images, matched[0][1].images
+    columns = ("stage", "", "matched [95 %]", "by number [95 %]", "other image", "random order")
+    title = f"Heads have no order. {above}. Here they are matched on {fit} images and judged on {judged} others:"
+    return ["", title, text_table([columns, *rows], left=[1])]
 
 
 def _distances(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") -> list[str]:
@@ -84,6 +117,15 @@ def _distances(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") -> li
 def _interval(found: Estimate) -> str:
     ends = f" [{number(found.low)}, {number(found.high)}]" if found.has_interval else ""
     return f"{number(found.value)}{ends}"
+
+
+def _of_heads(found: HeadLikeness) -> tuple[str, ...]:
+    by_chance = _value(found.other_image), _range(found.null)
+    return _interval(found.mean), _interval(found.by_index), *by_chance
+
+
+def _value(found: float | None) -> str:
+    return "-" if found is None else number(found)
 
 
 def _range(chance: Chance | None) -> str:
@@ -203,7 +245,14 @@ def _end(estimate: Estimate | None, end: str) -> str:
 
 
 def _share_row(stage: "StageCorrelation", readings: StageReadings) -> tuple[str, ...]:
-    return (str(stage.stage), *(number(readings.numbers[name].value) for name in SHARES))
+    spread = readings.spread()
+    shares = (number(readings.numbers[name].value) for name in SHARES)
+    return (str(stage.stage), *shares, *(_three(mean([x for x in spread[name] if x is not None])) for name in SPREAD))
+
+
+def _three(value: float | None) -> str:
+    """Three digits, as standard deviations are small, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def number(value: float) -> str:

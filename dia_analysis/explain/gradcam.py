@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.explain.layer_gradient import NotReachedError, features_and_gradient
+from dia_analysis.explain.layer_gradient import Explained, NotReachedError, features_and_gradient
 from dia_analysis.explain.methods import GRADCAM, Method, cam_method
 from dia_analysis.explain.results import DRAWN, GradCAMResult, join
 from dia_analysis.explain.rolled import SOURCES, rolled_maps
@@ -139,22 +139,30 @@ class _AtLayer:
         self.found: TargetLayer | None = None
 
     def __call__(self, model: nn.Module, batch: Images, score: "_Score") -> GradCAMResult:
-        first, found = self.found is None, self.found or find_target_layer(model, batch[:1], self.layer, self.call)
-        self.found = found
-        try:
-            return self._explain(model, batch, found, score)
-        except NotReachedError:
-            searched = first and self.layer is None and self.call is None
-            other = last_that_counts(model, batch[:1], score.again()) if searched else None
-            if other is None:
-                raise
-            self.found = other
-            return self._explain(model, batch, other, score)
-
-    def _explain(self, model: nn.Module, batch: Images, layer: TargetLayer, score: "_Score") -> GradCAMResult:
-        explained = features_and_gradient(model, batch, layer, score)
+        if self.found is None:
+            self.found = find_target_layer(model, batch[:1], self.layer, self.call)
+            explained = self._search(model, batch, self.found, score)
+        else:
+            explained = features_and_gradient(model, batch, self.found, score)
         maps = self.make_map(explained).cpu().numpy()
-        return _result(batch, score, explained.logits, maps, (layer.name, layer.call))
+        return _result(batch, score, explained.logits, maps, (self.found.name, self.found.call))
+
+    def _search(self, model: nn.Module, batch: Images, found: TargetLayer, score: "_Score") -> Explained:
+        """By the layer found or, where no gradient comes back to it and none was asked for, the last where one does."""
+        asked = self.layer is not None or self.call is not None
+        try:
+            explained = features_and_gradient(model, batch, found, score)
+            if asked or explained.gradient.any():
+                return explained
+        except NotReachedError:
+            if asked:
+                raise
+            explained = None
+        other = last_that_counts(model, batch[:1], score.again())
+        if other is None and explained is not None:
+            return explained  # the scores are constant
+        self.found = other or found
+        return features_and_gradient(model, batch, self.found, score)
 
 
 def _explain_rolled(model: nn.Module, batch: Images, score: "_Score", method: str) -> GradCAMResult:

@@ -46,6 +46,7 @@ def measure_beside_untrained(
     points: Sequence[str] | None = None,
     similarity: Sequence[str] = (),
     readings: bool = False,
+    by_index: bool = False,
     patients: Patients | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
@@ -58,16 +59,19 @@ def measure_beside_untrained(
             knows), each time that it is called; its argument says what for.
         untrained: the network before training.
         recorded: whether a checkpoint records the network's training, or its weights were loaded from a file.
-        points: modules to capture, as `measure_correlation` takes them; so are `similarity`, `patients` and `seed`.
+        points: modules to capture, as `measure_correlation` takes them; so are `similarity`, `by_index`, `patients` and
+            `seed`.
         similarity: what to measure besides r and CKA.
         readings: whether Fig. 2 is read in several ways, which takes two more passes of each network.
+        by_index: whether heads are compared by their numbers.
         patients: whose each image is.
         seed: of what is drawn at random.
         provenance: where the network and the images come from.
     """
     tally = Tally(recorded)
     others = dict.fromkeys([*similarity, *(READINGS if readings else ())])
-    how: Any = {"similarity": list(others), "patients": patients, "seed": seed, "provenance": provenance}
+    how: Any = {"similarity": list(others), "by_index": by_index, "patients": patients, "seed": seed}
+    how |= {"provenance": provenance}
 
     def correlate(
         network: nn.Module, shown: Iterable[Tensor], like: CorrelationResult | None = None

@@ -31,7 +31,7 @@ class FoundAttention:
     which tensor of the module's output the map is, None if it is none. `reason` says why it cannot be used, and is
     empty if it can. `feature_size` are the sizes along the positions of what it multiplies. Self-attention has `rows`,
     the axes of the queries, and `columns`, those of what is added up. `weights` are the names of the parameters that
-    make it; `product` is where it multiplies.
+    make it; `product` is where it multiplies. `sigmoid` says that a sigmoid put its values out.
     """
 
     name: str
@@ -48,6 +48,7 @@ class FoundAttention:
     columns: Dim = ()
     weights: frozenset[str] = field(default=frozenset(), repr=False)
     product: Place | None = None
+    sigmoid: bool = False
 
     @property
     def usable(self) -> bool:
@@ -130,6 +131,7 @@ def _of_gate(graph: Graph, gate: Gate, numbers: Counter[str]) -> FoundAttention:
         tuple(axis.size for dim in gate.features.axes for axis in dim if axis.kind in ("position", "other")),
         weights=gate_weights(graph, gate),
         product=gate.product.place,
+        sigmoid=_made_by_sigmoid(gate.gate),
     )
 
 
@@ -200,6 +202,13 @@ def _giver(graph: Graph, node: Node) -> Giver | None:
         if plain(node.name) not in VIEWS or len(node.made) != 1:
             return None
         node = node.made[0]
+
+
+def _made_by_sigmoid(node: Node) -> bool:
+    """Whether a value is what a sigmoid put out, reshaped perhaps."""
+    while plain(node.name) in VIEWS and len(node.made) == 1:
+        node = node.made[0]
+    return plain(node.name) == "sigmoid"
 
 
 def _numbered(place: Place, what: str, numbers: Counter[str]) -> tuple[str, int]:

@@ -15,7 +15,8 @@ class Record:
 
     `kind` is that of `FoundAttention`, "cross-covariance" for self-attention of a head's channels, or "features" for
     pooled outputs of a module. `feature_size` are the sizes along the positions of the features that it multiplies,
-    (height, width) in images, None if not known. `direction` says along which dimensions of these a gate varies.
+    (height, width) in images, None if not known. `direction` says along which dimensions of these a gate varies,
+    `sigmoid` that a sigmoid put the map out, as far as is known.
     """
 
     module: str
@@ -24,12 +25,13 @@ class Record:
     kind: str
     feature_size: tuple[int, ...] | None = None
     direction: tuple[bool, ...] = ()
+    sigmoid: bool = False
 
 
 def of_found(one: FoundAttention, value: Tensor) -> Record:
     """The record of a map that was found by what it does."""
     kind = "cross-covariance" if one.over_channels else one.kind
-    return Record(one.name, one.call, value, kind, one.feature_size or None, one.direction)
+    return Record(one.name, one.call, value, kind, one.feature_size or None, one.direction, one.sigmoid)
 
 
 def by_hand(module: str, call: int, value: Tensor, size: tuple[int, ...] = ()) -> Record:

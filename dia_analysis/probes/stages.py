@@ -22,7 +22,7 @@ class StageMaps:
     adds to another ("self-attention"), or of one of its channels to another ("cross-covariance"). `shape` is that of a
     layer's map before its elements were put in a row, and `feature_size` the (height, width) of the features it belongs
     to, None if there are none. `made_in` is the type in which the network made the maps, None if that is not known or
-    is the maps' own.
+    is the maps' own. `sigmoid` says that a sigmoid put out the maps of all layers.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class StageMaps:
     shape: tuple[int, ...] | None = None
     feature_size: tuple[int, ...] | None = None
     made_in: torch.dtype | None = None
+    sigmoid: bool = False
 
 
 def group_stages(records: Iterable[Record]) -> list[StageMaps]:
@@ -58,4 +59,5 @@ def _family(record: Record) -> tuple[Any, ...]:
 def _stage(records: list[Record]) -> StageMaps:
     maps = torch.stack([record.value.flatten(1) for record in records], dim=1)
     layers = tuple((record.module, record.call) for record in records)
-    return StageMaps(records[0].kind, layers, maps, tuple(records[0].value.shape[1:]), records[0].feature_size)
+    shape, sigmoid = tuple(records[0].value.shape[1:]), all(record.sigmoid for record in records)
+    return StageMaps(records[0].kind, layers, maps, shape, records[0].feature_size, sigmoid=sigmoid)

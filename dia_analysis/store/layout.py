@@ -73,7 +73,8 @@ class Layer(BaseModel):
     """One layer's array: its place, numbered from 1, the module's call behind it, and the shape of an image's map.
 
     `made_in` is the type in which the network made the map, which the store's may be finer than. `aligned` says of
-    each layer of the stage whether its channel numbers mean the same as here; None where that is not known.
+    each layer of the stage whether its channel numbers mean the same as here; None where that is not known. `sigmoid`
+    says that a sigmoid put the maps of the stage out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +90,7 @@ class Layer(BaseModel):
     feature_size: tuple[Size, ...] | None = Field(default=None, max_length=4)
     made_in: Literal["float16", "bfloat16", "float32", "float64"] | None = None
     aligned: tuple[bool, ...] | None = Field(default=None, max_length=4096)
+    sigmoid: bool = False
 
     @property
     def name(self) -> str:

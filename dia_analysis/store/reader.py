@@ -115,7 +115,9 @@ class CaptureStore:
         calls = tuple((layer.module, layer.call) for layer in layers)
         first = layers[0]
         made_in = None if first.made_in is None else getattr(torch, first.made_in)
-        return StageMaps(first.kind, calls, torch.from_numpy(maps), first.map_shape, first.feature_size, made_in)
+        return StageMaps(
+            first.kind, calls, torch.from_numpy(maps), first.map_shape, first.feature_size, made_in, first.sigmoid
+        )
 
     def summary(self) -> str:
         """The stages and the size on disk."""

@@ -316,6 +316,7 @@ def _layers(stages: list[StageMaps], common: CommonChannels) -> tuple[Layer, ...
             map_shape=stage.shape or (stage.maps.shape[2],),
             feature_size=stage.feature_size,
             made_in=str(stage.maps.dtype).removeprefix("torch."),
+            sigmoid=stage.sigmoid,
             aligned=None if (among := aligned[number - 1]) is None else tuple(among[index - 1].tolist()),
         )
         for number, stage in enumerate(stages, 1)

@@ -101,7 +101,10 @@ def _unpickled(path: Path, argument: str) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelInputError(argument, _refused(path, error)) from error
     except Exception as error:  # the restricted unpickler can stumble over anything in a foreign file
-        text = _without_weights(path, error) or f"{path} cannot be read: {one_line(error, 150)}"
+        text = (
+            _without_weights(path, error)
+            or f"{path} is empty, damaged or not written by torch.save; give a file of weights"
+        )
         raise ModelInputError(argument, text) from error
 
 

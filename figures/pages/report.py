@@ -81,6 +81,7 @@ def measure_report(
         command=command("report", range(len(networks)), len(images)),
         subjects=[Facts(network.name, network.known.facts) for network in networks],
         correlation=measured.correlations(networks, attending, command),
+        ablation=measured.ablations(networks, attending, command, effort),
         gini=measured.importances(networks, attending, command, effort),
         gradients=gradients or measured.gradients(networks, command, effort),
         gradcam=measured.heatmaps(networks, command, effort),

@@ -290,7 +290,7 @@ def test_images_without_a_finite_answer_are_left_out_and_counted():
     images[3] = torch.nan
     network = measure_ablation(Deciding(), (images, labels), planted(6, 1)[0]).networks[0]
     assert network.num_images == 9
-    assert "1 images were left out: the untouched network's answer is not finite." in network.text()
+    assert "1 image left out: the untouched network's answer is not finite." in network.text()
 
 
 class Twins(nn.Module):
@@ -374,6 +374,21 @@ def test_layers_without_common_channels_are_not_swapped():
     assert "The layer swap was not run: it takes 60 passes; ask for it (swap)." in many.summary()
     apart = measure_ablation(Deciding(), (images[:, :, :4, :4], labels % 2), images[:, :, :4, :4], replace_by=["mean"])
     assert "Stage 1: layer swap is undefined: channel numbers have no common meaning." in apart.summary()
+
+
+def test_images_of_one_patient_count_together():
+    model = Deciding()
+    images, labels = planted(40)
+    labels[::4] = 1 - labels[::4]  # some are answered wrongly
+    alone = measure_ablation(model, (images, labels), planted(20, 1), replace_by=["mean"]).networks[0]
+    whose = [f"patient {i}" for i in range(40) for _ in range(4)]
+    four = (images.repeat_interleave(4, 0), labels.repeat_interleave(4))
+    result = measure_ablation(model, four, planted(20, 1), replace_by=["mean"], patients=whose).networks[0]
+    for one, other in ((alone.accuracy, result.accuracy), (alone.loss, result.loss)):
+        assert other.value == pytest.approx(one.value, rel=1e-5)
+        assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.03)  # 39 / 40 against 159 / 160
+    with pytest.raises(AnalysisInputError, match="3 names for 160 images"):
+        measure_ablation(model, four, planted(20, 1), replace_by=["mean"], patients=whose[:3])
 
 
 def test_the_document_has_the_fields_that_others_rely_on():

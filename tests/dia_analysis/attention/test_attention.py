@@ -159,6 +159,17 @@ def test_no_class_token_is_said():
         measure_attention(model, images(1, (32, 32)), query="class")
 
 
+def test_maps_that_are_not_finite_are_said():
+    model, x = vit(1), images()
+    assert "not finite" not in measure_attention(model, x).summary()
+    x[1] = torch.nan
+    assert measure_attention(model, x).summary().endswith("not finite (NaN or infinite) on 1 of 2 images.")
+    last = measure_attention(model, x[1:]).summary().splitlines()[-1]
+    assert last == (
+        "The map of blocks.0.attn:attention is not finite (NaN or infinite) on 1 of 1 image: this network has diverged."
+    )
+
+
 class TalkingHeads(nn.Module):
     """Heads that are mixed behind the softmax, by einsum, as in CaiT."""
 

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from dia_analysis import AnalysisInputError, StageMaps, measure_correlation
-from dia_analysis.correlation.likeness import SIMILARITIES, directions
+from dia_analysis.correlation.likeness import SIMILARITIES, directions, over_heads
 from tests.support.gates import Gates
 
 pytestmark = pytest.mark.numeric
@@ -69,7 +69,8 @@ def test_what_is_not_defined_is_left_out():
 def test_self_attention_is_compared_as_the_mean_over_heads_column_by_column():
     maps = torch.rand(2, 2, 3, 4, 4).softmax(4)  # image, layer, head, row, column
     stage = StageMaps("self-attention", (("a", 0), ("b", 0)), maps.flatten(2), (3, 4, 4))
-    units = directions("cosine", stage.maps, stage)
+    averaged = over_heads(stage)
+    units = directions("cosine", averaged.maps, averaged)
     mean = maps.mean(2).double()
     expected = torch.nn.functional.cosine_similarity(mean[:, 0], mean[:, 1], dim=1).mean(1)
     torch.testing.assert_close((units[:, 0] * units[:, 1]).sum(1), expected)

@@ -5,6 +5,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from dia_analysis import AnalysisInputError, measure_correlation
 from dia_analysis.correlation import held
@@ -307,3 +308,30 @@ def test_the_distance_profile_is_the_mean_of_the_diagonals():
 
 def test_rounding_is_that_of_the_coarser_type():
     assert rounding(torch.float32, torch.bfloat16) == 8 * torch.finfo(torch.bfloat16).eps
+
+
+class Squeezed(nn.Module):
+    """Gates of which a sigmoid, or another function, comes last, as a reshaped value."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.last, self.layers = last, nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = x + x * self.last(layer(x.mean((2, 3)))).view(len(x), -1, 1, 1)
+        return x.mean((2, 3))
+
+
+def test_the_standard_deviation_of_the_logit_is_that_of_what_goes_into_the_sigmoid():
+    model, images = Squeezed(torch.sigmoid), torch.randn(10, 4, 3, 3)
+    stage = measure_correlation(model, images.split(4)).stages[0]
+    with torch.no_grad():
+        logits = model.layers[0](images.mean((2, 3))).double()
+    # sigmoid(x) in float32 is off by 6e-8, its logit by 6e-8 / (s (1 - s)), with s (1 - s) > 0.04 for |x| < 3.
+    np.testing.assert_allclose(stage.readings.logit_std[0], logits.std(0).numpy(), atol=1e-5)
+    expected = pytest.approx(float(np.median(logits.std(0))), abs=1e-5)
+    assert stage.to_dict()["channel_std_of_logit"][0] == expected
+    other = measure_correlation(Squeezed(torch.tanh), images.split(4)).stages[0]
+    assert other.readings.logit_std is None
+    assert other.to_dict()["channel_std_of_logit"] == [None, None]

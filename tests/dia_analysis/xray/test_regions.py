@@ -177,6 +177,9 @@ def test_two_images_have_no_interval_and_unknown_patients_are_not_called_so():
     assert "fewer than 10 patients (too few for one)" in text
     assert "taken as independent (no patient IDs)" in text
     assert found.to_dict()["networks"][0]["all"]["regions"]["border"]["share"]["low"] is None
+    *_, other, few = replace(found, source="masks").notes()  # of any pictures
+    assert other == "Intervals say what to expect of the same run, other images."
+    assert few == "A number without an interval is over fewer than 10 images (too few for one), or never varies."
     figures.region_shares(found, np.zeros((20, 20), dtype=np.uint8))
 
 

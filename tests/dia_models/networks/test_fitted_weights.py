@@ -190,7 +190,7 @@ def test_half_precision_becomes_single(state):
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("a.pth", b"", "a.pth cannot be read"),
+        ("a.pth", b"", "a.pth is empty, damaged or not written by torch.save; give a file of weights"),
         ("a.safetensors", b"12345678", "a.safetensors is damaged or no safetensors file"),
         ("a.npz", b"1", "a.npz is not a file of weights; accepted: .pth, .pt, .ckpt, .safetensors, .bin, .tar"),
         ("b.pth", None, "b.pth cannot be read: No such file or directory"),
