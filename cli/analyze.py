@@ -17,8 +17,8 @@ app = program(
 )
 FEWER_AT_ONCE = DataOptions(batch_size=32)
 Runs = Annotated[list[Path], option("A folder that dia-train sweep wrote to; several times.", check=o.existing)]
-MASKS = "Masks: PNG files named as the images; by default fixed parts of chest X-rays."
-LUNGS = "Lung masks for --xray: PNG files named as the images; else fixed regions."
+MASKS = "Masks: PNG files named as the images; by default those beside the data, else fixed parts of chest X-rays."
+LUNGS = "Lung masks for --xray: PNG files named as the images; by default those beside the data, else fixed regions."
 
 
 @command(app, "correlation --ckpt digits-resnet56-se --images 100", "correlation --capture store.zarr")
@@ -135,6 +135,7 @@ def gradcam(
 def regions(
     networks: o.NetworkOptions,
     masks: Annotated[Path | None, option(MASKS, check=o.existing)] = None,
+    target: o.ExplainedClass = None,
     layer: o.Layer = None,
     trust: o.Trust = False,
     data: DataOptions = FEWER_AT_ONCE,
@@ -143,7 +144,7 @@ def regions(
 ) -> None:
     """Where do networks look? Shares of the heatmaps in fixed parts of chest X-rays, or in masks of any pictures."""
     everyone = common.inputs.open_networks(networks, data)
-    analyses.regions.report(everyone, masks, layer, out, trust=trust)
+    analyses.regions.report(everyone, masks, analyses.regions.Explained(target, layer), out, trust=trust)
 
 
 @command(app, "gini --ckpt digits-resnet56-se --ckpt digits-resnet56-dia-lstm")

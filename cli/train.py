@@ -42,6 +42,26 @@ def eval_(
     runs.evaluate.evaluate(networks, data, Out(out, overwrite, as_json))
 
 
+@command(
+    app,
+    "fold --ckpt digits-resnet56-se --out folded",
+    "fold --ckpt xray-se --max-accuracy-drop 0.01 --out folded",
+)
+def fold(networks: o.NetworkOptions, given: o.FoldOptions, *, data: o.DataOptions, out: Out) -> None:
+    """Which gates can be made constants and folded into the layers beside them? What that costs, and saves."""
+    runs.fold.fold(networks, given, data, out)
+
+
+@command(
+    app,
+    "share --ckpt digits-resnet56-se --out shared.safetensors",
+    "share --ckpt digits-resnet56-se --epochs 5 --out tuned.safetensors",
+)
+def share(networks: o.NetworkOptions, given: o.ShareOptions, *, data: o.DataOptions, out: Out) -> None:
+    """What if the layers of a stage shared one attention module? Accuracy before and after, and the network."""
+    runs.share.share(networks, given, data, out)
+
+
 @command(app, "generate --ckpt run/model.safetensors --images 16 --out made")
 def generate(
     ckpt: Annotated[

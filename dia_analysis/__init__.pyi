@@ -17,6 +17,7 @@ from .errors import AnalysisInputError
 from .explain.gradcam import gradcam, stream_gradcam
 from .explain.methods import method_names
 from .explain.results import GradCAMResult
+from .folding.results import FoldingResult
 from .gradients.magnitudes import Magnitudes, MagnitudeStatistics
 from .gradients.measure import measure_gradients, network_gradients
 from .gradients.monitor import GradientMonitor
@@ -44,6 +45,7 @@ from .trust.randomization import RandomizationResult, check_randomization
 from .trust.road import RoadResult, check_road
 from .version import __version__
 from .xray.diagnosis import TwoClassResult
+from .xray.findings import FindingReadings, FindingsResult, assess_findings
 from .xray.measure import compare_regions, measure_regions
 from .xray.regions import NetworkShares, RegionsResult
 
@@ -57,6 +59,9 @@ __all__ = [
     "CorrelationResult",
     "CostResult",
     "Diagnosis",
+    "FindingReadings",
+    "FindingsResult",
+    "FoldingResult",
     "GiniCollector",
     "GiniResult",
     "GradCAMResult",
@@ -90,6 +95,7 @@ __all__ = [
     "TrustReport",
     "TwoClassResult",
     "__version__",
+    "assess_findings",
     "capture",
     "check_randomization",
     "check_road",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dia_analysis.explain.gradcam import gradcam
 from dia_analysis.explain.results import GradCAMResult
+from dia_analysis.explain.targets import Scores
 from dia_analysis.gradients.measure import network_gradients
 from dia_analysis.gradients.results import NetworkGradients
 from dia_analysis.importance.readings import GiniReadings, Progress, measure_readings
@@ -55,9 +56,6 @@ class Images(Protocol):
     def labels(self) -> Sequence[str | None]:
         """Their classes in words; of those that can be read."""
 
-    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-        """The images as people see them, `count` at a time: (image, height, width, 3) bytes."""
-
 
 @dataclass(frozen=True)
 class Known:
@@ -65,7 +63,8 @@ class Known:
 
     Runs of one network have the same `architecture`. `attention` is what it has in the words of the paper's claims,
     None if that is not known; `recorded` and `known_trained` say whether it is known to be trained. `made_from`,
-    `plain_from`, `weights_seed` and `epoch` are as `network_gradients` takes them.
+    `plain_from`, `weights_seed` and `epoch` are as `network_gradients` takes them,
+    `scores` as `gradcam` does.
     """
 
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +76,7 @@ class Known:
     plain_from: Mapping[str, Any] | None = None
     weights_seed: int | None = None
     epoch: int | None = None
+    scores: Scores = "softmax"
 
 
 @runtime_checkable
@@ -99,6 +99,9 @@ class Network(Protocol):
 
     def batches(self, label: str, /) -> Iterable[Tensor]:
         """The images; `label` says what for."""
+
+    def pictures(self, size: tuple[int, int], count: int, /) -> Iterator[np.ndarray]:
+        """What it sees of the images, as people see them, `count` at a time: (image, height, width, 3) bytes."""
 
     def labelled(self, label: str, /) -> Iterable[tuple[Tensor, Tensor]]:
         """With the numbers of their classes. Raises ValueError if the network does not know these."""
@@ -166,6 +169,7 @@ def explain(
 ) -> tuple[GradCAMResult, TrustChecks | None]:
     """A network's heatmaps, and the checks of those of the first images if `trust`; options as `gradcam` takes them."""
     about: Any = {"class_names": network.classes, "model_name": network.name, "provenance": network.provenance()}
+    about["scores"] = network.known.scores
     found = gradcam(network.model, network.batches(network.name), target=target, **options, **about)
     result = replace(found, image_names=tuple(network.images.paths()))
     if not trust:

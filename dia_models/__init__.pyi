@@ -14,6 +14,7 @@ from .runs.configure import configure
 from .runs.run import fit
 from .spec import ModelSpec, Network
 from .surgery.attach import AttachedAttention, attach
+from .surgery.fold import Folding, fold_attention
 from .surgery.fuse import fuse_for_inference
 from .surgery.share import SharedStage, SharingReport, share
 from .sweeps.folder import SweepFolder
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointInfo",
     "EvaluatedClassifier",
     "EvaluatedDetector",
+    "Folding",
     "GeneratedImages",
     "ModelInputError",
     "ModelSpec",
@@ -44,6 +46,7 @@ __all__ = [
     "evaluate_classifier",
     "evaluate_detector",
     "fit",
+    "fold_attention",
     "fuse_for_inference",
     "generate_images",
     "list_checkpoints",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from dia_models.attention import AttentionKind, attention_kind, attention_names
-from dia_models.attention.registry import check_options
+from dia_models.attention.registry import CONSTANT, check_options
 from dia_models.backbones.registry import BACKBONES, DEFAULT_CLASSES, DETECTOR_OPTIONS, Backbone, Task
 from dia_models.backbones.stage import AttentionPlan
 from dia_models.errors import ModelInputError, first_problem, unknown
@@ -16,7 +16,7 @@ from dia_models.spec import ModelSpec, Network, Option
 
 AttentionWords = Literal["one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
 LISTING = "dia-train models"
-PLAN_OPTIONS: dict[str, Option] = {"attention_stages": (), "attention_blocks": ()}
+PLAN_OPTIONS: dict[str, Option] = {"attention_stages": (), "attention_blocks": (), "attention_folded": ""}
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -49,7 +49,8 @@ def create_model(name: str, *, num_classes: int | None = None, in_channels: int 
         **options: Those of the attention, such as `reduction=4`, and of the backbone. `skip=False` leaves the skip
             connections out, `batch_norm=False` the batch norms (but those of the shortcuts); `attention_stages` and
             `attention_blocks` say which stages, and which blocks of a stage, have attention (counted from 1, all by
-            default); `image_size` is that of a transformer, in pixels.
+            default); `attention_folded` names layers whose gate was folded away (`fold_attention`); `image_size` is
+            that of a transformer, in pixels.
 
     Returns:
         The network, in training mode, with its `ModelSpec` as `.spec`. A classifier takes images (batch, in_channels,
@@ -94,7 +95,9 @@ def blueprint(spec: ModelSpec) -> Blueprint:
     given = _check_spec_options(spec, backbone, kind)
     place = {name: given.pop(name, default) for name, default in PLAN_OPTIONS.items()}
     own = {name: given.pop(name, default) for name, default in backbone.options.items()}
-    plan = AttentionPlan(kind, given, place["attention_stages"], place["attention_blocks"])
+    plan = AttentionPlan(kind, given, place["attention_stages"], place["attention_blocks"], place["attention_folded"])
+    if plan.folded and backbone.task == "noise prediction":
+        raise ModelInputError("set", f"attention_folded: the attention of {spec.name} cannot be folded")
     return Blueprint(spec, backbone, {**parts, **own}, plan)
 
 
@@ -121,15 +124,15 @@ def without_attention(spec: ModelSpec) -> ModelSpec:
     _, _, kind = _parse(spec.name)
     if kind is None:
         return spec
-    gone = {*kind.options(), "attention_stages", "attention_blocks"}
+    gone = {*kind.options(), *PLAN_OPTIONS}
     options = {key: value for key, value in spec.options.items() if key not in gone}
     return spec.model_copy(update={"name": spec.name.removesuffix(f"_{kind.name}"), "options": options})
 
 
 def attention_words(spec: ModelSpec) -> AttentionWords | None:
-    """How a network's attention is shared, in words; None for one that was given none."""
+    """How a network's attention is shared, in words; None for one without, or with the same gates for all images."""
     _, _, kind = _parse(spec.name)
-    if kind is None:
+    if kind is None or kind.name.startswith(CONSTANT):
         return None
     if kind.name.startswith("dia_lstm"):
         return "DIA-LSTM (Light)" if kind.name == "dia_lstm_light" else "DIA-LSTM"

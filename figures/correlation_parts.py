@@ -107,7 +107,9 @@ def stripes(result: CorrelationResult) -> Figure:
     figure = Figure(figsize=(COLUMN, 0.5 + 1.05 * len(stages)), layout="constrained")
     axes = figure.subplots(len(stages), columns, squeeze=False)
     for row, stage, layers in zip(axes, stages, chosen, strict=True):
-        low, high = np.nanquantile(stage.stripes[:, layers], [0.01, 0.99])
+        shown = stage.stripes[:, layers]
+        shown = shown[np.isfinite(shown)]
+        low, high = np.quantile(shown, [0.01, 0.99]) if len(shown) else (0.0, 1.0)
         for ax, layer in zip(row, layers, strict=False):
             image = ax.imshow(stage.stripes[:, layer], aspect="auto", cmap="viridis", vmin=low, vmax=high)
             ax.set_title(_about(stage, layer), fontsize=6, pad=2)

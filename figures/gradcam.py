@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -17,6 +17,8 @@ from dia_analysis.explain.overlay import Picture, heat_on_gray, overlay, shared_
 from dia_analysis.results.style import COLUMN, styled
 
 ROWS = 8
+OUTLINE = "#56b4e9"
+Pictures = UInt8[np.ndarray, "image height width 3"]
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
 LETTER, LINE = 0.057, 0.125  # a letter's width and a line's height, in inches
 
@@ -24,13 +26,16 @@ LETTER, LINE = 0.057, 0.125  # a letter's width and a line's height, in inches
 @styled
 def heatmaps(
     results: Sequence[GradCAMResult],
-    pictures: UInt8[np.ndarray, "image height width 3"],
+    pictures: Pictures | Sequence[Pictures],
     labels: Sequence[str] | None = None,
+    outlines: Bool[np.ndarray, "image height width"] | None = None,
 ) -> Figure:
     """Draw a row per image (the first eight): the image, then each network's map on it, all on one color scale.
 
-    `pictures` are at least those first images, all of one size, to which the maps are fitted. Under a map stand the
+    `pictures` are at least those first images, all of one size, to which the maps are fitted; or a list of them, one
+    for each network that sees a part of its own. The first network's stand before the maps. Under a map stand the
     predicted class and its score, and the explained class if it is another. `labels` stand under the images.
+    Around what `outlines` marks in the images, such as lungs, a line is drawn.
     """
     images = len(results[0].image_names)
     rows, columns = min(images, ROWS), 1 + len(results)
@@ -42,16 +47,20 @@ def heatmaps(
     captions = [_shortened(text, letters) for text in (labels or results[0].image_names)[:rows]]
     verdicts = [[_verdict(result, row, letters) for result in shown] for row in range(rows)]
     texts = [max(map(_lines, row)) for row in zip(captions, *zip(*verdicts, strict=True), strict=True)]
-    panel = width / columns * pictures.shape[1] / pictures.shape[2]
+    seen = [pictures] * len(results) if isinstance(pictures, np.ndarray) else pictures
+    panel = width / columns * max(each.shape[1] / each.shape[2] for each in seen)
     height = 0.6 + LINE * (max(map(_lines, titles)) + sum(texts)) + rows * (panel + 0.06)
     figure = Figure(figsize=(width, height), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
     for row in range(rows):
-        _picture(axes[row, 0], pictures[row], captions[row])
-        for ax, result, text in zip(axes[row, 1:], shown, verdicts[row], strict=True):
-            _picture(ax, overlay(pictures[row], result.layer_maps[row], peak), text)
+        _picture(axes[row, 0], seen[0][row], captions[row])
+        for ax, result, own, text in zip(axes[row, 1:], shown, seen, verdicts[row], strict=True):
+            _picture(ax, overlay(own[row], result.layer_maps[row], peak), text)
+        if outlines is not None:
+            for ax in axes[row]:
+                _outline(ax, outlines[row])
     scale = ScalarMappable(Normalize(0, peak), heat_on_gray())
     label = f"{results[0].method}: {results[0].meaning}, one scale for all maps"
     look: Any = {"location": "bottom", "shrink": 0.8, "aspect": 40, "pad": 0.02}
@@ -65,6 +74,15 @@ def _picture(ax: Axes, picture: Picture, text: str) -> None:
     ax.imshow(picture, interpolation="nearest")
     ax.set(xticks=[], yticks=[], xlabel=text)
     ax.spines[:].set_visible(False)
+
+
+def _outline(ax: Axes, marked: Bool[np.ndarray, "height width"]) -> None:
+    """A line around what is marked in the picture, which may be drawn larger."""
+    height, width = ax.images[0].get_size()
+    rows, columns = (
+        (np.arange(n) + 0.5) * size / n - 0.5 for n, size in zip(marked.shape, (height, width), strict=True)
+    )
+    ax.contour(columns, rows, marked, [0.5], colors=OUTLINE, linewidths=0.7)
 
 
 def _verdict(result: GradCAMResult, image: int, letters: int) -> str:

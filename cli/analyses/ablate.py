@@ -10,9 +10,10 @@ from cli.common.inputs import Inputs
 from cli.common.options import AblationOptions, DataOptions
 from cli.common.publish import Found, Out
 from dia_analysis import AblationResult, measure_ablation
+from dia_analysis.ablation.findings import is_mostly_fixed
 from dia_analysis.ablation.replacements import REPLACEMENTS, check_replacements
 from dia_analysis.results.words import quantity
-from dia_models import ModelInputError
+from dia_models import ModelInputError, list_checkpoints
 from dia_models.data import FileImages, ImageSource
 
 MINUTE = 60  # seconds
@@ -24,7 +25,20 @@ def report(everyone: Sequence[Inputs], given: AblationOptions, options: DataOpti
     with out.folder("ablate", [inputs.name for inputs in everyone], everyone[0].images.data) as taken:
         result = AblationResult.beside([measure(inputs, given, options) for inputs in everyone])
         everyone[0].images.report_unreadable()
-        out.publish(Found.of(result, image_names=everyone[0].images.names), taken)
+        found = Found.of(result, image_names=everyone[0].images.names)
+        out.publish(found.beside(text=suggestion(everyone, result)), taken, everyone[0].images.source)
+
+
+def suggestion(everyone: Sequence[Inputs], result: AblationResult) -> str:
+    """The command that takes away gates whose means cost little; empty where there are none."""
+    fixed = [each for each, network in zip(everyone, result.networks, strict=True) if is_mostly_fixed(network)]
+    if not fixed:
+        return ""
+    first = fixed[0]
+    option = "--ckpt" if first.network.checkpoint else "--model"
+    source = first.name if first.name in list_checkpoints() else first.network.source
+    command = f"dia-train fold {option} {source} --data {first.images.data}"
+    return f"\nIts gates can be folded into the layers beside them, and what that costs be measured: {command}"
 
 
 def measure(inputs: Inputs, given: AblationOptions, options: DataOptions) -> AblationResult:
@@ -104,12 +118,12 @@ def _training_part(images: SelectedImages, options: DataOptions, count: int | No
         ) from error
 
 
-def announced(name: str, images: int) -> Callable[[int, float], None]:
-    """Says what it will cost, if that is more than a minute."""
+def announced(name: str, images: int, fewer: str = "--images or --replace-by") -> Callable[[int, float], None]:
+    """Says what it will cost, if that is more than a minute, and what makes it less."""
 
     def announce(passes: int, seconds: float) -> None:
         if seconds > MINUTE:
             minutes = quantity(round(seconds / MINUTE), "minute")
-            note(f"{name}: {passes} passes of {images} images, about {minutes}; fewer with --images or --replace-by")
+            note(f"{name}: {passes} passes of {images} images, about {minutes}; fewer with {fewer}")
 
     return announce

@@ -23,12 +23,12 @@ def report(inputs: Inputs, given: AttentionOptions, out: Out) -> None:
         except AnalysisInputError as error:
             raise inputs.blamed(error) from error
         inputs.images.report_unreadable()
-        out.publish(Found.of(result, dict), taken)
+        out.publish(Found.of(result, dict), taken, inputs.images.source)
 
 
 def _measure(inputs: Inputs, given: AttentionOptions, query: Query, heads: list[int] | None) -> AttentionResult:
     pixels = torch.cat(list(inputs.batches(inputs.name)))
-    pictures = tuple(chain.from_iterable(inputs.images.pictures(inputs.preprocessing.size, 64)))
+    pictures = tuple(chain.from_iterable(inputs.pictures(inputs.preprocessing.size, 64)))
     return measure_attention(
         inputs.model,
         pixels,

@@ -61,7 +61,7 @@ def report(everyone: Sequence[Inputs], what: What, out: Out) -> None:
     with out.folder("correlation", [each.name for each in everyone], images.data) as taken:
         comparison = compare(everyone, what)
         images.report_unreadable()
-        out.publish(Found.of(comparison, lambda: draw(comparison), images.names), taken)
+        out.publish(Found.of(comparison, lambda: draw(comparison), images.names), taken, images.source)
 
 
 def _over_seeds(everyone: Sequence[Inputs], results: dict[str, BesideUntrained]) -> list[Seeds]:

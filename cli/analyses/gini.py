@@ -45,7 +45,7 @@ def report(networks: Sequence[Inputs], captures: Sequence[Path], given: GiniOpti
             network.images.report_unreadable()
         result = compare_importance(readings, {name: n.known for name, n in zip(names, networks, strict=False)})
         images = networks[0].images.names if networks else lambda: stores[0].names
-        out.publish(Found.of(result, image_names=images), taken)
+        out.publish(Found.of(result, image_names=images), taken, networks[0].images.source if networks else None)
 
 
 def _progress(bar: Progress, label: str) -> Callable[[str, int, int], None]:

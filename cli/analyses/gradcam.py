@@ -6,7 +6,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cli.common.images import SelectedImages
 from cli.common.inputs import Inputs
 from cli.common.options import Explanation
 from cli.common.publish import Found, Out
@@ -25,7 +24,7 @@ def report(everyone: Sequence[Inputs], explanation: Explanation, *, trust: bool,
     with out.folder("gradcam", [each.name for each in everyone], images.data) as taken:
         explained = [explained_by(each, trust=trust, **vars(explanation)) for each in everyone]
         images.report_unreadable()
-        out.publish(found(compare_heatmaps(everyone, explained), images), taken)
+        out.publish(found(compare_heatmaps(everyone, explained), everyone), taken, images.source)
 
 
 def explained_by(inputs: Inputs, **how: Any) -> tuple[GradCAMResult, TrustChecks | None]:
@@ -38,17 +37,17 @@ def explained_by(inputs: Inputs, **how: Any) -> tuple[GradCAMResult, TrustChecks
         raise inputs.images.blamed(error) from error
 
 
-def found(outcome: HeatmapComparison, images: SelectedImages) -> Found:
+def found(outcome: HeatmapComparison, everyone: Sequence[Inputs]) -> Found:
     """What to print and to write."""
 
     def overlays(folder: Path) -> None:
-        outcome.write_overlays(folder / "overlays", images.pictures(outcome.size, 64))
+        outcome.write_overlays(folder / "overlays", [each.pictures(outcome.size, 64) for each in everyone])
 
-    return Found.of(outcome, lambda: draw(outcome, images)).beside(overlays)
+    return Found.of(outcome, lambda: draw(outcome, everyone)).beside(overlays)
 
 
-def draw(outcome: HeatmapComparison, images: SelectedImages) -> Mapping[str, Figure]:
+def draw(outcome: HeatmapComparison, everyone: Sequence[Inputs]) -> Mapping[str, Figure]:
     """Fig. 9, and the checks of trust."""
-    first = next(images.pictures(outcome.size, ROWS))
+    first = [next(each.pictures(outcome.size, ROWS)) for each in everyone]
     checks = paper_figures(outcome.trust) if outcome.trust else {}
     return {"fig9-gradcam": heatmaps(outcome.results, first, outcome.captions()), **checks}

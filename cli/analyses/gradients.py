@@ -19,7 +19,7 @@ def report(candidates: list[Candidate], images: SelectedImages, given: GradientO
     with out.folder("gradients", list(dict.fromkeys(c.name for c in candidates)), images.data) as taken:
         result = measure(candidates, images, given)
         images.report_unreadable()
-        out.publish(Found.of(result, image_names=images.names), taken)
+        out.publish(Found.of(result, image_names=images.names), taken, images.source)
 
 
 def measure(candidates: list[Candidate], images: SelectedImages, given: GradientOptions) -> BesidePlain:
@@ -38,4 +38,7 @@ def _opened(candidate: Candidate, images: SelectedImages, draws: int, facts: Dat
         return
     facts = facts or candidate.facts(images)
     for seed in range(images.seed, images.seed + draws):
-        yield open_on(candidate, replace(images, seed=seed), seed, facts)
+        opened = open_on(candidate, replace(images, seed=seed), seed, facts)
+        yield opened
+        if opened.network.training != "none":  # the user's code gives it weights, the same from every seed
+            return

@@ -1,7 +1,7 @@
 """dia-analyze regions: where checkpoints look, in fixed parts of chest X-rays or in masks of any images."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,25 @@ from dia_analysis import AnalysisInputError, RegionsResult, TrustReport, compare
 from dia_analysis.networks import CHECKED, compare_heatmaps
 from dia_models import ModelInputError
 from dia_models.data import data_names
-from dia_models.data.labels import class_numbers, numbered
-from dia_models.data.masks import find_masks, read_mask
+from dia_models.data.labels import class_numbers, has_rows, numbered
+from dia_models.data.masks import find_masks, masks_beside, read_mask
 
-X_RAYS = ("chest-xray", "pneumoniamnist")  # the data sets whose fixed parts have names
+X_RAYS = ("chest-xray", "chest-xray-sample", "pneumoniamnist")  # the data sets whose fixed parts have names
 Looked = tuple[RegionsResult, np.ndarray, TrustReport | None]
 
 
-def report(everyone: Sequence[Inputs], masks: Path | None, layer: str | None, out: Out, *, trust: bool) -> None:
+@dataclass(frozen=True)
+class Explained:
+    """Of what: a class by name or number, None for the predicted one; and at which layer, None for the last."""
+
+    target: str | None = None
+    layer: str | None = None
+
+
+def report(everyone: Sequence[Inputs], masks: Path | None, what: Explained, out: Out, *, trust: bool) -> None:
     """Measure, print the tables or the JSON document, and write everything."""
     with out.folder("regions", [each.name for each in everyone], everyone[0].images.data) as taken:
-        out.publish(found(*look(everyone, masks, layer, trust=trust)), taken)
+        out.publish(found(*look(everyone, masks, what, trust=trust)), taken, everyone[0].images.source)
 
 
 def found(result: RegionsResult, picture: np.ndarray, trust: TrustReport | None) -> Found:
@@ -38,9 +46,10 @@ def found(result: RegionsResult, picture: np.ndarray, trust: TrustReport | None)
     return own.beside(checks.write, {"trust": checks.document}, f"\n\n{checks.text}")
 
 
-def look(everyone: Sequence[Inputs], masks: Path | None, layer: str | None, *, trust: bool) -> Looked:
+def look(everyone: Sequence[Inputs], masks: Path | None, what: Explained, *, trust: bool) -> Looked:
     """Explain the same images with every network and see where the evidence lies; with the images' mean."""
     images = everyone[0].images
+    masks = masks or masks_beside(images.source)
     if masks is None and images.data in data_names() and images.data not in X_RAYS:
         raise ModelInputError(
             "masks",
@@ -50,37 +59,39 @@ def look(everyone: Sequence[Inputs], masks: Path | None, layer: str | None, *, t
     paths = None if masks is None else find_masks(masks, images.source, images.chosen)
     shown = images if paths is None else replace(images, chosen=[i for i in images.chosen if i in paths])
     marks = None if paths is None else {images.source.name(i): each for i, each in paths.items()}
-    results = [_measure(each.of(shown), marks, layer) for each in everyone]
+    results = [_measure(each.of(shown), marks, what) for each in everyone]
     images.report_unreadable()
-    checked = _checked([each.of(shown.first(CHECKED)) for each in everyone], layer) if trust else None
+    checked = _checked([each.of(shown.first(CHECKED)) for each in everyone], what) if trust else None
     left_out = tuple(images.source.name(i) for i in images.chosen if i not in shown.chosen)
     result = replace(compare_regions(results), left_out=left_out, seed=images.seed)
-    return result, shown.mean_picture(everyone[0].preprocessing.size), checked
+    return result, shown.mean_picture(everyone[0].preprocessing), checked
 
 
-def _checked(everyone: Sequence[Inputs], layer: str | None) -> TrustReport | None:
-    return compare_heatmaps(everyone, [explained_by(each, layer=layer, trust=True) for each in everyone]).trust
+def _checked(everyone: Sequence[Inputs], what: Explained) -> TrustReport | None:
+    return compare_heatmaps(everyone, [explained_by(each, trust=True, **vars(what)) for each in everyone]).trust
 
 
-def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, layer: str | None) -> RegionsResult:
+def _measure(inputs: Inputs, masks: Mapping[str, tuple[Path, Path]] | None, what: Explained) -> RegionsResult:
     images, read = inputs.images, list[str]()
-    numbers = class_numbers(images.source, inputs.network.outputs, images.data)
+    numbers = None  # of images without labels, or with those of several findings
+    if not has_rows(images.source) and (images.source.classes or getattr(images.source, "by_number", False)):
+        numbers = class_numbers(images.source, inputs.network.outputs, images.data)
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    def batches() -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         for pixels, batch in inputs.shown(inputs.name):
             read.extend(batch.names)
-            yield pixels, numbered(batch.labels, numbers, images.data)
+            yield pixels if numbers is None else (pixels, numbered(batch.labels, numbers, images.data))
 
     def marked(paths: Mapping[str, tuple[Path, Path]]) -> Iterator[np.ndarray]:
         done = 0
         while new := read[done:]:
             done = len(read)
-            yield np.stack([read_mask(*paths[name], inputs.preprocessing.size) for name in new])
+            yield np.stack([read_mask(*paths[name], inputs.preprocessing.framing) for name in new])
 
-    about: Any = {"model_name": inputs.name, "network": inputs.network.label}
+    about: Any = {"model_name": inputs.name, "network": inputs.network.label, "class_names": inputs.classes}
     given = None if masks is None else marked(masks)
     try:
-        result = measure_regions(inputs.model, batches(), given, layer=layer, provenance=inputs.provenance(), **about)
+        result = measure_regions(inputs.model, batches(), given, provenance=inputs.provenance(), **vars(what), **about)
     except AnalysisInputError as error:
         raise inputs.blamed(error) from error
     group_of = images.source.group_of

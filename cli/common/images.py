@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from cli.common.options import DataOptions
 from cli.common.publish import report_skipped
 from dia_analysis.distributed import all_gather
+from dia_analysis.results.words import quantity
 from dia_models import ModelInputError
 from dia_models.data import ImageSource, Outputs, open_data, open_files
+from dia_models.data.groups import with_groups
 from dia_models.data.labels import class_numbers
 from dia_models.data.selection import Selection
 from dia_models.training.device import process_device
@@ -60,7 +62,7 @@ def select_images(
     where: Any = {"device": device, "batch_size": options.batch_size, "seed": options.seed}
     if paths:
         source = _open_named(paths, options)
-        selection = f"{len(source)} images, named one by one"
+        selection = f"{quantity(len(source), 'image')}, named one by one"
         return SelectedImages("files", source, list(range(len(source))), selection, named=True, **where)
     data = chosen_data(options, default)
     source = open_part(options, data, "any", otherwise)
@@ -85,8 +87,9 @@ def chosen_data(options: DataOptions, default: str | None) -> str:
 def open_part(options: DataOptions, data: str, split: str, otherwise: int = ANALYZED) -> ImageSource:
     """A part of a data set; of data without a length `options.images`, else `otherwise`."""
     how: Any = {"workers": options.workers, "strict": options.strict, "download": options.download}
-    how["limit"] = options.images or otherwise
-    return open_data(data, split, options.data_dir, **how)
+    how |= {"limit": options.images or otherwise, "uncertain": options.uncertain}
+    source = open_data(data, split, options.data_dir, **how)
+    return source if split == "train" else with_groups(source, options.groups, options.group_pattern)
 
 
 def _open_named(paths: Sequence[Path], options: DataOptions) -> ImageSource:
@@ -94,6 +97,7 @@ def _open_named(paths: Sequence[Path], options: DataOptions) -> ImageSource:
         if value is not None:
             raise ModelInputError(option, f"{value} given beside images named one by one; give one or the other")
     try:
-        return open_files(paths, workers=options.workers, strict=options.strict)
+        found = open_files(paths, workers=options.workers, strict=options.strict)
     except ModelInputError as error:
         raise ModelInputError("IMAGES", str(error)) from error
+    return with_groups(found, options.groups, options.group_pattern)

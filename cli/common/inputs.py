@@ -11,11 +11,13 @@ from cli.common.networks import Candidate, candidates
 from cli.common.options import DataOptions, NetworkOptions
 from dia_analysis import AnalysisInputError, Provenance
 from dia_analysis.distributed import share
+from dia_analysis.explain.targets import Scores
 from dia_analysis.probes.points import has_attention
 from dia_models import Checkpoint, ModelInputError, OpenedNetwork
 from dia_models.data import Batch, ImageSource
 from dia_models.data.chest_xray import CLASSES
 from dia_models.data.colored import warnings_of_color
+from dia_models.data.labels import has_rows
 from dia_models.factory import attention_words, require_classifier, without_attention
 from dia_models.networks.data_facts import DataFacts
 from dia_models.networks.facts import network_facts
@@ -51,7 +53,14 @@ class Inputs(PreparedNetwork):
             plain_from=plain.model_dump(mode="json") if plain else None,
             weights_seed=None if network.training == "loaded" else network.seed,
             epoch=info.epoch if info else None,
+            scores=self._scores(),
         )
+
+    def _scores(self) -> Scores:
+        """What the outputs become: classes exclude each other, findings do not."""
+        if not (self.network.separate or has_rows(self.images.source)):
+            return "softmax"
+        return "given" if self.network.gives_probabilities else "sigmoid"
 
     def _attention(self) -> "Attention | None":
         if (spec := self.network.spec) is None:
@@ -91,8 +100,7 @@ class Inputs(PreparedNetwork):
     def provenance(self) -> Provenance:
         """Where results from these inputs come from."""
         images, sha256 = self.images, None if self.network.training == "none" else self.network.sha256
-        name = self.name if sha256 or self.network.checkpoint else None
-        return Provenance(name, sha256, images.data, images.selection, images.seed)
+        return Provenance(self.name, sha256, images.data, images.selection, images.seed)
 
 
 def open_networks(

@@ -25,7 +25,7 @@ def _numbers(kind: type[int] | type[float]) -> Callable[[str], Any]:
 
 
 ARGUMENTS: dict[str, Callable[[str], Any]] = {  # of `open_network`, which the options are named for: how each is read
-    **{"weights": str, "classes": str, "channels": int, "num_classes": int},
+    **{"weights": str, "classes": str, "channels": int, "num_classes": int, "crop": float},
     **{"image_size": _numbers(int), "mean": _numbers(float), "std": _numbers(float)},
 }
 
@@ -126,6 +126,7 @@ def _values(given: NetworkOptions, titles: list[str], named: list[str | None]) -
     for option, read in ARGUMENTS.items():
         for text in getattr(given, option) or ():
             name, value = split_value(text, named)
+            _refuse_unknown(option, name, text)
             if option in values[name]:
                 raise ModelInputError(option, f"{text} is given beside another value for the same network")
             values[name][option] = _read(option, read, value)
@@ -135,12 +136,20 @@ def _values(given: NetworkOptions, titles: list[str], named: list[str | None]) -
     return values, settings
 
 
+def _refuse_unknown(option: str, name: str | None, text: str) -> None:
+    """Raise ModelInputError for a file of weights or classes that is meant for a network of no such name."""
+    other, colon, file = text.partition(":")
+    if name is None and colon and option in ("weights", "classes") and not Path(text).exists() and Path(file).exists():
+        raise ModelInputError(option, f"{text} given, but no network is named {other}; name it: --model {other}=...")
+
+
 def _read(option: str, read: Callable[[str], Any], text: str) -> Any:
     try:
         return read(text)
     except ValueError:
         wanted = "whole numbers" if option in ("image_size", "channels", "num_classes") else "numbers"
-        form = f"{wanted}, such as {'224 or 224,160' if option == 'image_size' else '0.5 or 0.5,0.4,0.4'}"
+        examples = {"image_size": "224 or 224,160", "channels": "1", "num_classes": "10", "crop": "0.875"}
+        form = f"{wanted}, such as {examples.get(option, '0.5 or 0.5,0.4,0.4')}"
         raise ModelInputError(option, f"{text!r} given; accepted: {form}, for one network NAME:VALUE") from None
 
 

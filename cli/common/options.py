@@ -85,6 +85,7 @@ Points = Annotated[list[str] | None, option("Points by pattern; kind:channel; fe
 ImagePaths = Annotated[
     list[Path] | None, argument("Image files, and folders of them.", metavar="[IMAGES]...", check=existing)
 ]
+ExplainedClass = Annotated[str | None, option("A class by name or number; by default the predicted one.")]
 Layer = Annotated[str | None, option("A module by name; by default the last block.")]
 Trust = Annotated[bool, option("Check whether the maps can be trusted.")]
 
@@ -102,6 +103,13 @@ class DataOptions:
     batch_size: BatchSize = 128
     workers: Workers = 2
     strict: Strict = False
+    groups: Annotated[Path | None, option("A CSV file of images and their patients.", check=existing)] = None
+    group_pattern: Annotated[
+        str | None, option("The patient in an image's name, such as '^[0-9]+' or 'p([0-9]+)'.")
+    ] = None
+    uncertain: Annotated[
+        Literal["leave-out", "positive", "negative"], option("What labels of -1 in a table count as.")
+    ] = "leave-out"
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class MeasuredImages(DataOptions):
 class Explanation:
     """What gradcam explains, and how; as `dia_analysis.gradcam` takes it."""
 
-    target: Annotated[str | None, option("A class by name or number; by default the predicted one.")] = None
+    target: ExplainedClass = None
     layer: Layer = None
     call: Annotated[int | None, option("Which application of a shared module, from 0; by default the last.")] = None
     method: Annotated[str, option("gradcam, rollout, gradient_rollout, gradcam++, layercam, ...")] = "gradcam"
@@ -162,6 +170,7 @@ class NetworkOptions:
     mean: Annotated[Many, option(f"Subtracted from values of 0 to 1: one number, or one a channel{ONE}")] = None
     std: Annotated[Many, option(f"What values are divided by, likewise{ONE}")] = None
     channels: Annotated[Many, option(f"Channels of the images{ONE}")] = None
+    crop: Annotated[Many, option(f"The share of the scaled image's sides that is seen, such as 0.875{ONE}")] = None
     classes: Annotated[Many, option(f"A file with the outputs' names in order, one a line{ONE}")] = None
 
 
@@ -209,6 +218,25 @@ class AblationOptions:
     state: Annotated[bool, option("What reads a map later, such as an LSTM's next step, sees the new one too.")] = False
     recalibrate_bn: Annotated[bool, option("New batch-norm statistics for each replacement.")] = False
     swap: Annotated[bool, option("Replace maps by other layers', too; by itself where it takes few passes.")] = False
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    """Which gates may be folded, and what that may cost; as `dia_models.fold_attention` takes it."""
+
+    max_accuracy_drop: Annotated[
+        float, option("By how much the accuracy may fall: 0.005 is half a point.", min=0, max=1)
+    ] = 0.005
+    layers: Annotated[Many, option("What may be folded: a stage (2), a layer (2.3); by default all.")] = None
+    rounds: Annotated[int, option("How many times each network is timed; 6 or more.", min=6)] = 20
+
+
+@dataclass(frozen=True)
+class ShareOptions:
+    """Which modules are shared, and whether the result is trained."""
+
+    modules: Annotated[str | None, option("A pattern of modules, as 'layer*.se'; by default what makes gates.")] = None
+    epochs: Annotated[int, option("Fine-tune the shared and the individual network, and compare.", min=0)] = 0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dia_analysis import Result
     from dia_analysis.results.output import Taken
     from dia_models import Checkpoint, OpenedNetwork
+    from dia_models.data import ImageSource
 
 FOLDER = Path("dia-out")
 
@@ -88,15 +89,18 @@ class Out:
                 kept = f"nothing was written to {taken.path}" if taken.draft.exists() else f"{taken.path} is complete"
                 raise KeyboardInterrupt(kept) from interrupt
 
-    def publish(self, found: Found, taken: "Taken | None") -> None:
+    def publish(self, found: Found, taken: "Taken | None", source: "ImageSource | None" = None) -> None:
         """Print what was found, then write it; of several processes, the first does.
 
-        What cannot be written is printed all the same, and what cannot be printed is written.
+        What was done to DICOM files of the `source` is added. What cannot be written is printed all the same, and what
+        cannot be printed is written.
         """
         from dia_analysis.distributed import rank
 
         if rank():
             return
+        if treated := dict(getattr(source, "treated", {})):
+            found = found.beside(partial(_write_treated, treated), {"dicom": treated})
         try:
             show(self.as_json, found.document, lambda: found.text)
         finally:
@@ -147,6 +151,12 @@ def about_networks(networks: "Sequence[Checkpoint | OpenedNetwork]", data: str, 
 
     models = [{"name": each.name, "checkpoint_sha256": each.sha256} for each in networks]
     return {**Provenance(data=data, seed=seed).to_dict(), "models": models}
+
+
+def _write_treated(treated: Mapping[str, str], folder: Path) -> None:
+    from dia_analysis.results.output import write_csv
+
+    write_csv(folder / "dicom.csv", [("image", "what was done to its values"), *sorted(treated.items())])
 
 
 def report_skipped(unreadable: Mapping[str, str], images: int) -> None:

@@ -10,9 +10,10 @@ from cli.common.networks import candidates
 from cli.common.options import DataOptions, NetworkOptions
 from cli.common.publish import Out
 from cli.pages.page import publish_page
-from cli.runs.evaluate import test_all, two_class
+from cli.runs.evaluate import open_images, test_all, two_class
 from dia_models import ModelInputError
 from dia_models.classification.evaluated import EvaluatedClassifier
+from dia_models.data.labels import has_rows
 from figures.pages.xray_report import measure_page, xray_report
 
 
@@ -22,7 +23,13 @@ def write_xray_report(
     """Test the networks on all images, explain those chosen, and write the page; what is lost with it is printed."""
 
     def make() -> tuple[str, str, int]:
-        tested = test_all(candidates(given), replace(options, data=everyone[0].images.data))
+        if has_rows(everyone[0].images.source):
+            raise ModelInputError(
+                "data",
+                f"{everyone[0].images.data} has many findings; the page is for two classes (dia-train eval tests many)",
+            )
+        again = replace(options, data=everyone[0].images.data)
+        tested = test_all(open_images(candidates(given), again), again)
         return *_page(tested, everyone, masks), len(tested[0].predictions.names)
 
     publish_page(out, "xray-report", everyone, make)
@@ -36,7 +43,7 @@ def _page(tested: Sequence[EvaluatedClassifier], everyone: Sequence[Inputs], mas
     if not results:
         known = ", ".join(everyone[0].network.outputs.words)
         raise ModelInputError("ckpt", f"{everyone[0].name} knows {known}; the page is for two classes")
-    result, picture, trust = regions.look(everyone, masks, None, trust=True)
+    result, picture, trust = regions.look(everyone, masks, regions.Explained(), trust=True)
     assert trust is not None
     content = measure_page(everyone, results, result, picture, trust, everyone[0].images.source.unreadable)
     looked = regions.found(result, picture, trust)

@@ -1,3 +1,3 @@
-from . import evaluate, fit, generate, import_weights, models, sweep
+from . import evaluate, fit, fold, generate, import_weights, models, share, sweep
 
-__all__ = ["evaluate", "fit", "generate", "import_weights", "models", "sweep"]
+__all__ = ["evaluate", "fit", "fold", "generate", "import_weights", "models", "share", "sweep"]

@@ -1,7 +1,7 @@
 """dia-train eval: how well networks classify, or find objects, and for two classes how good a test they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cli.common.options import DataOptions, NetworkOptions
 from cli.common.publish import Found, Out, about_networks, report_skipped
 from dia_analysis import Provenance
 from dia_analysis.paper.table_xi import beside_table_xi, published_accuracy
-from dia_analysis.results.output import write_csv, write_json
+from dia_analysis.results.output import file_name, write_csv, write_json
 from dia_analysis.xray.diagnosis import (
     HALF,
     NO_PATIENTS,
@@ -25,10 +25,20 @@ from dia_analysis.xray.diagnosis import (
     choose_threshold,
     side_by_side,
 )
+from dia_analysis.xray.findings import (
+    FindingReadings,
+    FindingsResult,
+    assess_findings,
+    compare_findings,
+    summarize_differences,
+)
 from dia_models import Checkpoint, ModelInputError, OpenedNetwork
 from dia_models.classification.evaluated import EvaluatedClassifier
 from dia_models.classification.evaluated import evaluate_classifiers as evaluate_networks
+from dia_models.classification.findings import EvaluatedFindings, evaluate_findings
+from dia_models.data import ImageSource
 from dia_models.data.detection.sets import open_scenes
+from dia_models.data.labels import has_rows
 from dia_models.data.selection import Selection
 from dia_models.detection.average_precision import require_scoring
 from dia_models.detection.evaluated import evaluate_detector
@@ -48,17 +58,64 @@ def evaluate(given: NetworkOptions, options: DataOptions, out: Out) -> None:
 
 
 def evaluate_classifiers(compared: Sequence[Candidate], options: DataOptions, out: Out) -> None:
-    """Raises ModelInputError at the end, when all is printed and written, if a network diverged."""
+    """By accuracy; of two classes as a test, of many findings each by itself.
+
+    Raises ModelInputError at the end, when all is printed and written, if a network diverged.
+    """
     with out.if_given() as taken:
-        tested = test_all(compared, options)
+        shown = open_images(compared, options)
+        if has_rows(shown.source):
+            out.publish(_findings(shown, options), taken, shown.source)
+            return
+        tested = test_all(shown, options)
         several, paper = side_by_side(two_class(tested)), beside_table_xi(two_class(tested))
         text = "\n\n".join([*(each.summary() for each in tested), *several.summary(), *filter(None, [paper])])
         parts = {"predictions.csv": tested, "validation.csv": [each.validation for each in tested if each.validation]}
         tables = {k: [some[0].heads, *(row for one in some for row in one.rows())] for k, some in parts.items() if some}
-        out.publish(_found([each.network for each in tested], tested, text, tables, several.to_dict()), taken)
+        found = _found([each.network for each in tested], tested, text, tables, several.to_dict())
+        out.publish(found, taken, shown.source)
     if diverged := [said for each in tested if (said := each.diverged()) is not None]:
         more = f" (as did {len(diverged) - 1} more)" if len(diverged) > 1 else ""
         raise ModelInputError("ckpt", f"{diverged[0]}{more}. Take a network from before that, or train it again")
+
+
+def _findings(shown: "ShownImages", options: DataOptions) -> Found:
+    """How well networks tell each of many findings, and of several which tells it better."""
+    tested = [_assessed(evaluate_findings(each, shown.source, shown.data, **_how(options))) for each in shown.networks]
+    report_skipped(shown.source.unreadable, len(shown.source))
+    differences = compare_findings([each.more for each in tested])
+    text = "\n\n".join(
+        [*(each.summary() for each in tested), *([summarize_differences(differences)] if differences else [])]
+    )
+    rows = [tested[0].heads, *(row for each in tested for row in each.rows())]
+    more = {"comparisons": [each.to_dict() for each in differences]}
+    found = _found(shown.networks, tested, text, {"predictions.csv": rows}, more)
+    return found.beside(lambda folder: _write_pictures(folder, [each.more for each in tested]))
+
+
+def _write_pictures(folder: Path, results: Sequence[FindingsResult]) -> None:
+    from dia_analysis.results.style import save_figure  # late: it loads matplotlib
+
+    for result in results:
+        if (figure := result.figure()) is not None:
+            name = file_name(result.readings.name).replace(".", "-")  # what follows a dot is taken for a suffix
+            save_figure(figure, folder / f"auroc-{name}")
+
+
+def _assessed(found: EvaluatedFindings) -> EvaluatedFindings:
+    readings = FindingReadings(
+        name=found.name,
+        findings=found.findings,
+        image_names=found.names,
+        patients=found.groups or found.names,
+        labels=found.labels.double().numpy(),
+        scores=found.scores.numpy(),
+        scale=found.scale,
+        unmatched=found.unmatched,
+        grouping=found.grouping or NO_PATIENTS,
+    )
+    origin = Provenance(found.name, found.network.sha256, found.data)
+    return replace(found, more=assess_findings(readings, provenance=origin))
 
 
 def evaluate_detectors(compared: Sequence[Candidate], options: DataOptions, out: Out) -> None:
@@ -104,8 +161,17 @@ def two_class(tested: Sequence[EvaluatedClassifier]) -> list[TwoClassResult]:
     return [each.more for each in tested if each.more is not None]
 
 
-def test_all(compared: Sequence[Candidate], options: DataOptions) -> list[EvaluatedClassifier]:
-    """Test every network on the same images. Raises ModelInputError for what does not exist or does not fit."""
+@dataclass(frozen=True)
+class ShownImages:
+    """All images of a data set's part, and the networks that are to see them."""
+
+    data: str
+    source: ImageSource
+    networks: list[OpenedNetwork]
+
+
+def open_images(compared: Sequence[Candidate], options: DataOptions) -> ShownImages:
+    """Open the images and the networks. Raises ModelInputError for what does not exist."""
     data = chosen_data(options, default_data(compared))
     known = {Checkpoint.read(each.source).info.data for each in compared if each.saved}
     source = open_part(options, data, "test" if data in known else "any")
@@ -114,8 +180,13 @@ def test_all(compared: Sequence[Candidate], options: DataOptions) -> list[Evalua
     for network in networks:
         say_assumed(network)
     warn_of_color(networks, source, every.chosen)
-    train = partial(open_part, replace(options, download=False, strict=False), split="train")
-    found = evaluate_networks(networks, source, data, train, **_how(options))
+    return ShownImages(data, source, networks)
+
+
+def test_all(shown: ShownImages, options: DataOptions) -> list[EvaluatedClassifier]:
+    """Test every network on the same images. Raises ModelInputError for what does not fit."""
+    source, train = shown.source, partial(open_part, replace(options, download=False, strict=False), split="train")
+    found = evaluate_networks(shown.networks, source, shown.data, train, **_how(options))
     report_skipped(source.unreadable, len(source))
     return [replace(each, more=_as_test(each, source.grouping or NO_PATIENTS)) for each in found]
 

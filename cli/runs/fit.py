@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dia_models import ModelSpec
     from dia_models.training.config import RunConfig
 
-START_FROM = "Start from a checkpoint's weights, a path or a bundled name."
+START_FROM = "Start from a checkpoint's weights (a path or a bundled name), by default its network and data too."
 KEEP_EVERY = "Also keep the network before training and after every N epochs."
 
 
@@ -83,15 +83,18 @@ def _started(given: FitOptions) -> "RunConfig":
 
 def _new(given: FitOptions) -> "RunConfig":
     from dia_models import ModelInputError
-    from dia_models.runs.configure import configure
+    from dia_models.runs.configure import configure, fine_tuned
     from dia_models.settings import parse_settings
 
+    settings = parse_settings(given.changes)
+    more: Any = {key: getattr(given, key) for key in ("image_size", "channels", "seed", "keep_every")}
+    if given.start_from is not None and given.model is None:
+        return fine_tuned(given.start_from, given.data, given.recipe, settings, **more)
     if given.model is None or given.data is None:
         missing = "model" if given.model is None else "data"
         example = "for example --model cifar_resnet29_se --data digits"
         raise ModelInputError(missing, f"say which {missing} to train with, {example}")
-    more: Any = {key: getattr(given, key) for key in ("image_size", "channels", "seed", "start_from", "keep_every")}
-    return configure(given.model, given.data, given.recipe, parse_settings(given.changes), **more)
+    return configure(given.model, given.data, given.recipe, settings, start_from=given.start_from, **more)
 
 
 def _new_folder(config: "RunConfig", held: ExitStack) -> Path:

@@ -49,6 +49,21 @@ def findings(network: "NetworkAblation") -> list[str]:
     return [*(_of_means(network, means) if means else []), *_of_swaps(network)]
 
 
+def is_mostly_fixed(network: "NetworkAblation") -> bool:
+    """Whether gates of channels, of all layers or of a stage, can be replaced by their means at little cost."""
+    means = [one for one in network.ablations if one.replaced_by == "mean" and one.effect == "total"]
+    known = bool(means) and _untrained(network) is None
+    return known and any(_is_small(one) and _kinds(network, one) == {"channel"} for one in means)
+
+
+def _is_small(one: "Ablation") -> bool:
+    return one.scores.changed.high < FEW and one.scores.accuracy_change.low > -SMALL
+
+
+def _kinds(network: "NetworkAblation", one: "Ablation") -> set[str]:
+    return {network.layers[i].kind for i in one.layers}
+
+
 def _of_means(network: "NetworkAblation", means: "Sequence[Ablation]") -> list[str]:
     whole = [one for one in means if one.stage is None]
     stages = [one for one in means if one.stage is not None and not _is_single(network, one)]
@@ -88,8 +103,8 @@ def _whole(network: "NetworkAblation", one: "Ablation") -> str:
 
 def _verdict(network: "NetworkAblation", one: "Ablation") -> str:
     scores = one.scores
-    kinds = {network.layers[i].kind for i in one.layers}
-    if scores.changed.high < FEW and scores.accuracy_change.low > -SMALL:
+    kinds = _kinds(network, one)
+    if _is_small(one):
         return f"the attention here is mostly {FIXED.get(kinds.pop(), 'fixed') if len(kinds) == 1 else 'fixed'}"
     if scores.accuracy_change.high < 0:
         return "the network uses its maps' dependence on the image"

@@ -24,6 +24,7 @@ from dia_analysis.ablation.targets import choose_targets
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.probes.alignment import NO_COMMON_MEANING, aligned_layers
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import Estimate, Patients
 
 Announce = Callable[[int, float], object]
@@ -214,7 +215,7 @@ class _Run:
         answers = torch.cat(self.untouched.predicted)
         gone = int((answers == NOTHING).sum())
         return [
-            *([f"{gone} images were left out: the untouched network's answer is not finite."] if gone else []),
+            *([f"{quantity(gone, 'image')} left out: the untouched network's answer is not finite."] if gone else []),
             *(
                 ["Donors were drawn within batches: the maps of all images are too large to hold."]
                 if self.donors.within_batches and any(c.draws > 1 for c in self.conditions)
@@ -303,7 +304,7 @@ def _most_frequent(labels: np.ndarray) -> float | None:
 
 def _left_out(layers: Sequence[Layer], counts: Sequence[int]) -> list[str]:
     return [
-        f"The mean of {layer.name} leaves out {count} images on which its map is not finite."
+        f"The mean of {layer.name} leaves out {quantity(count, 'image')} on which its map is not finite."
         for layer, count in zip(layers, counts, strict=True)
         if count
     ]

@@ -11,11 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.explain.targets import as_logits
+from dia_analysis.probes.batches import blaming_whole_numbers
 from dia_analysis.probes.found import FoundAttention
 from dia_analysis.probes.modes import autocast_off, observing
 from dia_analysis.probes.records import Record, of_found
 from dia_analysis.probes.replacing import replacing
 from dia_analysis.probes.stages import group_stages
+from dia_analysis.results.words import quantity
 
 Maps = list[Float[Tensor, "image _"]]  # by layer: (image, element)
 
@@ -97,13 +100,11 @@ class ReplaceableMaps:
     def _run(self, images: Tensor, new: Mapping[int, Tensor] | None) -> Float[Tensor, "image class"]:
         self._new = new
         self._points.clear()
-        outputs = self.model(images.to(self.device))
-        outputs = getattr(outputs, "logits", outputs)
-        if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] < 2:
-            given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise AnalysisInputError(
-                "model", f"it gives {given} for {len(images)} images; ablation takes classifiers: (image, class)"
-            )
+        with blaming_whole_numbers(images):
+            outputs = as_logits(self.model(images.to(self.device)))
+        if len(outputs) != len(images) or outputs.shape[1] < 2:
+            given = f"{tuple(outputs.shape)} for {quantity(len(images), 'image')}"
+            raise AnalysisInputError("model", f"it gives {given}; ablation takes classifiers: (image, class)")
         return outputs.cpu()
 
     def _replace(self, point: FoundAttention, value: Tensor) -> Tensor | None:

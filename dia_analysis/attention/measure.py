@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from dia_analysis.attention.layer import LayerAttention, Query
 from dia_analysis.attention.results import AttentionResult
 from dia_analysis.attention.rollout import rollout as roll_out
 from dia_analysis.errors import AnalysisInputError
+from dia_analysis.probes.batches import blaming_whole_numbers, inputs_of, iterate_batches
 from dia_analysis.probes.capture import capture
 from dia_analysis.probes.found import FoundAttention, attention_in, watched
 from dia_analysis.probes.graph import Graph
@@ -25,7 +27,7 @@ Pictures = Sequence[UInt8[np.ndarray, "height width 3"]]
 
 def measure_attention(
     model: nn.Module,
-    images: Float[Tensor, "image channel height width"],
+    batches: Tensor | Iterable[Any],
     *,
     layers: str | Iterable[str] | None = None,
     heads: Sequence[int] | None = None,
@@ -39,7 +41,7 @@ def measure_attention(
 
     Args:
         model: Any network; it runs in evaluation mode and is left as it was.
-        images: As the network takes them.
+        batches: The network's input (batch, channel, height, width), as `iterate_batches` says; all is held at once.
         layers: Shell patterns of the points to look at, as for `capture`; by default all attention. No other is kept.
         heads: The heads, from 0, whose mean is drawn; by default all. All are kept.
         query: Whose attention is drawn: "class", "mean" over queries, or the token at (x, y) pixels from the upper
@@ -53,11 +55,16 @@ def measure_attention(
         The maps of all layers and heads.
 
     Raises:
-        AnalysisInputError: If there is nothing to capture, and for heads, a query or a rollout that cannot be.
+        AnalysisInputError: If there is nothing to capture, for what are no images, and for heads, a query or a rollout
+            that cannot be.
     """
     reference = next(chain(model.parameters(), model.buffers()), torch.empty(0))
+    some = [inputs_of(batch) for batch in iterate_batches(batches)]
+    if not sum(map(len, some)):
+        raise AnalysisInputError("data", "there are no images to analyze")
+    images = torch.cat(some)
     given = images.to(reference.device)
-    with evaluating(model), autocast_off(model), torch.no_grad():
+    with evaluating(model), autocast_off(model), torch.no_grad(), blaming_whole_numbers(images):
         graph = watched(getattr(model, "_orig_mod", model), (given,))
         places = {(one.name, one.call): _places(graph, one) for one in attention_in(graph)}
         records = _captured(model, given, layers)

@@ -16,6 +16,7 @@ from dia_analysis.results.base import Result
 from dia_analysis.results.output import file_name
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.text_table import text_table
+from dia_analysis.results.words import quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,13 +63,25 @@ class AttentionResult(Result):
         return np.stack([values.reshape(-1), layer.maps.astype(np.float64).mean(0).reshape(-1)])
 
     def summary(self) -> str:
-        """A table of the layers."""
+        """A table of the layers, and which maps are not finite."""
         heads = ("layer", "call", "kind", "shape of an image's map", "lies over the image")
         rows = [
             (layer.name, str(layer.call), layer.kind, _shape(layer), "yes" if self._lies(layer) else "no")
             for layer in self.all_layers
         ]
-        return text_table([heads, *rows], left=(0, 2, 3, 4))
+        return "\n".join([text_table([heads, *rows], left=(0, 2, 3, 4)), *self._not_finite()])
+
+    def _not_finite(self) -> list[str]:
+        """Maps that no picture can show, of a network that has diverged."""
+        first = next((layer for layer in self.all_layers if not np.isfinite(layer.maps).all()), None)
+        if first is None:
+            return []
+        images = len(first.maps)
+        bad = images - int(np.isfinite(first.maps).all(tuple(range(1, first.maps.ndim))).sum())
+        return [
+            f"The map of {first.name} is not finite (NaN or infinite) on {bad} of {quantity(images, 'image')}"
+            f"{': this network has diverged' if bad == images else ''}."
+        ]
 
     def _lies(self, layer: LayerAttention) -> bool:
         return layer.over_image(0, self.size) is not None

@@ -1,5 +1,7 @@
 """How alike are layers by chance? Channels in another order, and another image's map for the second layer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,13 @@ DRAWS, IMAGE_DRAWS = 1000, 39
 LARGEST = 2**13  # layers times elements, above which channels are not permuted: a matrix of that size squared
 
 Units = Float[Tensor, "image layer element"]
+
+
+@contextmanager
+def _autocast_off() -> Iterator[None]:
+    """Products are in the precision of what is multiplied, whatever autocast the caller is in."""
+    with torch.autocast("cpu", enabled=False):
+        yield
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Chance:
         return {"mean": self.mean, "std": self.std, "interval": [self.low, self.high], "draws": self.draws}
 
 
+@_autocast_off()
 def permuted_channels(units: Units, seed: int, draws: int = DRAWS) -> Float[np.ndarray, "draw pair"]:
     """The mean r over images of every two layers, where each layer's elements have another order.
 
@@ -61,6 +71,7 @@ def permuted_channels(units: Units, seed: int, draws: int = DRAWS) -> Float[np.n
     return torch.stack(found, 1).double().numpy()
 
 
+@_autocast_off()
 def permuted_images(
     units: Units, over_images: Float[Tensor, "element layer image"], seed: int, draws: int = IMAGE_DRAWS
 ) -> dict[str, Float[np.ndarray, "draw"]]:

@@ -13,12 +13,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.explain.layer_gradient import NotReachedError, features_and_gradient
+from dia_analysis.explain.layer_gradient import Explained, NotReachedError, features_and_gradient
 from dia_analysis.explain.methods import GRADCAM, Method, cam_method
 from dia_analysis.explain.results import DRAWN, GradCAMResult, join
 from dia_analysis.explain.rolled import SOURCES, rolled_maps
 from dia_analysis.explain.target_layer import TargetLayer, find_target_layer, last_that_counts
-from dia_analysis.explain.targets import Target, Targets, evidence, name_classes, probabilities
+from dia_analysis.explain.targets import Scores, Target, Targets, evidence, name_classes, probabilities
 from dia_analysis.probes.batches import inputs_of, iterate_batches
 from dia_analysis.probes.capture import refuse_scripted
 from dia_analysis.probes.modes import autocast_off, evaluating
@@ -37,6 +37,7 @@ def gradcam(
     call: int | None = None,
     method: str = GRADCAM,
     class_names: Sequence[str] | None = None,
+    scores: Scores = "softmax",
     image_names: Sequence[str] | None = None,
     model_name: str = "network",
     provenance: Provenance | None = None,
@@ -56,6 +57,8 @@ def gradcam(
         call: Which of the layer's applications, from 0; by default the last.
         method: One of `method_names()`; `rollout` and `gradient_rollout` go through all of a transformer's attention.
         class_names: By default the classes' numbers.
+        scores: What the outputs become: `softmax`; `sigmoid` of each for findings, of which an image may have several;
+            `given` where they are probabilities already.
         image_names: By default #0, #1, ...
         model_name: The network's name in tables and figures.
         provenance: Where the network and the images come from.
@@ -67,7 +70,7 @@ def gradcam(
         AnalysisInputError: Something does not exist or does not fit, an output is not finite, or there are no images.
     """
     options: dict[str, Any] = {"target": target, "layer": layer, "call": call, "method": method}
-    options |= {"class_names": class_names, "model_name": model_name, "provenance": provenance}
+    options |= {"class_names": class_names, "scores": scores, "model_name": model_name, "provenance": provenance}
     parts = list(stream_gradcam(model, batches, **options))
     if not parts:
         raise AnalysisInputError("images", "there are no images to explain")
@@ -88,6 +91,7 @@ def stream_gradcam(
     call: int | None = None,
     method: str = GRADCAM,
     class_names: Sequence[str] | None = None,
+    scores: Scores = "softmax",
     model_name: str = "network",
     provenance: Provenance | None = None,
 ) -> Iterator[GradCAMResult]:
@@ -115,7 +119,7 @@ def stream_gradcam(
     done = 0
     for batch in _prepared(model, batches):
         with _undisturbed(model):
-            part = explain(model, batch, _Score(model, targets, class_names, done))
+            part = explain(model, batch, _Score(model, targets, class_names, done, scores))
         done += len(batch)
         yield replace(part, **about)
     targets.finish()
@@ -135,22 +139,30 @@ class _AtLayer:
         self.found: TargetLayer | None = None
 
     def __call__(self, model: nn.Module, batch: Images, score: "_Score") -> GradCAMResult:
-        first, found = self.found is None, self.found or find_target_layer(model, batch[:1], self.layer, self.call)
-        self.found = found
-        try:
-            return self._explain(model, batch, found, score)
-        except NotReachedError:
-            searched = first and self.layer is None and self.call is None
-            other = last_that_counts(model, batch[:1], score.again()) if searched else None
-            if other is None:
-                raise
-            self.found = other
-            return self._explain(model, batch, other, score)
-
-    def _explain(self, model: nn.Module, batch: Images, layer: TargetLayer, score: "_Score") -> GradCAMResult:
-        explained = features_and_gradient(model, batch, layer, score)
+        if self.found is None:
+            self.found = find_target_layer(model, batch[:1], self.layer, self.call)
+            explained = self._search(model, batch, self.found, score)
+        else:
+            explained = features_and_gradient(model, batch, self.found, score)
         maps = self.make_map(explained).cpu().numpy()
-        return _result(batch, score, explained.logits, maps, (layer.name, layer.call))
+        return _result(batch, score, explained.logits, maps, (self.found.name, self.found.call))
+
+    def _search(self, model: nn.Module, batch: Images, found: TargetLayer, score: "_Score") -> Explained:
+        """By the layer found or, where no gradient comes back to it and none was asked for, the last where one does."""
+        asked = self.layer is not None or self.call is not None
+        try:
+            explained = features_and_gradient(model, batch, found, score)
+            if asked or explained.gradient.any():
+                return explained
+        except NotReachedError:
+            if asked:
+                raise
+            explained = None
+        other = last_that_counts(model, batch[:1], score.again())
+        if other is None and explained is not None:
+            return explained  # the scores are constant
+        self.found = other or found
+        return features_and_gradient(model, batch, self.found, score)
 
 
 def _explain_rolled(model: nn.Module, batch: Images, score: "_Score", method: str) -> GradCAMResult:
@@ -165,7 +177,7 @@ def _result(
     maps: Float[np.ndarray, "image row column"],
     place: tuple[str, int],
 ) -> GradCAMResult:
-    shares, done = probabilities(logits), score.done
+    shares, done = probabilities(logits, score.scores), score.done
     predicted, chosen = score.predicted, score.chosen
     scores = [shares.gather(1, numbers[:, None])[:, 0].cpu().numpy() for numbers in (predicted, chosen)]
     return GradCAMResult(
@@ -200,16 +212,19 @@ class _Score:
     predicted: Tensor
     chosen: Tensor
 
-    def __init__(self, model: nn.Module, targets: Targets, class_names: Sequence[str] | None, done: int):
+    def __init__(
+        self, model: nn.Module, targets: Targets, class_names: Sequence[str] | None, done: int, scores: Scores
+    ):
         self.model, self.targets, self.class_names, self.done = model, targets, class_names, done
+        self.scores = scores
 
     def again(self) -> "_Score":
         """The same, for other images of the batch."""
-        return _Score(self.model, self.targets, self.class_names, self.done)
+        return _Score(self.model, self.targets, self.class_names, self.done, self.scores)
 
     def __call__(self, logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image"]:
         _refuse_non_finite(self.model, logits, self.done)
-        self.predicted = probabilities(logits.detach()).argmax(1)
+        self.predicted = probabilities(logits.detach(), self.scores).argmax(1)
         self.chosen = self.targets.take(self.done, self.predicted, name_classes(self.class_names, logits.shape[1]))
         return evidence(logits, self.chosen)
 

@@ -36,8 +36,9 @@ class GradCAMResult(Result):
 
     `layer_maps` (image, row, column) are the maps as the method gives them: at the layer's own size, neither scaled
     nor clipped; what is negative speaks against the class. `maps` are what is usually shown. `predicted` and
-    `target` are class numbers, `score` and `target_score` their probabilities (softmax; for a single logit, sigmoid).
-    `size` is the images' (height, width), `image_names` their names, `call` the layer's application, from 0.
+    `target` are class numbers, `score` and `target_score` their probabilities (softmax; sigmoid for a single logit, and
+    for findings). `size` is the images' (height, width), `image_names` their names, `call` the layer's application,
+    from 0.
     `pictures` are those of the first images, on which `plot` draws their maps.
     """
 

@@ -76,15 +76,21 @@ def last_that_counts(
         return None
     features = [candidate.features for candidate in found]
     gradients = torch.autograd.grad(total, features, allow_unused=True)
-    reached = [c for c, gradient in zip(found, gradients, strict=True) if reaches(c.layout, gradient)]
+    back = zip(found, gradients, strict=True)
+    reached = [c for c, gradient in back if gradient is not None and c.layout.as_map(gradient).any()]
     if not reached:
         return None
     return TargetLayer(survey.names[reached[-1].module], reached[-1].call, reached[-1].layout)
 
 
 def reaches(layout: Layout, gradient: Tensor | None) -> bool:
-    """Whether a gradient came back to a layer; of tokens, whether to those that are parts of the image."""
-    return gradient is not None and (layout.kind != "tokens" or bool(layout.as_map(gradient).any()))
+    """Whether a gradient came back to a layer; of tokens, whether to those that are parts of the image.
+
+    One that is zero for all tokens came back: nothing speaks for the class, as with a last layer that starts at zero.
+    """
+    if gradient is None or layout.kind != "tokens":
+        return gradient is not None
+    return bool(layout.as_map(gradient).any()) or not gradient.any()
 
 
 @dataclass(frozen=True)

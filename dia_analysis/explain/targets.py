@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 from dia_analysis.errors import AnalysisInputError
 
 SHOWN = 100
+Scores = Literal["softmax", "sigmoid", "given"]
+"""What outputs become: classes exclude each other; findings do not; or they are probabilities already."""
 Target = int | np.integer[Any] | str | Sequence[int | str] | np.ndarray | Tensor
 
 
@@ -59,11 +61,15 @@ def _several(output: Any) -> str:
     return f"a {kind} of {held[:90]}{'...' if len(held) > 90 else ''}" if held else f"a {kind}"
 
 
-def probabilities(logits: Float[Tensor, "image logit"]) -> Float[Tensor, "image class"]:
-    """Softmax; a single logit z is a head of two classes, with 1 - sigmoid(z) and sigmoid(z)."""
+def probabilities(logits: Float[Tensor, "image logit"], scores: Scores = "softmax") -> Float[Tensor, "image class"]:
+    """Softmax; a single logit z is a head of two classes, with 1 - sigmoid(z) and sigmoid(z).
+
+    Of findings that do not exclude each other each one's sigmoid, or the outputs themselves if these are given as
+    probabilities.
+    """
     if logits.shape[1] == 1:
         return torch.cat([(-logits).sigmoid(), logits.sigmoid()], 1)
-    return logits.softmax(1)
+    return logits.softmax(1) if scores == "softmax" else logits.sigmoid() if scores == "sigmoid" else logits
 
 
 def evidence(logits: Float[Tensor, "image logit"], targets: Int64[Tensor, "image"]) -> Float[Tensor, "image"]:

@@ -1,6 +1,7 @@
 """Where do gradients vanish or explode? The gradient of the loss at each stage's output (Fig. 13 of the paper)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, get_args
@@ -146,7 +147,7 @@ def _measure_batch(probes: Probes, model: nn.Module, images: Images, lose: Lose)
     """Run one batch forth and back; give what its loss is called, and the sum over its images."""
     _refuse_single(model, images)
     source = images.detach().requires_grad_()  # so that every output has a gradient, also where weights are frozen
-    with probes.listening():
+    with probes.listening(), _blaming(model):
         output = model(source.clone())  # a copy, which the network may change in place
     name, loss = lose(output)
     if loss.requires_grad:
@@ -159,6 +160,21 @@ def _measure_batch(probes: Probes, model: nn.Module, images: Images, lose: Lose)
             "does not depend on the images",
         )
     return name, float(loss.detach())
+
+
+@contextmanager
+def _blaming(model: nn.Module) -> Iterator[None]:
+    """What a network raises, such as a second head that images are too small for, becomes an error of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        mode = "training" if model.training else "evaluation"
+        reason = " ".join(str(error).split())[:160]
+        raise AnalysisInputError(
+            "model", f"it fails in {mode} mode on these images: {reason}; try larger images, or the other mode"
+        ) from error
 
 
 def _calls(stage: StageOutput, per_block: bool) -> tuple[Any, ...]:

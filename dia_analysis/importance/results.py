@@ -224,6 +224,11 @@ class GiniResult(Result):
     rows: Rows
     provenance: Provenance
 
+    @property
+    def diverged(self) -> bool:
+        """Whether some stage's maps are finite on no image."""
+        return any(stage.left_out and not stage.num_images for stage in self.stages)
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON document dia.gini/1."""
         return {
@@ -315,6 +320,9 @@ def _row(stage: StageGini) -> tuple[str, ...]:
 
 def _notes(stage: StageGini, rows: Rows) -> list[str]:
     name, notes = f"Stage {stage.stage}", []
+    if stage.left_out and not stage.num_images:
+        images = quantity(stage.left_out, "image")
+        return [f"{name}: its maps are not finite (NaN or infinite) on {images}, which are all: it has diverged."]
     if stage.left_out:
         notes.append(f"{name}: left out for values that are not finite: {quantity(stage.left_out, 'image')}.")
     if len(stage.layers) == 1:

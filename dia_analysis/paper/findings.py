@@ -18,6 +18,7 @@ from dia_analysis.trust.checks import TrustReport
 
 Verdict = Literal["holds here", "does not hold here", "inconclusive"]
 Attention = Literal["none", "self-attention", "one module per layer", "shared", "DIA-LSTM", "DIA-LSTM (Light)"]
+TOO_SHORT = "it takes a layer from the fourth on with R² above 0"
 RUNS = 3  # trained networks of a kind, at least, for a verdict about training
 HOLDS: Mapping[bool, Verdict] = {True: "holds here", False: "does not hold here"}
 
@@ -59,30 +60,50 @@ def gini_finding(
     paper's claim is about training, so that its verdict takes three networks of each kind, none of them in `unknown`,
     those not known to be trained; it rests on the interval over networks. `attention` says what each network has.
     """
-    layers = {name: _by_layer(readings.vector) for name, readings in results.items()}
-    known = {name: shares for name, shares in layers.items() if shares}
+    known = _known_shares(results)
     if not known:
-        text = (
-            "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
-            "nothing can be said about distant layers."
-        )
-        return Finding(
-            text, "no number", PAPER_GINI, "inconclusive", "it takes a layer from the fourth on with R² above 0"
-        )
+        return _no_distant_layer(results)
     vectors = {name: results[name].vector for name in known}
-    listed = ", ".join(f"{_points(shares, vectors[name])} with {name}" for name, shares in known.items())
-    flat = mean([stage.beyond_if_flat() for result in vectors.values() for stage in result.stages]) or 0.0
     groups = _groups(known, attention)
-    text = (
-        f"By whole vectors, of the importance for a layer {listed} lies beyond the two nearest earlier layers (95 % "
-        f"interval over images); it would be {100 * flat:.0f} % if all earlier layers counted alike."
-    )
-    sentences = [text, *_compared(known, groups, vectors), *_untrained(results, known), _explained(results)]
-    return Finding(" ".join(sentences), listed, PAPER_GINI, *_more_with_lstm(known, groups, unknown))
+    about = [*_compared(known, groups, vectors), *_untrained(results, known), _explained(results)]
+    text, verdict = " ".join([importance_beyond(results), *about]), _more_with_lstm(known, groups, unknown)
+    return Finding(text, _shares_of(known, results), PAPER_GINI, *verdict)
+
+
+def _no_distant_layer(results: Mapping[str, GiniReadings]) -> Finding:
+    diverged = [name for name, readings in results.items() if readings.vector.diverged]
+    has = "has" if len(diverged) == 1 else "have"
+    reason = f"{' and '.join(diverged)} {has} diverged" if diverged else TOO_SHORT
+    return Finding(importance_beyond(results), "no number", PAPER_GINI, "inconclusive", reason)
 
 
 Shares = Mapping[tuple[int, int], tuple[float, np.ndarray]]
 Groups = tuple[list[str], list[str]]
+
+
+def importance_beyond(results: Mapping[str, GiniReadings]) -> str:
+    """How much of the importance lies beyond the two nearest layers, by whole vectors, beside that of a flat row."""
+    known = _known_shares(results)
+    if not known:
+        return (
+            "No layer has a source beyond its two nearest and whole vectors that can be predicted (R² above 0), so "
+            "nothing can be said about distant layers."
+        )
+    flat = mean([stage.beyond_if_flat() for name in known for stage in results[name].vector.stages]) or 0.0
+    return (
+        f"By whole vectors, of the importance for a layer {_shares_of(known, results)} lies beyond the two nearest "
+        f"earlier layers (95 % interval over images); it would be {100 * flat:.0f} % if all earlier layers "
+        "counted alike."
+    )
+
+
+def _known_shares(results: Mapping[str, GiniReadings]) -> dict[str, Shares]:
+    layers = {name: _by_layer(readings.vector) for name, readings in results.items()}
+    return {name: shares for name, shares in layers.items() if shares}
+
+
+def _shares_of(known: Mapping[str, Shares], results: Mapping[str, GiniReadings]) -> str:
+    return ", ".join(f"{_points(shares, results[name].vector)} with {name}" for name, shares in known.items())
 
 
 def _by_layer(result: GiniResult) -> Shares:
@@ -184,20 +205,20 @@ def _more_with_lstm(known: Mapping[str, Shares], groups: Groups, unknown: Collec
 
 def cam_finding(results: Sequence[GradCAMResult], trust: TrustReport | None) -> Finding:
     """Do networks look at the same places, and do their maps pass the checks? `trust` is None if there were none."""
-    alike = [_alike(a, b) for a, b in combinations(results, 2)]
+    said = [alike(a, b) for a, b in combinations(results, 2)]
     empty = [
         f"{r.empty.sum()} of {len(r.image_names)} maps of {r.name} are zero everywhere."
         for r in results
         if r.empty.any()
     ]
-    text = " ".join([*(sentence for sentence, _ in alike), *empty, *_trusted(trust)])
-    numbers = ", ".join(f"{rho:.2f}" for _, rho in alike if rho is not None)
+    text = " ".join([*(sentence for sentence, _ in said), *empty, *_trusted(trust)])
+    numbers = ", ".join(f"{rho:.2f}" for _, rho in said if rho is not None)
     ours = f"correlation of maps {numbers}" if numbers else "no number"
     reason = "it is about chest X-rays; dia-analyze regions measures where in them a network looks"
     return Finding(text, ours, PAPER_CAM, "inconclusive", reason)
 
 
-def _alike(a: GradCAMResult, b: GradCAMResult) -> tuple[str, float | None]:
+def alike(a: GradCAMResult, b: GradCAMResult) -> tuple[str, float | None]:
     """How the maps of two networks for the same images correlate, where both say something; mean over the images."""
     if a.size != b.size:
         return f"The maps of {a.name} and {b.name} have different sizes.", None

@@ -241,7 +241,7 @@ def _key(network: NetworkGradients, made_from: Mapping[str, Any]) -> tuple[Any, 
 
 
 def _fresh(network: NetworkGradients) -> bool:
-    return network.provenance.checkpoint is None
+    return network.provenance.checkpoint_sha256 is None
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:

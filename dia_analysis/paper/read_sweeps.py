@@ -12,11 +12,11 @@ ACCEPTED = f"give a sweep's folder, or its {SUMMARY}"
 LARGEST_BYTES = 64 * 2**20
 
 
-def read_sweeps(runs: Iterable[str | Path]) -> list[SweepResult]:
+def read_sweeps(runs: str | Path | Iterable[str | Path]) -> list[SweepResult]:
     """Read what sweeps found.
 
     Args:
-        runs: Folders that `dia-train sweep` wrote to, folders of these, or the files themselves.
+        runs: A folder that `dia-train sweep` wrote to, a folder of these, or the file itself; or several.
 
     Returns:
         The results, by name.
@@ -24,7 +24,7 @@ def read_sweeps(runs: Iterable[str | Path]) -> list[SweepResult]:
     Raises:
         AnalysisInputError: If there is none, or a file is no result of a sweep.
     """
-    folders = list(map(Path, runs))
+    folders = [Path(runs)] if isinstance(runs, str | Path) else list(map(Path, runs))
     found = sorted({path for folder in folders for path in _summaries(folder)})
     if not found:
         raise AnalysisInputError(

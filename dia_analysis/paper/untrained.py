@@ -136,8 +136,9 @@ class BesideUntrained(Result):
         return self.before.result if self.before else None
 
     def results(self) -> dict[str, CorrelationResult]:
-        """All that was measured, by names for a legend."""
-        named = {"trained": self.trained}
+        """All that was measured, by names for a legend; what is not known to be trained has the network's name."""
+        known = self.before is not None
+        named = {"trained" if known else self.provenance.checkpoint or "this network": self.trained}
         if self.before:
             named[self.before.name] = self.before.result
         if self.reestimated:

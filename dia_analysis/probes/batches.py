@@ -1,6 +1,7 @@
 """What may be given as batches of images, by one rule for all analyses."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +43,22 @@ def inputs_of(batch: Any) -> Tensor:
     if not isinstance(found, Tensor):
         raise AnalysisInputError("data", f"a batch gives a {type(found).__name__} as images; give {ACCEPTED}")
     return found
+
+
+@contextmanager
+def blaming_whole_numbers(images: Tensor) -> Iterator[None]:
+    """Inside, a network runs on these images; where it fails and they are whole numbers, the error says so.
+
+    A network may take them and divide by 255 itself, so they are not refused beforehand.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        if images.is_floating_point():
+            raise
+        raise AnalysisInputError(
+            "data", f"images of {images.dtype} given; give floating-point numbers, prepared as the network expects them"
+        ) from error
 
 
 def targets_of(batch: Any) -> Any:

@@ -83,9 +83,14 @@ def _copies(*given: Any) -> Any:
 
 
 def _some(args: Sequence[Any]) -> Sequence[Any]:
-    """Two of the images, where the network is given nothing else: they show as much as all of them."""
+    """Two of the images, where the network is given nothing else: they show as much as all of them.
+
+    A single one is doubled: an axis of one number is taken for any other of its size.
+    """
     alone = len(args) == 1 and isinstance(args[0], Tensor) and args[0].ndim > 2
-    return [args[0][:IMAGES]] if alone else args
+    if not alone:
+        return args
+    return [args[0].expand(IMAGES, *args[0].shape[1:]) if len(args[0]) == 1 else args[0][:IMAGES]]
 
 
 def attention_in(graph: Graph) -> list[FoundAttention]:

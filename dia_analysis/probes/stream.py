@@ -9,7 +9,7 @@ from torch import nn
 
 from dia_analysis.distributed import all_gather
 from dia_analysis.errors import AnalysisInputError
-from dia_analysis.probes.batches import inputs_of, iterate_batches
+from dia_analysis.probes.batches import blaming_whole_numbers, inputs_of, iterate_batches
 from dia_analysis.probes.capture import capture
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.probes.stages import StageMaps, group_stages
@@ -62,7 +62,8 @@ def stream_share(
     with evaluating(model), autocast_off(model), torch.no_grad(), capture(model, points) as records:
         for batch in chain([first], waiting):
             inputs = inputs_of(batch)
-            model(inputs.to(reference.device))
+            with blaming_whole_numbers(inputs):
+                model(inputs.to(reference.device))
             if not records:
                 break  # no named module ran, which leaving the block says
             stages = group_stages(records.in_order())

@@ -21,7 +21,10 @@ def _version(package: str) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was analyzed. `checkpoint_sha256` is the file's hash; None stands for what the caller did not say."""
+    """What was analyzed. `checkpoint` is the network's name, `checkpoint_sha256` the hash of its file or its weights.
+
+    None stands for what the caller did not say, and for the hash of random weights.
+    """
 
     checkpoint: str | None = None
     checkpoint_sha256: str | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,17 +60,23 @@ class HeatmapComparison(Result):
         names = [path.rpartition("/")[2] for path in self.results[0].image_names]
         return [f"{name}\n({label})" if label else name for name, label in zip(names, self.labels, strict=True)]
 
-    def write_overlays(self, folder: Path, pictures: "Iterable[UInt8[np.ndarray, 'image height width 3']]") -> None:
-        """Write a PNG per image and network into a new folder, all on one color scale; `pictures` are the images."""
+    def write_overlays(
+        self, folder: Path, pictures: "Sequence[Iterable[UInt8[np.ndarray, 'image height width 3']]]"
+    ) -> None:
+        """Write a PNG per image and network into a new folder, all on one color scale.
+
+        `pictures` are the images as each network sees them.
+        """
         from PIL import Image
 
         from dia_analysis.explain.overlay import overlay, shared_peak
 
         folder.mkdir()
         peak = shared_peak(self.results)
-        for number, picture in enumerate(picture for part in pictures for picture in part):
+        each = (chain.from_iterable(parts) for parts in pictures)
+        for number, seen in enumerate(zip(*each, strict=True)):
             stem = f"{number + 1:03d}-{file_name(Path(self.results[0].image_names[number]).stem)}"
-            for result in self.results:
+            for result, picture in zip(self.results, seen, strict=True):
                 drawn = Image.fromarray(overlay(picture, result.layer_maps[number], peak))
                 drawn.save(folder / f"{stem}-{file_name(result.name)}.png")
 

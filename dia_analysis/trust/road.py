@@ -17,6 +17,7 @@ from dia_analysis.explain.upsample import upsample
 from dia_analysis.probes.modes import autocast_off, evaluating
 from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.words import quantity
 from dia_analysis.statistics.summary import error, mean
 from dia_analysis.trust.impute import NOISE, impute
 
@@ -122,7 +123,9 @@ class RoadResult(Result):
         if self.left_out.all():
             return "ROAD: there is no image whose map marks anything."
         found = self.to_dict()
-        left = f" {found['left_out']} images whose map is constant are left out." if found["left_out"] else ""
+        left = (
+            f" Left out, as their map is constant: {quantity(found['left_out'], 'image')}." if found["left_out"] else ""
+        )
         return (
             f"ROAD: with the most relevant part removed the mean score is {found['morf']:.2f}, with the least relevant "
             f"{found['lerf']:.2f}, with a random one {found['random']:.2f}.\n"
@@ -216,7 +219,7 @@ def _measure(
     drawn = [random.random((len(images), *grid), dtype=np.float32) for _ in range(draws)]
 
     def score(changed: Tensor) -> Float[np.ndarray, "image"]:
-        shares = probabilities(as_logits(model(changed)))
+        shares = probabilities(as_logits(model(changed.to(images.dtype))))
         return shares.gather(1, wanted[:, None])[:, 0].cpu().numpy()
 
     with evaluating(model), autocast_off(model), torch.no_grad():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.explain.gradcam import stream_gradcam
 from dia_analysis.explain.methods import GRADCAM
+from dia_analysis.explain.targets import Target
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_analysis.results.provenance import Provenance
 from dia_analysis.xray.regions import (
@@ -32,24 +33,27 @@ def measure_regions(
     batches: Any,
     masks: Masks | Iterable[Masks] | None = None,
     *,
+    target: Target | None = None,
     layer: str | None = None,
     call: int | None = None,
     method: str = GRADCAM,
+    class_names: Sequence[str] | None = None,
     model_name: str = "network",
     network: str | None = None,
     image_names: Sequence[str] | None = None,
     patients: Sequence[str] | None = None,
     provenance: Provenance | None = None,
 ) -> RegionsResult:
-    """Explain a classifier's predictions and see in which regions the evidence lies.
+    """Explain what a classifier predicts, or one class, and see in which regions the evidence lies.
 
     Args:
         model: the network.
         batches: images (image, channel, height, width) as the network expects them, batch by batch, alone or with the
-            numbers of their classes, which tell what is classified rightly; see `iterate_batches`.
+            numbers of their classes, which tell what is classified rightly; see `iterate_batches`. Where one is -1, it
+            is not told.
         masks: what is marked in each image, at the images' size: one array of all images, or one array a batch, which
             is asked for after the batch; by default the fixed parts of frontal chest X-rays (`prior_regions`).
-        layer: as `gradcam` takes it, as are `call` and `method`.
+        target: as `gradcam` takes it, as are `layer`, `call`, `method` and `class_names`.
         model_name: the network's name; `network` is the same for networks that differ in their training's seed only.
         image_names: the images' names, by default #0, #1, ...
         patients: the patient of each image, over whom the intervals are; by default each image is a patient.
@@ -61,7 +65,8 @@ def measure_regions(
         AnalysisInputError: if there are no images, for masks of another number or size, and as `gradcam` does.
     """
     seen = _Labels(batches)
-    parts = stream_gradcam(model, seen, layer=layer, call=call, method=method, model_name=model_name)
+    how: dict[str, Any] = {"layer": layer, "call": call, "method": method, "class_names": class_names}
+    parts = stream_gradcam(model, seen, target=target, model_name=model_name, **how)
     marked = None if masks is None else iter(_by_batch(masks, seen))
     shares, areas, correct = [], [], list[Any]()
     outlines, explained = 0.0, ""
@@ -70,7 +75,8 @@ def measure_regions(
         shares.append(region_shares(part.maps, regions))
         areas.append(region_areas(regions, len(part.maps)))
         outlines = outlines + regions.mean(0) * len(part.maps)
-        correct.append(None if seen.labels is None else part.predicted == seen.labels.cpu().numpy())
+        known = seen.labels is not None and seen.labels.ndim == 1 and bool((seen.labels >= 0).all())
+        correct.append(part.predicted == seen.labels.cpu().numpy() if known and seen.labels is not None else None)
         explained = part.layer
     if not shares:
         raise AnalysisInputError("batches", "there are no images to explain")

@@ -27,9 +27,9 @@ SOURCES = {
     "prior": "an approximation: fixed parts of a frontal chest X-ray, not this patient's anatomy",
     "masks": "each image's mask (of the lungs, where the masks given mark these); the border band may overlap it",
 }
+UNKNOWN = "images, taken as independent (no patient IDs)"
 Source = Literal["prior", "masks"]
 Subset = Literal["all", "correct", "wrong"]
-NO_INTERVAL = f"A number without an interval is over fewer than {LEAST} patients (too few for one), or never varies."
 SUBSETS: tuple[Subset, ...] = ("all", "correct", "wrong")
 Regions = Bool[np.ndarray, "#image region height width"]
 
@@ -263,10 +263,11 @@ class RegionsResult(Result):
         return "\n\n".join([*parts, *self.notes()])
 
     def _table(self, name: str, members: Sequence[NetworkShares]) -> str:
-        counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in SUBSETS}
+        subsets = SUBSETS if any(m.correct is not None for m in members) else SUBSETS[:1]
+        counts = {s: sum(int(m.chosen(s).sum()) for m in members) for s in subsets}
         runs = f", {len(members)} runs" if len(members) > 1 else ""
-        columns = [self.shares(name, subset) for subset in SUBSETS]
-        heads = [f"{s} ({quantity(counts[s], 'map')})" for s in SUBSETS]
+        columns = [self.shares(name, subset) for subset in subsets]
+        heads = [f"{s} ({quantity(counts[s], 'map')})" for s in subsets]
         cells = [[column[region].text() for region in self.regions] for column in columns]
         widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells, strict=True)]
         lines = [f"{name}{runs}", f"  {'':<14} {'area':<6} {_row(heads, widths)}"]
@@ -289,14 +290,16 @@ class RegionsResult(Result):
         return [*notes, *self._about_intervals()]
 
     def _about_intervals(self) -> list[str]:
-        whose = "patients" if self.patients_known else "images (which of them are of one patient is not known)"
+        units = "patients" if self.patients_known or self.source == "prior" else "images"
+        whose = "patients" if self.patients_known else UNKNOWN if units == "patients" else units
         runs = max(map(len, self.networks.values()))
         over = (
             f"other runs and other {whose}" if runs > 2 else f"the same {'run' if runs == 1 else 'runs'}, other {whose}"
         )
         found = [s.share for name in self.networks for subset in SUBSETS for s in self.shares(name, subset).values()]
         few = any(not each.has_interval and not np.isnan(each.value) for each in found)
-        return [f"Intervals say what to expect of {over}.", *([NO_INTERVAL] if few else [])]
+        without = f"A number without an interval is over fewer than {LEAST} {units} (too few for one), or never varies."
+        return [f"Intervals say what to expect of {over}.", *([without] if few else [])]
 
     def panels(self) -> "list[Callable[[Axes], object]]":
         """The shares of all images."""

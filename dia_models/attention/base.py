@@ -38,6 +38,9 @@ class Attention(nn.Module):
     smallest_side: ClassVar[int] = 1
     """The least height and width of features: 2 where a deviation over positions is needed."""
 
+    carries_state: ClassVar[bool] = True
+    """Whether a call of a shared module may depend on the calls before it, by what they hand on."""
+
     def serve(self, layers: int) -> None:
         """Prepare to be shared by so many layers; a module with parts that must not be shared makes them here."""
 
@@ -64,6 +67,9 @@ class ChannelAttention(Attention):
 
     positional: ClassVar[bool] = False
     """Whether what is extracted depends on where in the image a position is."""
+
+    compares_positions: ClassVar[bool] = False
+    """Whether the gate is made of how positions differ, so that features of one position show nothing."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,8 @@ def kernel_size(channels: int) -> int:
 class EfficientChannel(ChannelAttention):
     """gate = sigmoid of a 1-D convolution of the channel means along the channel axis. k parameters."""
 
+    carries_state = False
+
     def __init__(self, channels: int):
         super().__init__()
         k = kernel_size(channels)

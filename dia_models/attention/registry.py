@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from dia_models.attention.base import Attention
+from dia_models.attention.constant_vector import suits_vector, with_constant_vector
 from dia_models.errors import ModelInputError, unknown
 
 AnyAttention = TypeVar("AnyAttention", bound=type[Attention])
@@ -19,6 +20,9 @@ KINDS: dict[type, str] = {
     str: "a word",
     tuple: "a list of whole numbers",
 }
+
+CONSTANT = "asr_"
+"""Before the name of a module whose gate is that of a learned vector."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ def register(
     """Make an attention module known, so that `create_model` and `attach` accept its name.
 
     Args:
-        name: Its name: `name` gives every layer a module, `dia_name` every stage one that its layers share.
+        name: Its name: `name` gives every layer a module, `dia_name` every stage one that its layers share, `asr_name`
+            every layer one that is given a learned vector, where the module takes features of one position.
         about: What the table of modules says of it.
         always_shared: Know it once, as `name`, and shared.
 
@@ -98,7 +103,8 @@ def register(
 def attention_names() -> list[str]:
     """Every name `attention_kind` accepts."""
     individual = sorted(_MODULES.keys() - _ALWAYS_SHARED)
-    return [*individual, *(f"dia_{name}" for name in individual), *sorted(_ALWAYS_SHARED)]
+    constant = [f"{CONSTANT}{name}" for name in individual if suits_vector(_MODULES[name])]
+    return [*individual, *(f"dia_{name}" for name in individual), *constant, *sorted(_ALWAYS_SHARED)]
 
 
 def attention_kind(name: str) -> AttentionKind:
@@ -107,6 +113,8 @@ def attention_kind(name: str) -> AttentionKind:
         raise unknown("attention", name, attention_names())
     if name in _MODULES:
         return AttentionKind(name, _MODULES[name], name in _ALWAYS_SHARED)
+    if name.startswith(CONSTANT):
+        return AttentionKind(name, with_constant_vector(_MODULES[name.removeprefix(CONSTANT)]), False)
     return AttentionKind(name, _MODULES[name.removeprefix("dia_")], True)
 
 

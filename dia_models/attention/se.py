@@ -16,6 +16,8 @@ class SqueezeExcitation(ChannelAttention):
     2N²/r + N + N/r parameters; 2N²/r without `bias`.
     """
 
+    carries_state = False
+
     def __init__(self, channels: int, *, reduction: int = 16, bias: bool = True):
         super().__init__()
         hidden = check_reduction(reduction, channels)

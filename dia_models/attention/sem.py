@@ -21,6 +21,8 @@ class Switchable(ChannelAttention):
     2N²/r + N + N/r + 3N + 3 + k + 2N parameters; w = 0 and b = -1 at first.
     """
 
+    carries_state = False
+
     def __init__(self, channels: int, *, reduction: int = 16):
         super().__init__()
         hidden = check_reduction(reduction, channels)

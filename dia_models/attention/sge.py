@@ -22,6 +22,8 @@ class SpatialGroup(Attention):
     w = 0 and b = 1 at first. 2G parameters. The probe point `gate` has shape (batch, group, height, width).
     """
 
+    carries_state = False
+
     smallest_side = 2
 
     def __init__(self, channels: int, *, groups: int = 64):

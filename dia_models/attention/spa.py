@@ -17,6 +17,8 @@ GRIDS = (1, 2, 4)
 class SpatialPyramid(ChannelAttention):
     """gate = sigmoid(W2 relu(W1 p)), p the means of each channel over 1x1, 2x2 and 4x4 grids. 22N²/r parameters."""
 
+    carries_state = False
+
     positional = True
 
     def __init__(self, channels: int, *, reduction: int = 16):

@@ -21,6 +21,9 @@ class MixPooling(ChannelAttention):
     4N + 2 parameters; w = 0, b = -1 and p = 1/2 at first. Each module adds 0.1 Σ q² to the training loss.
     """
 
+    carries_state = False
+    compares_positions = True
+
     def __init__(self, channels: int):
         super().__init__()
         self.mix = nn.Parameter(torch.full((2,), 0.5))

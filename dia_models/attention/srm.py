@@ -16,6 +16,7 @@ class StyleRecalibration(ChannelAttention):
     """
 
     smallest_side = 2
+    compares_positions = True
 
     def __init__(self, channels: int, *, share_bn: bool = False):
         super().__init__()

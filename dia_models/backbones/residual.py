@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dia_models.attention.constant_call import BoundCall
 from dia_models.backbones.stage import AttentionPlan
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
@@ -36,7 +37,9 @@ class ResidualBlock(nn.Module):
     shortcut: nn.Module | None
     output: nn.Module
 
-    def forward(self, x: Features, attention: nn.Module | None = None, state: Any = None) -> tuple[Features, Any]:
+    def forward(
+        self, x: Features, attention: nn.Module | BoundCall | None = None, state: Any = None
+    ) -> tuple[Features, Any]:
         """Give the block's output and the attention's new state."""
         branch, shortcut = self.paths(x)
         if attention is not None:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dia_models.attention import AttentionKind, ChannelAttention
+from dia_models.attention.constant_call import BoundCall
 from dia_models.errors import ModelInputError
 
 Tokens = Float[Tensor, "batch token channel"]
@@ -23,7 +24,7 @@ def suits_tokens(kind: AttentionKind) -> bool:
     return issubclass(kind.build, ChannelAttention)
 
 
-def scale_tokens(attention: ChannelAttention, tokens: Tokens, state: Any) -> tuple[Tokens, Any]:
+def scale_tokens(attention: ChannelAttention | BoundCall, tokens: Tokens, state: Any) -> tuple[Tokens, Any]:
     """Scale the channels of all tokens by one gate; give them and the state for the next call.
 
     The attention takes its means, deviations and extremes over all tokens; where positions matter (SPA's pyramid),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import EncoderBlock
 
 from dia_models.attention import ChannelAttention
+from dia_models.attention.constant_call import BoundCall
 from dia_models.backbones.stage import AttentionPlan
 from dia_models.backbones.tokens import Tokens, check_image_size, check_images, scale_tokens
 from dia_models.spec import Network
@@ -29,7 +30,7 @@ class TokenBlock(EncoderBlock):  # type: ignore[misc]  # torchvision has no type
         self.output = nn.Identity()
 
     def forward(
-        self, tokens: Tokens, attention: ChannelAttention | None = None, state: Any = None
+        self, tokens: Tokens, attention: ChannelAttention | BoundCall | None = None, state: Any = None
     ) -> tuple[Tokens, Any]:
         """Give the block's output and the attention's new state."""
         normed = self.ln_1(tokens)

@@ -135,7 +135,7 @@ def load(source: str | Path) -> Network:
     return Checkpoint.read(source).build()
 
 
-def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
+def save_checkpoint(path: str | Path, model: nn.Module, info: CheckpointInfo) -> None:
     """Write a network's weights and description to one file, at once or not at all.
 
     Args:
@@ -149,7 +149,7 @@ def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     description = info.model_dump_json()
     metadata = {_INFO_KEY: description, _DIGEST_KEY: _digest(description, weights)}
-    write_atomically(path, _in_fixed_order(save_tensors(weights, metadata)))
+    write_atomically(Path(path), _in_fixed_order(save_tensors(weights, metadata)))
 
 
 def _content(path: Path) -> bytes:

@@ -155,7 +155,9 @@ def _translate(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if unknown := [theirs for theirs, ours in inside.items() if ours is None]:
         under = f" under {prefix!r}" if prefix else ""
         raise ModelInputError(
-            "source", f"{len(unknown)} of {len(inside)} names{under} are unknown, first {some(unknown)}"
+            "source",
+            f"{len(unknown)} of {len(inside)} names{under} are unknown, first {one_line(some(unknown), 120)}; "
+            "known are those of gbup-group/DIANet, of the code it is built on, and of pytorchcv",
         )
     if others := [theirs for theirs in state if theirs not in inside and theirs not in COUNTERS]:
         warnings.warn(

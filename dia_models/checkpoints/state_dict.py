@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dia_models.checkpoints.checkpoint import LARGEST_FILE
+from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, one_line, some
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")
@@ -100,7 +101,10 @@ def _unpickled(path: Path, argument: str) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelInputError(argument, _refused(path, error)) from error
     except Exception as error:  # the restricted unpickler can stumble over anything in a foreign file
-        text = _without_weights(path, error) or f"{path} cannot be read: {one_line(error, 150)}"
+        text = (
+            _without_weights(path, error)
+            or f"{path} is empty, damaged or not written by torch.save; give a file of weights"
+        )
         raise ModelInputError(argument, text) from error
 
 
@@ -151,13 +155,30 @@ def _entry(path: Path) -> str | None:
     return None
 
 
+def _wrapper(content: dict[Any, Any]) -> Any:
+    """The entry that holds the weights: one of the usual names, or the only one with tensors in it."""
+    usual = next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)
+    if usual is not None or any(isinstance(value, Tensor) for value in content.values()):
+        return usual
+    others = [name for name, value in content.items() if _holds_tensors(value)]
+    return others[0] if len(others) == 1 else None
+
+
+def _holds_tensors(content: Any) -> bool:
+    return isinstance(content, dict) and any(isinstance(value, Tensor) for value in content.values())
+
+
 def _unwrapped(path: Path, content: Any, argument: str) -> StateDict:
     entries = []
-    while isinstance(content, dict) and (
-        wrapper := next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)
-    ):
+    while isinstance(content, dict) and (wrapper := _wrapper(content)) is not None:
+        others = [w for w in WRAPPERS if w != wrapper and _holds_tensors(content.get(w))]
+        if others and _holds_tensors(content[wrapper]):
+            warn_once(
+                f"{path.name} holds several sets of weights: {wrapper} is read, {some(others)} is not; to have that, "
+                "save its state dict alone"
+            )
         content = content[wrapper]
-        entries.append(wrapper)
+        entries.append(str(wrapper))
     found = {str(name): t for name, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}
     if not found:
         inside = f"its entries are {some(map(str, content))}" if isinstance(content, dict) else type(content).__name__

@@ -7,18 +7,24 @@ from dia_models.checkpoints.backbone_weights import load_backbone
 from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.data import Preprocessing
 from dia_models.errors import ModelInputError
-from dia_models.factory import classifier_of
+from dia_models.factory import classifier_of, without_attention
 from dia_models.spec import Network
 
 
 def start_from(checkpoint: Checkpoint, model: Network) -> None:
     """Copy weights into a network: those of the same network, or into a detector's body those of its classifier.
 
+    A network without attention takes those of the same with attention, which is left out.
+
     Raises ModelInputError for a checkpoint of another network.
     """
     given = checkpoint.info.model
     if given == model.spec:
         model.load_state_dict(checkpoint.weights)
+        return
+    if model.spec == without_attention(given):
+        names = model.state_dict()
+        model.load_state_dict({name: tensor for name, tensor in checkpoint.weights.items() if name in names})
         return
     wanted = ""
     if isinstance(model, Detector):

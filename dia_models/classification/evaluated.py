@@ -90,6 +90,8 @@ class EvaluatedClassifier:
         lines = [
             f"{self.name} on {images} of {self.data}: accuracy {found.accuracy:.2%}, loss {found.loss:.3f}",
         ]
+        if self.network.training == "none":
+            lines.append(f"  not trained: its weights are {self.network.weights}")
         if self.network.checkpoint is not None:
             lines.append(f"  precision in training: {in_words(self.network.checkpoint.info.machine)}")
         accuracies = list(zip(self.classes, found.per_class_accuracy, strict=True))
@@ -137,7 +139,7 @@ def evaluate_classifier(
             network does not know.
     """
     shown, numbers = network.preprocessing, class_numbers(source, network.outputs, data)
-    batches = source.batches(range(len(source)), batch_size, shown.size, len(shown.mean))
+    batches = source.batches(range(len(source)), batch_size, shown.framing, len(shown.mean))
     watched = watch(batches, -(-len(source) // batch_size), network.name)
     model = fuse_for_inference(network.model) if network.spec is not None else network.model
     predictions = predict(model.to(device), _labelled(watched, numbers, data), shown, device)

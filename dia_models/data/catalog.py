@@ -3,6 +3,7 @@
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -89,6 +90,15 @@ def _chest_xray(request: Request) -> FileImages:
         raise request.missing("chest-xray", what)
     _check_classes(images)
     return replace(images, group_of=chest_xray.patient, grouping=chest_xray.GROUPING)
+
+
+@register_data_set("chest-xray-sample")
+def _chest_xray_sample(request: Request) -> FileImages:
+    """Twelve images of the test part, which come with the package."""
+    if request.split == "train":
+        raise ModelInputError("data", "chest-xray-sample has no training part: it is 12 test images of chest-xray")
+    folder = Path(str(files("dia_models") / "bundled" / "chest_xray" / "test"))
+    return replace(image_folder(folder, request), group_of=chest_xray.patient, grouping=chest_xray.GROUPING)
 
 
 def _check_classes(images: FileImages) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dia_models.data import dicom
+from dia_models.data.framing import Framing, Size
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import one_line
 
@@ -42,18 +43,24 @@ class UnreadableImageError(ValueError):
 
 
 def read_image(
-    path: Path, size: tuple[int, int] | None, channels: int, fit: Fit | None = None, *, as_stored: bool = False
+    path: Path,
+    size: Size | None,
+    channels: int,
+    fit: Fit | None = None,
+    *,
+    as_stored: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Decode an image file to (height, width, channels) bytes; `channels` is 1 (gray) or 3 (RGB).
 
     16-bit images keep their upper 8 bits, with a warning if those are nearly empty; transparency is laid on white; the
     camera's orientation is applied, unless the pixels are wanted `as_stored`; of several frames the first is read, with
-    a warning. DICOM files are seen through their window (`dicom.read_dicom`).
+    a warning. DICOM files are seen through their window (`dicom.read_dicom`); what was done to one is told to `tell`.
     With `size` (height, width) an image of another size is scaled until it covers that size, then cropped to
     its center, unless `fit` brings it to that size. Raises UnreadableImageError, naming the reason.
     """
     try:
-        image = _open(path, as_stored)
+        image = _open(path, as_stored, tell)
         return fit_image(image, size, channels) if fit is None else fit(image)
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
@@ -63,11 +70,13 @@ def read_image(
         raise UnreadableImageError(error) from error
 
 
-def _open(path: Path, as_stored: bool) -> Image.Image:
+def _open(path: Path, as_stored: bool, tell: Callable[[str], None]) -> Image.Image:
     if path.stat().st_size == 0:
         raise UnreadableImageError("the file is empty")
     if dicom.is_dicom(path):
-        return Image.fromarray(dicom.read_dicom(path, LARGEST_PIXELS))
+        pixels, done = dicom.read_dicom(path, LARGEST_PIXELS)
+        tell(done)
+        return Image.fromarray(pixels)
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > LARGEST_PIXELS:
             raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
@@ -98,20 +107,25 @@ def image_size(path: Path) -> tuple[int, int]:
         raise UnreadableImageError(error) from error
 
 
-def fit_mask(image: Image.Image, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """Where a mask is not black, scaled and cropped as `fit_image` does with the image that it belongs to."""
+def fit_mask(image: Image.Image, of: tuple[int, int], size: Size) -> Bool[np.ndarray, "height width"]:
+    """Where a mask is not black, as `fit_image` does with the image that it belongs to, `of` this height and width."""
     if image.width * image.height > LARGEST_PIXELS:
         raise UnreadableImageError(f"{image.width}x{image.height} pixels are too many")
     marked = Image.fromarray(np.asarray(image.convert("L")) > 0)
+    if isinstance(size, Framing):
+        return np.asarray(size.mask(marked, of))
     return np.asarray(ImageOps.fit(marked, (size[1], size[0]), Image.Resampling.NEAREST))
 
 
-def fit_image(
-    image: Image.Image, size: tuple[int, int] | None, channels: int
-) -> UInt8[np.ndarray, "height width channel"]:
-    """An 8-bit image as an array, gray (1 channel) or RGB (3), scaled to cover `size` and cropped to its center."""
+def fit_image(image: Image.Image, size: Size | None, channels: int) -> UInt8[np.ndarray, "height width channel"]:
+    """An 8-bit image as an array, gray (1 channel) or RGB (3), scaled to cover `size` and cropped to its center.
+
+    A `Framing` scales in a way of its own.
+    """
     image = image.convert("L" if channels == 1 else "RGB")
-    if size is not None and image.size != (size[1], size[0]):
+    if isinstance(size, Framing):
+        image = size.image(image)
+    elif size is not None and image.size != (size[1], size[0]):
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
     return np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
 

@@ -37,8 +37,8 @@ def dicom_size(path: Path) -> tuple[int, int]:
     return _size(_open(path, pixels=False))
 
 
-def read_dicom(path: Path, largest_pixels: int) -> Gray | UInt8[np.ndarray, "height width 3"]:
-    """Read a file of one frame as bytes.
+def read_dicom(path: Path, largest_pixels: int) -> tuple[Gray | UInt8[np.ndarray, "height width 3"], str]:
+    """Read a file of one frame as bytes, and what was done to its values, in words.
 
     Gray values go through the file's modality transform (rescale slope or table), then through its first VOI window
     or table, whose range becomes 0 to 255; MONOCHROME1, where small values are bright, is inverted after that. Without
@@ -60,12 +60,16 @@ def read_dicom(path: Path, largest_pixels: int) -> Gray | UInt8[np.ndarray, "hei
     if dataset.get("HighBit") not in (None, dataset.BitsStored - 1):
         raise DicomError(f"values of {dataset.BitsStored} bits up to bit {dataset.HighBit}; the lowest are accepted")
     if kind in COLOR:
-        return _color(stored)
+        return _color(stored), "colors as stored"
     if stored.ndim != 2:
         raise DicomError(f"gray values of shape {stored.shape}; one value a pixel is accepted")
     padding = _padding(stored, dataset)
-    gray = _apply_window(stored, padding, dataset)
-    return np.where(padding, np.uint8(0), 255 - gray if kind == "MONOCHROME1" else gray)
+    gray, done = _apply_window(stored, padding, dataset)
+    inverted = kind == "MONOCHROME1"
+    words = [done, *["inverted (MONOCHROME1)"][: int(inverted)]]
+    if padding.any():
+        words.append(f"{padding.mean():.1%} padding (PixelPaddingValue {dataset.PixelPaddingValue}) black")
+    return np.where(padding, np.uint8(0), 255 - gray if inverted else gray), "; ".join(words)
 
 
 def _open(path: Path, *, pixels: bool) -> Any:
@@ -138,8 +142,8 @@ def _padding(stored: Values, dataset: Any) -> Bool[np.ndarray, "height width"]:
     return np.asarray(padding)
 
 
-def _apply_window(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> Gray:
-    """The values through the file's transforms, from 0 to 255."""
+def _apply_window(stored: Values, padding: Bool[np.ndarray, "height width"], dataset: Any) -> tuple[Gray, str]:
+    """The values through the file's transforms, from 0 to 255, and these in words."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
     for tag in ("RescaleSlope", "RescaleIntercept"):
@@ -149,19 +153,26 @@ def _apply_window(stored: Values, padding: Bool[np.ndarray, "height width"], dat
     with np.errstate(over="ignore", invalid="ignore"):  # checked in the next line
         values = apply_modality_lut(stored if modality is None else _whole(stored, modality), dataset)
     _check_finite("rescale slope or intercept", [values.min(), values.max()])
+    before = "" if modality is None else "modality table, "
+    slope, intercept = (dataset.get(f"Rescale{name}", usual) for name, usual in (("Slope", 1), ("Intercept", 0)))
+    if modality is None and (float(slope), float(intercept)) != (1, 0):
+        before = f"rescale slope {float(slope):g} and intercept {float(intercept):g}, "
     if voi is not None:
         ends = apply_voi_lut(np.arange(voi.start, voi.stop), dataset)
-        values = apply_voi_lut(_whole(values, voi), dataset)
+        values, done = apply_voi_lut(_whole(values, voi), dataset), "VOI table"
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         _check_finite("window", [*np.ravel(dataset.WindowCenter), *np.ravel(dataset.WindowWidth)])
         _say_several(dataset["WindowCenter"].VM)
         ends = apply_voi_lut(np.array([-np.inf, np.inf]), dataset)
         values = apply_voi_lut(values, dataset)
+        center, width = (np.ravel(dataset[f"Window{name}"].value)[0] for name in ("Center", "Width"))
+        done = f"window center {float(center):g}, width {float(width):g}"
     elif modality is None and stored.dtype.kind == "u" and dataset.BitsStored <= 8:
-        ends = apply_modality_lut(np.array([0, 2**dataset.BitsStored - 1]), dataset)
+        ends, done = apply_modality_lut(np.array([0, 2**dataset.BitsStored - 1]), dataset), "range as stored"
     else:
         ends = values[~padding]
-    return _rescale(values, float(ends.min()), float(ends.max()))
+        done = f"no window: from {ends.min():g} (black) to {ends.max():g} (white)"
+    return _rescale(values, float(ends.min()), float(ends.max())), before + done
 
 
 def _table(dataset: Any, sequence: str) -> range | None:

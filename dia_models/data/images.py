@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from dia_models.data.decode import Fit, UnreadableImageError, fit_image, read_image
+from dia_models.data.framing import Framing, Size, height_and_width
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, one_line, some
 
@@ -34,10 +36,11 @@ class Batch:
 
 
 def resize_crop(
-    pixels: UInt8[Tensor, "image height width channel"], size: tuple[int, int] | None, channels: int
+    pixels: UInt8[Tensor, "image height width channel"], size: Size | None, channels: int
 ) -> UInt8[Tensor, "image h w c"]:
     """Images scaled to cover `size` and cropped to its center, gray or in color; untouched if they are so already."""
-    if (size is None or tuple(pixels.shape[1:3]) == size) and pixels.shape[3] == channels:
+    fits = size is None or (not isinstance(size, Framing) and tuple(pixels.shape[1:3]) == size)
+    if fits and pixels.shape[3] == channels:
         return pixels
     arrays = pixels.cpu().numpy()
     single = [Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in arrays]
@@ -86,9 +89,7 @@ class MemoryImages:
         """The same images on another device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
-    def batches(
-        self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
-    ) -> Iterator[Batch]:
+    def batches(self, indices: Sequence[int], batch_size: int, size: Size | None, channels: int) -> Iterator[Batch]:
         """Give the images at these indices, resized to `size` (height, width), with 1 or 3 channels."""
         for start in range(0, len(indices), batch_size):
             chosen = torch.as_tensor(indices[start : start + batch_size])
@@ -101,9 +102,9 @@ class FileImages:
     """Image files, decoded batch by batch on `workers` threads.
 
     `group_of` gives the group that a file belongs to, such as a patient, by its name; `grouping` says how, in words.
-    `rows` are the labels of images of several classes at once, a 0 or 1 for each of the `classes`; `by_number` says
-    that labels are numbers of the network's outputs. A file that cannot be read is skipped and remembered in
-    `unreadable` (name and reason), unless `strict`.
+    `rows` are the labels of images of several classes at once, a 0 or 1 for each of the `classes`, NaN where it is not
+    known; `by_number` says that labels are numbers of the network's outputs. A file that cannot be read is skipped and
+    remembered in `unreadable` (name and reason), unless `strict`; `treated` is what was done to values of DICOM files.
     """
 
     root: Path
@@ -114,16 +115,15 @@ class FileImages:
     strict: bool = False
     group_of: Callable[[str], str] | None = None
     grouping: str | None = None
-    rows: tuple[tuple[int, ...], ...] | None = None
+    rows: tuple[tuple[float, ...], ...] | None = None
     by_number: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
+    treated: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def batches(
-        self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
-    ) -> Iterator[Batch]:
+    def batches(self, indices: Sequence[int], batch_size: int, size: Size | None, channels: int) -> Iterator[Batch]:
         """Give the images at these indices, resized to `size` (height, width), with 1 or 3 channels.
 
         Raises ModelInputError for unreadable files if `strict`, or if all are.
@@ -144,11 +144,12 @@ class FileImages:
             )
 
     def read(
-        self, index: int, size: tuple[int, int] | None, channels: int, fit: Fit | None = None
+        self, index: int, size: Size | None, channels: int, fit: Fit | None = None
     ) -> UInt8[np.ndarray, "height width channel"] | None:
         """Decode one file as `read_image` does; None if it cannot be read. Raises ModelInputError if `strict`."""
         try:
-            return read_image(self.paths[index], size, channels, fit)
+            tell = partial(self.treated.__setitem__, self.name(index))
+            return read_image(self.paths[index], size, channels, fit, tell=tell)
         except UnreadableImageError as error:
             if self.strict:
                 raise ModelInputError("data", f"{self.paths[index]}: {error}") from error
@@ -159,14 +160,15 @@ class FileImages:
         """The files at these indices, in that order."""
         paths, labels = tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices)
         rows = None if self.rows is None else tuple(self.rows[i] for i in indices)
-        return replace(self, paths=paths, labels=labels, rows=rows, unreadable={})
+        return replace(self, paths=paths, labels=labels, rows=rows, unreadable={}, treated={})
 
-    def load(self, size: tuple[int, int] | None, channels: int) -> MemoryImages:
+    def load(self, size: Size | None, channels: int) -> MemoryImages:
         """Decode every file into memory. Raises ModelInputError if that would take more than 16 GiB."""
-        if size is not None and (need := len(self) * size[0] * size[1] * channels) > LARGEST_SET_BYTES:
+        height, width = (0, 0) if size is None else height_and_width(size)
+        if (need := len(self) * height * width * channels) > LARGEST_SET_BYTES:
             raise ModelInputError(
                 "data",
-                f"{len(self)} images of {size[0]}x{size[1]} take {need / 2**30:.0f} GiB; at most 16 fit (training with "
+                f"{len(self)} images of {height}x{width} take {need / 2**30:.0f} GiB; at most 16 fit (training with "
                 "augment=resized_crop_flip reads them when they are needed)",
             )
         parts = list(self.batches(range(len(self)), 1024, size, channels))

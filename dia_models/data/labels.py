@@ -68,6 +68,61 @@ def class_numbers(source: ImageSource, outputs: Outputs, data: str) -> Int64[Ten
     return torch.tensor([known[name] for name in source.classes])
 
 
+@dataclass(frozen=True)
+class Matched:
+    """The findings that data and network both have: their columns in the data, and the network's outputs.
+
+    `unmatched` says in sentences what the other has not.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[int, ...]
+    outputs: tuple[int, ...]
+    unmatched: tuple[str, ...] = ()
+
+
+def has_rows(source: ImageSource) -> bool:
+    """Whether the images' labels are rows of 0 and 1, for several classes at once."""
+    if isinstance(source, PythonImages):
+        return isinstance(source.label(0), Tensor)
+    return getattr(source, "rows", None) is not None
+
+
+def match_findings(source: ImageSource, outputs: Outputs, data: str) -> Matched:
+    """Which columns of labels belong to which outputs, by name; without names, in their order if they are as many.
+
+    Raises ModelInputError if there is none.
+    """
+    if outputs.names is None or not source.classes:
+        first = source.label(0) if isinstance(source, PythonImages) else None
+        count = len(first) if isinstance(first, Tensor) else len(source.classes)
+        names = outputs.names or source.classes or tuple(map(str, range(count)))
+        if count != outputs.count:
+            raise ModelInputError(
+                "data",
+                f"{data} has labels for {quantity(count, 'finding')}, and the network "
+                f"{quantity(outputs.count, 'output')} without names; say with classes what they are, one name a line",
+            )
+        return Matched(names, tuple(range(count)), tuple(range(count)))
+    known = _by_name(source.classes, outputs.names)
+    columns = tuple(place for place, name in enumerate(source.classes) if name in known)
+    if not columns:
+        raise ModelInputError(
+            "data", f"{data} has labels for {some(source.classes)}; the network knows {some(outputs.names, 10, 40)}"
+        )
+    found = tuple(known[source.classes[place]] for place in columns)
+    return Matched(
+        tuple(source.classes[place] for place in columns), columns, found, _unmatched(source, known, outputs)
+    )
+
+
+def _unmatched(source: ImageSource, known: Mapping[str, int], outputs: Outputs) -> tuple[str, ...]:
+    labels = [name for name in source.classes if name not in known]
+    others = [name for place, name in enumerate(outputs.names or ()) if place not in known.values()]
+    parts = (("Labels that no output is named for", labels), ("Outputs without labels", others))
+    return tuple(f"{words}, left out: {some(names, 6, 30)}." for words, names in parts if names)
+
+
 def _known(classes: tuple[str, ...], outputs: Outputs, data: str) -> Mapping[str, int]:
     """The numbers of those classes that the network knows."""
     if outputs.names is not None and all(name in outputs.names for name in classes):
@@ -122,6 +177,10 @@ def numbered(
     Raises ModelInputError for a label beyond the network's classes.
     """
     if labels.ndim == 2:
+        if labels.isnan().any():
+            raise ModelInputError(
+                "uncertain", f"{data} has uncertain labels, which cannot be left out here; give positive or negative"
+            )
         if labels.shape[1] != len(numbers):
             return labels
         rows = torch.zeros(len(labels), int(numbers.max()) + 1, dtype=labels.dtype)

@@ -1,5 +1,6 @@
 """Masks of lungs or anything else: PNG files named as the images they belong to, cut as the network sees these."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,15 +9,49 @@ from jaxtyping import Bool
 from PIL import Image
 
 from dia_models.data.decode import UnreadableImageError, fit_mask, image_size
+from dia_models.data.framing import Size
 from dia_models.data.image_source import ImageSource
 from dia_models.data.images import FileImages
 from dia_models.errors import ModelInputError
+
+INDEX, LARGEST_INDEX = "index.csv", 64 * 2**20
+LEAST_MATCH = 0.5  # of a mask that was assigned to its image by content
+
+
+def masks_beside(images: ImageSource) -> Path | None:
+    """The masks that lie beside chest X-rays: `chest_xray_masks`, with the part's folder; None where there are none."""
+    if not isinstance(images, FileImages) or images.root.parent.name != "chest_xray":
+        return None
+    folder = images.root.parent.with_name("chest_xray_masks") / images.root.name
+    return folder if folder.is_dir() else None
+
+
+def doubtful_masks(folder: Path) -> frozenset[Path]:
+    """The masks that may be another image's: those with a `match_score` below 0.5 in an index.csv.
+
+    It lies in the folder or in the one above, and names masks by their path from where it lies, in the column `mask`.
+    Raises ModelInputError for one that cannot be read.
+    """
+    index = next((place / INDEX for place in (folder, folder.parent) if (place / INDEX).is_file()), None)
+    if index is None:
+        return frozenset()
+    try:
+        if index.stat().st_size > LARGEST_INDEX:
+            raise ValueError("it has more than 64 MiB")
+        with index.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not {"mask", "match_score"} <= set(rows.fieldnames or ()):
+                return frozenset()
+            return frozenset(index.parent / row["mask"] for row in rows if float(row["match_score"]) < LEAST_MATCH)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise ModelInputError("masks", f"{index} cannot be read as a CSV of masks and match_scores: {error}") from error
 
 
 def find_masks(folder: Path, images: ImageSource, indices: Sequence[int]) -> dict[int, tuple[Path, Path]]:
     """The masks of the images that have one, and these images' files, by the image's index.
 
-    A mask has its image's name but .png, in the same sub-folder or in none. Raises ModelInputError if none is found.
+    A mask has its image's name but .png, in the same sub-folder or in none; a doubtful one (`doubtful_masks`) is none.
+    Raises ModelInputError if none is found.
     """
     if not folder.is_dir():
         raise ModelInputError("masks", f"{folder} is not a folder; it takes a folder of PNG files named as the images")
@@ -24,16 +59,16 @@ def find_masks(folder: Path, images: ImageSource, indices: Sequence[int]) -> dic
         raise ModelInputError("masks", "the images of this data set are not files, so no mask can be named as they are")
     named = {i: Path(images.name(i)).with_suffix(".png") for i in indices}
     places = {i: (folder / name, folder / name.name) for i, name in named.items()}
-    found = {
-        i: (path, images.paths[i]) for i in indices if (path := next(filter(Path.is_file, places[i]), None)) is not None
-    }
+    doubtful = doubtful_masks(folder)
+    there = {i: next((path for path in places[i] if path.is_file() and path not in doubtful), None) for i in indices}
+    found = {i: (path, images.paths[i]) for i, path in there.items() if path is not None}
     if not found:
         first = folder / named[indices[0]]
         raise ModelInputError("masks", f"{folder} has a mask of no image; that of the first would be {first}")
     return found
 
 
-def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+def read_mask(path: Path, image: Path, size: Size) -> Bool[np.ndarray, "height width"]:
     """What is marked, as the network sees it: where the mask is not black, scaled and cropped as the image to `size`.
 
     Raises ModelInputError for a mask of other proportions than its image, for one that is not readable, and for one
@@ -43,7 +78,7 @@ def read_mask(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray
         height, width = image_size(image)
         with Image.open(path, formats=("PNG",)) as opened:
             _check_proportions(path, opened, (height, width))
-            mask = fit_mask(opened, size)
+            mask = fit_mask(opened, (height, width), size)
     except (OSError, SyntaxError, UnreadableImageError, Image.DecompressionBombError) as error:
         raise ModelInputError("masks", f"{path} cannot be read as a PNG mask of {image.name}: {error}") from error
     if not mask.any():

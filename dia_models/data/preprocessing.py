@@ -1,12 +1,21 @@
 """From bytes to a network's input, and the random changes that training makes on the way."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
+from dia_models.data.framing import Framing, Scaling, Size
 from dia_models.errors import ModelInputError
 
 SMALLEST_STD = 1 / 255  # one gray level
@@ -14,7 +23,10 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 class Preprocessing(BaseModel):
-    """What a network's images go through: a size in pixels, then (value - mean) / std per channel, values in 0 to 1."""
+    """What a network's images go through: a size in pixels, then (value - mean) / std per channel, values in 0 to 1.
+
+    Images are scaled to cover the size and cut to its center; with `scaling`, their center is cut out after that.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,6 +34,7 @@ class Preprocessing(BaseModel):
     width: int = Field(ge=1, le=4096)
     mean: tuple[FiniteFloat, ...] = Field(min_length=1, max_length=1024)
     std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] = Field(min_length=1, max_length=1024)
+    scaling: Scaling | None = None
 
     @model_validator(mode="after")
     def _one_of_each_per_channel(self) -> "Preprocessing":
@@ -29,10 +42,27 @@ class Preprocessing(BaseModel):
             raise ValueError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_the_usual_way(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        values = serialize(self)
+        return values if self.scaling else {name: value for name, value in values.items() if name != "scaling"}
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.height, self.width
+
+    @property
+    def framing(self) -> Size:
+        """The size, with the way there if it is another than the usual one."""
+        if self.scaling is None:
+            return self.size
+        return Framing(self.size, self.scaling, tuple(min(max(round(255 * m), 0), 255) for m in self.mean))
+
+    def at(self, height: int, width: int) -> "Preprocessing":
+        """The same part of the images at another size."""
+        scaling = self.scaling and self.scaling.times(height / self.height, width / self.width)
+        return self.model_copy(update={"height": height, "width": width, "scaling": scaling})
 
     def __call__(
         self, pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch channel height width"]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dia_models.data.decode import fit_image
+from dia_models.data.framing import Size
 from dia_models.data.images import UNLABELED, Batch, MemoryImages
 from dia_models.data.preprocessing import Preprocessing
 from dia_models.data.request import Request
@@ -68,9 +69,7 @@ class PythonImages:
         order = tuple(chosen if self.order is None else (self.order[i] for i in chosen))
         return replace(self, order=order, _labels={})
 
-    def batches(
-        self, indices: Sequence[int], batch_size: int, size: tuple[int, int] | None, channels: int
-    ) -> Iterator[Batch]:
+    def batches(self, indices: Sequence[int], batch_size: int, size: Size | None, channels: int) -> Iterator[Batch]:
         """Give the images at these indices, those that are no float tensors resized, with 1 or 3 channels.
 
         Raises ModelInputError for what is no image or label, and for images of several kinds or sizes in one batch.
@@ -88,7 +87,7 @@ class PythonImages:
         channels, height, width = first.shape
         return Preprocessing(height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels)
 
-    def load(self, size: tuple[int, int] | None, channels: int) -> MemoryImages:
+    def load(self, size: Size | None, channels: int) -> MemoryImages:
         """All images in memory, as bytes. Raises ModelInputError for float tensors."""
         parts = list(self.batches(range(len(self)), 1024, size, channels))
         if any(part.pixels.is_floating_point() for part in parts):
@@ -99,7 +98,7 @@ class PythonImages:
         names = tuple(name for part in parts for name in part.names)
         return MemoryImages(torch.cat([part.pixels for part in parts]), labels, self.classes, names)
 
-    def _fitted(self, index: int, size: tuple[int, int] | None, channels: int) -> Pixels:
+    def _fitted(self, index: int, size: Size | None, channels: int) -> Pixels:
         image = self._item(index)
         if isinstance(image, Tensor):
             return image

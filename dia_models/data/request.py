@@ -15,7 +15,8 @@ from dia_models.errors import ModelInputError
 class Request:
     """Which part of a data set to open, how to read files, and whether files that are missing may be downloaded.
 
-    `limit` is how many images are taken of a source that does not say how many it has.
+    `limit` is how many images are taken of a source that does not say how many it has; `folder` is where images that a
+    table names are, if not beside it, and `uncertain` what uncertain labels count as.
     """
 
     split: str
@@ -24,6 +25,8 @@ class Request:
     strict: bool = False
     download: bool = False
     limit: int = 1000
+    folder: Path | None = None
+    uncertain: str = "leave-out"
 
     @property
     def part(self) -> str:

@@ -73,7 +73,7 @@ class Selection:
         Raises ModelInputError if none of all that are chosen can be read.
         """
         try:
-            yield from self.source.batches(indices, self.batch_size, preprocessing.size, len(preprocessing.mean))
+            yield from self.source.batches(indices, self.batch_size, preprocessing.framing, len(preprocessing.mean))
         except ModelInputError:
             unreadable = self.source.unreadable
             if len(indices) == len(self.chosen) or not all(self.source.name(i) in unreadable for i in indices):
@@ -88,18 +88,24 @@ class Selection:
         return [self.source.name(i) for i in self.chosen]
 
     def labels(self) -> tuple[str | None, ...]:
-        """The readable images' classes in the data set."""
+        """The readable images' classes in the data set; of several findings, which of them each `has`."""
+        if (rows := getattr(self.source, "rows", None)) is not None:
+            found = (
+                [name for name, mark in zip(self.source.classes, rows[index], strict=True) if mark == 1]
+                for index in self.readable()
+            )
+            return tuple(f"has {', '.join(names) or 'none'}" for names in found)
         numbers, names = [int(self.source.labels[index]) for index in self.readable()], self.source.classes
         return tuple(None if n < 0 else names[n] if names else str(n) for n in numbers)
 
-    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-        """The readable images in color, `count` at a time: (image, height, width, 3) bytes."""
-        batches = self.source.batches(self.readable(), count, size, 3)
-        return (as_pictures(batch.pixels, size) for batch in batches)
+    def pictures(self, shown: Preprocessing, count: int) -> Iterator[np.ndarray]:
+        """What a network sees of the readable images, in color, `count` at a time: (image, height, width, 3) bytes."""
+        batches = self.source.batches(self.readable(), count, shown.framing, 3)
+        return (as_pictures(batch.pixels, shown.size) for batch in batches)
 
-    def mean_picture(self, size: tuple[int, int]) -> np.ndarray:
-        """The mean of the readable images in gray: (height, width) bytes."""
+    def mean_picture(self, shown: Preprocessing) -> np.ndarray:
+        """The mean of what a network sees of the readable images, in gray: (height, width) bytes."""
         indices = self.readable()
-        batches = self.source.batches(indices, 64, size, 1)
-        total = sum(as_pictures(batch.pixels, size, 1)[..., 0].astype(float).sum(0) for batch in batches)
+        batches = self.source.batches(indices, 64, shown.framing, 1)
+        total = sum(as_pictures(batch.pixels, shown.size, 1)[..., 0].astype(float).sum(0) for batch in batches)
         return np.asarray(np.round(total / len(indices)), dtype=np.uint8)

@@ -6,7 +6,7 @@ import dia_models.data.catalog  # noqa: F401  (registers the data sets)
 from dia_models.data.detection.sets import is_scenes
 from dia_models.data.folder import SPLITS, open_folder
 from dia_models.data.image_source import ImageSource
-from dia_models.data.labels_file import open_labels
+from dia_models.data.labels_file import UNCERTAIN, open_labels
 from dia_models.data.python_images import open_python
 from dia_models.data.request import SETS, Request, data_root
 from dia_models.errors import ModelInputError, unknown
@@ -29,6 +29,7 @@ def open_data(
     strict: bool = False,
     download: bool = False,
     limit: int = 1000,
+    uncertain: str = "leave-out",
 ) -> ImageSource:
     """Open a part of a data set.
 
@@ -39,11 +40,13 @@ def open_data(
             fifth image of a class is its test part.
         split: `train`, `test`, or `any`, for images that are only looked at: the test part of a set that comes in
             parts, else everything.
-        root: Where data sets are; by default `$DIA_DATA_DIR`, else the user's cache folder.
+        root: Where data sets are, and the images that a table names; by default `$DIA_DATA_DIR`, else the user's cache
+            folder, and the table's own folder.
         workers: Threads that decode files.
         strict: Whether a file that cannot be read is an error; else it is left out and remembered.
         download: Fetch a set that is missing, where its source allows it.
         limit: How many images are taken of what a function gives, if that has no length.
+        uncertain: What labels of -1 in a table count as: `leave-out`, `positive` or `negative`.
 
     Returns:
         The images: in memory, or as files that are decoded when they are needed.
@@ -54,7 +57,10 @@ def open_data(
     if split not in (*SPLITS, "any"):
         raise unknown("split", split, [*SPLITS, "any"])
     kind, _, path = name.partition(":")
-    request = Request(split, data_root(root), workers, strict, download, limit)
+    if uncertain not in UNCERTAIN:
+        raise unknown("uncertain", uncertain, list(UNCERTAIN))
+    folder = None if root is None else Path(root).expanduser()
+    request = Request(split, data_root(root), workers, strict, download, limit, folder, uncertain)
     if kind == "folder" and path:
         try:
             return open_folder(Path(path).expanduser(), request)

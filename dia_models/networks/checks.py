@@ -16,7 +16,7 @@ from dia_models.errors import ModelInputError, one_line
 from dia_models.networks.outputs import scores_in
 from dia_models.user_code import seeded
 
-USUAL_SIZES = (224, 32, 64, 28, 96, 128, 160, 256, 299, 384)
+USUAL_SIZES = (224, 32, 64, 28, 96, 128, 160, 256, 299, 384, 112, 80, 48, 8, 19, 40, 192, 240, 320, 331, 448, 512)
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -64,6 +64,14 @@ def refuse_empty(model: nn.Module, name: str) -> None:
             "model",
             f"{name}: {one_line(first, 60)} is on the meta device, without values; make it on the CPU, or give weights",
         )
+
+
+def gives_probabilities(model: nn.Module, shown: Preprocessing) -> bool:
+    """Whether all of its outputs lie within 0 and 1 whatever it is shown, here noise of thirty times the usual size."""
+    device = next(_tensors(model), torch.empty(0)).device
+    with torch.no_grad(), seeded(0), redirect_stdout(sys.stderr):
+        found = scores_in(model.eval()(30 * torch.randn(8, len(shown.mean), *shown.size, device=device)))
+    return found is not None and bool(((found >= 0) & (found <= 1)).all())
 
 
 class Trial:
@@ -148,4 +156,4 @@ def _words(shown: Preprocessing) -> str:
 
 
 def _sized(shown: Preprocessing, size: tuple[int, int]) -> Preprocessing:
-    return shown.model_copy(update={"height": size[0], "width": size[1]})
+    return shown.at(*size)

@@ -11,12 +11,13 @@ def network_facts(network: OpenedNetwork, attention: str | None) -> dict[str, st
     info, spec, shown = network.checkpoint and network.checkpoint.info, network.spec, network.preprocessing
     options = ", ".join(f"{key}={value}" for key, value in sorted(spec.options.items())) if spec else "not known"
     assumed = f"; assumed: {'; '.join(each)}" if (each := network.assumptions()) else ""
+    scaled = f"; the center of images {shown.scaling}" if shown.scaling else ""
     return {
         "network": network.model_name,
         "options": options or "the defaults",
         "attention": attention or "not known",
         "parameters": f"{sum(parameter.numel() for parameter in network.model.parameters()):,}",
-        "input": f"{shown.height}x{shown.width}, {quantity(len(shown.mean), 'channel')}{assumed}",
+        "input": f"{shown.height}x{shown.width}, {quantity(len(shown.mean), 'channel')}{scaled}{assumed}",
         "classes": str(network.num_classes or "none"),
         "trained on": info.data if info else "not known",
         "training": _training(info) if info else f"not known; weights: {network.weights}",

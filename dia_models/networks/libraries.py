@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dia_models.data.framing import Scaling
 from dia_models.data.preprocessing import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from dia_models.data.synsets import imagenet_synsets
 from dia_models.errors import ModelInputError, did_you_mean, one_line, some, unknown
@@ -127,6 +128,8 @@ class TorchvisionSource:
                 raise ModelInputError("channels", f"{self.name} of torchvision takes images of 3 channels only")
             if request.image_size is not None and "image_size" in self._parameters():
                 options.setdefault("image_size", request.image_size[0])
+            if "weights_backbone" in inspect.signature(models.get_model_builder(self.name)).parameters:
+                options.setdefault("weights_backbone", None)  # which else are fetched
 
             def make(**given: Any) -> nn.Module:
                 model: nn.Module = models.get_model(self.name, weights="DEFAULT" if pretrained else None, **given)
@@ -158,6 +161,7 @@ class TorchvisionSource:
             3,
             categories and tuple(categories),
             imagenet_synsets() if categories and len(categories) == IMAGENET_CLASSES else None,
+            _torchvision_scaling(shown),
         )
 
     def _parameters(self) -> Any:
@@ -165,6 +169,17 @@ class TorchvisionSource:
 
         builder = get_model_builder(self.name)
         return () if not self.name.startswith("vit_") else ("image_size", *inspect.signature(builder).parameters)
+
+
+def _torchvision_scaling(shown: Any) -> Callable[[tuple[int, int]], Scaling]:
+    """How the transforms of torchvision's weights scale images; for other sizes in proportion."""
+    (scaled,), (seen,) = shown.resize_size, shown.crop_size
+    method = shown.interpolation.value
+
+    def scaling(size: tuple[int, int]) -> Scaling:
+        return Scaling(height=size[0] * scaled // seen, width=size[1] * scaled // seen, interpolation=method)
+
+    return scaling
 
 
 @contextmanager

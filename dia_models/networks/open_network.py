@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -15,6 +16,7 @@ from dia_models.errors import ModelInputError
 from dia_models.factory import require_classifier
 from dia_models.networks.checks import Trial, plain, refuse_empty, refuse_opaque
 from dia_models.networks.class_names import Classes, name_classes
+from dia_models.networks.code import CodeSource
 from dia_models.networks.data_facts import DataFacts
 from dia_models.networks.opened import OpenedNetwork
 from dia_models.networks.preprocessing import Asked, Chosen, Values, choose
@@ -35,6 +37,7 @@ def open_network(
     mean: Values | None = None,
     std: Values | None = None,
     channels: int | None = None,
+    crop: float | None = None,
     classes: Classes | None = None,
     data: DataFacts | None = None,
     seed: int = 0,
@@ -54,6 +57,8 @@ def open_network(
         mean: Subtracted from values of 0 to 1: one number, or one for each channel.
         std: By which they are divided, likewise.
         channels: 1, 3 or what the network takes.
+        crop: The share of the scaled image's sides that it sees, such as 0.875 for 224 of 256 pixels, the image's
+            shorter side; 1 for all of it.
         classes: The names of its outputs in their order, or a file with one a line.
         data: What the images are that it will see: the size, mean and std where nothing says them (else 224 pixels and
             ImageNet's), and the classes for which a network with random weights is made.
@@ -67,7 +72,7 @@ def open_network(
         ModelInputError: For a name, a file or an option that does not exist, for what your code raises, for weights
             of another network, and for a network that no analysis can take.
     """
-    asked = Asked.of(image_size, mean, std, channels)
+    asked = Asked.of(image_size, mean, std, channels, crop)
     if _is_checkpoint(str(name)):
         if weights is not None or pretrained or options or num_classes is not None:
             raise ModelInputError(
@@ -78,12 +83,17 @@ def open_network(
         raise ModelInputError("pretrained", f"weights are given too ({weights}); give one or the other")
     source, request = find_source(str(name)), Request(dict(options or {}), num_classes, channels, asked.image_size)
     data = data or DataFacts()
-    if weights is None and not pretrained:
-        request = data.suit(source, request)
-        if classes is None and request.num_classes == len(data.classes):
-            classes = data.classes
-    maker = _Maker(str(name), source, request, pretrained, seed)
-    return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, data)
+    if weights is not None or pretrained:
+        maker = _Maker(str(name), source, request, pretrained, seed)
+        return maker.open(None if weights is None else Path(weights).expanduser(), asked, classes, data)
+    suited = data.suit(source, request)
+    named = data.classes if classes is None and suited.num_classes == len(data.classes) else classes
+    try:
+        return _Maker(str(name), source, suited, False, seed).open(None, asked, named, data)
+    except ModelInputError:
+        if suited == request or not isinstance(source, CodeSource):
+            raise
+        return _Maker(str(name), source, request, False, seed).open(None, asked, classes, data)  # it has weights inside
 
 
 def open_checkpoint(
@@ -156,6 +166,7 @@ class _Maker:
             raise ModelInputError("num_classes", f"{wanted} given; {name} gives {outputs}")
         names, origin = name_classes(classes, record, outputs, data.classes)
         trained = self.pretrained or weights is not None
+        inside = not trained and isinstance(self.source, CodeSource) and self._has_weights_inside(model)
         return OpenedNetwork(
             name=name,
             source=self.given,
@@ -163,13 +174,22 @@ class _Maker:
             preprocessing=chosen.preprocessing,
             num_classes=outputs,
             classes=names,
-            weights=self._words(fitted),
-            training="loaded" if trained else "none",
+            weights=f"those that {self.given} gives it" if inside else self._words(fitted),
+            training="loaded" if trained or inside else "none",
             origins={**chosen.origins, "classes": origin},
             seed=self.seed,
             synsets=record.synsets if record.synsets and len(record.synsets) == outputs else None,
+            separate=record.separate,
             make_again=self.make if trained else None,
         )
+
+    def _has_weights_inside(self, model: nn.Module) -> bool:
+        """Whether the user's code gives it weights that depend on no seed: those of a training."""
+        with seeded(self.seed + 1):
+            other = dict(plain(self.source.make(self.request)).named_parameters())
+        own = {name: p.cpu() for name, p in model.named_parameters() if not is_lazy(p) and p.numel() > 1}
+        varied = [name for name, p in own.items() if (p != p.flatten()[0]).any()]
+        return bool(varied) and all(name in other and torch.equal(other[name], own[name]) for name in varied)
 
     def _fit(self, weights: Path, model: nn.Module) -> tuple[nn.Module, Fit]:
         """The network and its weights; where only the number of classes differs, the network made with theirs."""

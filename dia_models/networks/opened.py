@@ -14,6 +14,7 @@ from dia_models.checkpoints.untrained import UntrainedNetwork, untrained_network
 from dia_models.data.labels import Outputs
 from dia_models.data.preprocessing import Preprocessing
 from dia_models.errors import ModelInputError
+from dia_models.networks.checks import gives_probabilities
 from dia_models.networks.preprocessing import ASSUMED
 from dia_models.spec import ModelSpec, Network
 
@@ -36,6 +37,7 @@ class OpenedNetwork:
         origins: Where `image_size`, `channels`, `mean`, `std` and `classes` come from; what was assumed begins so.
         seed: From which random weights were or would be drawn.
         checkpoint: The checkpoint of this library that it was read from.
+        separate: Whether its outputs are known to be findings, of which an image may have several.
     """
 
     name: str
@@ -50,12 +52,18 @@ class OpenedNetwork:
     seed: int = 0
     synsets: tuple[str, ...] | None = None
     checkpoint: Checkpoint | None = None
+    separate: bool = False
     make_again: Callable[[], nn.Module] | None = field(default=None, repr=False)
 
     @cached_property
     def sha256(self) -> str:
         """The checkpoint file's hash; of other networks one of all parameters and buffers: names, types and values."""
         return self.checkpoint.sha256 if self.checkpoint else hash_tensors(self.model.state_dict())
+
+    @cached_property
+    def gives_probabilities(self) -> bool:
+        """Whether its outputs are probabilities already, not logits."""
+        return gives_probabilities(self.model, self.preprocessing)
 
     @property
     def spec(self) -> ModelSpec | None:

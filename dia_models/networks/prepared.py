@@ -4,6 +4,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,6 +77,10 @@ class PreparedNetwork:
             mine = [i for n, i in enumerate(self.images.chosen) if n // size % world_size() == rank()]
         for batch in self.watch(self.images.batches(mine, self.preprocessing), -(-len(mine) // size), label):
             yield self.preprocessing(batch.pixels.to(self.images.device)), batch
+
+    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
+        """What the network sees of the images, at this size, `count` at a time: (image, height, width, 3) bytes."""
+        return self.images.pictures(self.preprocessing.at(*size), count)
 
     def batches(self, label: str) -> Iterator[Tensor]:
         """The images alone."""

@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import floor
 
 from pydantic import ValidationError
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from dia_models.data.framing import Scaling
 from dia_models.data.preprocessing import Preprocessing
 from dia_models.errors import ModelInputError, first_problem
 from dia_models.networks.request import Record
 from dia_models.words import quantity
 
 IMAGENET = Preprocessing(height=224, width=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+SMALLEST_CROP, LARGEST_SIDE = 0.1, 4096
 GIVEN, ASSUMED = "as given", "assumed"
 Values = float | Sequence[float]
 
@@ -25,16 +28,24 @@ class Asked:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     channels: int | None = None
+    crop: float | None = None
 
     @classmethod
     def of(
-        cls, image_size: int | Sequence[int] | None, mean: Values | None, std: Values | None, channels: int | None
+        cls,
+        image_size: int | Sequence[int] | None,
+        mean: Values | None,
+        std: Values | None,
+        channels: int | None,
+        crop: float | None = None,
     ) -> "Asked":
-        """From single numbers or sequences. Raises ModelInputError for a size that is none."""
+        """From single numbers or sequences. Raises ModelInputError for a size or a crop that is none."""
+        if crop is not None and not SMALLEST_CROP <= crop <= 1:
+            raise ModelInputError("crop", f"{crop:g} given; accepted: the share of the sides that is seen, 0.1 to 1")
         size = (image_size,) if isinstance(image_size, int) else image_size
         if size is not None and len(size) not in (1, 2):
             raise ModelInputError("image_size", f"{list(size)} given; give one number, or height and width")
-        return cls(None if size is None else (size[0], size[-1]), _values(mean), _values(std), channels)
+        return cls(None if size is None else (size[0], size[-1]), _values(mean), _values(std), channels, crop)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Chosen:
 
     def with_size(self, size: tuple[int, int]) -> "Chosen":
         """The same with another size, which the network was seen to take."""
-        shown = self.preprocessing.model_copy(update={"height": size[0], "width": size[1]})
+        shown = self.preprocessing.at(*size)
         return Chosen(shown, {**self.origins, "image_size": f"{ASSUMED}: the first of the usual sizes that it takes"})
 
 
@@ -74,13 +85,23 @@ def choose(asked: Asked, record: Record, otherwise: Preprocessing | None, model:
             values[name], origins[name] = _fitted(usual, channels), of_last
     size = asked.image_size or record.image_size or last.size
     origins["image_size"] = GIVEN if asked.image_size else record.origin if record.image_size else of_last
+    scaling = _scaling(asked, record, size)
     try:
-        shown = Preprocessing(height=size[0], width=size[1], mean=values["mean"], std=values["std"])
+        shown = Preprocessing(height=size[0], width=size[1], mean=values["mean"], std=values["std"], scaling=scaling)
     except ValidationError as error:
         place, given, reason = first_problem(error)
         name = {"height": "image_size", "width": "image_size"}.get(place.partition(".")[0], place.partition(".")[0])
         raise ModelInputError(name, f"{given!r}: {reason}") from error
     return Chosen(shown, origins)
+
+
+def _scaling(asked: Asked, record: Record, size: tuple[int, int]) -> Scaling | None:
+    """As recorded, for the share of the sides that is asked for."""
+    known = record.scaling and record.scaling(size)
+    if asked.crop is None or max(size) > LARGEST_SIDE:
+        return known
+    height, width = (floor(side / asked.crop) for side in size)
+    return (known or Scaling(height=1, width=1)).model_copy(update={"height": height, "width": width})
 
 
 def _channels(asked: Asked, record: Record, model: nn.Module) -> tuple[int, str]:

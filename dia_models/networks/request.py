@@ -1,11 +1,12 @@
 """What is asked of a network's source, and what sources say of networks besides."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
+from dia_models.data.framing import Scaling
 from dia_models.data.preprocessing import Preprocessing
 
 
@@ -23,8 +24,9 @@ class Request:
 class Record:
     """What is known of the images and the classes that a network expects; `origin` says in words from where.
 
-    None is what is not known. `synsets` are ImageNet's names of the classes, such as n01440764. `usual` is what is
-    assumed where nothing else is known.
+    None is what is not known. `synsets` are ImageNet's names of the classes, such as n01440764. `scaling` is how images
+    are scaled for a size (height, width), before their center is cut out. `usual` is what is assumed where nothing else
+    is known; `separate` says that outputs are findings, of which an image may have several.
     """
 
     origin: str
@@ -34,7 +36,9 @@ class Record:
     channels: int | None = None
     classes: tuple[str, ...] | None = None
     synsets: tuple[str, ...] | None = None
+    scaling: Callable[[tuple[int, int]], Scaling] | None = None
     usual: Preprocessing | None = None
+    separate: bool = False
 
 
 @runtime_checkable

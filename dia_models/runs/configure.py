@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.data.detection.digit_scenes import SIDE
 from dia_models.errors import ModelInputError, unknown
 from dia_models.factory import accepted_options, blueprint, task_of
@@ -10,7 +11,7 @@ from dia_models.spec import ModelSpec
 from dia_models.training.config import RunConfig
 from dia_models.training.recipe import Recipe, load_recipe
 
-DEFAULT_RECIPE = "one_cycle"
+DEFAULT_RECIPE, FINE_TUNE = "one_cycle", "fine_tune"
 SUITED: dict[str, dict[str, Any]] = {  # mirrored digits are none
     "digits": {"augment": "crop", "padding": 1},
     "digit-scenes": {"augment": "none", "min_size": SIDE},
@@ -68,6 +69,52 @@ def configure(
         channels=channels,
         seed=seed,
         start_from=start_from,
+        keep_every=keep_every,
+    )
+
+
+def fine_tuned(
+    checkpoint: str,
+    data: str | None = None,
+    recipe: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    image_size: int | None = None,
+    channels: int = 3,
+    seed: int = 0,
+    keep_every: int | None = None,
+) -> RunConfig:
+    """What `fit` needs to train the network of a checkpoint further.
+
+    Args:
+        checkpoint: a path, or the name of a bundled one; it says which network, and by default which data and which
+            size of image files.
+        data: another data set with the same classes.
+        recipe: a recipe's name; by default `fine_tune`.
+        settings: fields of the recipe.
+        image_size: as for `configure`.
+        channels: as for `configure`; where the data are the checkpoint's, its channels.
+        seed: of batches and everything else that is random.
+        keep_every: as for `configure`.
+
+    Returns:
+        The configuration, checked.
+
+    Raises:
+        ModelInputError: as `configure`, and if there is no such checkpoint.
+    """
+    info = Checkpoint.read(checkpoint).info
+    if data is None and task_of(info.model.name) == "classification":
+        image_size, channels = image_size or info.preprocessing.height, info.model.in_channels
+    return configure(
+        info.model.name,
+        data or info.data,
+        recipe or FINE_TUNE,
+        {**info.model.options, **(settings or {})},
+        image_size=image_size,
+        channels=channels,
+        seed=seed,
+        start_from=checkpoint,
         keep_every=keep_every,
     )
 

@@ -1,7 +1,7 @@
 """Attention on a network that the user built: any names of `attention_names`, at the ends of its residual branches."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -110,6 +110,29 @@ class AttachedAttention(nn.ModuleList):
     def connect(self, model: nn.Module, stages: Sequence[Sequence[Branch]]) -> None:
         """Hook the ends of the branches, and the start and the end of the network's forward."""
         self.ends = tuple(tuple(branch.end for branch in run) for run in stages)
+        self._hook(model)
+
+    def remove(self, model: nn.Module, layers: Mapping[int, Collection[int]]) -> None:
+        """Take some layers of some stages away, both from 0; where none is left, all of the attention."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+        ends, stages = [], []
+        for stage, (names, attention) in enumerate(zip(self.ends, self, strict=True)):
+            left = [layer for layer in range(len(names)) if layer not in layers.get(stage, ())]
+            if left:
+                ends.append(tuple(names[layer] for layer in left))
+                some = [attention[n] for n in left] if isinstance(attention, nn.ModuleList) else None
+                stages.append(attention if some is None else nn.ModuleList(some))
+        if not stages:
+            delattr(model, CHILD)
+            return
+        attached = AttachedAttention(stages)
+        attached.ends = tuple(ends)
+        setattr(model, CHILD, attached.train(model.training))
+        attached._hook(model)
+
+    def _hook(self, model: nn.Module) -> None:
         for stage, names in enumerate(self.ends):
             for layer, name in enumerate(names):
                 module = model.get_submodule(name)

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from dia_analysis.probes.makers import maker
 from dia_models.attention import Attention
+from dia_models.attention.constant_vector import ConstantVector
 from dia_models.backbones.stage import Stage
 from dia_models.errors import ModelInputError
 from dia_models.spec import Network
 from dia_models.surgery.attach import AttachedAttention
+from dia_models.surgery.fit_shared import fit_shared
+from dia_models.surgery.hidden_units import matched
 from dia_models.surgery.tracing import FeatureSize, Trace, trace
 
 
@@ -25,14 +28,17 @@ from dia_models.surgery.tracing import FeatureSize, Trace, trace
 class SharedStage:
     """The modules, in forward order, that became one, and the parameters that they had and that it has.
 
-    `deviation` says how rough the average is: with w a module's shared weights and m their mean over the modules,
-    the largest ‖w - m‖ / ‖m‖ over the modules. 0 where the modules were equal.
+    `deviation` says how rough the average is: with w a module's shared weights, hidden units matched, and m their mean
+    over the modules, the largest ‖w - m‖ / ‖m‖ over the modules. 0 where the modules were equal. `fit_error` is what
+    is left where the shared module was fitted: the root mean square of the difference to what the modules gave, divided
+    by that of what they gave; None where it was not.
     """
 
     modules: tuple[str, ...]
     parameters_before: int
     parameters_after: int
     deviation: float
+    fit_error: float | None = None
 
     @property
     def saved(self) -> int:
@@ -69,12 +75,15 @@ class SharingReport:
         return "\n".join([*lines, f"network: {before} parameters, now {after} ({share:.1%} saved)"])
 
 
-def share(model: nn.Module, *, modules: str | None = None, images: Tensor | None = None) -> SharingReport:
+def share(
+    model: nn.Module, *, modules: str | None = None, images: Tensor | None = None, fit_batches: Any = None
+) -> SharingReport:
     """Replace the individual attention modules of a network by one per stage, in place.
 
-    The shared module starts from the mean of the modules' weights; what layers must not share (the batch norms
-    inside our `srm` and `cbam`) it keeps for each. It is the same object in every place. The network needs
-    fine-tuning after; make the optimizer after too.
+    The shared module starts from the mean of the modules' weights, their hidden units matched to the first module's,
+    which have no order; what layers must not share (the batch norms inside our `srm` and `cbam`) it keeps for each.
+    With `fit_batches` it is then fitted to what the modules gave for the features that each of them saw. It is the
+    same object in every place. The network needs fine-tuning after; make the optimizer after too.
 
     A network of ours becomes the one of the `dia_` name: its `spec` says so, and it saves as such. In others a stage is
     a run of modules of one kind that are called one after the other with the same weights' shapes and the same size of
@@ -86,6 +95,8 @@ def share(model: nn.Module, *, modules: str | None = None, images: Tensor | None
             which the network multiplies its features.
         images: What the pass is given (batch, channel, height, width), by default two random images of the size that
             the network says it takes, or of 64 pixels.
+        fit_batches: Training images (batch, channel, height, width), with or without labels, to which the shared
+            modules are fitted; by default they are not.
 
     Returns:
         The modules and parameters of each stage before and after.
@@ -100,7 +111,11 @@ def share(model: nn.Module, *, modules: str | None = None, images: Tensor | None
     if not groups:
         raise ModelInputError("model", "no two attention modules of this network can be one; there is nothing to share")
     merged = [_merge(group.modules) for group in groups]
-    stages = tuple(_put(group, *one) for group, one in zip(groups, merged, strict=True))
+    errors: list[float | None] = [None] * len(groups)
+    if fit_batches is not None:
+        together = [(group.modules, shared) for group, (shared, _) in zip(groups, merged, strict=True)]
+        errors = [*fit_shared(model, together, fit_batches)]
+    stages = tuple(_put(group, *one, error) for group, one, error in zip(groups, merged, errors, strict=True))
     for network in (part for part in model.modules() if ours and isinstance(part, Network)):
         network.spec = network.spec.model_copy(update={"name": _shared_name(network.spec.name)})
     return SharingReport(stages, before, _count([model]))
@@ -121,12 +136,19 @@ class _Group:
 def _our_groups(model: nn.Module) -> Iterator[_Group]:
     """The stages of our networks and of `attach` that have one module per block."""
     for place, holder in model.named_modules():
-        if isinstance(holder, Stage) and isinstance(holder.attention, nn.ModuleList):
+        if isinstance(holder, Stage) and _are_individual(holder.attention):
+            assert isinstance(holder.attention, nn.ModuleList)
             yield _group_in(holder, "attention", f"{place}.attention", holder.attention)
         if isinstance(holder, AttachedAttention):
             for number, stage in holder.named_children():
-                if isinstance(stage, nn.ModuleList):
+                if _are_individual(stage):
+                    assert isinstance(stage, nn.ModuleList)
                     yield _group_in(holder, number, f"{place}.{number}", stage)
+
+
+def _are_individual(attention: nn.Module | None) -> bool:
+    """Whether each layer has a module of its own, which looks at the image."""
+    return isinstance(attention, nn.ModuleList) and not any(isinstance(m, ConstantVector) for m in attention)
 
 
 def _group_in(holder: nn.Module, child: str, name: str, modules: nn.ModuleList) -> _Group:
@@ -197,10 +219,10 @@ def _replace(model: nn.Module, named: dict[str, nn.Module], shared: nn.Module) -
             setattr(model.get_submodule(parent), child, shared)
 
 
-def _put(group: _Group, shared: nn.Module, deviation: float) -> SharedStage:
+def _put(group: _Group, shared: nn.Module, deviation: float, fit_error: float | None) -> SharedStage:
     before = _count(group.modules)
     group.put(shared)
-    return SharedStage(tuple(group.named), before, _count([shared]), deviation)
+    return SharedStage(tuple(group.named), before, _count([shared]), deviation, fit_error)
 
 
 def _merge(modules: Sequence[nn.Module]) -> tuple[nn.Module, float]:
@@ -209,8 +231,8 @@ def _merge(modules: Sequence[nn.Module]) -> tuple[nn.Module, float]:
     if isinstance(shared, Attention):
         shared.serve(len(modules))
         some = next(modules[0].parameters())
-        shared.to(some.device, some.dtype)
-    states = [module.state_dict() for module in modules]
+        shared.to(some.device, some.dtype).train(modules[0].training)  # the parts that it has just gained too
+    states = [module.state_dict() for module in matched(modules)]
     own = _own_parts(list(shared.state_dict()), states[0])
     with torch.no_grad():
         for name, tensor in shared.state_dict().items():

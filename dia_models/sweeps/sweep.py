@@ -22,8 +22,8 @@ ScaleName = Literal["paper", "laptop"]
 COLUMNS = ("name", "source", "data", "networks", "recipe", "seeds", "runs", "hours on an H100", "hours on two cores")
 SCALES: tuple[ScaleName, ...] = ("paper", "laptop")
 _START = (
-    "{sweep} at {scale} scale starts every network from a classifier with the same attention: give a folder of them, "
-    f"where resnet50_se{SUFFIX} and so on are what dia-train fit --model resnet50_se --data imagenet leaves"
+    "{sweep} at {scale} scale starts every network from a checkpoint: give a folder of them, where "
+    f"{{start}}{SUFFIX} and so on are what dia-train fit leaves"
 )
 
 
@@ -34,13 +34,15 @@ class _Table(BaseModel):
 class Variant(_Table):
     """One kind of network: its attention (empty: none), options of the network and changes of the recipe (`set`).
 
-    `versus` names the variant that it is compared with; by default the sweep's reference, if it has one.
+    `versus` names the variant that it is compared with; by default the sweep's reference, if it has one. `start` is
+    what follows the backbone in the name of the checkpoint that it starts from, where that is not its own attention.
     """
 
     attention: str = ""
     options: dict[str, Option] = {}
     set: dict[str, Any] = {}
     versus: str | None = None
+    start: str | None = None
 
 
 class Scale(_Table):
@@ -135,11 +137,13 @@ class Sweep(_Table):
         if folder is None and not self.scale(scale).needs_start:
             return runs
         if folder is None:
-            raise ModelInputError("from", f"none given, but {_START.format(sweep=self.name, scale=scale)}")
-        paths = {run.config.model: folder.expanduser().absolute() / f"{run.start}{SUFFIX}" for run in runs}
+            raise ModelInputError(
+                "from", f"none given, but {_START.format(sweep=self.name, scale=scale, start=runs[0].start)}"
+            )
+        paths = {run.start: folder.expanduser().absolute() / f"{run.start}{SUFFIX}" for run in runs}
         if missing := sorted({path.name for path in paths.values() if not path.is_file()}):
             raise ModelInputError("from", f"{folder} lacks {', '.join(missing)}")
-        return [run.start_from(paths[run.config.model]) for run in runs]
+        return [run.start_from(paths[run.start]) for run in runs]
 
     def _run(self, scale: str, data: str, backbone: str, name: str, seed: int, changes: dict[str, Any]) -> "PlannedRun":
         size, variant = self.scale(scale), self.variants_at(scale)[name]
@@ -154,7 +158,7 @@ class Sweep(_Table):
             channels=size.channels,
             seed=seed,
         )
-        return PlannedRun(data, backbone, name, seed, config)
+        return PlannedRun(data, backbone, name, seed, config, variant.start)
 
 
 @dataclass(frozen=True)
@@ -166,10 +170,16 @@ class PlannedRun:
     variant: str
     seed: int
     config: RunConfig
+    other_start: str | None = None
 
     @property
     def start(self) -> str:
-        """The name of the network whose weights it can start from: itself or, for a detector, its classifier."""
+        """The name of the network whose weights it can start from: itself or, for a detector, its classifier.
+
+        Where the variant says so, another one with the same backbone.
+        """
+        if self.other_start is not None:
+            return f"{self.backbone}_{self.other_start}"
         return classifier_of(ModelSpec(name=self.config.model)).name
 
     def start_from(self, checkpoint: Path) -> "PlannedRun":

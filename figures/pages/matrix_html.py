@@ -75,7 +75,7 @@ def correlation_matrices(results: Mapping[str, BesideUntrained]) -> list[Stage]:
     parts = [
         (name, kind, result.stages)
         for name, both in results.items()
-        for kind, result in (("trained", both.trained), ("untrained", both.untrained))
+        for kind, result in (("trained" if both.untrained else "as given", both.trained), ("untrained", both.untrained))
         if result is not None
     ]
     return _by_stage(parts, _correlation)

@@ -5,8 +5,17 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dia_analysis import AnalysisInputError, CostResult, GradientResult, gradcam, measure_cost
+from dia_analysis import (
+    AblationResult,
+    AnalysisInputError,
+    CostResult,
+    GradientResult,
+    gradcam,
+    measure_ablation,
+    measure_cost,
+)
 from dia_analysis import Subject as CostSubject
+from dia_analysis.ablation.findings import findings
 from dia_analysis.explain.results import COARSE
 from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.networks import (
@@ -31,15 +40,19 @@ Again = Callable[..., str]
 further options."""
 
 
+REPLACED_BY = ("mean", "resample", "constant")
+
+
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: of how many images at most the importance (None: all), the gradients and the heatmaps.
+    """How much is measured: of how many images at most each analysis (None: of all).
 
     `of_untrained` are the rows by which the untrained networks' importance is measured, `trust` says whether the
     heatmaps are checked, `rounds` how often each network is timed.
     """
 
     importance: int | None = None
+    ablation: int = 1024
     gradients: int = 512
     heatmaps: int = 16
     of_untrained: tuple[Rows, ...] = tuple(ROWS_ARE)
@@ -71,6 +84,47 @@ def _beside_untrained(network: Network) -> BesideUntrained:
         recorded=network.known.recorded,
         provenance=network.provenance(),
     )
+
+
+def ablations(
+    networks: Sequence[Network], places: Sequence[int], again: Again, effort: Effort
+) -> Section[AblationResult]:
+    """What replacing every map does to the answers of the networks with attention, which stand at these places."""
+    some = [_with_images(networks[i], effort.ablation) for i in places]
+    found, missing = {}, _without(networks, places)
+    for place, network in zip(places, some, strict=True):
+        try:
+            found[place] = _ablation(network)
+        except AnalysisInputError as error:
+            missing.append(f"{network.name}: no ablation, because {error}.")
+    result = AblationResult.beside(list(found.values())) if found else None
+    images = len(some[0].images) if some else 0
+    return Section(
+        result,
+        "Every attention map is replaced while the network runs: by its mean over images, by another image's, by one "
+        f"number; {quantity(images, 'image')}, of which every other one gives the means and the rest the accuracy.",
+        [again("ablate", list(found), images, "--layers", "all", *_by(REPLACED_BY))] if found else [],
+        [(network.name, " ".join(findings(network))) for one in found.values() for network in one.networks],
+        missing,
+    )
+
+
+def _ablation(network: Network) -> AblationResult:
+    batches = list(network.answered(f"{network.name}, ablated"))
+    return measure_ablation(
+        network.model,
+        batches,
+        replace_by=REPLACED_BY,
+        layers=["all"],
+        swap=False,
+        seed=network.images.seed,
+        name=network.name,
+        provenance=network.provenance(),
+    )
+
+
+def _by(kinds: Sequence[str]) -> list[str]:
+    return [word for kind in kinds for word in ("--replace-by", kind)]
 
 
 def importances(
@@ -143,11 +197,12 @@ def heatmaps(networks: Sequence[Network], again: Again, effort: Effort) -> Secti
             layers[place] = layer
         except AnalysisInputError as error:
             missing.append(f"{network.name}: no maps, because {error}.")
-    count, images = len(some[0].images), some[0].images
-    found = compare_heatmaps([some[place] for place in layers], explained) if explained else None
+    count = len(some[0].images)
+    seen = [some[place] for place in layers]
+    found = compare_heatmaps(seen, explained) if explained else None
     drawn = f", the first {min(count, SHOWN)} drawn, and three checks of whether the maps can be trusted"
     return Section(
-        None if found is None else Heatmaps(found, next(images.pictures(found.size, SHOWN))),
+        None if found is None else Heatmaps(found, [next(each.pictures(found.size, SHOWN)) for each in seen]),
         f"Grad-CAM of {count} images for the class that each network predicts{drawn if effort.trust else ''}.",
         [_explained_again(again, layers, layer, count) for layer in dict.fromkeys(layers.values())],
         [("", cam_finding(found.results, found.trust))] if found else [],

@@ -81,6 +81,7 @@ def measure_report(
         command=command("report", range(len(networks)), len(images)),
         subjects=[Facts(network.name, network.known.facts) for network in networks],
         correlation=measured.correlations(networks, attending, command),
+        ablation=measured.ablations(networks, attending, command, effort),
         gini=measured.importances(networks, attending, command, effort),
         gradients=gradients or measured.gradients(networks, command, effort),
         gradcam=measured.heatmaps(networks, command, effort),
@@ -162,15 +163,6 @@ class _Images:
         found = self.numbers.tolist()
         return [None if n < 0 else self.classes[n] if self.classes else str(n) for n in found]
 
-    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-        """Each image's values from its lowest, black, to its highest, white; of three channels the colors."""
-        for part in torch.split(self.pixels.float().cpu(), count):
-            low, high = part.amin((1, 2, 3), keepdim=True), part.amax((1, 2, 3), keepdim=True)
-            shown = (part - low) / (high - low).clamp(min=1e-12)
-            shown = shown if shown.shape[1] == 3 else shown.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-            scaled = F.interpolate(shown, size, mode="bilinear")
-            yield (255 * scaled).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
 
 @dataclass(frozen=True)
 class _Network:
@@ -199,6 +191,15 @@ class _Network:
 
     def batches(self, label: str) -> Iterable[Tensor]:
         return torch.split(self.images.pixels, self.images.size)
+
+    def pictures(self, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
+        """Each image's values from its lowest, black, to its highest, white; of three channels the colors."""
+        for part in torch.split(self.images.pixels.float().cpu(), count):
+            low, high = part.amin((1, 2, 3), keepdim=True), part.amax((1, 2, 3), keepdim=True)
+            shown = (part - low) / (high - low).clamp(min=1e-12)
+            shown = shown if shown.shape[1] == 3 else shown.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+            scaled = F.interpolate(shown, size, mode="bilinear")
+            yield (255 * scaled).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
     def answered(self, label: str) -> Iterable[tuple[Tensor, Tensor]]:
         return zip(self.batches(label), torch.split(self.images.numbers, self.images.size), strict=True)

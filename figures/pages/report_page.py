@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from textwrap import fill
 from typing import Generic, TypeVar
@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from markupsafe import Markup, escape
 
 from dia_analysis import (
+    AblationResult,
     CorrelationResult,
     CostResult,
     GradientResult,
@@ -19,6 +20,7 @@ from dia_analysis import (
     StageGini,
     TrustChecks,
 )
+from dia_analysis.ablation.outcomes import Scores
 from dia_analysis.gradients.results import HEADS
 from dia_analysis.importance.readings import GiniReadings
 from dia_analysis.paper.findings import Finding
@@ -32,6 +34,7 @@ from figures.correlation_parts import correlation_parts
 from figures.cost import cost_ratios
 from figures.gradcam import heatmaps
 from figures.gradients import gradient_distributions
+from figures.pages import headlines
 from figures.pages.html import embed, page, save_page, source
 from figures.pages.html_table import Cell, Table, number, table
 from figures.pages.matrix_html import colors, correlation_matrices, gini_matrices
@@ -41,6 +44,7 @@ WIDTH = 110  # columns of the findings as text
 SHOWN = 4  # images with their heatmaps
 QUESTIONS = {
     "correlation": "Are the attention maps of different layers alike?",
+    "ablation": "Does the network use its attention, and its dependence on the image?",
     "gini": "Which earlier layers predict a layer's attention?",
     "gradients": "Where do gradients vanish or explode?",
     "gradcam": "What do the networks look at, and can the heatmaps be trusted?",
@@ -48,6 +52,7 @@ QUESTIONS = {
 }
 TITLES = {
     "correlation": "Correlation",
+    "ablation": "Ablation",
     "gini": "Gini importance",
     "gradients": "Gradients",
     "gradcam": "Grad-CAM",
@@ -66,10 +71,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """What networks look at, and the images themselves, at least the first four."""
+    """What networks look at, and for each the images that it sees, at least the first four."""
 
     found: HeatmapComparison
-    pictures: UInt8[np.ndarray, "image height width 3"]
+    pictures: Sequence[UInt8[np.ndarray, "image height width 3"]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Section(Generic[T]):
     result: T | None
     about: str
     commands: Sequence[str]
-    findings: Sequence[tuple[str, Finding]]
+    findings: Sequence[tuple[str, Finding | str]]
     missing: Sequence[str] = ()
 
     @property
@@ -104,6 +109,7 @@ class ReportPage:
     command: str
     subjects: Sequence[Facts]
     correlation: Section[Mapping[str, BesideUntrained]]
+    ablation: Section[AblationResult]
     gini: Section[ImportanceComparison]
     gradients: Section[BesidePlain]
     gradcam: Section[Heatmaps]
@@ -111,6 +117,18 @@ class ReportPage:
     unreadable: Mapping[str, str]
     versions: Mapping[str, str]
     seed: int
+
+    def headlines(self) -> dict[str, str]:
+        """What came out, a sentence for each analysis that there is, by the analysis' name."""
+        said = {
+            "correlation": self.correlation.result and headlines.of_correlation(self.correlation.result),
+            "ablation": self.ablation.result and headlines.of_ablation(self.ablation.result),
+            "gini": self.gini.result and headlines.of_importance(self.gini.result),
+            "gradients": self.gradients.result and headlines.of_gradients(self.gradients.result.result),
+            "gradcam": self.gradcam.result and headlines.of_heatmaps(self.gradcam.result.found),
+            "cost": self.cost.result and headlines.of_cost(self.cost.result),
+        }
+        return {name: sentence for name, sentence in said.items() if sentence}
 
     def summary(self) -> str:
         """The findings of every analysis."""
@@ -134,7 +152,9 @@ class ReportPage:
             sections={name: getattr(self, name) for name in QUESTIONS},
             questions=QUESTIONS,
             titles=TITLES,
+            headlines=self.headlines(),
             correlation=_part(self.correlation, lambda found: _correlation(found, self.seed)),
+            ablation=_part(self.ablation, _ablation),
             gini=_part(self.gini, lambda found: _gini(found.networks)),
             gradients=_part(self.gradients, lambda found: _gradients(found.result)),
             gradcam=_part(self.gradcam, _gradcam),
@@ -149,11 +169,11 @@ class ReportPage:
         return save_page(Path(path), self.html(), overwrite=overwrite)
 
 
-def _told(question: str, findings: Sequence[tuple[str, Finding]]) -> str:
+def _told(question: str, findings: Sequence[tuple[str, Finding | str]]) -> str:
     lines = [question]
     for name, finding in findings:
-        text = f"{name}: {finding.text}" if name else finding.text
-        lines += [fill(part, WIDTH) for part in (*text.splitlines(), finding.comparison())]
+        text = finding if isinstance(finding, str) else f"{finding.text}\n{finding.comparison()}"
+        lines += [fill(part, WIDTH) for part in (f"{name}: {text}" if name else text).splitlines()]
     return "\n".join(lines)
 
 
@@ -180,6 +200,45 @@ def _correlation(results: Mapping[str, BesideUntrained], seed: int) -> dict[str,
         "notes": _notes({name: both.trained.summary() for name, both in results.items()}),
         "figures": [figure for name, both in paired.items() for figure in _correlation_figures(name, both, seed)],
     }
+
+
+def _ablation(result: AblationResult) -> dict[str, object]:
+    heads = ("network", "replaced by", "map change", "accuracy", "change", "95 %", "loss", "changed", "KL")
+    rows = [
+        (
+            network.name,
+            one.replaced_by,
+            number(one.map_change, ".3f"),
+            *_accuracies(one.scores),
+            number(one.scores.loss.value, ".3f"),
+            number(100 * one.scores.changed.value, ".1f", " %"),
+            number(one.scores.kl.value, ".3f"),
+        )
+        for network in result.networks
+        for one in network.ablations
+    ]
+    untouched = [
+        f"{network.name}: untouched accuracy {100 * network.accuracy.value:.1f} %, {network.num_images} images, means "
+        f"over {network.fit_images} others."
+        for network in result.networks
+        if not isnan(network.accuracy.value)
+    ]
+    notes = [f"{network.name}: {note}" for network in result.networks for note in network.notes]
+    names = ", ".join(network.name for network in result.networks)
+    alt = f"Accuracy of {names} with every attention map replaced; the table below has the numbers"
+    caption = "Accuracy with every map replaced; the dashed line is that of the network as it is."
+    drawn = result.figure()
+    return {
+        "figures": [] if drawn is None else [_Figure(embed(drawn, alt), caption)],
+        "table": table("Every attention map replaced; changes are in points, changed are predictions", heads, rows),
+        "notes": [*untouched, *notes],
+    }
+
+
+def _accuracies(scores: Scores) -> tuple[Cell | str, ...]:
+    change = scores.accuracy_change
+    ends = "–" if isnan(change.low) else f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+    return number(100 * scores.accuracy.value, ".1f", " %"), number(100 * change.value, "+.1f"), ends
 
 
 def _has_pairs(result: CorrelationResult) -> bool:

@@ -50,13 +50,13 @@ class PatientRow:
 
 @dataclass(frozen=True)
 class XrayPage:
-    """All that the page shows. `heatmaps` are of the images with the worst errors, with `pictures` of these."""
+    """All that the page shows. `heatmaps` are of the worst errors; `pictures` are as each network sees them."""
 
     data: str
     subjects: tuple[Subject, ...]
     compared: SideBySide
     heatmaps: HeatmapComparison
-    pictures: UInt8[np.ndarray, "image height width 3"]
+    pictures: Sequence[UInt8[np.ndarray, "image height width 3"]]
     regions: RegionsResult
     mean_picture: UInt8[np.ndarray, "height width"]
     trust: TrustReport
@@ -108,7 +108,7 @@ def measure_page(
         subjects=tuple(Subject(each.name, each.known, found) for each, found in zip(networks, results, strict=True)),
         compared=side_by_side(results),
         heatmaps=heatmaps,
-        pictures=next(images.pictures(heatmaps.size, ROWS)),
+        pictures=[next(each.pictures(heatmaps.size, ROWS)) for each in some],
         regions=regions,
         mean_picture=mean_picture,
         trust=trust,

@@ -144,5 +144,6 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_a_plain_network_has_no_options_of_attention():
-    with pytest.raises(ModelInputError, match="unknown option 'reduction'.*: attention_blocks, attention_stages"):
+    known = "attention_blocks, attention_folded, attention_stages"
+    with pytest.raises(ModelInputError, match=f"unknown option 'reduction'.*: {known}"):
         create_model("cifar_resnet29", reduction=4)

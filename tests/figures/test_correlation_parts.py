@@ -67,3 +67,8 @@ def test_without_a_pair_there_is_nothing_to_draw(draw):
 def test_stripes_take_two_images():
     with pytest.raises(ValueError, match="channel attention on two images"):
         figures.stripes(of_maps(torch.randn(1, 2, 8)))
+
+
+def test_stripes_of_a_network_that_has_diverged_are_empty():
+    (ax, *_) = figures.stripes(of_maps(torch.full((3, 1, 8), torch.nan))).axes
+    assert np.isnan(ax.get_images()[0].get_array().filled(np.nan)).all()

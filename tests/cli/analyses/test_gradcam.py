@@ -221,6 +221,17 @@ def test_the_figure_has_a_row_per_image_and_one_scale():
     np.testing.assert_array_equal(panels[5].get_images()[0].get_array(), expected)
 
 
+def test_what_is_marked_is_outlined_in_every_panel_whatever_its_size():
+    shown, marked = results(1), np.zeros((1, 16, 16), dtype=bool)
+    marked[0, 4:12, 2:8] = True
+    figure = figures.heatmaps(shown, np.zeros((1, 16, 16, 3), dtype=np.uint8), outlines=marked)
+    for panel in figure.axes[:3]:
+        height, width = panel.get_images()[0].get_size()
+        left, top, right, bottom = panel.collections[0].get_paths()[0].get_extents().extents
+        assert [left + 0.5, right + 0.5] == pytest.approx([2 * width / 16, 8 * width / 16], abs=width / 32)
+        assert [top + 0.5, bottom + 0.5] == pytest.approx([4 * height / 16, 12 * height / 16], abs=height / 32)
+
+
 def test_only_eight_images_are_drawn_and_that_is_said():
     figure = figures.heatmaps(results(10, ("one",)), np.zeros((8, 16, 16, 3), dtype=np.uint8))
     assert len(figure.axes) == 17

@@ -246,3 +246,10 @@ def test_errors_name_the_option(folder, capsys, words, text):
     said = capsys.readouterr().err.splitlines()[-1]
     assert text in said
     assert len(said) <= 300
+
+
+def test_weights_for_a_network_of_no_such_name(tmp_path):
+    torch.save({}, tmp_path / "w.pth")
+    given = NetworkOptions(models=["timm:test_vit"], weights=[f"A:{tmp_path / 'w.pth'}"])
+    with pytest.raises(ModelInputError, match="no network is named A; name it: --model A="):
+        candidates(given)

@@ -172,10 +172,24 @@ def test_the_table_of_predictions_is_the_results(made):
     assert "stages.1.blocks.5, 4x4 positions" in page.text  # the last block's maps would have 2x2
 
 
+def test_what_replacing_every_map_does_is_told_first_and_stands_in_a_table(made):
+    _, content, page = made
+    _, rows = page.captioned("Every attention map replaced")
+    found = [one for network in content.ablation.found.networks for one in network.ablations]
+    assert [one.replaced_by for one in found] == ["mean", "resample", "constant"] * 2
+    assert [row[3] for row in rows] == pytest.approx([100 * one.scores.accuracy.value for one in found], rel=1e-5)
+    text = text_of(page)
+    for sentence in content.headlines().values():
+        assert " ".join(sentence.split()) in text
+        assert text.index(" ".join(sentence.split())) < text.index("What was analyzed The checkpoints")
+    for _, sentence in content.ablation.findings:
+        assert sentence in text
+
+
 def test_every_figure_says_what_it_shows(made):
     _, content, page = made
     alts = [image["alt"] for image in page.of("img")]
-    assert len(alts) == 2 * 3 + 1 + 1 + 2 + 1  # of correlation each network has its parts, too
+    assert len(alts) == 2 * 3 + 1 + 1 + 1 + 2 + 1  # of correlation each network has its parts, too
     assert all(len(alt) > 40 for alt in alts)
     assert any(content.gradcam.result.found.trust.checks[0].summary() in alt for alt in alts)
 
@@ -218,7 +232,7 @@ def test_a_network_without_attention_alone_on_images_without_labels(tmp_path):
     assert analyze("report", "--ckpt", ckpt, "--data", f"folder:{folder}", "--out", out) == 0
     page = Page(out.read_text(encoding="utf-8"))
     text = text_of(page)
-    assert text.count("plain has no attention, so there are no attention maps to look at.") == 4
+    assert text.count("plain has no attention, so there are no attention maps to look at.") == 6
     assert "plain: no gradients, because" in text
     assert "has no classes, so its images have no labels" in text
     assert "plain has no attention module to leave out, so it is its own backbone." in text

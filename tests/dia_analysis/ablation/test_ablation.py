@@ -291,7 +291,7 @@ def test_images_without_a_finite_answer_are_left_out_and_counted():
     images[3] = torch.nan
     network = measure_ablation(Deciding(), (images, labels), planted(6, 1)[0]).networks[0]
     assert network.num_images == 9
-    assert "1 images were left out: the untouched network's answer is not finite." in network.text()
+    assert "1 image left out: the untouched network's answer is not finite." in network.text()
 
 
 class Twins(nn.Module):

@@ -157,3 +157,36 @@ def test_no_class_token_is_said():
     )
     with pytest.raises(AnalysisInputError, match="has no class token; give 'mean'"):
         measure_attention(model, images(1, (32, 32)), query="class")
+
+
+def test_maps_that_are_not_finite_are_said():
+    model, x = vit(1), images()
+    assert "not finite" not in measure_attention(model, x).summary()
+    x[1] = torch.nan
+    assert measure_attention(model, x).summary().endswith("not finite (NaN or infinite) on 1 of 2 images.")
+    last = measure_attention(model, x[1:]).summary().splitlines()[-1]
+    assert last == (
+        "The map of blocks.0.attn:attention is not finite (NaN or infinite) on 1 of 1 image: this network has diverged."
+    )
+
+
+class TalkingHeads(nn.Module):
+    """Heads that are mixed behind the softmax, by einsum, as in CaiT."""
+
+    def __init__(self, dim=8, heads=2):
+        super().__init__()
+        self.heads, self.embed, self.qkv = heads, nn.Conv2d(3, dim, 4, stride=4), nn.Linear(dim, 3 * dim)
+        self.mix = nn.Parameter(torch.randn(heads, heads))
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        weights = torch.einsum("bhij,hg->bgij", torch.einsum("bhid,bhjd->bhij", q, k).softmax(-1), self.mix)
+        return (x + torch.einsum("bhij,bhjd->bhid", weights, v).transpose(1, 2).flatten(2)).mean(1)
+
+
+def test_one_image_alone_has_the_maps_that_it_has_among_others():
+    model, x = TalkingHeads().eval(), images(3, (16, 16))
+    (among,), (alone,) = (measure_attention(model, given).layers for given in (x, x[:1]))
+    assert alone.maps.shape == (1, 2, 16, 16)
+    np.testing.assert_allclose(alone.maps[0], among.maps[0], rtol=1e-5, atol=1e-6)

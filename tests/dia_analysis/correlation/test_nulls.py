@@ -68,3 +68,10 @@ def test_chance_does_not_depend_on_anything_but_the_seed():
     maps = torch.randn(10, 3, 8)
     first, again = (of_maps(maps).to_dict()["stages"][0]["null"] for _ in range(2))
     assert first == again
+
+
+def test_autocast_around_it_changes_nothing():
+    maps = torch.randn(6, 3, 40)
+    expected = of_maps(maps).to_dict()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert of_maps(maps).to_dict() == expected

@@ -596,3 +596,18 @@ def test_the_same_call_gives_the_same_numbers():
     first, second = (gradcam(model, images) for _ in range(2))
     np.testing.assert_array_equal(first.layer_maps, second.layer_maps)
     assert first.to_dict() == second.to_dict()
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_findings_that_do_not_exclude_each_other_have_scores_of_their_own(bounded):
+    class Findings(Tiny):
+        def forward(self, x):
+            out = super().forward(x)
+            return out.sigmoid() / 2 if bounded else out - 5
+
+    model, image = Findings(), torch.randn(2, 1, 8, 8)
+    result = gradcam(model, image, target=1, scores="given" if bounded else "sigmoid")
+    output = model.eval()(image).detach()
+    expected = output if bounded else output.sigmoid()
+    np.testing.assert_allclose(result.target_score, expected[:, 1], rtol=1e-6)
+    np.testing.assert_array_equal(result.predicted, output.argmax(1))

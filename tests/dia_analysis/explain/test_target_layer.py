@@ -1,5 +1,7 @@
 """The layer that is explained: found by structure in networks of many kinds."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import timm
@@ -48,6 +50,11 @@ def test_channels_last_features_are_taken_where_they_are_turned_round():
     assert (
         found(torchvision.models.swin_transformer.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [4, 4])).name == "permute"
     )
+
+
+def tiny_cnn():
+    body = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(OrderedDict(body=nn.Sequential(*body), head=nn.Linear(4, 2)))
 
 
 TOKENS = {
@@ -156,6 +163,34 @@ def test_the_map_of_tokens_by_hand(before):
 def test_tokens_that_the_score_does_not_depend_on_are_said():
     with pytest.raises(AnalysisInputError, match="the class scores do not depend on norm"):
         gradcam(Tokens(1, pooled=False), torch.randn(1, 3, 8, 8), layer="norm")
+
+
+@pytest.mark.parametrize("build", [lambda: timm.create_model("test_vit", img_size=32, depth=2), tiny_cnn])
+def test_a_head_that_starts_at_zero_has_maps_of_zeros(build):
+    model = build().eval()
+    for parameter in model.get_submodule("head").parameters():
+        nn.init.zeros_(parameter)
+    assert not gradcam(model, torch.randn(2, 3, 32, 32)).layer_maps.any()
+
+
+def test_a_map_that_only_the_other_tokens_see_does_not_count():
+    class Late(Tokens):
+        """As `Tokens`, with a convolution whose output only the tokens of the image get, after the class token has
+        looked at them."""
+
+        def __init__(self):
+            super().__init__(1, pooled=False)
+            self.late = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            features = self.conv(x)
+            tokens = features.flatten(2).transpose(1, 2)
+            first, others = tokens.mean(1, keepdim=True), (features + self.late(features)).flatten(2).transpose(1, 2)
+            return self.head(torch.cat([first, others], 1)[:, 0])
+
+    result = gradcam(Late(), torch.randn(1, 3, 8, 8))
+    assert result.layer == "conv"
+    assert result.layer_maps.any()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 64)])

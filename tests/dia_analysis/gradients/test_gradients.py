@@ -587,3 +587,17 @@ def test_a_median_that_is_zero_is_said():
     assert decades(1.0, 0.0) == float("inf")
     assert decades(0.0, 0.0) is None
     assert decades_text(-float("inf")) == "-∞ (to exactly zero)"
+
+
+def test_a_network_that_fails_in_training_only_says_so():
+    class Failing(nn.Sequential):
+        def forward(self, x):
+            if self.training and torch.is_grad_enabled():
+                raise RuntimeError("Output size is\n too small")
+            return super().forward(x)
+
+    network = Failing(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2))
+    batch = torch.randn(4, 3, 8, 8), torch.arange(4) % 2
+    with pytest.raises(AnalysisInputError, match="it fails in training mode on these images: Output size is too small"):
+        measure_gradients(network, batch)
+    measure_gradients(network, batch, mode="evaluation")

@@ -362,7 +362,8 @@ def test_images_with_values_that_are_not_finite_are_left_out_and_counted(bad):
     assert "left out for values that are not finite: 2 images" in result.summary()
     nothing = of_maps(torch.full((3, 2, 4), bad))
     assert nothing.to_dict()["stages"][0]["importance"] == [[None]]
-    assert "0 rows, too few for a forest" in nothing.summary()
+    assert "Stage 1: its maps are not finite (NaN or infinite) on 3 images, which are all" in nothing.summary()
+    assert (nothing.diverged, result.diverged) == (True, False)
 
 
 def test_one_layer_two_layers_three_layers_and_one_image_are_said():

@@ -11,6 +11,7 @@ import cli.analyze
 import cli.common.main
 from dia_analysis.paper import tables
 from dia_analysis.paper.claims import claims
+from dia_analysis.paper.read_sweeps import read_sweeps
 from dia_analysis.paper.sweeps import Metric, SweepResult
 from dia_analysis.statistics.significance import smallest_difference
 from figures import sweeps
@@ -270,6 +271,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     assert cli.common.main.run(cli.analyze.app, [*arguments, "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.strip() == GOLDEN.strip()
     assert {path.suffix for path in (tmp_path / "out").glob("table*")} == {".md", ".csv", ".tex"}
+    assert read_sweeps(str(tmp_path / "runs")) == read_sweeps([tmp_path / "runs"])
     assert cli.common.main.run(cli.analyze.app, [*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["tables"][0]["rows"]
     assert [row["verdict"] for row in rows] == ["holds", ""]

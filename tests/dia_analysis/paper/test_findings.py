@@ -255,6 +255,10 @@ def test_gini_cannot_tell_without_both_kinds_of_network(kinds):
 def test_gini_of_short_stages_has_no_number():
     found = gini_finding({"a": readings(CLOSE[:2])}, {"a": SINGLE})
     assert (found.ours, found.verdict) == ("no number", "inconclusive")
+    assert found.reason == "it takes a layer from the fourth on with R² above 0"
+    stage = replace(NEAR.vector.stages[0], num_images=0, left_out=9, numbers=None)
+    broken = GiniReadings({"vector": replace(NEAR.vector, stages=(stage,))}, None)
+    assert gini_finding({"a": broken}, {"a": SINGLE}).reason == "a has diverged"
 
 
 def cost(name, baseline, ratio, interval, parameters=1000):

@@ -7,8 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import SqueezeExcitation
 
-from dia_analysis import AnalysisInputError, gradcam, measure_correlation, measure_gradients, measure_importance
+from dia_analysis import (
+    AnalysisInputError,
+    gradcam,
+    measure_ablation,
+    measure_attention,
+    measure_correlation,
+    measure_gradients,
+    measure_importance,
+)
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_models import create_model
 
@@ -24,6 +33,7 @@ FORMS = {
     "dicts": [{"image": IMAGES[:4], "label": LABELS[:4]}, {"image": IMAGES[4:], "label": LABELS[4:]}],
     "a generator": (part for part in IMAGES.split(3)),
 }
+ANALYSES = (measure_correlation, gradcam, measure_importance, measure_attention, measure_ablation)
 LABELLED = ("a pair", "pairs", "a dict", "dicts")
 
 
@@ -54,6 +64,9 @@ def test_every_analysis_takes_every_form(model, form):
     )
     maps = gradcam(model, given, target=1).layer_maps
     np.testing.assert_allclose(maps, gradcam(model, IMAGES, target=1).layer_maps, rtol=1e-3, atol=1e-5)
+    shown = measure_attention(model, given).layers[0].maps
+    np.testing.assert_array_equal(shown, measure_attention(model, IMAGES).layers[0].maps)
+    assert measure_ablation(model, given, IMAGES, replace_by=["mean"]).networks[0].num_images == 6
     if form in LABELLED:
         assert measure_gradients(model, given).networks[0].num_images == 6
 
@@ -71,7 +84,7 @@ def test_every_analysis_takes_every_form(model, form):
     ],
 )
 def test_what_is_no_batch_is_one_clear_line_in_every_analysis(model, given, message):
-    for analyse in (measure_correlation, gradcam, measure_gradients, measure_importance):
+    for analyse in (*ANALYSES, measure_gradients):
         with pytest.raises(AnalysisInputError, match=message) as caught:
             analyse(model, given)
         assert len(str(caught.value)) <= 300
@@ -161,6 +174,37 @@ def test_batches_must_have_labels_of_one_kind():
         measure_gradients(Head(2), batches, points="features")
 
 
-def test_images_must_be_numbers_that_a_network_takes(model):
-    with pytest.raises(AnalysisInputError, match="images of torch.uint8 given; give floating-point numbers"):
-        measure_gradients(model, [(IMAGES.byte(), LABELS)])
+@pytest.mark.parametrize("analyse", [*ANALYSES, lambda model, images: measure_gradients(model, [(images, LABELS)])])
+def test_images_must_be_numbers_that_a_network_takes(analyse):
+    body = [nn.Conv2d(3, 4, 3), SqueezeExcitation(4, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6)]
+    model = nn.Sequential(*body)
+    with pytest.raises(AnalysisInputError, match=r"torch.uint8 (of shape .*)?given; (give )?floating-point"):
+        analyse(model, IMAGES.byte())
+
+
+def test_a_network_may_take_whole_numbers_itself(model):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = model
+
+        def forward(self, x):
+            return self.network(x.float() / 255)
+
+    assert measure_correlation(Scaled(), IMAGES.byte()).num_images == 6
+
+
+@pytest.mark.parametrize("answer", [lambda y: {"logits": y}, lambda y: SimpleNamespace(logits=y), lambda y: (y, None)])
+def test_ablation_takes_logits_that_are_held(model, answer):
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = model
+
+        def forward(self, x):
+            return answer(self.network(x))
+
+    expected, found = (
+        measure_ablation(each, IMAGES, IMAGES, replace_by=["mean"], name="a").summary() for each in (model, Holder())
+    )
+    assert found == expected

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 import dia_analysis
 from dia_analysis import (
     AnalysisInputError,
+    FoldingResult,
     GiniCollector,
     Result,
     Subject,
@@ -37,7 +38,9 @@ from dia_analysis.probes.stages import StageMaps
 from dia_analysis.trust.checks import TrustReport
 from dia_analysis.trust.heatmaps import HeatmapComparison
 from dia_analysis.xray.diagnosis import assess
-from dia_models import create_model
+from dia_analysis.xray.findings import assess_findings
+from dia_models import create_model, fold_attention
+from tests.support.findings import finding_readings
 from tests.support.gates import of_maps
 from tests.support.readings import readings
 from tests.support.sweep_results import BETTER, WORSE
@@ -76,9 +79,11 @@ def found():
         report,
         report.agreements[0],
         assess(readings(), resamples=5),
+        assess_findings(finding_readings(), resamples=5),
         sweep(SE=BETTER, plain=WORSE),
         measure_regions(model, [images]),
         measure_attention(model, images),
+        FoldingResult.of(fold_attention(model, [(images, torch.arange(6))], layers=["1"]), "net"),
         measure_ablation(model, (images, torch.arange(6)), images + 0.1, replace_by=["mean"], layers=["all"]),
     )
     return {type(result).__name__: result for result in every}
@@ -88,7 +93,7 @@ NAMES = (
     *("CorrelationResult", "BesideUntrained", "GiniResult", "GiniReadings", "ImportanceComparison", "GradientResult"),
     *("BesidePlain", "GradCAMResult", "HeatmapComparison", "CostResult", "RandomizationResult", "RoadResult"),
     *("TrustChecks", "TrustReport", "AgreementResult", "TwoClassResult", "SweepResult", "RegionsResult"),
-    *("AttentionResult", "AblationResult", "CorrelationComparison"),
+    *("AttentionResult", "AblationResult", "CorrelationComparison", "FoldingResult", "FindingsResult"),
 )
 
 

@@ -214,7 +214,7 @@ def test_images_whose_map_is_constant_are_left_out():
     assert result.left_out.tolist() == [False, True, False]
     assert np.isnan(result.score).tolist() == [False, True, False]
     assert (result.to_dict()["images"], result.to_dict()["left_out"]) == (2, 1)
-    assert "1 images whose map is constant are left out" in result.summary()
+    assert "Left out, as their map is constant: 1 image." in result.summary()
     nothing = check_road(Finder(), images, maps=0 * where, target=1)
     assert "there is no image whose map marks anything" in nothing.summary()
     json.dumps(nothing.to_dict(), allow_nan=False)
@@ -325,3 +325,11 @@ def test_autocast_around_the_checks_changes_nothing():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = check()
         assert found.to_dict() == expected.to_dict()
+
+
+def test_networks_in_half_precision_are_checked():
+    model = create_model("cifar_resnet11_se").eval().bfloat16()
+    images = torch.randn(2, 3, 12, 12).bfloat16()
+    found = check_road(model, images, target=1, steps=3, draws=1)
+    assert np.isfinite(found.morf[~found.left_out]).all()
+    assert check_randomization(model, images, target=1, steps=2, draws=1).depends_on_weights in (True, False, None)

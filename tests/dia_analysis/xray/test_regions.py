@@ -175,8 +175,11 @@ def test_two_images_have_no_interval_and_unknown_patients_are_not_called_so():
     assert text.startswith("Where the evidence of 2 images lies")
     assert "0.228 n=2 1.09x" in text
     assert "fewer than 10 patients (too few for one)" in text
-    assert "which of them are of one patient is not known" in text
+    assert "taken as independent (no patient IDs)" in text
     assert found.to_dict()["networks"][0]["all"]["regions"]["border"]["share"]["low"] is None
+    *_, other, few = replace(found, source="masks").notes()  # of any pictures
+    assert other == "Intervals say what to expect of the same run, other images."
+    assert few == "A number without an interval is over fewer than 10 images (too few for one), or never varies."
     figures.region_shares(found, np.zeros((20, 20), dtype=np.uint8))
 
 
@@ -440,3 +443,19 @@ def test_networks_of_one_name_but_other_options_are_not_runs_of_one(data):
     one = member("a", [0.2, 0.4, 0.5, 0.9], [True] * 4)
     two = replace(one, name="b", network="net (reduction=4)")
     assert list(result(one, two).networks) == ["a", "b"]
+
+
+def test_images_without_labels_have_regions_too(tmp_path, capsys):
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 16), np.uint8)).save(
+            folder / f"{number}.png"
+        )
+    given = ["--model", "cifar_resnet11", "--num-classes", "3", "--image-size", "8", "--data", f"folder:{folder}"]
+    assert analyze("regions", *given, "--target", "1", "--json", "--out", tmp_path / "out") == 0
+    document = json.loads(capsys.readouterr().out)
+    (found,) = document["networks"]
+    assert (found["all"]["maps"] + found["all"]["empty"], found["correct"]["maps"]) == (3, 0)
+    assert analyze("regions", *given, "--target", "5", "--out", tmp_path / "other") == 1
+    assert "'5' is no class; " in capsys.readouterr().err

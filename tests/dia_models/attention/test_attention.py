@@ -119,8 +119,31 @@ def features():
 
 
 def test_every_module_is_tested():
-    individual = {name for name in attention_names() if not name.startswith("dia_")}
+    individual = {name for name in attention_names() if not name.startswith(("dia_", "asr_"))}
     assert individual == set(PLAIN)
+
+
+OF_VECTOR = ("eca", "se", "sem", "spa")
+
+
+def test_gates_of_positions_and_deviations_have_no_constant_vector():
+    assert [name for name in attention_names() if name.startswith("asr_")] == [f"asr_{name}" for name in OF_VECTOR]
+
+
+@pytest.mark.parametrize("name", OF_VECTOR)
+def test_a_learned_vector_goes_through_the_module_as_features_would(name):
+    module, (branch, shortcut) = built(f"asr_{name}"), features()
+    with torch.no_grad():
+        gate = PLAIN[name](module, module.vector.expand(*SIZE, N).permute(2, 0, 1)[None], 0)
+        total, state = module(branch, shortcut)
+    assert state is None
+    torch.testing.assert_close(total, shortcut + branch * gate, rtol=1e-9, atol=1e-9)
+    assert count(f"asr_{name}", N) == count(name, N) + N
+    assert attention_kind(f"asr_{name}").options() == attention_kind(name).options()
+
+
+def test_the_vector_starts_as_published():
+    assert attention_kind("asr_se").build(64).vector.tolist() == pytest.approx([0.1] * 64)
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -18,6 +18,7 @@ from torch import nn
 from dia_models import Checkpoint, CheckpointInfo, ModelInputError, create_model, list_checkpoints, load
 from dia_models.attention import attention_names
 from dia_models.checkpoints.checkpoint import save_checkpoint
+from dia_models.checkpoints.warm_start import start_from
 from dia_models.data import Preprocessing
 from dia_models.files import write_atomically
 
@@ -30,7 +31,7 @@ def describe(spec, **fields):
 
 
 def save(folder, model, **fields):
-    save_checkpoint(folder / "a.safetensors", model, describe(model.spec, **fields))
+    save_checkpoint(str(folder / "a.safetensors"), model, describe(model.spec, **fields))
     return folder / "a.safetensors"
 
 
@@ -376,3 +377,13 @@ def test_every_kind_of_network_survives_a_round_trip(tmp_path, name):
     images = torch.randn(1, 3, 8, 8)
     assert again.spec.options == options
     assert torch.equal(model(images), again(images))
+
+
+def test_a_network_without_attention_starts_from_the_one_with_it():
+    checkpoint, model = Checkpoint.read("digits-resnet56-se"), create_model("cifar_resnet56", in_channels=1)
+    start_from(checkpoint, model)
+    kept = {name: tensor for name, tensor in checkpoint.weights.items() if ".attention." not in name}
+    assert model.state_dict().keys() == kept.keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(ModelInputError, match="holds cifar_resnet56_se of 10 classes, which cannot start"):
+        start_from(checkpoint, create_model("cifar_resnet56_eca", in_channels=1))

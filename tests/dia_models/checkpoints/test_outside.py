@@ -281,6 +281,7 @@ def test_names_that_are_not_known_are_listed_with_the_nearest_prefix():
     with pytest.raises(ModelInputError) as caught:
         loaded(state)
     assert str(caught.value).startswith("9 of 145 names under 'model.' are unknown, first model.layer1.xxx")
+    assert str(caught.value).endswith("and of pytorchcv")
     assert len(str(caught.value)) <= 300
 
 

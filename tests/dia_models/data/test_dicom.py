@@ -1,5 +1,6 @@
 """DICOM files: each kind gives the bytes worked out by hand, and what cannot be read gives one clear line."""
 
+import json
 import sys
 
 import numpy as np
@@ -429,3 +430,22 @@ def test_of_many_photographs_some_are_named(tmp_path, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(lines) == 6
     assert lines[-1] == "warning: and 11 more of the 16 images that were looked at are colored"
+
+
+def test_what_was_done_to_each_file_is_recorded(tmp_path, capsys):
+    padded = np.array([[0, 100], [200, 4000]], dtype=np.uint16)
+    dicom(tmp_path / "a.dcm", padded, "MONOCHROME1", WindowCenter=100, WindowWidth=200, PixelPaddingValue=4000)
+    dicom(tmp_path / "b.dcm", padded, RescaleSlope=2, RescaleIntercept=-5)
+    dicom(tmp_path / "c.dcm")
+    ckpt = network(tmp_path / "net.safetensors")
+    files = [tmp_path / f"{name}.dcm" for name in "abc"]
+    assert analyze("gradcam", "--ckpt", ckpt, *files, "--json", "--out", tmp_path / "out") == 0
+    done = json.loads(capsys.readouterr().out)["dicom"]
+    assert done == {
+        "a.dcm": "window center 100, width 200; inverted (MONOCHROME1); 25.0% padding (PixelPaddingValue 4000) black",
+        "b.dcm": "rescale slope 2 and intercept -5, no window: from -5 (black) to 7995 (white)",
+        "c.dcm": "range as stored",
+    }
+    lines = (tmp_path / "out" / "dicom.csv").read_text().splitlines()
+    assert lines[0] == "image,what was done to its values"
+    assert lines[3] == "c.dcm,range as stored"

@@ -59,13 +59,16 @@ def test_several_columns_are_put_in_the_outputs_order(table, names, expected):
         ("", "has no labels in it; it takes a first row of column names"),
         ("image\na.png\n", "has no labels in it"),
         ("a.png,1\nb.png,0\n", "begins with an image, a.png; it takes a first row"),
-        ("image,label\n../a.png,1\n", r"line 2, names ../a.png; paths start at the file's folder, and stay in it"),
+        (
+            "image,label\n../a.png,1\n",
+            r"line 2, names ../a.png; paths start at the file's folder or data_dir, and stay in it",
+        ),
         ("image,label\n/etc/passwd,1\n", "line 2, names /etc/passwd; paths start"),
         ("image,label\nC:\\a.png,1\n", "line 2, names C:.*; paths start"),
         ("image,label\n,1\n", "line 2, names no image; paths start"),
         ("image,label\na.png,1\nd.png,1\n", "line 3, names d.png, which is no file in"),
         ("image,label\na.png,1,2\n", "line 2, has 3 cells; the first row has 2"),
-        ("image,x,y\na.png,1,2\n", "line 2, has '2'; several columns of labels take 0 or 1 each"),
+        ("image,x,y\na.png,1,2\n", "line 2, has '2' under y; a finding's column holds 1, 0, -1 .uncertain. or nothing"),
         ("image,x,x\na.png,1,0\n", "its columns x, x need names of their own"),
         ("image,label\na.png,1\n./a.png,0\n", "line 3, names an image that is named above"),
     ],
@@ -74,6 +77,47 @@ def test_what_cannot_be_read(table, text, message):
     with pytest.raises(ModelInputError, match=message) as error:
         open_data(table(text), "any")
     assert len(str(error.value)) <= 300
+
+
+CHEXPERT = """Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Mass
+a.png,Female,68,Frontal,AP,1.0,,
+b.png,Male,1,Frontal,,0.0,-1.0,1.0
+deep/c.png,Male,1,Frontal,,,1,-1
+"""
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "expected"),
+    [("leave-out", [np.nan, np.nan]), ("positive", [1, 1]), ("negative", [0, 0])],
+)
+def test_findings_as_chexpert_has_them(table, uncertain, expected):
+    taken = "left out" if uncertain == "leave-out" else f"taken as {uncertain}"
+    with pytest.warns(UserWarning, match=rf"photos.csv: 2 uncertain labels \(-1\) {taken}"):
+        source = open_data(table(CHEXPERT), "any", uncertain=uncertain)
+    assert source.classes == ("No Finding", "Edema", "Mass")
+    np.testing.assert_equal(source.rows, [(1, 0, 0), (0, expected[0], 1), (0, 1, expected[1])])
+
+
+def test_findings_as_nih_has_them(table):
+    text = """Image Index,Finding Labels,Follow-up #,Patient ID,OriginalImage[Width,Height],
+a.png,Mass|Edema,0,1,9,9,
+b.png,No Finding,1,1,9,9,
+deep/c.png,Edema,0,2,9,9,
+"""
+    source = open_data(table(text), "any")
+    assert (source.classes, source.rows) == (("Edema", "Mass"), ((1, 1), (0, 0), (1, 0)))
+    assert [source.group_of(source.name(i)) for i in range(3)] == ["1", "1", "2"]
+    assert source.grouping == "the column Patient ID of photos.csv"
+
+
+def test_images_lie_below_another_folder_or_the_one_that_the_table_is_in(table, tmp_path):
+    below = open_data(table(f"Path,x,y\n{tmp_path.name}/a.png,1,0\n"), "any")
+    assert (below.root, below.name(0)) == (tmp_path.parent, f"{tmp_path.name}/a.png")
+    elsewhere = open_data(table("Path,x,y\nc.png,1,0\n"), "any", tmp_path / "deep")
+    assert elsewhere.paths == (tmp_path / "deep" / "c.png",)
+    assert open_data(table("x,y,IMAGE\n1,0,b.png\n"), "any").classes == ("x", "y")
+    with pytest.raises(ModelInputError, match="unknown uncertain 'yes'"):
+        open_data(table(CHEXPERT), "any", uncertain="yes")
 
 
 def test_other_files(tmp_path):

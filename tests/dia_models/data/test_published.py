@@ -9,6 +9,7 @@ from PIL import Image
 
 from dia_models import ModelInputError
 from dia_models.data import data_names, open_data
+from dia_models.data.masks import find_masks, masks_beside, read_mask
 from dia_models.data.request import Request
 from tests.support.commands import SE, analyze, failure, train
 
@@ -34,12 +35,46 @@ def test_imagenets_test_part_is_its_validation_folder(tmp_path):
     assert open_data("imagenet", "test", tmp_path).classes == ("n01440764",)
 
 
-@pytest.mark.parametrize("name", sorted(set(data_names()) - {"digits"}))
+@pytest.mark.parametrize("name", sorted(set(data_names()) - {"digits", "chest-xray-sample"}))
 def test_a_missing_set_says_what_to_put_where(name, tmp_path):
     with pytest.raises(ModelInputError, match=rf"{name} is not in .*: put .* there, or name another folder") as caught:
         open_data(name, "test", tmp_path)
     fetched = name in ("cifar10", "cifar100", "stl10", "pneumoniamnist")
     assert ("(download)" in str(caught.value)) == fetched
+
+
+def test_twelve_x_rays_with_their_lungs_come_with_the_package():
+    images = open_data("chest-xray-sample", "test")
+    assert images.classes == ("NORMAL", "PNEUMONIA")
+    assert list(images.labels) == [0] * 6 + [1] * 6
+    assert len({images.group_of(images.name(i)) for i in range(12)}) == 12
+    masks = find_masks(masks_beside(images), images, range(12))
+    lungs = np.stack([read_mask(*masks[i], (32, 32)) for i in range(12)])
+    assert (lungs.mean((1, 2)) > 0.15).all()
+    assert (lungs.mean((1, 2)) < 0.6).all()
+    with pytest.raises(ModelInputError, match="chest-xray-sample has no training part"):
+        open_data("chest-xray-sample", "train")
+
+
+@pytest.mark.parametrize("place", ["chest_xray_masks", "chest_xray_masks/test"])
+def test_masks_lie_beside_x_rays_and_doubtful_ones_are_left_out(place, tmp_path):
+    for name in ("NORMAL/a", "NORMAL/b", "PNEUMONIA/c"):
+        for folder, suffix in (("chest_xray", "jpeg"), ("chest_xray_masks", "png")):
+            path = tmp_path / folder / "test" / f"{name}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 255).save(path)
+    images = open_data("chest-xray", "test", tmp_path)
+    folder = masks_beside(images)
+    assert folder == tmp_path / "chest_xray_masks" / "test"
+    assert set(find_masks(folder, images, range(3))) == {0, 1, 2}
+    before = "test/" if place == "chest_xray_masks" else ""
+    index = tmp_path / place / "index.csv"
+    index.write_text(f"mask,match_score\n{before}NORMAL/a.png,0.5\n{before}NORMAL/b.png,0.49\n")
+    assert set(find_masks(folder, images, range(3))) == {0, 2}
+    index.write_text("mask,match_score\nNORMAL/a.png,high\n")
+    with pytest.raises(ModelInputError, match="index.csv cannot be read as a CSV of masks and match_scores"):
+        find_masks(folder, images, range(3))
+    assert masks_beside(open_data("digits", "test")) is None
 
 
 def medmnist(path, **changes):

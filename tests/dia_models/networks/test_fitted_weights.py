@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dia_models import ModelInputError, open_network
+from dia_models.checkpoints.state_dict import read_state_dict
 
 NET = """
 from torch import nn
@@ -189,7 +190,7 @@ def test_half_precision_becomes_single(state):
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("a.pth", b"", "a.pth cannot be read"),
+        ("a.pth", b"", "a.pth is empty, damaged or not written by torch.save; give a file of weights"),
         ("a.safetensors", b"12345678", "a.safetensors is damaged or no safetensors file"),
         ("a.npz", b"1", "a.npz is not a file of weights; accepted: .pth, .pt, .ckpt, .safetensors, .bin, .tar"),
         ("b.pth", None, "b.pth cannot be read: No such file or directory"),
@@ -214,3 +215,21 @@ def test_a_large_file_is_not_opened(state, monkeypatch):
     torch.save(state, "a.pth")
     monkeypatch.setattr("dia_models.checkpoints.state_dict.LARGEST_FILE", 1)
     assert "at most" in refused()
+
+
+def test_of_several_sets_of_weights_one_is_read_and_the_others_are_named(tmp_path):
+    weights = nn.Linear(2, 2).state_dict()
+    torch.save({"model_ema": weights, "model": {k: v + 1 for k, v in weights.items()}, "epoch": 3}, tmp_path / "a.pth")
+    with pytest.warns(UserWarning, match="a.pth holds several sets of weights: model is read, model_ema is not"):
+        found = read_state_dict(tmp_path / "a.pth")
+    assert found.entry == "model"
+    torch.testing.assert_close(found.tensors["bias"], weights["bias"] + 1)
+
+
+def test_the_only_entry_with_tensors_is_taken_whatever_its_name(tmp_path):
+    weights = nn.Linear(2, 2).state_dict()
+    torch.save({"teacher": weights, "epoch": 3, "args": {"lr": 0.1}}, tmp_path / "a.pth")
+    assert read_state_dict(tmp_path / "a.pth").entry == "teacher"
+    torch.save({"teacher": weights, "student": weights}, tmp_path / "b.pth")
+    with pytest.raises(ModelInputError, match="holds no state dict, .* its entries are teacher, student"):
+        read_state_dict(tmp_path / "b.pth")

@@ -345,7 +345,9 @@ def test_classes_without_names_are_those_of_the_data(net):
 
 def test_timm_says_what_its_networks_expect():
     opened = open_network("timm:test_resnet")
-    assert opened.preprocessing.model_dump() == {"height": 160, "width": 160, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    scaling = {"height": 168, "width": 168, "fit": "cover", "interpolation": "bilinear"}  # 0.95 of the sides is seen
+    shown = {"height": 160, "width": 160, "mean": (0.5,) * 3, "std": (0.5,) * 3, "scaling": scaling}
+    assert opened.preprocessing.model_dump() == shown
     assert set(opened.origins.values()) == {"timm's record"}
     assert (opened.classes[0], opened.synsets[0]) == ("tench, Tinca tinca", "n01440764")
     smaller = open_network("timm:test_vit", image_size=32, channels=1, num_classes=3)
@@ -429,3 +431,49 @@ def test_every_package_that_is_missing_is_named(monkeypatch):
 def test_the_network_is_the_users_own_class(net):
     assert isinstance(open_network(f"{net}:Net").model, nn.Module)
     assert type(open_network(f"{net}:Net").model).__name__ == "Net"
+
+
+INSIDE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, size=80, classes=2):
+        super().__init__()
+        self.size, self.fc = size, nn.Linear(3, classes)
+
+    def forward(self, x):
+        assert x.shape[2:] == (self.size, self.size)
+        return self.fc(x.mean((2, 3)))
+
+
+def trained(num_classes=2):
+    net = Net(classes=num_classes)
+    net.load_state_dict({"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.zeros(2)})
+    return net
+"""
+
+
+def test_weights_that_the_users_code_brings_are_no_random_ones(tmp_path):
+    (tmp_path / "inside.py").write_text(INSIDE)
+    for data in (None, DataFacts(classes=("a", "b", "c"))):  # it cannot be made for three classes
+        opened = open_network(f"{tmp_path / 'inside.py'}:trained", data=data)
+        assert (opened.training, opened.num_classes) == ("loaded", 2)
+        assert opened.weights.startswith("those that ")
+        assert opened.untrained() is None
+    random = open_network(f"{tmp_path / 'inside.py'}:Net", seed=3)
+    assert (random.training, random.weights) == ("none", "random, seed 3")
+    assert random.preprocessing.size == (80, 80)
+    with pytest.raises(ModelInputError, match="takes no images of 90x90 .*; it takes 80x80 with 3 channels"):
+        open_network(f"{tmp_path / 'inside.py'}:Net", image_size=90)
+
+
+def test_no_weights_are_fetched_that_were_not_asked_for(monkeypatch):
+    def refuse(*given, **more):
+        raise AssertionError("a download")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    opened = open_network("torchvision:lraspp_mobilenet_v3_large", image_size=32)
+    assert (opened.num_classes, opened.weights) == (None, "random, seed 0")

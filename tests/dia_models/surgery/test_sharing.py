@@ -1,9 +1,12 @@
 """One attention module in place of several: the mean of their weights, really shared, and the numbers in the report."""
 
+import copy
+
 import pytest
 import timm
 import torch
 import torchvision
+from timm.layers import SEModule
 from torch import nn
 
 from dia_analysis import capture
@@ -11,6 +14,8 @@ from dia_models import Checkpoint, ModelInputError, attach, create_model, load, 
 from dia_models.attention import attention_names
 from dia_models.classification.evaluation import evaluate
 from dia_models.data import open_data
+from dia_models.surgery.hidden_units import hidden_layers, matched, reorder_units
+from tests.support.static import settled
 
 pytestmark = pytest.mark.numeric
 
@@ -32,14 +37,7 @@ def images(size=16):
 
 def individual(name):
     """A network of ours whose weights and statistics, also those of each layer's batch norm, are all different."""
-    model = create_model(f"cifar_resnet29_{name}", **OPTIONS.get(name, {})).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-        for key, buffer in model.named_buffers():
-            if key.endswith(("running_mean", "running_var")):
-                buffer.uniform_(0.5, 1.5)
-    return model
+    return settled(create_model(f"cifar_resnet29_{name}", **OPTIONS.get(name, {})))
 
 
 def make_equal(model):
@@ -78,9 +76,9 @@ def test_sharing_equal_modules_changes_no_output(name):
 
 def test_the_shared_module_has_the_mean_of_the_weights():
     model = individual("se")
-    expected = torch.stack([layer.excitation[0].weight for layer in model.stages[1].attention]).mean(0)
+    expected = torch.stack([layer.excitation[2].bias for layer in model.stages[1].attention]).mean(0)
     share(model)
-    torch.testing.assert_close(model.stages[1].attention.excitation[0].weight, expected)
+    torch.testing.assert_close(model.stages[1].attention.excitation[2].bias, expected)
 
 
 class Gated(nn.Module):
@@ -180,12 +178,81 @@ def test_attached_individual_modules_become_shared_ones():
     assert list(records) == [(f"attention.{stage}.gate", call) for stage in range(4) for call in range(2)]
 
 
+def test_norms_on_hidden_units_go_with_them():
+    module = SEModule(8, rd_channels=4, norm_layer=nn.BatchNorm2d).eval()
+    with torch.no_grad():
+        for tensor in (module.bn.weight, module.bn.bias, module.bn.running_mean, module.bn.running_var):
+            tensor.uniform_(0.5, 1.5)
+    other, features = copy.deepcopy(module), torch.randn(2, 8, 3, 3)
+    shuffled(other)
+    torch.testing.assert_close(other(features), module(features))
+    again = matched([module, other])[1]
+    assert all(map(torch.equal, again.parameters(), module.parameters()))
+
+
+def shuffled(module):
+    """The same function, with its hidden units in another order."""
+    (layer,) = hidden_layers(module)
+    units = module.get_submodule(layer.read_by).weight.shape[1]
+    reorder_units(module, layer, torch.arange(units).roll(1))
+
+
+UNITS = {
+    "linear layers": lambda: Own(8),
+    "convolutions": lambda: SEModule(8, rd_channels=4),
+}
+
+
+@pytest.mark.parametrize("kind", UNITS)
+def test_hidden_units_in_another_order_share_to_the_same_function(kind):
+    first = UNITS[kind]().eval()
+    second = copy.deepcopy(first)
+    shuffled(second)
+    features = torch.randn(2, 8, 3, 3)
+    torch.testing.assert_close(second(features), first(features))
+    assert not any(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True) if a.ndim > 1
+    )
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), first, second).eval()
+    before = model(images())
+    report = share(model)
+    assert model[1] is model[2]
+    assert report.stages[0].deviation == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(model(images()), before)
+
+
+def test_our_hidden_units_too():
+    model = individual("se")
+    make_equal(model)
+    for layer in model.stages[0].attention[1:]:
+        shuffled(layer)
+    before = model(images())
+    share(model)
+    torch.testing.assert_close(model(images()), before)
+
+
+@pytest.mark.parametrize("name", ["se", "srm"])
+def test_a_fitted_module_is_nearer_to_what_the_modules_did(name):
+    model, seen = individual(name), torch.randn(8, 3, 8, 8)
+    averaged, fitted = copy.deepcopy(model), copy.deepcopy(model)
+    share(averaged)
+    report = share(fitted, fit_batches=[seen] * 4)
+    assert shapes(fitted) == shapes(averaged)
+    assert all(0 <= stage.fit_error < 1 for stage in report.stages)
+
+    @torch.no_grad
+    def error(network):  # of the first stage, whose inputs are the same
+        return float((network.stages[0](network.stem(seen)) - model.stages[0](model.stem(seen))).square().mean())
+
+    assert error(fitted) < error(averaged)
+
+
 class Own(nn.Module):
     """Someone's squeeze and excitation."""
 
-    def __init__(self):
+    def __init__(self, channels=4):
         super().__init__()
-        self.fc = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 4), nn.Sigmoid())
+        self.fc = nn.Sequential(nn.Linear(channels, 2), nn.ReLU(), nn.Linear(2, channels), nn.Sigmoid())
 
     def forward(self, x):
         return x * self.fc(x.mean((2, 3)))[:, :, None, None]

@@ -87,7 +87,9 @@ def test_the_networks_of_table_4_have_the_parameters_that_the_paper_prints():
 def test_detectors_of_the_paper_start_from_classifiers_with_the_same_attention(tmp_path, capsys):
     sweep = load_sweep("table10")
     runs = sweep.runs("paper", [0])
-    with pytest.raises(ModelInputError, match="table10 at paper scale starts every network from a classifier"):
+    with pytest.raises(
+        ModelInputError, match="table10 at paper scale starts every network from a checkpoint: .* resnet50.safetensors"
+    ):
         sweep.start_from_checkpoints("paper", runs, None)
     with pytest.raises(ModelInputError, match="lacks resnet101.safetensors, resnet101_dia_lstm.safetensors, "):
         sweep.start_from_checkpoints("paper", runs, tmp_path)
@@ -365,3 +367,20 @@ def _children(pid):
 def _lives(pid):
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_variant_can_start_from_another_network(tmp_path):
+    """Those without attention from the checkpoint with it, or from the folded one; all of a trained network."""
+    sweep = load_sweep("sharing_tuned")
+    runs = sweep.runs("laptop", [0])
+    with pytest.raises(ModelInputError, match="give a folder of them, where cifar_resnet20_se.safetensors and so on"):
+        sweep.start_from_checkpoints("laptop", runs, None)
+    for name in ("se", "dia_se", "folded"):
+        (tmp_path / f"cifar_resnet20_{name}.safetensors").touch()
+    starts = {
+        run.variant: Path(run.config.start_from).stem.removeprefix("cifar_resnet20_")
+        for run in sweep.start_from_checkpoints("laptop", runs, tmp_path)
+    }
+    assert starts["none, 1 epoch"] == starts["individual, 5 epochs"] == "se"
+    assert (starts["shared, 1 epoch"], starts["constant, 5 epochs"]) == ("dia_se", "folded")
+    assert {run.config.recipe.epochs for run in runs} == {1, 5}

@@ -1,0 +1,1 @@
+"""What folding static gates saves, and what it costs."""
