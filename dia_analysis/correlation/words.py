@@ -247,12 +247,12 @@ def _end(estimate: Estimate | None, end: str) -> str:
 def _share_row(stage: "StageCorrelation", readings: StageReadings) -> tuple[str, ...]:
     spread = readings.spread()
     shares = (number(readings.numbers[name].value) for name in SHARES)
-    return (str(stage.stage), *shares, *(_three(mean([x for x in spread[name] if x is not None])) for name in SPREAD))
+    return (str(stage.stage), *shares, *(_small(mean([x for x in spread[name] if x is not None])) for name in SPREAD))
 
 
-def _three(value: float | None) -> str:
-    """Three digits, as standard deviations are small, or a dash."""
-    return "-" if value is None else f"{value:.3f}"
+def _small(value: float | None) -> str:
+    """Two digits that count, as standard deviations are small, or a dash."""
+    return "-" if value is None else f"{value:.2g}"
 
 
 def number(value: float) -> str:

@@ -159,7 +159,7 @@ class BesideUntrained(Result):
     def readings(self) -> list[ReadingRow]:
         """Fig. 2 in several readings, where what they need was measured."""
         measured = [stage.readings.similarities for stage in self.trained.stages if stage.readings]
-        if not any(name in found for found in measured for name in READINGS):
+        if not any(all(name in found for name in READINGS) for found in measured):
             return []
         others = [None if each is None else each.result for each in (self.before, self.reestimated)]
         return read_figure2(self.trained, *others)
