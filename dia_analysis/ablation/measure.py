@@ -27,6 +27,7 @@ from dia_analysis.results.provenance import Provenance
 from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import Estimate, Patients
 
+BOTH_HALVES = "Every other image gave the means: a patient with several images may be among these and those judged."
 Announce = Callable[[int, float], object]
 ImagePatients = Sequence[str] | Callable[[], Sequence[str]]
 
@@ -108,6 +109,8 @@ def measure_ablation(
             announce(ablation.passes, ablation.seconds)
         ablation.run(evaluated)
         notes = [*_left_out(maps.layers, left_out), *ablation.notes(), *unswapped]
+        if patients is not None and fit_batches is None:
+            notes.append(BOTH_HALVES)
     about = provenance or Provenance(seed=seed)
     network = ablation.result(name or about.checkpoint or type(model).__name__, fit_images, notes)
     return AblationResult((replace(network, state=state),), about)
