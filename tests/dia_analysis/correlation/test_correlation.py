@@ -243,7 +243,7 @@ def test_end_to_end_equals_a_numpy_loop_over_captured_maps(name):
     assert result.num_images == 6
 
 
-@pytest.mark.parametrize("name", attention_names())
+@pytest.mark.parametrize("name", [name for name in attention_names() if not name.startswith("asr_")])  # of no image
 def test_the_maps_of_every_attention_module_are_found(name):
     stages = measure_correlation(create_model(f"cifar_resnet20_{name}"), [torch.randn(2, 3, 16, 16)]).stages
     # 64 groups: in the first stage, of 64 channels, one for each channel
