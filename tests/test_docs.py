@@ -93,11 +93,9 @@ def run_inside(arguments, capsys):
     return code, capsys.readouterr()
 
 
-@pytest.mark.usefixtures("_shortened", "_few_scenes", "_quick_workers")
+@pytest.mark.usefixtures("_shortened", "_few_scenes", "_quick_workers", "_undrawn")  # pages draw their own figures
 @pytest.mark.parametrize(("page", "command"), [*COMMANDS, ("demo", "dia-analyze demo")])
 def test_command_runs(page, command, folder, request, monkeypatch, capsys):
-    if page != "demo":  # the demo draws its figures; a figure of every result is drawn where results are tested
-        request.getfixturevalue("_undrawn")
     (folder / page).mkdir(exist_ok=True)
     monkeypatch.chdir(folder / page)
     if "cifar10 " in command:
