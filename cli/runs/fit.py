@@ -44,13 +44,14 @@ class FitOptions:
 
 def fit_or_resume(given: FitOptions) -> None:
     """Start a run, or continue the one in `out`, and print its result."""
-    from dia_models.runs.run import fit
-    from dia_models.spec import ModelSpec
     from dia_models.training.device import choose_device
+
+    where, config = choose_device(given.device), _started(given) if given.resume else _new(given)
+    from dia_models.runs.run import fit  # what trains is imported when it is known that it can
+    from dia_models.spec import ModelSpec
     from dia_models.training.distributed import process_group
     from dia_models.training.scores import Evaluation
 
-    where, config = choose_device(given.device), _started(given) if given.resume else _new(given)
     with process_group(where), ExitStack() as held:
         out = given.out or _new_folder(config, held)
         with _kept(out):

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from dia_models.checkpoints.checkpoint import Checkpoint
 from dia_models.data.detection.digit_scenes import SIDE
 from dia_models.errors import ModelInputError, unknown
-from dia_models.factory import accepted_options, blueprint, task_of
+from dia_models.factory import accepted_options, build_model, task_of
 from dia_models.spec import ModelSpec
 from dia_models.training.config import RunConfig
 from dia_models.training.recipe import Recipe, load_recipe
@@ -58,7 +60,8 @@ def configure(
     accepted = accepted_options(model)
     for key in options.keys() - accepted.keys():
         raise unknown("set", key, [*Recipe.model_fields, *accepted], listed_by="docs/training.md")
-    blueprint(ModelSpec(name=model, options=options))
+    with torch.device("meta"):  # a depth that no network has shows when one is built
+        build_model(ModelSpec(name=model, options=options))
     return RunConfig(
         model=model,
         options=options,

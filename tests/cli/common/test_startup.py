@@ -25,6 +25,7 @@ WITHOUT_TORCH = [
     "train fit --from typo",
 ]
 WITH_TORCH = [
+    "train fit --model cifar_resnet21 --data digits",
     "analyze gradients --model typo",
     "analyze gradients --model cifar_resnet20 --set epochs=3",
     "analyze correlation --ckpt digits-resnet56-se --device gpu",
