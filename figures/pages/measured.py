@@ -15,7 +15,8 @@ from dia_analysis import (
     measure_cost,
 )
 from dia_analysis import Subject as CostSubject
-from dia_analysis.ablation.findings import findings
+from dia_analysis.ablation.findings import findings, is_mostly_fixed
+from dia_analysis.ablation.results import NetworkAblation
 from dia_analysis.explain.results import COARSE
 from dia_analysis.importance.rows import ROWS_ARE, Rows
 from dia_analysis.networks import (
@@ -104,7 +105,7 @@ def ablations(
         "Every attention map is replaced while the network runs: by its mean over images, by another image's, by one "
         f"number; {quantity(images, 'image')}, of which every other one gives the means and the rest the accuracy.",
         [again("ablate", list(found), images, "--layers", "all", *_by(REPLACED_BY))] if found else [],
-        [(network.name, " ".join(findings(network))) for one in found.values() for network in one.networks],
+        [(network.name, _said(network)) for one in found.values() for network in one.networks],
         missing,
     )
 
@@ -121,6 +122,12 @@ def _ablation(network: Network) -> AblationResult:
         name=network.name,
         provenance=network.provenance(),
     )
+
+
+def _said(network: NetworkAblation) -> str:
+    """What the ablation says, and what could follow from it."""
+    fold = ["dia-train fold takes such gates away and measures what that costs."] if is_mostly_fixed(network) else []
+    return " ".join([*findings(network), *fold])
 
 
 def _by(kinds: Sequence[str]) -> list[str]:
