@@ -254,8 +254,8 @@ class _Run:
         """The patients of the chosen images; of every other image where the others gave the means."""
         if self.patients is None:
             return None
-        names = list(self.patients() if callable(self.patients) else self.patients)[1 if self.every_other else 0 :]
-        names = names[:: 2 if self.every_other else 1]
+        names = list(self.patients() if callable(self.patients) else self.patients)
+        names = names[1::2] if self.every_other else names
         if len(names) != len(chosen):
             raise AnalysisInputError(
                 "patients", f"{len(names)} names for {len(chosen)} images; give one for each image, in order"

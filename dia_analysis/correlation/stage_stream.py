@@ -80,11 +80,11 @@ class StageStream:
 
     def add_again(self, maps: Tensor, groups: Groups) -> None:
         """The second pass: add the same images."""
-        for part, numbers in self._parts(maps, groups):
-            maps = self.compared(part)
-            self.deviations.update(maps, numbers, self.empty.made_in)
+        for whole, numbers in self._parts(maps, groups):
+            part = self.compared(whole)
+            self.deviations.update(part, numbers, self.empty.made_in)
             if self.logits is not None:
-                self.logits.update(maps)
+                self.logits.update(part)
 
     def parts(self) -> Parts:
         """The parts of r, of all processes together."""

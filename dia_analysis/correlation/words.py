@@ -76,13 +76,7 @@ def _heads(stages: "Sequence[tuple[StageCorrelation, StageReadings]]") -> list[s
     """Heads of self-attention, which have no order: matched, as numbered, in random order."""
     matched = [(stage, readings.heads) for stage, readings in stages if readings.heads is not None]
     rows = [
-        (
-            str(stage.stage),
-            name,
-            *map(_interval, (found.mean, found.by_index)),
-            _value(found.other_image),
-            _range(found.null),
-        )
+        (str(stage.stage), name, *_of_heads(found))
         for stage, heads in matched
         for name, found in heads.readings.items()
     ]
@@ -120,12 +114,8 @@ def _interval(found: Estimate) -> str:
 
 
 def _of_heads(found: HeadLikeness) -> tuple[str, ...]:
-    by_chance = _value(found.other_image), _range(found.null)
-    return _interval(found.mean), _interval(found.by_index), *by_chance
-
-
-def _value(found: float | None) -> str:
-    return "-" if found is None else number(found)
+    other = "-" if found.other_image is None else number(found.other_image)
+    return _interval(found.mean), _interval(found.by_index), other, _range(found.null)
 
 
 def _range(chance: Chance | None) -> str:

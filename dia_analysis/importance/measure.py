@@ -67,7 +67,8 @@ def measure_importance(
     source, given = opened(source), None if batches is None else Remembered(batches)
     stream, known = open_source(source, given, points, batch_size)
     stream(collector.add)
-    aligned = aligned_stages(source, None if given is None else given.images, collector.given)
+    images = None if given is None else given.images
+    aligned = () if rows == "vector" else aligned_stages(source, images, collector.given)
     return collector.result(provenance or known, progress, aligned=aligned)
 
 
@@ -106,12 +107,13 @@ class GiniCollector:
         aligned: Sequence[Aligned | None] = (),
     ) -> GiniResult:
         """Grow the forests: the long part. `aligned` says of each stage given which layers' channels correspond."""
-        self._undefined = [self._why_not(each, aligned) for each in self._gathered]
-        stages_left = zip(self._first, self._undefined, strict=True)
-        total = sum(len(stage.layers) - 1 for stage, reason in stages_left if not reason)
+        reasons = [self._why_not(each, aligned) for each in self._gathered]
+        grown = [stage for stage, reason in zip(self._first, reasons, strict=True) if not reason]
+        total = sum(len(stage.layers) - 1 for stage in grown)
         finished = iter(range(1, total + 1))
         stages = tuple(
-            self._stage(number, lambda: progress(next(finished), total)) for number in range(1, len(self._first) + 1)
+            self._stage(number, reason, lambda: progress(next(finished), total))
+            for number, reason in enumerate(reasons, 1)
         )
         images = max((int(sample.seen) for sample in self._samples), default=0)
         return GiniResult(stages, images, self.rows, provenance or Provenance(seed=self.seed))
@@ -131,13 +133,12 @@ class GiniCollector:
         kept = min(elements, ELEMENTS)
         return ImageSample(ROWS // kept, kept, self.seed)
 
-    def _stage(self, number: int, done: Callable[[], object]) -> StageGini:
+    def _stage(self, number: int, undefined: str, done: Callable[[], object]) -> StageGini:
         from dia_analysis.importance.layer_forests import measure  # late: its compiler takes a second to load
 
         first, sample = self._first[number - 1], self._samples[number - 1]
         maps, vector = sample.compute(), self.rows == "vector"
         rows = len(maps) if vector else maps[:, 0].size
-        undefined = self._undefined[number - 1]
         enough = not undefined and len(first.layers) > 1 and (rows if self.rows == "raw" else len(maps)) > 1
         varying = deviations(maps)[1].sum(1) if len(maps) else np.zeros(len(first.layers), int)
         return StageGini(

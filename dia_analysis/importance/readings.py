@@ -183,4 +183,9 @@ def _measured(
         return lambda finished, total: progress(rows, finished, total)
 
     stream(consume)
-    return {each.rows: each.result(provenance, told(each.rows), aligned=aligned(each.given)) for each in collectors}
+    return {
+        each.rows: each.result(
+            provenance, told(each.rows), aligned=() if each.rows == "vector" else aligned(each.given)
+        )
+        for each in collectors
+    }

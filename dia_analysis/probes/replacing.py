@@ -40,9 +40,9 @@ def replacing(
             key). It gives the map to be used, of the same shape, or None to leave the network's own. It is called in
             forward order, in every pass.
         points: Shell patterns of names that `find_points` gives; by default all that is usable.
+        graph: What a watched pass on such inputs in the present mode showed, if one was made, else one is made.
         state: Whether what reads the map later in the pass sees the new one, too, such as the next step of an LSTM: the
             map is overwritten where the network holds it.
-        graph: What a watched pass on such inputs in the present mode showed, if one was made, else one is made.
 
     Raises:
         AnalysisInputError: For patterns that match nothing or no map that multiplies, for a scripted network; from a
