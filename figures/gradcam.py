@@ -14,10 +14,10 @@ from matplotlib.ticker import FuncFormatter
 
 from dia_analysis import GradCAMResult
 from dia_analysis.explain.overlay import Picture, heat_on_gray, overlay, shared_peak
-from dia_analysis.results.style import COLUMN, styled
+from dia_analysis.results.style import COLORS, COLUMN, styled
 
 ROWS = 8
-OUTLINE = "#56b4e9"
+OUTLINE = COLORS[5]
 Pictures = UInt8[np.ndarray, "image height width 3"]
 WIDE = 18.1 / 2.54  # both columns of the paper, in inches
 LETTER, LINE = 0.057, 0.125  # a letter's width and a line's height, in inches

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import figures
-from cli.analyses.regions import Explained, found, look
+from cli.analyses.regions import Explained, Looked, found, look
+from cli.common.images import SelectedImages
 from cli.common.inputs import Inputs, open_networks
 from cli.common.options import DataOptions, NetworkOptions
 from dia_analysis.networks import explain
@@ -28,7 +28,7 @@ class XRays:
     """What two networks look at in twelve X-rays, with the lungs marked in each."""
 
     everyone: list[Inputs]
-    looked: Any
+    looked: Looked
 
     @classmethod
     def measure(cls, options: DataOptions) -> "XRays":
@@ -53,7 +53,7 @@ class XRays:
             )
             save_figure(drawn, place / Path(PICTURE).stem)
 
-    def _lungs(self, shown: Any) -> np.ndarray:
+    def _lungs(self, shown: SelectedImages) -> np.ndarray:
         folder = masks_beside(shown.source)
         assert folder is not None
         framing = self.everyone[0].preprocessing.framing

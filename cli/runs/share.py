@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save as save_tensors
 from torch import nn
 
 from cli.common.console import note, progress_bar, show
@@ -19,10 +18,9 @@ from cli.runs.fold import parts_of
 from dia_analysis.results.text_table import text_table
 from dia_analysis.statistics.intervals import Estimate
 from dia_analysis.statistics.paired import clopper_pearson, share_difference
-from dia_models import CheckpointInfo, ModelInputError, SharingReport, fit, save_checkpoint
+from dia_models import ModelInputError, SharingReport, fit, save_checkpoint
 from dia_models import share as share_attention
-from dia_models.files import write_atomically
-from dia_models.networks.folded_files import checkpoint_info
+from dia_models.networks.folded_files import checkpoint_info, save_weights
 from dia_models.runs.configure import fine_tuned
 from dia_models.spec import Network
 from dia_models.surgery.means import labelled_batches, right_answers
@@ -80,14 +78,9 @@ def refuse_training(inputs: Inputs, epochs: int) -> None:
 def save(path: Path, model: nn.Module, inputs: Inputs) -> None:
     """Write the network: one of ours as a checkpoint, of any other the state dict under its own names."""
     if isinstance(model, Network):
-        save_checkpoint(path, model, _info(model, inputs))
-        return
-    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    write_atomically(path, save_tensors(weights))
-
-
-def _info(model: Network, inputs: Inputs) -> CheckpointInfo:
-    return checkpoint_info(model, inputs.network, inputs.images.data)
+        save_checkpoint(path, model, checkpoint_info(model, inputs.network, inputs.images.data))
+    else:
+        save_weights(path, model)
 
 
 def _right(inputs: Inputs, model: nn.Module) -> np.ndarray:

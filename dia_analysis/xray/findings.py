@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import erfc, nan, sqrt
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float
 from dia_analysis.errors import AnalysisInputError
 from dia_analysis.results.base import Result, long_form
 from dia_analysis.results.provenance import Provenance
+from dia_analysis.results.text_table import text_table
 from dia_analysis.results.words import quantity
 from dia_analysis.statistics.binary_metrics import (
     RESAMPLES,
@@ -324,9 +326,8 @@ def summarize_differences(found: Sequence[FindingDifference]) -> str:
 
 
 def _lined(rows: Sequence[Sequence[str]]) -> list[str]:
-    kept = [row for row in rows if row]
-    widths = [max(map(len, column)) for column in zip(*kept, strict=True)]
-    return [("  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))).rstrip() for row in kept]
+    table = text_table([row for row in rows if row], left=range(len(rows[0])))
+    return indent(table, "  ").splitlines()
 
 
 def _short(found: Estimate) -> str:

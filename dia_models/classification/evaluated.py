@@ -90,8 +90,7 @@ class EvaluatedClassifier:
         lines = [
             f"{self.name} on {images} of {self.data}: accuracy {found.accuracy:.2%}, loss {found.loss:.3f}",
         ]
-        if self.network.training == "none":
-            lines.append(f"  not trained: its weights are {self.network.weights}")
+        lines += self.network.remarks()
         if self.network.checkpoint is not None:
             lines.append(f"  precision in training: {in_words(self.network.checkpoint.info.machine)}")
         accuracies = list(zip(self.classes, found.per_class_accuracy, strict=True))

@@ -78,9 +78,7 @@ class EvaluatedFindings:
     def summary(self) -> str:
         """In words."""
         head = f"{self.name} on {self.data}: loss {self.loss:.3f} (binary cross-entropy)"
-        random = self.network.training == "none"
-        lines = [head, *([f"  not trained: its weights are {self.network.weights}"] if random else [])]
-        return "\n".join([*lines, *([] if self.more is None else [self.more.summary()])])
+        return "\n".join([head, *self.network.remarks(), *([] if self.more is None else [self.more.summary()])])
 
     @property
     def heads(self) -> list[str]:

@@ -1,16 +1,14 @@
 """Whose the images are: patients of the user's own, from a table or from the images' names."""
 
-import csv
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from dia_models.data.csv_rows import csv_rows
 from dia_models.data.image_source import ImageSource
 from dia_models.data.images import FileImages
 from dia_models.errors import ModelInputError, one_line, some
-
-LARGEST_BYTES = 256 * 2**20
 
 
 def with_groups(source: ImageSource, groups: Path | None = None, pattern: str | None = None) -> ImageSource:
@@ -52,13 +50,7 @@ def _grouped(source: FileImages, group_of: Callable[[str], str | None], option: 
 
 def _read(path: Path) -> Mapping[str, str]:
     form = "give a CSV file with an image and its group in each row"
-    try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ModelInputError("groups", f"{path} has more than 256 MiB; {form}")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ModelInputError("groups", f"{path} cannot be read ({one_line(error, 80)}); {form}") from error
+    rows = [[cell.strip() for cell in cells] for _, cells in csv_rows(path, "groups", form)]
     found: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         if len(row) != 2:

@@ -1,19 +1,18 @@
 """Images and their labels as a table names them: `labels:FILE.csv`."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dia_models.data.csv_rows import csv_rows
 from dia_models.data.images import UNLABELED, FileImages
 from dia_models.data.request import Request
 from dia_models.data.warn_once import warn_once
 from dia_models.errors import ModelInputError, one_line, some
 from dia_models.words import quantity
 
-LARGEST_BYTES = 256 * 2**20
 FORM = "a first row of column names, then rows of an image's path and its label, or a 0 or 1 in each of several columns"
 IMAGE, JOINED, NONE, PATIENT = ("path", "image index", "image"), "finding labels", "no finding", "patient id"
 ABOUT = frozenset(  # columns of CheXpert and of NIH's ChestX-ray14 that are no findings
@@ -71,14 +70,7 @@ class _Table:
 
     @classmethod
     def read(cls, path: Path) -> "_Table":
-        try:
-            if path.stat().st_size > LARGEST_BYTES:
-                raise ModelInputError("data", f"{path} has more than 256 MiB; give a CSV file: {FORM}")
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.reader(file)
-                rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ModelInputError("data", f"{path} cannot be read ({one_line(error, 80)}); give a CSV file") from error
+        rows = csv_rows(path, "data", f"give a CSV file: {FORM}")
         if len(rows) < 2 or len(rows[0][1]) < 2:
             raise ModelInputError("data", f"{path} has no labels in it; it takes {FORM}")
         (_, given), *body = rows

@@ -1,6 +1,5 @@
 """Masks of lungs or anything else: PNG files named as the images they belong to, cut as the network sees these."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,13 +7,14 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from dia_models.data.csv_rows import csv_rows
 from dia_models.data.decode import UnreadableImageError, fit_mask, image_size
 from dia_models.data.framing import Size
 from dia_models.data.image_source import ImageSource
 from dia_models.data.images import FileImages
 from dia_models.errors import ModelInputError
 
-INDEX, LARGEST_INDEX = "index.csv", 64 * 2**20
+INDEX = "index.csv"
 LEAST_MATCH = 0.5  # of a mask that was assigned to its image by content
 
 
@@ -35,15 +35,13 @@ def doubtful_masks(folder: Path) -> frozenset[Path]:
     index = next((place / INDEX for place in (folder, folder.parent) if (place / INDEX).is_file()), None)
     if index is None:
         return frozenset()
+    header, *rows = [cells for _, cells in csv_rows(index, "masks", "give a CSV of masks and match_scores")] or [[]]
+    if not {"mask", "match_score"} <= set(header):
+        return frozenset()
+    mask, score = header.index("mask"), header.index("match_score")
     try:
-        if index.stat().st_size > LARGEST_INDEX:
-            raise ValueError("it has more than 64 MiB")
-        with index.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"mask", "match_score"} <= set(rows.fieldnames or ()):
-                return frozenset()
-            return frozenset(index.parent / row["mask"] for row in rows if float(row["match_score"]) < LEAST_MATCH)
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+        return frozenset(index.parent / cells[mask] for cells in rows if float(cells[score]) < LEAST_MATCH)
+    except (ValueError, IndexError) as error:
         raise ModelInputError("masks", f"{index} cannot be read as a CSV of masks and match_scores: {error}") from error
 
 

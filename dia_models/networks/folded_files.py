@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 from dia_models.checkpoints.checkpoint import CheckpointInfo, save_checkpoint
 from dia_models.errors import ModelInputError
@@ -43,9 +44,14 @@ def save_folded(folder: Path, folded: Folded, opened: OpenedNetwork, data: str) 
             "some of the attached attention is left, and a file cannot say how it is attached; fold all of it "
             "(max_accuracy_drop), or keep the network that fold_attention gives",
         )
-    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    write_atomically(folder / WEIGHTS, save_tensors(weights))
+    save_weights(folder / WEIGHTS, model)
     (folder / DESCRIPTION).write_text(json.dumps(_document(folded, opened), indent=2) + "\n", encoding="utf-8")
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the state dict of any network under its own names, at once or not at all; shared tensors several times."""
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    write_atomically(path, save_tensors(weights))
 
 
 def _document(folded: Folded, opened: OpenedNetwork) -> dict[str, object]:

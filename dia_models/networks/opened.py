@@ -112,6 +112,10 @@ class OpenedNetwork:
             return None
         return UntrainedNetwork(self.make_again().eval(), f"random, seed {self.seed}", exact=False)
 
+    def remarks(self) -> list[str]:
+        """What must be known of its accuracy, in lines: that it is not trained."""
+        return [f"  not trained: its weights are {self.weights}"] if self.training == "none" else []
+
     def assumptions(self) -> list[str]:
         """What nothing said and was assumed, as phrases."""
         shown = self.preprocessing

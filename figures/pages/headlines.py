@@ -6,8 +6,7 @@ from math import isnan
 from statistics import median
 
 from dia_analysis import AblationResult, CorrelationResult, CostResult, GradientResult, RegionsResult
-from dia_analysis.paper.findings import alike, importance_beyond
-from dia_analysis.paper.importance import ImportanceComparison
+from dia_analysis.paper.findings import alike
 from dia_analysis.paper.untrained import BesideUntrained
 from dia_analysis.results.words import quantity
 from dia_analysis.statistics.intervals import Estimate
@@ -47,11 +46,6 @@ def of_ablation(result: AblationResult) -> str:
             f"{_percent(by['resample'].accuracy.value)}"
         )
     return f"With every map replaced by its mean over images {_listed(said)}."
-
-
-def of_importance(result: ImportanceComparison) -> str:
-    """The share of the importance beyond the two nearest layers, beside that of a flat row."""
-    return importance_beyond(result.networks)
 
 
 def of_gradients(result: GradientResult) -> str:

@@ -23,7 +23,7 @@ from dia_analysis import (
 from dia_analysis.ablation.outcomes import Scores
 from dia_analysis.gradients.results import HEADS
 from dia_analysis.importance.readings import GiniReadings
-from dia_analysis.paper.findings import Finding
+from dia_analysis.paper.findings import Finding, importance_beyond
 from dia_analysis.paper.gradient_pairs import BesidePlain
 from dia_analysis.paper.importance import ImportanceComparison
 from dia_analysis.paper.untrained import Baseline, BesideUntrained
@@ -123,7 +123,7 @@ class ReportPage:
         said = {
             "correlation": self.correlation.result and headlines.of_correlation(self.correlation.result),
             "ablation": self.ablation.result and headlines.of_ablation(self.ablation.result),
-            "gini": self.gini.result and headlines.of_importance(self.gini.result),
+            "gini": self.gini.result and importance_beyond(self.gini.result.networks),
             "gradients": self.gradients.result and headlines.of_gradients(self.gradients.result.result),
             "gradcam": self.gradcam.result and headlines.of_heatmaps(self.gradcam.result.found),
             "cost": self.cost.result and headlines.of_cost(self.cost.result),
