@@ -43,11 +43,10 @@ def suggestion(everyone: Sequence[Inputs], result: AblationResult) -> str:
 
 def measure(inputs: Inputs, given: AblationOptions, options: DataOptions) -> AblationResult:
     """Ablate one network, with means over training images, or over half of the images where there are no others."""
-    fit = fit_part(inputs.images, options, given.fit_images)
     return measure_ablation(
         inputs.model,
         Again(lambda: inputs.answered(inputs.name)),
-        None if fit is None else Again(lambda: inputs.of(fit).answered(f"{inputs.name}, means")),
+        fit_batches(inputs, options, given.fit_images),
         replace_by=given.replace_by or list(REPLACEMENTS),
         layers=given.layers,
         points=given.points,
@@ -71,6 +70,12 @@ class Again:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.start())
+
+
+def fit_batches(inputs: Inputs, options: DataOptions, count: int | None = None) -> Again | None:
+    """The images for the means, as `fit_part` chooses them, with their classes; None if there are no others."""
+    fit = fit_part(inputs.images, options, count)
+    return None if fit is None else Again(lambda: inputs.of(fit).answered(f"{inputs.name}, means"))
 
 
 def fit_part(images: SelectedImages, options: DataOptions, count: int | None) -> SelectedImages | None:

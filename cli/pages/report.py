@@ -3,8 +3,10 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from cli.analyses.ablate import fit_batches
 from cli.analyses.cost import subjects_of
 from cli.common.inputs import Inputs
 from cli.common.networks import Candidate, candidates
@@ -32,9 +34,8 @@ def analyze_networks(
     """Run every analysis that the networks and the images allow; further arguments are those of `measure_report`."""
     timing = CostOptions(device=options.device, seed=options.seed, batch_size=options.batch_size)
     again = Again(compared, everyone[0].images.data, options)
-    return measure_report(
-        everyone, subjects_of(compared, timing), again=again, unreadable=everyone[0].images.source.unreadable, **more
-    )
+    more |= {"unreadable": everyone[0].images.source.unreadable, "fit": partial(fit_batches, options=options)}
+    return measure_report(everyone, subjects_of(compared, timing), again=again, **more)
 
 
 @dataclass(frozen=True)

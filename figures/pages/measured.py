@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -40,6 +41,9 @@ Again = Callable[..., str]
 """The command that does an analysis again: its name, the networks' places, how many images (None: it takes none), and
 further options."""
 
+
+Fit = Callable[[Any], Any]
+"""Gives other images for a network's means, with their classes; None: every other one of its images."""
 
 REPLACED_BY = ("mean", "resample", "constant")
 
@@ -88,14 +92,14 @@ def _beside_untrained(network: Network) -> BesideUntrained:
 
 
 def ablations(
-    networks: Sequence[Network], places: Sequence[int], again: Again, effort: Effort
+    networks: Sequence[Network], places: Sequence[int], again: Again, effort: Effort, fit: Fit
 ) -> Section[AblationResult]:
     """What replacing every map does to the answers of the networks with attention, which stand at these places."""
     some = [_with_images(networks[i], effort.ablation) for i in places]
     found, missing = {}, _without(networks, places)
     for place, network in zip(places, some, strict=True):
         try:
-            found[place] = _ablation(network)
+            found[place] = _ablation(network, fit(network))
         except AnalysisInputError as error:
             missing.append(f"{network.name}: no ablation, because {error}.")
     result = AblationResult.beside(list(found.values())) if found else None
@@ -103,18 +107,18 @@ def ablations(
     return Section(
         result,
         "Every attention map is replaced while the network runs: by its mean over images, by another image's, by one "
-        f"number; {quantity(images, 'image')}, of which every other one gives the means and the rest the accuracy.",
+        f"number; {quantity(images, 'image')}. The means are those of other images than the accuracy.",
         [again("ablate", list(found), images, "--layers", "all", *_by(REPLACED_BY))] if found else [],
         [(network.name, _said(network)) for one in found.values() for network in one.networks],
         missing,
     )
 
 
-def _ablation(network: Network) -> AblationResult:
-    batches = list(network.answered(f"{network.name}, ablated"))
+def _ablation(network: Network, others: Any) -> AblationResult:
     return measure_ablation(
         network.model,
-        batches,
+        list(network.answered(f"{network.name}, ablated")),
+        others,
         replace_by=REPLACED_BY,
         layers=["all"],
         swap=False,

@@ -17,7 +17,7 @@ from dia_analysis.paper.measure_untrained import Untrained
 from dia_analysis.probes.batches import inputs_of, iterate_batches, labels_of
 from dia_analysis.results.provenance import versions
 from figures.pages import measured
-from figures.pages.measured import Again, Effort
+from figures.pages.measured import Again, Effort, Fit
 from figures.pages.report_page import Facts, ReportPage, Section
 
 EVERYTHING = Effort()
@@ -66,12 +66,14 @@ def measure_report(
     again: Again | None = None,
     gradients: Section[BesidePlain] | None = None,
     unreadable: Mapping[str, str] | None = None,
+    fit: Fit = lambda network: None,
     effort: Effort = EVERYTHING,
 ) -> ReportPage:
     """The page of networks that know what they are and which images they see.
 
     `subjects` are the networks and their backbones without attention, to measure the cost of; `again` gives the
-    command that does an analysis again, `gradients` stand on the page in place of those of these networks.
+    command that does an analysis again, `fit` other images, with their classes, for the means of a network's ablation
+    (None: every other one of its images). `gradients` stand on the page in place of those of these networks.
     """
     images, command = networks[0].images, again or (lambda *_: "")
     attending = measured.with_attention(networks)
@@ -81,7 +83,7 @@ def measure_report(
         command=command("report", range(len(networks)), len(images)),
         subjects=[Facts(network.name, network.known.facts) for network in networks],
         correlation=measured.correlations(networks, attending, command),
-        ablation=measured.ablations(networks, attending, command, effort),
+        ablation=measured.ablations(networks, attending, command, effort, fit),
         gini=measured.importances(networks, attending, command, effort),
         gradients=gradients or measured.gradients(networks, command, effort),
         gradcam=measured.heatmaps(networks, command, effort),

@@ -202,6 +202,11 @@ def test_the_commands_do_it_again(made, tmp_path, capsys):
     again = run(content.correlation.commands[1], tmp_path / "a", capsys)
     for stage in again["stages"]:
         np.testing.assert_allclose(page.matrix(LSTM, stage["stage"], "trained"), stage["matrix"], rtol=1e-5, atol=1e-9)
+    (command,) = content.ablation.commands
+    _, rows = page.captioned("Every attention map replaced")
+    networks = run(command, tmp_path / "d", capsys)["networks"]
+    losses = [one["loss"] for network in networks for one in network["ablations"] if one["by_layer"] is None]
+    assert [row[6] for row in rows] == pytest.approx(losses, rel=1e-5)
     (command,) = content.gradients.commands
     _, rows = page.captioned("Absolute gradient g")
     models = run(command, tmp_path / "b", capsys)["models"]
